@@ -1,0 +1,11 @@
+"""The model: tasks, config, encoder, heads, decoding.
+
+Imports inside this folder are relative and stay inside it: the same files are the code that a pushed model carries.
+"""
+
+from .configuration_multitask import MultiTaskConfig
+from .encoders import find_encoder, load_tokenizer
+from .modeling_multitask import MultiTaskModel, MultiTaskOutput
+from .tasks import TaskConfig
+
+__all__ = ["MultiTaskConfig", "MultiTaskModel", "MultiTaskOutput", "TaskConfig", "find_encoder", "load_tokenizer"]

@@ -1,0 +1,55 @@
+"""Config of a shared encoder with named heads."""
+
+from dataclasses import field
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from .names import unknown_name
+from .pooling import POOLING_MODES
+from .tasks import TaskConfig
+
+
+class MultiTaskConfig(PreTrainedConfig):
+    """Config of a `MultiTaskModel`.
+
+    Args:
+        encoder_config: Config of the encoder, of any model that ``AutoModel`` knows.
+        tasks: The tasks, each with its labels.
+        pooling: How the states of a text become one vector: ``"mean"``, ``"cls"`` or ``"max"``.
+        normalize_embeddings: Whether `MultiTaskModel.encode` scales its vectors to length 1. The heads take the
+            vectors as they are pooled.
+
+    Raises:
+        ValueError: If ``pooling`` is unknown, or two tasks have the same name.
+    """
+
+    model_type = "multi-task"
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")
+    }
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses", "hidden_states", "attentions"]
+
+    encoder_config: PreTrainedConfig | dict | None = None
+    tasks: list[TaskConfig] = field(default_factory=list)
+    pooling: str = "mean"
+    normalize_embeddings: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the values and turn the tasks of a saved config into `TaskConfig`."""
+        if self.pooling not in POOLING_MODES:
+            raise ValueError(unknown_name("pooling", self.pooling, POOLING_MODES))
+        self.tasks = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in self.tasks]
+        names = [task.name for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tasks must have different names; more than one is called {', '.join(twice)}.")
+        super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as a mapping that JSON can hold."""
+        values = super().to_dict()
+        values["tasks"] = [task.to_dict() for task in self.tasks]
+        return values

@@ -1,0 +1,247 @@
+"""One encoder, many heads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_multitask import MultiTaskConfig
+from .encoders import find_encoder, load_encoder_config, load_tokenizer
+from .heads import LinearHead
+from .losses import count_labelled, example_losses
+from .pooling import SentencePooling, pool, read_sentence_pooling
+from .tasks import TaskConfig
+
+
+@dataclass
+class MultiTaskOutput(ModelOutput):
+    """What a `MultiTaskModel` returns.
+
+    Args:
+        loss: Sum of the tasks' losses, each times its ``loss_weight``; None without labels.
+        logits: By task, (batch, num_labels) or (batch, num_words, num_labels).
+        losses: By task, the mean over the labelled items, not weighted; None without labels.
+        hidden_states: The encoder's hidden states, where asked for.
+        attentions: The encoder's attentions, where asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: dict[str, torch.Tensor] | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class MultiTaskModel(PreTrainedModel):
+    """A shared encoder with one head a task; the encoder runs once for all of them.
+
+    Build it with `from_encoder` to start from a pretrained encoder, with ``from_pretrained`` to load a saved one.
+
+    Args:
+        config: The config; each of its tasks needs its labels.
+    """
+
+    config_class = MultiTaskConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    accepts_loss_kwargs = True
+    supports_gradient_checkpointing = True
+    # The encoder decides which attention it has: it checks the choice itself when it is built.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: MultiTaskConfig) -> None:
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config.encoder_config)
+        _drop_pooler(self.encoder)
+        hidden_size = self.encoder.config.hidden_size
+        self.heads = nn.ModuleDict({task.name: LinearHead(task, hidden_size) for task in config.tasks})
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        name_or_path: str | Path,
+        tasks: Sequence[TaskConfig],
+        pooling: str | None = None,
+        **kwargs: Any,
+    ) -> "MultiTaskModel":
+        """Put new heads on a pretrained encoder.
+
+        Args:
+            name_or_path: Hub name or folder of the encoder.
+            tasks: The tasks, each with its labels.
+            pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
+            kwargs: Passed to ``AutoModel.from_pretrained``, such as ``revision`` or ``attn_implementation``.
+
+        Returns:
+            The model, with new heads, in float32 unless ``dtype`` says otherwise.
+
+        Raises:
+            ValueError: If there is no such encoder, or it pools in a way that is not supported.
+        """
+        source = find_encoder(name_or_path)
+        hub_kwargs = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if key in kwargs}
+        sentence_pooling = (
+            read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
+        )
+        encoder_config = load_encoder_config(source, **hub_kwargs)
+        encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
+        _drop_pooler(encoder)
+        encoder.config.name_or_path = str(name_or_path)
+        config = MultiTaskConfig(
+            encoder_config=encoder.config,
+            tasks=list(tasks),
+            pooling=sentence_pooling.mode,
+            normalize_embeddings=sentence_pooling.normalize,
+            initializer_range=getattr(encoder.config, "initializer_range", 0.02),
+        )
+        model = cls(config).to(encoder.dtype)
+        model.encoder = encoder
+        model.name_or_path = source
+        return model
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            init.zeros_(module.bias)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        tag_positions: torch.Tensor | None = None,
+        labels: Mapping[str, torch.Tensor] | None = None,
+        num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
+        return_dict: bool | None = None,
+        **encoder_kwargs: Any,
+    ) -> MultiTaskOutput | tuple:
+        """Run the encoder once and every head on its states.
+
+        Args:
+            input_ids: Token ids (batch, seq_len).
+            attention_mask: 1 for tokens, 0 for padding (batch, seq_len).
+            token_type_ids: Segment ids (batch, seq_len), for encoders that have them.
+            inputs_embeds: Embeddings (batch, seq_len, hidden) instead of ``input_ids``.
+            tag_positions: For token tasks, the index of each word's subword (batch, num_words); -1 where a word has
+                none or the row is padded. Without it, every token of the sequence counts as a word.
+            labels: By task, as the collator makes them; see `losses.example_losses`.
+            num_items_in_batch: By task, the number of labelled items that the loss is divided by: those of the whole
+                accumulated batch on all processes. This batch's own where None.
+            return_dict: False for a plain tuple.
+            encoder_kwargs: Passed to the encoder, such as ``output_hidden_states``.
+
+        Returns:
+            The logits by task and, with labels, the losses.
+        """
+        inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "inputs_embeds": inputs_embeds}
+        encoded = self.encoder(
+            attention_mask=attention_mask,
+            **{name: value for name, value in inputs.items() if value is not None},
+            **encoder_kwargs,
+        )
+        logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions)
+        loss, losses = None, None
+        if labels is not None:
+            losses = {
+                task.name: self._task_loss(task, logits[task.name], labels, num_items_in_batch)
+                for task in self.config.tasks
+            }
+            loss = torch.stack([task.loss_weight * losses[task.name] for task in self.config.tasks]).sum()
+        output = MultiTaskOutput(
+            loss=loss,
+            logits=logits,
+            losses=losses,
+            hidden_states=encoded.get("hidden_states"),
+            attentions=encoded.get("attentions"),
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def apply_heads(
+        self, states: torch.Tensor, attention_mask: torch.Tensor | None, tag_positions: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """Map the encoder's states to every task's logits.
+
+        Args:
+            states: Token states (batch, seq_len, hidden).
+            attention_mask: See `forward`.
+            tag_positions: See `forward`.
+
+        Returns:
+            By task, (batch, num_labels) or (batch, num_words, num_labels).
+        """
+        pooled = pool(states, attention_mask, self.config.pooling)
+        words = states
+        if tag_positions is not None:
+            index = tag_positions.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.size(-1))
+            words = states.gather(1, index)
+        return {
+            task.name: self.heads[task.name](words if task.is_token_task else pooled) for task in self.config.tasks
+        }
+
+    @torch.no_grad()
+    def encode(
+        self,
+        sentences: str | Sequence[str],
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        batch_size: int = 32,
+    ) -> torch.Tensor:
+        """Embed sentences, as sentence-transformers would with this encoder.
+
+        Args:
+            sentences: One sentence or several.
+            tokenizer: The encoder's tokenizer; loaded from where the model came from if None.
+            batch_size: Sentences a pass.
+
+        Returns:
+            Vectors (num_sentences, hidden), or (hidden,) for one sentence.
+        """
+        if isinstance(sentences, str):
+            return self.encode([sentences], tokenizer, batch_size)[0]
+        tokenizer = tokenizer or load_tokenizer(self.name_or_path)
+        was_training = self.training
+        self.eval()
+        vectors = []
+        for start in range(0, len(sentences), batch_size):
+            batch = tokenizer(
+                list(sentences[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt"
+            ).to(self.device)
+            states = self.encoder(**batch).last_hidden_state
+            vectors.append(pool(states, batch["attention_mask"], self.config.pooling))
+        self.train(was_training)
+        if not vectors:
+            return torch.empty(0, self.encoder.config.hidden_size, device=self.device)
+        embeddings = torch.cat(vectors)
+        return functional.normalize(embeddings, dim=1) if self.config.normalize_embeddings else embeddings
+
+    def _task_loss(
+        self,
+        task: TaskConfig,
+        logits: torch.Tensor,
+        labels: Mapping[str, torch.Tensor],
+        num_items_in_batch: Mapping[str, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        if task.name not in labels:
+            # Still a function of the head: DDP waits for the gradient of each of its parameters.
+            return logits.float().sum() * 0.0
+        targets = labels[task.name]
+        count = count_labelled(task, targets).sum() if num_items_in_batch is None else num_items_in_batch[task.name]
+        return example_losses(task, logits, targets).sum() / count.clamp(min=1)
+
+
+def _drop_pooler(encoder: PreTrainedModel) -> None:
+    """Remove a pooler that no head uses: its weights would never train and DDP would wait for them."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None

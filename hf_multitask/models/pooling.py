@@ -1,0 +1,110 @@
+"""From the states of all tokens to one vector a text."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers.utils import cached_file
+
+from .names import unknown_name
+
+POOLING_MODES = ("mean", "cls", "max")
+
+
+class SentencePooling(NamedTuple):
+    """How an encoder makes one vector of a text: the mode, and whether its length is set to 1."""
+
+    mode: str = "mean"
+    normalize: bool = False
+
+
+def pool(states: torch.Tensor, attention_mask: torch.Tensor | None, mode: str) -> torch.Tensor:
+    """Reduce the token states of each text to one vector.
+
+    Args:
+        states: Token states (batch, seq_len, hidden).
+        attention_mask: 1 for tokens, 0 for padding (batch, seq_len); all tokens count where None.
+        mode: ``"mean"``, ``"cls"`` (the first token) or ``"max"``.
+
+    Returns:
+        Vectors (batch, hidden).
+    """
+    if mode == "cls":
+        return states[:, 0]
+    if attention_mask is None:
+        attention_mask = states.new_ones(states.shape[:2], dtype=torch.long)
+    mask = attention_mask.unsqueeze(-1)
+    if mode == "max":
+        return states.masked_fill(mask == 0, torch.finfo(states.dtype).min).max(dim=1).values
+    mask = mask.to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
+
+
+def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
+    """Read a JSON file that stands beside a model.
+
+    Args:
+        name_or_path: Hub name or folder of the model.
+        filename: Name of the file, such as ``"modules.json"``.
+        hub_kwargs: Passed to the hub's client, such as ``revision``.
+
+    Returns:
+        The content, or None where there is no such file.
+    """
+    path = cached_file(
+        name_or_path,
+        filename,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub_kwargs,
+    )
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooling:
+    """Read how a sentence-transformers folder pools; mean for any other encoder, as sentence-transformers does.
+
+    Args:
+        name_or_path: Hub name or folder.
+        hub_kwargs: Passed to the hub's client.
+
+    Returns:
+        The pooling.
+
+    Raises:
+        ValueError: If the folder has a module or pooling mode that is not supported.
+    """
+    modules = read_json_file(name_or_path, "modules.json", **hub_kwargs)
+    if modules is None:
+        return SentencePooling()
+    mode, normalize = "mean", False
+    for module in modules:
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            settings = read_json_file(name_or_path, f"{module['path']}/config.json", **hub_kwargs)
+            mode = _pooling_mode(settings, name_or_path)
+        elif kind == "Normalize":
+            normalize = True
+        elif kind != "Transformer":
+            raise ValueError(
+                f"{name_or_path}: modules.json asks for the module {kind!r}; Transformer, Pooling and Normalize are "
+                "supported. Give `pooling` to use the encoder alone."
+            )
+    return SentencePooling(mode, normalize)
+
+
+def _pooling_mode(settings: dict[str, Any], source: str) -> str:
+    """Return the mode of a pooling config, in sentence-transformers' present form or its older one of flags."""
+    modes = settings.get("pooling_mode")
+    if modes is None:
+        prefix, suffix = "pooling_mode_", "_token"
+        flags = [key for key, value in settings.items() if key.startswith(prefix) and value is True]
+        modes = [flag.removeprefix(prefix).removesuffix("s").removesuffix(suffix) for flag in flags]
+    names = [modes] if isinstance(modes, str) else list(modes)
+    if len(names) != 1 or names[0] not in POOLING_MODES:
+        found = "+".join(names) or "none"
+        raise ValueError(
+            f"{source}: {unknown_name('pooling mode', found, POOLING_MODES)} Give `pooling` to choose one."
+        )
+    return names[0]

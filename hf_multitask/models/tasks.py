@@ -1,0 +1,154 @@
+"""The one description of a task that data, model, losses and metrics read."""
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from .names import unknown_name
+from .tag_schemes import OUTSIDE, entity_types, tags_of_types
+
+SEQUENCE_CLASSIFICATION = "sequence_classification"
+TOKEN_CLASSIFICATION = "token_classification"  # noqa: S105 (no password)
+TASK_TYPES = (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION)
+
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
+
+# A metric is called <task>_<metric>, behind the name of a split: these names would make two of them equal.
+RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
+
+
+@dataclass
+class TaskConfig:
+    """One task: a named head on the shared encoder.
+
+    Args:
+        name: Name of the task, its head and its metrics; letters, digits and underscores.
+        type: ``"sequence_classification"`` or ``"token_classification"``.
+        labels: Label names in the order of their ids. Read from the training data where None. The tags of a token
+            task are IOB2; an entity type always has both its B- and its I- tag.
+        column: Column of the data that holds the labels. The task's name where None.
+        problem_type: For sequence tasks ``"single_label_classification"``, ``"multi_label_classification"`` or
+            ``"regression"``; read from the data where None.
+        loss_weight: Factor of this task's loss in the sum that is trained on.
+        dropout: Dropout probability in front of the head's linear layer.
+        constrained_decoding: For token tasks, predict only tag sequences that IOB2 allows.
+
+    Raises:
+        ValueError: If a value is not allowed. The message names the task, the value and what is allowed.
+    """
+
+    name: str
+    type: str
+    labels: list[str] | None = None
+    column: str | None = None
+    problem_type: str | None = None
+    loss_weight: float = 1.0
+    dropout: float = 0.1
+    constrained_decoding: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_name()
+        if self.type not in TASK_TYPES:
+            raise ValueError(f"task {self.name!r}: {unknown_name('task type', self.type, TASK_TYPES)}")
+        self._check_problem_type()
+        if not self.loss_weight >= 0:
+            raise ValueError(f"task {self.name!r}: loss_weight must be at least 0, found {self.loss_weight}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"task {self.name!r}: dropout must be in [0, 1), found {self.dropout}.")
+        if self.column is None:
+            self.column = self.name
+        if self.labels is not None:
+            self.labels = self._checked_labels(list(self.labels))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TaskConfig":
+        """Build a task from a mapping, as a config file holds it.
+
+        Args:
+            values: Field names and values.
+
+        Returns:
+            The task.
+
+        Raises:
+            ValueError: If a key is no field of a task, or ``name`` or ``type`` is missing.
+        """
+        allowed = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in allowed:
+                raise ValueError(f"task {values.get('name', '?')!r}: {unknown_name('key', key, allowed)}")
+        for key in ("name", "type"):
+            if key not in values:
+                raise ValueError(
+                    f"task {values.get('name', '?')!r}: the key {key!r} is missing, found {sorted(values)}."
+                )
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a mapping that JSON and YAML can hold."""
+        return asdict(self)
+
+    @property
+    def is_token_task(self) -> bool:
+        """Whether the task labels words rather than whole texts."""
+        return self.type == TOKEN_CLASSIFICATION
+
+    @property
+    def num_labels(self) -> int:
+        """Number of outputs of the head; 1 for a regression without names."""
+        if self.labels is not None:
+            return len(self.labels)
+        if self.problem_type == REGRESSION:
+            return 1
+        raise ValueError(
+            f"task {self.name!r} has no labels yet: give `labels`, or take the tasks that prepare_datasets returns."
+        )
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Label names by id."""
+        return dict(enumerate(self.labels or []))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Label ids by name."""
+        return {label: i for i, label in enumerate(self.labels or [])}
+
+    def _check_name(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.name or "", flags=re.ASCII):
+            raise ValueError(
+                f"task name {self.name!r}: expected letters, digits and underscores, not starting with a digit."
+            )
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"task name {self.name!r} is reserved; reserved names: {', '.join(RESERVED_NAMES)}.")
+        if hasattr(nn.ModuleDict, self.name):
+            raise ValueError(
+                f"task name {self.name!r} is the name of a method of torch.nn.ModuleDict; choose another."
+            )
+
+    def _check_problem_type(self) -> None:
+        if self.problem_type is None:
+            return
+        if self.is_token_task:
+            raise ValueError(f"task {self.name!r}: problem_type is for sequence tasks, found {self.problem_type!r}.")
+        if self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"task {self.name!r}: {unknown_name('problem_type', self.problem_type, PROBLEM_TYPES)}")
+
+    def _checked_labels(self, labels: list[str]) -> list[str]:
+        wrong = [label for label in labels if not isinstance(label, str)]
+        if wrong:
+            raise ValueError(f"task {self.name!r}: labels must be strings, found {wrong[0]!r}.")
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"task {self.name!r}: labels occur twice: {', '.join(twice)}.")
+        if self.is_token_task:
+            missing = [tag for tag in [OUTSIDE, *tags_of_types(entity_types(labels))] if tag not in labels]
+            return labels + missing
+        if not labels:
+            raise ValueError(f"task {self.name!r}: labels is empty; leave it out to read the labels from the data.")
+        return labels
