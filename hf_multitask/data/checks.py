@@ -1,0 +1,84 @@
+"""Checks of the rows that read no label set: columns, words, types."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..models.names import unknown_name
+from ..models.tag_schemes import is_tag
+from ..models.tasks import TaskConfig
+from .readers import Row, Rows
+
+TEXT_COLUMN = "text"
+TOKENS_COLUMN = "tokens"
+
+
+def check_inputs(rows: Rows) -> None:
+    """Check that each row has words or a text.
+
+    Args:
+        rows: The rows of a split.
+
+    Raises:
+        ValueError: If a row has neither ``tokens`` nor ``text``, or one that is empty or of another type. The
+            message names file and line.
+    """
+    for i, row in enumerate(rows.rows):
+        tokens, text = row.get(TOKENS_COLUMN), row.get(TEXT_COLUMN)
+        if tokens is None and text is None:
+            found = ", ".join(repr(key) for key in row) or "none"
+            raise ValueError(f"{rows.place(i)}: expected a column 'tokens' or 'text', found {found}.")
+        if tokens is not None:
+            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+                raise ValueError(f"{rows.place(i)}: 'tokens' must be a list of strings, found {tokens!r:.80}.")
+            if not tokens:
+                raise ValueError(f"{rows.place(i)}: 'tokens' is empty; expected at least one word.")
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{rows.place(i)}: 'text' must be a string, found {text!r:.80}.")
+        if tokens is None and not str(text).strip():
+            raise ValueError(f"{rows.place(i)}: 'text' is empty; expected at least one word.")
+
+
+def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Check that each task's column is there and holds values that the task can have.
+
+    Args:
+        rows: The rows of a split.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If no row has the column of a task, or a value does not fit its task. The message names file and
+            line, or the closest column.
+    """
+    columns = rows.columns
+    for task in tasks:
+        if task.column not in columns:
+            raise ValueError(f"{rows.source}: task {task.name!r}: {unknown_name('column', task.column, columns)}")
+        check = _check_tags if task.is_token_task else _check_label
+        for i, row in enumerate(rows.rows):
+            value = row.get(str(task.column))
+            if value is not None:
+                check(task, row, value, f"{rows.place(i)}: column {task.column!r}")
+
+
+def _check_tags(task: TaskConfig, row: Row, tags: Any, place: str) -> None:
+    tokens = row.get(TOKENS_COLUMN)
+    if tokens is None:
+        raise ValueError(f"{place}: tags need a column 'tokens' beside them, found only 'text'.")
+    if not isinstance(tags, list):
+        raise ValueError(f"{place}: expected a list with one tag a word, found {tags!r:.80}.")
+    if len(tags) != len(tokens):
+        raise ValueError(f"{place}: expected one tag a word, found {len(tags)} tags for {len(tokens)} tokens.")
+    for i, tag in enumerate(tags):
+        if tag is not None and not is_tag(tag):
+            raise ValueError(
+                f"{place}: {tag!r} (word {i}, {tokens[i]!r}) is no IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'."
+            )
+
+
+def _check_label(task: TaskConfig, row: Row, value: Any, place: str) -> None:
+    if isinstance(value, list):
+        wrong = [item for item in value if not isinstance(item, (str, int, float))]
+    else:
+        wrong = [] if isinstance(value, (str, int, float)) else [value]
+    if wrong:
+        raise ValueError(f"{place}: expected a label, a number or a list of them, found {wrong[0]!r:.80}.")

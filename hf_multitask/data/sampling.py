@@ -1,0 +1,63 @@
+"""The order of rows: batches of like length, so that little is padding."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+# A group is shuffled rows sorted by length; larger groups pad less, smaller ones mix rows better.
+BATCHES_PER_GROUP = 50
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Shuffles rows so that those of a batch have like lengths, in an order that seed and epoch alone decide.
+
+    The order does not depend on the state of a random generator, so a run that is resumed inside an epoch sees the
+    batches that the uninterrupted one sees.
+
+    Args:
+        lengths: Length of each row.
+        batch_size: Rows that one optimizer step takes, on all processes.
+        seed: Seed of the order.
+        epoch: Returns the epoch whose order is wanted.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.lengths = torch.as_tensor(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator()
+        generator.manual_seed(hash((self.seed, self.epoch())) % 2**63)
+        shuffled = torch.randperm(len(self.lengths), generator=generator)
+        batches = []
+        for group in shuffled.split(self.batch_size * BATCHES_PER_GROUP):
+            by_length = group[self.lengths[group].argsort(descending=True, stable=True)]
+            batches.extend(by_length.split(self.batch_size))
+        # A short batch stays last: anywhere else it would shift the rows of all batches behind it.
+        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []
+        order = torch.randperm(len(batches), generator=generator).tolist()
+        for batch in [batches[i] for i in order] + last:
+            yield from batch.tolist()
+
+
+class LengthSortedSampler(Sampler[int]):
+    """Longest rows first, so that batches pad little and the largest comes first.
+
+    Args:
+        lengths: Length of each row.
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.order = torch.as_tensor(lengths).argsort(descending=True, stable=True).tolist()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order)
