@@ -1,0 +1,41 @@
+"""One encoder, several jobs: multi-task training, inference and freezing on the Hugging Face Trainer.
+
+Importing the package registers its config and model with the Auto classes.
+"""
+
+from transformers import AutoConfig, AutoModel
+
+from .config import DataConfig, RunConfig
+from .data import MultiTaskDataCollator, PreparedData, prepare_datasets
+from .freezing import freeze
+from .metrics import build_compute_metrics
+from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
+from .prediction import predict
+from .runs import run_evaluation, run_training
+from .trainer import MultiTaskTrainer
+from .training_args import MultiTaskTrainingArguments
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataConfig",
+    "MultiTaskConfig",
+    "MultiTaskDataCollator",
+    "MultiTaskModel",
+    "MultiTaskOutput",
+    "MultiTaskTrainer",
+    "MultiTaskTrainingArguments",
+    "PreparedData",
+    "RunConfig",
+    "TaskConfig",
+    "build_compute_metrics",
+    "freeze",
+    "load_tokenizer",
+    "predict",
+    "prepare_datasets",
+    "run_evaluation",
+    "run_training",
+]
+
+AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig)
+AutoModel.register(MultiTaskConfig, MultiTaskModel)
