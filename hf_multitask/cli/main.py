@@ -1,0 +1,120 @@
+"""The commands: each parses, calls the library and prints."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from accelerate import PartialState
+
+from ..config import RunConfig
+from ..data import read_rows
+from ..prediction import predict
+from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
+from ..runs import load_model, run_evaluation, run_training
+from .overrides import parse_overrides
+from .tables import print_metrics, print_prediction
+
+app = typer.Typer(
+    help="One encoder, several jobs: train, evaluate and use multi-task models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ANY_FIELD = {"allow_extra_args": True, "ignore_unknown_options": True}
+OVERRIDES_HELP = (
+    "Any field of the config can be given as an option behind it: --encoder NAME, --data.train FILE, "
+    "--freeze '[encoder, head.intent]', --training.num_train_epochs 1. Files given so are relative to the working "
+    "directory, those in the config to the config."
+)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that output_dir holds.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows a pass and device.")]
+ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
+
+
+@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def train(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train a model as CONFIG says and write it, with its metrics, to output_dir."""
+    _train(RunConfig.from_file(config, parse_overrides(context.args)), overwrite, resume)
+
+
+@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def quickstart(context: typer.Context) -> None:
+    """Train on the bundled sentences, print the scores and one prediction."""
+    config = RunConfig.from_file(QUICKSTART_CONFIG, parse_overrides(context.args))
+    _train(config, overwrite=True, resume=False)
+    if PartialState().is_main_process:
+        model, tokenizer = load_model(config.output_dir)
+        prediction = next(predict(model, tokenizer, [QUICKSTART_SENTENCE]))
+        typer.echo(f"\n{QUICKSTART_SENTENCE}")
+        print_prediction(QUICKSTART_SENTENCE, prediction)
+
+
+@app.command()
+def evaluate(
+    model_dir: ModelDir,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSONL file with labels.")],
+    batch_size: BatchSize = 64,
+    unseen_labels: Annotated[
+        str, typer.Option(help="A label that the model does not have: error or ignore.")
+    ] = "error",
+    output: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")] = None,
+) -> None:
+    """Score a trained model on labelled rows."""
+    metrics = run_evaluation(model_dir, data, batch_size, unseen_labels)
+    if PartialState().is_main_process:
+        print_metrics({data.stem: metrics})
+        if output is not None:
+            output.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("predict")
+def predict_command(
+    model_dir: ModelDir,
+    rows: Annotated[Path, typer.Argument(metavar="INPUT", help="JSONL file with `text` or `tokens`.")],
+    output: Annotated[Path, typer.Option(help="JSONL file to write, a line for each row.")],
+    batch_size: BatchSize = 32,
+) -> None:
+    """Predict all tasks for each row of a file."""
+    checked = read_rows(rows)
+    model, tokenizer = load_model(model_dir)
+    with output.open("w", encoding="utf-8") as file:
+        for prediction in predict(model, tokenizer, checked, batch_size):
+            file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
+    typer.echo(f"{len(checked.rows)} rows written to {output}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The arguments, those of the process where None.
+
+    Returns:
+        The exit status: 0, 2 for an error in input, 130 where the user interrupted.
+    """
+    try:
+        result = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("Interrupted. The last checkpoint in output_dir is whole; go on from it with --resume.", err=True)
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
+    metrics = run_training(config, overwrite=overwrite, resume=resume)
+    if PartialState().is_main_process:
+        print_metrics(metrics)
+        typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")

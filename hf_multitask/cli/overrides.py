@@ -1,0 +1,38 @@
+"""Values of a config given on the command line: ``--training.num_train_epochs 1``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Read options with dotted names.
+
+    Args:
+        arguments: ``--name value`` or ``--name=value``; values are YAML.
+
+    Returns:
+        The values by dotted name.
+
+    Raises:
+        ValueError: If an argument is no option, an option has no value, or a value is no YAML.
+    """
+    overrides: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise ValueError(
+                f"unexpected argument {option!r}; expected an option such as --training.num_train_epochs 1."
+            )
+        name, equals, value = option.removeprefix("--").partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ValueError(f"option --{name} has no value.")
+            value = rest.pop(0)
+        try:
+            overrides[name.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"option --{name}: expected YAML, found {value!r}. {error}") from error
+    return overrides

@@ -1,0 +1,184 @@
+"""A whole run: from a config to a model directory, and a model directory's scores on data."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_utils import set_seed
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
+
+from .config import SPLITS, RunConfig
+from .data import PreparedData, prepare_datasets
+from .data.readers import Row
+from .metrics import task_metric_names
+from .model_card import build_model_card
+from .models import MultiTaskModel, TaskConfig, load_tokenizer
+from .models.tasks import REGRESSION
+from .trainer import MultiTaskTrainer
+from .training_args import MultiTaskTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+METRICS_NAME = "metrics.json"
+# trainer_state.json is written last: a checkpoint that has it is whole.
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def run_training(config: RunConfig, overwrite: bool = False, resume: bool = False) -> dict[str, dict[str, float]]:
+    """Train a model as a config says, and write a complete model directory.
+
+    Args:
+        config: The config.
+        overwrite: Replace a model that ``output_dir`` already holds.
+        resume: Go on from the last checkpoint in ``output_dir``.
+
+    Returns:
+        The metrics by split, as ``metrics.json`` holds them.
+
+    Raises:
+        ValueError: If something in config or data is wrong; nothing has been trained or written then.
+        FileExistsError: If ``output_dir`` holds a model and neither ``overwrite`` nor ``resume`` is given.
+        FileNotFoundError: If ``resume`` finds no whole checkpoint.
+    """
+    output_dir = Path(config.output_dir)
+    checkpoint = _check_output_dir(output_dir, overwrite, resume)
+    arguments = config.training_arguments()
+    tokenizer = load_tokenizer(config.encoder)
+    data = prepare_datasets(
+        config.data.sources(),
+        tokenizer,
+        config.tasks,
+        max_length=config.data.max_length,
+        label_subwords=config.data.label_subwords,
+        unseen_labels=config.data.unseen_labels,
+    )
+    set_seed(arguments.seed)
+    model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)
+    if data.get("validation") is not None and arguments.metric_for_best_model in (None, "loss"):
+        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data.tasks)
+    trainer = MultiTaskTrainer(
+        model=model,
+        args=arguments,
+        freeze=config.freeze,
+        train_dataset=data["train"],
+        eval_dataset=data.get("validation"),
+        processing_class=tokenizer,
+    )
+    if overwrite and PartialState().is_main_process:
+        _remove_checkpoints(output_dir)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    metrics = {split: _evaluate(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        _write_json(output_dir / METRICS_NAME, metrics)
+        card = build_model_card(model.config, config.encoder, metrics)
+        (output_dir / "README.md").write_text(card, encoding="utf-8")
+    return metrics
+
+
+def run_evaluation(
+    model_dir: str | Path, data: str | Path | Sequence[Row], batch_size: int = 64, unseen_labels: str = "error"
+) -> dict[str, float]:
+    """Score a saved model on labelled rows.
+
+    Args:
+        model_dir: Folder or hub name of the model.
+        data: JSONL file or rows.
+        batch_size: Rows a pass and device.
+        unseen_labels: What to do with a label that the model does not have: ``"error"`` or ``"ignore"``.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        ValueError: If something in the data is wrong.
+    """
+    model, tokenizer = load_model(model_dir)
+    prepared = prepare_datasets({"test": data}, tokenizer, model.config.tasks, unseen_labels=unseen_labels)
+    arguments = MultiTaskTrainingArguments(
+        output_dir=str(model_dir), per_device_eval_batch_size=batch_size, report_to="none", save_strategy="no"
+    )
+    trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
+    return _evaluate(trainer, prepared, "test")
+
+
+def load_model(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
+    """Load a saved model and its tokenizer.
+
+    Args:
+        model_dir: Folder or hub name.
+
+    Returns:
+        The model, in eval mode, and the tokenizer.
+
+    Raises:
+        ValueError: If there is no such model, or it is another kind of model.
+    """
+    tokenizer = load_tokenizer(model_dir)
+    model = MultiTaskModel.from_pretrained(str(model_dir))
+    if not model.config.tasks:
+        raise ValueError(f"{model_dir}: expected a multi-task model, found a config without tasks.")
+    return model.eval(), tokenizer
+
+
+def find_last_checkpoint(output_dir: Path) -> Path | None:
+    """Return the last checkpoint that was written whole, None where there is none."""
+    whole = [
+        path
+        for path in output_dir.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit()
+        and all((path / name).is_file() for name in CHECKPOINT_FILES)
+    ]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def _check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | None:
+    """Return the checkpoint to go on from; refuse to write over a model unasked."""
+    if overwrite and resume:
+        raise ValueError("overwrite and resume exclude each other.")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise FileExistsError(f"output_dir {str(output_dir)!r} is a file.")
+    checkpoint = find_last_checkpoint(output_dir)
+    if resume:
+        if checkpoint is None:
+            raise FileNotFoundError(f"--resume: {str(output_dir)!r} holds no whole checkpoint; run without it.")
+        return checkpoint
+    state = PartialState()
+    # Each process looks before the first of them can write.
+    holds_model = any((output_dir / name).exists() for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME)) or checkpoint
+    state.wait_for_everyone()
+    if holds_model and not overwrite:
+        raise FileExistsError(
+            f"output_dir {str(output_dir)!r} already holds a model. Use --overwrite to replace it, --resume to go on "
+            "from its last checkpoint, or another output_dir."
+        )
+    return None
+
+
+def _remove_checkpoints(output_dir: Path) -> None:
+    for path in output_dir.glob("checkpoint-*"):
+        if path.name.removeprefix("checkpoint-").isdigit():
+            shutil.rmtree(path)
+
+
+def _best_metric(tasks: Sequence[TaskConfig]) -> tuple[str, bool]:
+    """Return the metric that chooses the best checkpoint, and whether more of it is better."""
+    if all(task.problem_type == REGRESSION for task in tasks):
+        return "loss", False
+    return "joint_accuracy", True
+
+
+def _evaluate(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> dict[str, float]:
+    """Return the metrics of a split, without the prefix and the timings that the trainer adds."""
+    metrics = trainer.evaluate(data[split], metric_key_prefix=split)
+    kept = task_metric_names(data.tasks)
+    return {name: value for name in kept if (value := metrics.get(f"{split}_{name}")) is not None}
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,95 @@
+"""Benchmarks of the library; each prints its table and can write it as JSON.
+
+``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints test scores.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_multitask import RunConfig, run_training
+
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
+
+
+def scores(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train both heads on all rows with each seed; the epoch is chosen on validation, the scores are those of test."""
+    runs = [_scores_of_seed(arguments, seed) for seed in arguments.seeds]
+    print(f"\n{arguments.epochs} epochs, {len(runs)} seeds, test scores of the epoch that validation chose")
+    print("seed   " + "  ".join(f"{name:>16}" for name in SCORES) + "   minutes")
+    for run in runs:
+        print(f"{run['seed']:<7}" + "  ".join(f"{100 * run['test'][name]:16.2f}" for name in SCORES), end="")
+        print(f"   {run['minutes']:7.1f}")
+    for label, reduce in (("mean", statistics.mean), ("sd", statistics.pstdev)):
+        values = [reduce([100 * run["test"][name] for run in runs]) for name in SCORES]
+        print(f"{label:<7}" + "  ".join(f"{value:16.2f}" for value in values))
+    return {"benchmark": "scores", "encoder": arguments.encoder, "epochs": arguments.epochs, "runs": runs}
+
+
+def _scores_of_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.from_dict(
+            {
+                "encoder": arguments.encoder,
+                "tasks": [
+                    {"name": "intent", "type": "sequence_classification"},
+                    {"name": "slots", "type": "token_classification"},
+                ],
+                "data": {split: str(arguments.data / f"{split}.jsonl") for split in ("train", "validation", "test")},
+                "training": {
+                    "num_train_epochs": arguments.epochs,
+                    "learning_rate": arguments.learning_rate,
+                    "head_learning_rate": arguments.head_learning_rate,
+                    "seed": seed,
+                    "logging_steps": 100,
+                    "disable_tqdm": True,
+                },
+                "output_dir": folder,
+            }
+        )
+        start = time.perf_counter()
+        metrics = run_training(config)
+        return {"seed": seed, "minutes": (time.perf_counter() - start) / 60, **metrics}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("scores", help="test scores of joint training on intents and slots")
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument("--epochs", type=int, default=6, help="epochs (default: %(default)s)")
+    command.add_argument("--learning-rate", type=float, default=3e-4, help="of the encoder (default: %(default)s)")
+    command.add_argument("--head-learning-rate", type=float, default=2e-3, help="of the heads (default: %(default)s)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    command.set_defaults(run=scores)
+    for command in commands.choices.values():
+        command.add_argument("--output", type=Path, help="write the result to this JSON file too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a benchmark and print its table.
+
+    Args:
+        argv: The arguments, those of the process where None.
+
+    Returns:
+        0.
+    """
+    arguments = _parser().parse_args(argv)
+    result = arguments.run(arguments)
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
