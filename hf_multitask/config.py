@@ -1,6 +1,7 @@
 """The config of a run, read from YAML, with every field open to be overridden."""
 
 import dataclasses
+import json
 from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -236,6 +237,6 @@ def _as_options(values: Mapping[str, Any]) -> list[str]:
         if isinstance(value, list):
             options.extend([f"--{key}", *map(str, value)])
         else:
-            text = yaml.safe_dump(value, default_flow_style=True).strip() if isinstance(value, dict) else str(value)
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
             options.append(f"--{key}={text}")
     return options

@@ -13,7 +13,7 @@ from ..config import RunConfig
 from ..data import read_rows
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
-from ..runs import load_model, run_evaluation, run_training
+from ..runs import find_last_checkpoint, load_model, run_evaluation, run_training
 from .overrides import parse_overrides
 from .tables import print_metrics, print_prediction
 
@@ -29,6 +29,8 @@ OVERRIDES_HELP = (
     "--freeze '[encoder, head.intent]', --training.num_train_epochs 1. Files given so are relative to the working "
     "directory, those in the config to the config."
 )
+
+INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that output_dir holds.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
@@ -107,14 +109,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Interrupted. The last checkpoint in output_dir is whole; go on from it with --resume.", err=True)
-        return 130
     return result if isinstance(result, int) else 0
 
 
 def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
-    metrics = run_training(config, overwrite=overwrite, resume=resume)
+    try:
+        metrics = run_training(config, overwrite=overwrite, resume=resume)
+    except KeyboardInterrupt:
+        checkpoint = find_last_checkpoint(Path(config.output_dir))
+        hint = f"{checkpoint} is whole: go on from it with --resume" if checkpoint else "there is no checkpoint yet"
+        typer.echo(f"\nInterrupted; {hint}.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if PartialState().is_main_process:
         print_metrics(metrics)
         typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(
     rf"[{_UNSPACED}]"
-    rf"|[^\W{_UNSPACED}](?:[^\s{_UNSPACED}]*[^\W{_UNSPACED}])??(?=['’]s(?!\w)|[^\w\s]*(?:\s|$|[{_UNSPACED}]))"
+    rf"|[^\W{_UNSPACED}](?:[^\s{_UNSPACED}]*?[^\W{_UNSPACED}])??(?=['’]s(?!\w)|[^\w\s]*(?:\s|$|[{_UNSPACED}]))"
     r"|['’]s(?!\w)"
     r"|\S"
 )

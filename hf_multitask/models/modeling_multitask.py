@@ -104,6 +104,7 @@ class MultiTaskModel(PreTrainedModel):
             pooling=sentence_pooling.mode,
             normalize_embeddings=sentence_pooling.normalize,
             initializer_range=getattr(encoder.config, "initializer_range", 0.02),
+            attn_implementation=encoder.config._attn_implementation,
         )
         model = cls(config).to(encoder.dtype)
         model.encoder = encoder

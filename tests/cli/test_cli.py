@@ -1,0 +1,178 @@
+"""The command line, in this process and as others start it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from hf_multitask import MultiTaskModel, run_evaluation
+from hf_multitask.cli import main
+from hf_multitask.runs import find_last_checkpoint
+from tests.tiny import ROWS, save_tiny_encoder
+
+
+@pytest.fixture
+def config(tmp_path, write_jsonl):
+    """Write a config in a folder with a space in its name, and its data and encoder beside it."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    save_tiny_encoder("bert", folder / "encoder")
+    for split, rows in (("train", ROWS[:16]), ("validation", ROWS[:9]), ("test", ROWS[9:])):
+        write_jsonl(rows, folder / f"{split}.jsonl")
+    values = {
+        "encoder": "encoder",
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": {split: f"{split}.jsonl" for split in ("train", "validation", "test")},
+        "training": {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 8},
+        "output_dir": str(folder / "out"),
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    return folder / "config.yaml"
+
+
+def start(*arguments, **kwargs):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
+
+
+def run(*arguments):
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_train_evaluate_predict(config, tmp_path, capsys):
+    out = config.parent / "out"
+    assert main(["train", str(config), "--training.num_train_epochs", "1"]) == 0
+    assert "joint_accuracy" in capsys.readouterr().out
+
+    assert main(["evaluate", str(out), str(config.parent / "test.jsonl"), "--output", str(tmp_path / "m.json")]) == 0
+    written = json.loads((out / "metrics.json").read_text())["test"]
+    assert json.loads((tmp_path / "m.json").read_text()) == pytest.approx(written, rel=1e-5)
+
+    assert main(["predict", str(out), str(config.parent / "test.jsonl"), "--output", str(tmp_path / "p.jsonl")]) == 0
+    predictions = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert len(predictions) == len(ROWS[9:])
+    for prediction, row in zip(predictions, ROWS[9:], strict=True):
+        assert prediction.keys() == {"intent", "slots"}
+        assert prediction["intent"].keys() == {"label", "score"}
+        assert len(prediction["slots"]["labels"]) == len(row["tokens"])
+        for entity in prediction["slots"]["entities"]:
+            assert entity.keys() == {"label", "start", "end", "text", "score"}
+            assert " ".join(row["tokens"])[entity["start"] : entity["end"]] == entity["text"]
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["quickstart"]])
+def test_help_is_everywhere(command, capsys):
+    assert main([*command, "--help"]) == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
+def test_an_existing_model_needs_overwrite_or_resume(config, capsys):
+    short = ["train", str(config), "--training.num_train_epochs", "1"]
+    assert main(short) == 0
+    assert main(short) == 2
+    assert "already holds a model. Use --overwrite" in capsys.readouterr().err
+    assert main([*short, "--overwrite"]) == 0
+    assert main(["train", str(config), "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trainig.seed", "1"], "unknown key 'trainig'. Did you mean 'training'"),
+        (["--freeze", "[head.slot]"], "unknown group 'head.slot'. Did you mean 'head.slots'"),
+        (["--encoder", "./nowhere"], "encoder './nowhere': there is no such folder"),
+        (["--training.seed", "x"], "training.seed: invalid int value: 'x'"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(arguments, message, config, capsys):
+    assert main(["train", str(config), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (config.parent / "out").exists()
+
+
+@pytest.mark.parametrize("frozen", ["encoder", "[encoder, head.intent]", "[encoder, head.intent, head.slots]"])
+def test_freezing_from_the_command_line(frozen, config):
+    assert main(["train", str(config), "--freeze", frozen, "--training.num_train_epochs", "1"]) == 0
+    model = MultiTaskModel.from_pretrained(config.parent / "out")
+    untouched = MultiTaskModel.from_encoder(config.parent / "encoder", model.config.tasks)
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, untouched.encoder.state_dict()[name])
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(config):
+    """Without dropout, 2 × 4 rows a step give the weights of 1 × 8, and the same scores."""
+    encoder_config = json.loads((config.parent / "encoder" / "config.json").read_text())
+    encoder_config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (config.parent / "encoder" / "config.json").write_text(json.dumps(encoder_config))
+    values = yaml.safe_load(config.read_text())
+    for task in values["tasks"]:
+        task["dropout"] = 0.0
+    values["training"] |= {"optim": "sgd", "learning_rate": 0.05}
+    config.write_text(yaml.safe_dump(values))
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29511"]
+    command = ["-m", "hf_multitask", "train", config, "--training.use_cpu", "true", "--output_dir"]
+
+    run(*launch, *command, config.parent / "two", "--training.per_device_train_batch_size", "4")
+    run(*command, config.parent / "one")
+
+    one, two = (MultiTaskModel.from_pretrained(config.parent / name).state_dict() for name in ("one", "two"))
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5), name
+    state = json.loads((find_last_checkpoint(config.parent / "two") / "trainer_state.json").read_text())
+    assert state["train_batch_size"] == 4
+    assert state["global_step"] == 4, "16 rows, 2 epochs, 8 rows a step on two processes"
+    scores = json.loads((config.parent / "two" / "metrics.json").read_text())
+    assert run_evaluation(config.parent / "two", config.parent / "test.jsonl") == pytest.approx(
+        scores["test"], rel=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_accelerate_launch(config):
+    output = run(
+        "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m", "hf_multitask", "train", config
+    )
+    assert "joint_accuracy" in output
+    assert (config.parent / "out" / "metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_the_last_checkpoint_usable(config):
+    out = config.parent / "out"
+    process = start("-m", "hf_multitask", "train", config, "--training.num_train_epochs", "2000", cwd=config.parent)
+    deadline = time.monotonic() + 120
+    while find_last_checkpoint(out) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "go on from it with --resume" in output
+    assert "Traceback" not in output
+    checkpoint = find_last_checkpoint(out)
+    steps = int(checkpoint.name.removeprefix("checkpoint-"))
+    epochs = str(steps // 2 + 2)
+    assert main(["train", str(config), "--resume", "--training.num_train_epochs", epochs]) == 0
+    assert (out / "metrics.json").is_file()

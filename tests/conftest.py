@@ -1,0 +1,83 @@
+"""Fixtures: tokenizers trained on a few sentences, tiny random encoders, the real one."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer, prepare_datasets
+from tests.tiny import ARCHITECTURES, ROWS, save_tiny_encoder
+
+datasets.disable_progress_bars()
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("repeatable")
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory):
+    """Return the folder of a tiny random encoder with its tokenizer, by architecture."""
+    folder = tmp_path_factory.mktemp("encoders")
+    return {name: save_tiny_encoder(name, folder / name) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session")
+def encoder(encoders):
+    return encoders["bert"]
+
+
+@pytest.fixture
+def tasks():
+    return [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]
+
+
+@pytest.fixture
+def tokenizer(encoder):
+    return load_tokenizer(encoder)
+
+
+@pytest.fixture
+def data(tokenizer, tasks):
+    return prepare_datasets({"train": ROWS, "validation": ROWS[:10], "test": ROWS[10:]}, tokenizer, tasks)
+
+
+@pytest.fixture
+def model(encoder, data):
+    return MultiTaskModel.from_encoder(encoder, data.tasks)
+
+
+@pytest.fixture(scope="session")
+def write_jsonl(tmp_path_factory):
+    """Return a function that writes rows to a new JSONL file."""
+
+    def write(rows, path: Path | None = None) -> Path:
+        path = path or tmp_path_factory.mktemp("rows") / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return the folder of the public data sets."""
+    folder = Path(os.environ.get("HF_MULTITASK_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the public data sets are not at {folder}; set HF_MULTITASK_DATA")
+    return folder

@@ -1,0 +1,245 @@
+"""From rows to data sets: labels, alignment, and what bad input is told."""
+
+import datasets
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_multitask import TaskConfig, load_tokenizer, prepare_datasets
+from hf_multitask.data.alignment import needs_prefix_space
+from tests.tiny import ROWS, TOKENIZERS, make_tokenizer
+
+INTENT = TaskConfig("intent", "sequence_classification")
+SLOTS = TaskConfig("slots", "token_classification")
+TOKENIZER = {kind: make_tokenizer(kind) for kind in TOKENIZERS}
+
+
+def test_labels_are_read_from_train_in_a_stable_order(tokenizer):
+    forward = prepare_datasets({"train": ROWS}, tokenizer, [INTENT, SLOTS])
+    backward = prepare_datasets({"train": ROWS[::-1]}, tokenizer, [INTENT, SLOTS])
+    assert forward.tasks == backward.tasks
+    assert forward.tasks[0].labels == sorted({row["intent"] for row in ROWS})
+    assert forward.tasks[0].problem_type == "single_label_classification"
+    assert forward.tasks[1].labels == ["O", "B-place", "I-place"]
+
+
+def test_labels_that_are_given_keep_their_order(tokenizer):
+    labels = ["RateBook", "PlayMusic", "GetWeather", "BookRestaurant", "Unused"]
+    task = TaskConfig("intent", "sequence_classification", labels=labels)
+    assert prepare_datasets({"train": ROWS}, tokenizer, [task]).tasks[0].labels == labels
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_each_word_is_labelled_at_its_first_subword(kind):
+    tokenizer = TOKENIZER[kind]
+    data = prepare_datasets({"train": ROWS}, tokenizer, [INTENT, SLOTS])
+    for row, prepared in zip(ROWS, data["train"], strict=True):
+        assert len(prepared["tag_positions"]) == len(prepared["labels"]["slots"]) == len(row["tokens"])
+        ids = prepared["input_ids"]
+        ends = [*prepared["tag_positions"][1:], len(ids) - 1]
+        for word, start, end in zip(row["tokens"], prepared["tag_positions"], ends, strict=True):
+            assert tokenizer.decode(ids[start:end]).strip() == word
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(words=st.lists(st.text(max_size=12), min_size=1, max_size=20))
+def test_one_word_one_label_whatever_the_tokenizer_drops(kind, words):
+    row = {"tokens": words, "slots": ["O"] * len(words)}
+    train = {"tokens": ["a"], "slots": ["B-x"]}
+    data = prepare_datasets({"train": [train], "test": [row]}, TOKENIZER[kind], [SLOTS], max_length=10)
+    prepared = data["test"][0]
+    assert len(prepared["tag_positions"]) == len(prepared["labels"]["slots"]) == len(words)
+    assert len(prepared["input_ids"]) <= 10
+    positions = [position for position in prepared["tag_positions"] if position >= 0]
+    assert positions == sorted(set(positions))
+    assert data.reports["test"].lost_words == prepared["tag_positions"].count(-1)
+
+
+def test_words_in_running_text_get_their_space_on_byte_level_tokenizers():
+    tokenizer = TOKENIZER["byte-level"]
+    assert needs_prefix_space(tokenizer)
+    assert not any(needs_prefix_space(TOKENIZER[kind]) for kind in TOKENIZERS if kind != "byte-level")
+    row = {"tokens": ["play", "the", "beatles"], "slots": ["O", "O", "B-x"]}
+    prepared = prepare_datasets({"train": [row]}, tokenizer, [SLOTS])["train"][0]
+    assert prepared["input_ids"] == tokenizer("play the beatles")["input_ids"]
+
+
+def test_all_subwords_are_labelled_on_request_in_train_only(tokenizer):
+    row = {"tokens": ["wonderful", "paris", "\u200b"], "slots": ["B-x", "B-x", "O"]}
+    splits = {"train": [row], "test": [row]}
+    data = prepare_datasets(splits, tokenizer, [SLOTS], label_subwords="all")
+    assert len(data["test"][0]["tag_positions"]) == 3
+    subwords = tokenizer("wonderful", add_special_tokens=False)["input_ids"]
+    train = data["train"][0]
+    assert len(subwords) > 2
+    assert train["tag_positions"] == [*range(1, len(subwords) + 2), -1]
+    names = [data.tasks[0].labels[i] for i in train["labels"]["slots"]]
+    assert names == ["B-x"] + ["I-x"] * (len(subwords) - 1) + ["B-x", "O"]
+
+
+def test_cut_and_dropped_words_are_counted_and_said(tokenizer, caplog):
+    rows = [{"tokens": ["paris"] * 30, "slots": ["O"] * 30}, {"tokens": ["paris", "\u200b"], "slots": ["B-x", "O"]}]
+    data = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12)
+    report = data.reports["train"]
+    assert (report.rows, report.words, report.truncated_rows, report.lost_words) == (2, 32, 1, 21)
+    assert "train: 1 of 2 rows cut at the longest length." in caplog.text
+    assert "train: 21 of 32 words have no subword: predicted as O, and scored." in caplog.text
+
+
+def test_a_row_that_just_fits_is_not_cut(tokenizer, caplog):
+    rows = [{"tokens": ["paris"] * 10, "slots": ["O"] * 9 + ["B-x"]}]
+    report = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12).reports["train"]
+    assert report.truncated_rows == 0
+    assert not caplog.text
+
+
+def test_rows_may_lack_labels_and_that_is_counted(tokenizer, caplog):
+    rows = [*ROWS, {"text": "no labels at all"}, {"tokens": ["none"], "intent": None, "slots": None}]
+    data = prepare_datasets({"train": rows}, tokenizer, [INTENT, SLOTS])
+    assert data["train"][22]["labels"] == {"intent": -100, "slots": [-100]}
+    assert data["train"][23]["labels"] == {"intent": -100, "slots": [-100]}
+    assert "2 of 24 rows have no label for 'intent'" in caplog.text
+
+
+def test_problem_types_are_read_from_the_data(tokenizer):
+    rows = [
+        {"text": "one", "many": ["a", "b"], "score": 1.5, "pair": [0.5, 2.0], "number": 3},
+        {"text": "two", "many": [], "score": None, "pair": [1.0, 1.0], "number": 10},
+        {"text": "three", "many": None, "score": 2, "pair": None, "number": 9},
+    ]
+    names = ("many", "score", "pair", "number")
+    data = prepare_datasets({"train": rows}, tokenizer, [TaskConfig(n, "sequence_classification") for n in names])
+    kinds = {task.name: (task.problem_type, task.labels) for task in data.tasks}
+    assert kinds == {
+        "many": ("multi_label_classification", ["a", "b"]),
+        "score": ("regression", None),
+        "pair": ("regression", ["0", "1"]),
+        "number": ("single_label_classification", ["3", "9", "10"]),
+    }
+    assert data["train"][0]["labels"] == {"many": [1.0, 1.0], "score": [1.5], "pair": [0.5, 2.0], "number": 0}
+    assert data["train"][1]["labels"]["many"] == [0.0, 0.0]
+    assert all(value != value for value in data["train"][2]["labels"]["many"])
+
+
+def test_a_dataset_with_label_names_is_taken_as_it_is(tokenizer):
+    features = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "intent": datasets.ClassLabel(names=["low", "high"]),
+            "slots": datasets.List(datasets.ClassLabel(names=["O", "B-x", "I-x"])),
+        }
+    )
+    rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "intent": [1], "slots": [[1, 2]]}, features=features)
+    data = prepare_datasets({"train": rows}, tokenizer, [INTENT, SLOTS])
+    assert data.tasks[0].labels == ["high"]
+    assert data["train"][0]["labels"] == {"intent": 0, "slots": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": ["a", "b"], "intent": "x", "slots": ["O"]}, "found 1 tags for 2 tokens"),
+        ({"tokens": ["a"], "intent": "x", "slots": ["X-y"]}, r"'X-y' \(word 0, 'a'\) is no IOB2 tag"),
+        ({"tokens": ["a"], "intent": "x", "slots": "O"}, "expected a list with one tag a word, found 'O'"),
+        ({"tokens": [], "intent": "x", "slots": []}, "'tokens' is empty"),
+        ({"tokens": "a b", "intent": "x"}, "'tokens' must be a list of strings"),
+        ({"tokens": ["a", 3], "intent": "x"}, "'tokens' must be a list of strings"),
+        ({"text": " "}, "'text' is empty"),
+        ({"text": 7}, "'text' must be a string, found 7"),
+        ({"sentence": "a"}, "expected a column 'tokens' or 'text', found 'sentence'"),
+        ({"text": "a b", "slots": ["O", "O"]}, "tags need a column 'tokens'"),
+        ({"tokens": ["a"], "intent": {"a": 1}}, "expected a label, a number or a list of them"),
+        ({"tokens": ["a"], "intent": ["x", "y"]}, "expected one label"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(row, message, tokenizer, write_jsonl):
+    path = write_jsonl([*ROWS, row])
+    with pytest.raises(ValueError, match=message) as error:
+        prepare_datasets({"train": path}, tokenizer, [INTENT, SLOTS])
+    assert str(error.value).startswith(f"{path}:23: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n{"text": \n', "rows.jsonl:2: expected a JSON object, found "),
+        (b'{"text": "a"}\n\n["a"]\n', "rows.jsonl:3: expected a JSON object, found "),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', "rows.jsonl:2: expected UTF-8, found the byte 0xff at position 10"),
+        (b"", "rows.jsonl: expected at least one row, found none"),
+        (b"\n \n", "rows.jsonl: expected at least one row, found none"),
+    ],
+)
+def test_a_bad_file_is_named(content, message, tokenizer, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        prepare_datasets({"train": tmp_path / "rows.jsonl"}, tokenizer, [INTENT])
+
+
+def test_a_byte_order_mark_and_empty_lines_are_no_rows(tokenizer, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "a", "intent": "x"}\r\n\r\n{"text": "b", "intent": "y"}')
+    assert len(prepare_datasets({"train": path}, tokenizer, [INTENT])["train"]) == 2
+
+
+def test_a_file_that_is_not_there_is_named_with_the_closest(tokenizer, write_jsonl):
+    path = write_jsonl(ROWS)
+    with pytest.raises(FileNotFoundError, match=r"Did you mean 'rows.jsonl'"):
+        prepare_datasets({"train": path.with_name("row.jsonl")}, tokenizer, [INTENT])
+
+
+def test_a_missing_column_is_named_with_the_closest(tokenizer, write_jsonl):
+    path = write_jsonl([{"tokens": ["a"], "slot": ["O"]}])
+    with pytest.raises(ValueError, match=r"rows.jsonl: task 'slots': unknown column 'slots'. Did you mean 'slot'"):
+        prepare_datasets({"train": path}, tokenizer, [SLOTS])
+
+
+def test_labels_that_train_never_has_are_listed(tokenizer, write_jsonl):
+    train, test = (
+        write_jsonl(ROWS),
+        write_jsonl([ROWS[0], {"tokens": ["a", "b"], "intent": "Fly", "slots": ["B-time", "I-time"]}]),
+    )
+    with pytest.raises(ValueError, match="task 'intent' has labels that train never has: 'Fly'") as error:
+        prepare_datasets({"train": train, "test": test}, tokenizer, [INTENT, SLOTS])
+    assert f"{test}:2: task 'slots' has labels that train never has: 'B-time' (1 times), 'I-time'" in str(error.value)
+
+
+def test_labels_that_train_never_has_are_ignored_on_request_and_counted(tokenizer, caplog):
+    rows = [{"tokens": ["a", "b"], "intent": "Fly", "slots": ["B-time", "O"]}]
+    data = prepare_datasets({"train": ROWS, "test": rows}, tokenizer, [INTENT, SLOTS], unseen_labels="ignore")
+    assert data["test"][0]["labels"] == {"intent": -100, "slots": [-100, 0]}
+    assert "test: 1 labels of 'slots' ignored: B-time." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"unseen_labels": "ignored"}, "unknown unseen_labels 'ignored'. Did you mean 'ignore'"),
+        ({"label_subwords": "last"}, "unknown label_subwords 'last'"),
+    ],
+)
+def test_unknown_options_are_refused(arguments, message, tokenizer):
+    with pytest.raises(ValueError, match=message):
+        prepare_datasets({"train": ROWS}, tokenizer, [INTENT], **arguments)
+
+
+def test_without_train_the_tasks_need_their_labels(tokenizer):
+    with pytest.raises(ValueError, match="task 'intent' has no labels and there is no split 'train'"):
+        prepare_datasets({"test": ROWS}, tokenizer, [INTENT])
+
+
+def test_a_split_that_is_not_there_is_named(data):
+    with pytest.raises(KeyError, match="unknown split 'valid'"):
+        data["valid"]
+
+
+@pytest.mark.realdata
+def test_snips_is_read_whole(real_data):
+    tokenizer = load_tokenizer("sentence-transformers/all-MiniLM-L6-v2")
+    files = {split: real_data / "snips" / f"{split}.jsonl" for split in ("train", "validation", "test")}
+    data = prepare_datasets(files, tokenizer, [INTENT, SLOTS])
+    assert [len(data[split]) for split in files] == [13084, 700, 700]
+    assert len(data.tasks[0].labels) == 7
+    assert len(data.tasks[1].labels) == 79
+    # One word of train is six replacement characters, which WordPiece drops.
+    assert [report.lost_words for report in data.reports.values()] == [1, 0, 0]
+    assert not any(report.truncated_rows for report in data.reports.values())

@@ -1,0 +1,98 @@
+"""Decoding: valid tag sequences, and the best of them."""
+
+import itertools
+
+import pytest
+import torch
+
+from hf_multitask import TaskConfig
+from hf_multitask.models.decoding import decode, viterbi
+from hf_multitask.models.tag_schemes import TagSpan, allowed_transitions, tag_spans
+
+LABELS = ["O", "B-x", "I-x", "B-y", "I-y"]
+TASK = TaskConfig("ner", "token_classification", labels=LABELS)
+
+
+def is_valid(tags):
+    return all(
+        not tag.startswith("I-") or (i > 0 and tags[i - 1] in (f"B-{tag[2:]}", tag)) for i, tag in enumerate(tags)
+    )
+
+
+def test_transitions_are_those_of_iob2():
+    allowed = allowed_transitions(tuple(LABELS))
+    for i, before in enumerate(["O", "B-x", "I-x", "B-y", "I-y"]):
+        for j, tag in enumerate(LABELS):
+            assert allowed[i, j] == is_valid(["B-x" if before == "I-x" else "B-y", before, tag][before[0] != "I" :])
+    assert allowed[-1].tolist() == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize("length", [1, 2, 4])
+def test_viterbi_finds_the_best_valid_sequence(length):
+    emissions = torch.randn(20, length, len(LABELS)) * 3
+    found = viterbi(emissions, allowed_transitions(tuple(LABELS)))
+    for row, ids in zip(emissions, found, strict=True):
+        valid = [
+            candidate
+            for candidate in itertools.product(range(len(LABELS)), repeat=length)
+            if is_valid([LABELS[i] for i in candidate])
+        ]
+        best = max(valid, key=lambda candidate: sum(row[t, i].item() for t, i in enumerate(candidate)))
+        assert tuple(ids.tolist()) == best
+
+
+def test_unconstrained_decoding_gives_sequences_that_constrained_decoding_never_does():
+    logits = torch.randn(50, 6, len(LABELS)) * 3
+    free = TaskConfig("ner", "token_classification", labels=LABELS, constrained_decoding=False)
+    assert not all(is_valid([LABELS[i] for i in row]) for row in decode(free, logits).tolist())
+    assert all(is_valid([LABELS[i] for i in row]) for row in decode(TASK, logits).tolist())
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_a_word_without_a_subword_is_outside(constrained):
+    task = TaskConfig("ner", "token_classification", labels=LABELS, constrained_decoding=constrained)
+    logits = torch.full((1, 3, len(LABELS)), -5.0)
+    logits[..., 1] = 5.0
+    assert decode(task, logits, torch.tensor([[4, -1, 6]])).tolist() == [[1, 0, 1]]
+
+
+def test_padding_changes_no_prediction():
+    logits = torch.randn(8, 5, len(LABELS)) * 3
+    alone = decode(TASK, logits, torch.arange(5).expand(8, 5))
+    padded = torch.cat([logits, torch.randn(8, 3, len(LABELS)) * 9], dim=1)
+    positions = torch.cat([torch.arange(5), torch.tensor([-1, -1, -1])]).expand(8, 8)
+    assert torch.equal(decode(TASK, padded, positions)[:, :5], alone)
+
+
+def test_no_words_no_tags():
+    assert decode(TASK, torch.zeros(2, 0, len(LABELS)), torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)
+
+
+def test_sequence_tasks_are_reduced_to_what_they_predict():
+    logits = torch.tensor([[0.1, 2.0], [-1.0, -2.0]])
+    single = TaskConfig("a", "sequence_classification", labels=["x", "y"])
+    several = TaskConfig("a", "sequence_classification", labels=["x", "y"], problem_type="multi_label_classification")
+    number = TaskConfig("a", "sequence_classification", problem_type="regression")
+    assert decode(single, logits).tolist() == [1, 0]
+    assert decode(several, logits).tolist() == [[1, 1], [0, 0]]
+    assert torch.equal(decode(number, logits[:, :1]), logits[:, :1])
+
+
+def test_spans_of_tags():
+    tags = ["B-x", "I-x", "O", "B-x", "B-x", "I-y", "I-y", "O", "I-x"]
+    assert tag_spans(tags) == [
+        TagSpan("x", 0, 2),
+        TagSpan("x", 3, 4),
+        TagSpan("x", 4, 5),
+        TagSpan("y", 5, 7),
+        TagSpan("x", 8, 9),
+    ]
+
+
+def test_spans_are_those_of_seqeval():
+    get_entities = pytest.importorskip("seqeval.metrics.sequence_labeling").get_entities
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        tags = [LABELS[i] for i in torch.randint(len(LABELS), (7,), generator=generator).tolist()]
+        expected = [TagSpan(kind, start, end + 1) for kind, start, end in get_entities(tags)]
+        assert tag_spans(tags) == expected

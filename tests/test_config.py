@@ -1,0 +1,137 @@
+"""The config of a run: what it holds, what it refuses."""
+
+import pytest
+import yaml
+
+from hf_multitask import RunConfig
+from hf_multitask.cli.overrides import parse_overrides
+
+VALUES = {
+    "encoder": "somewhere",
+    "tasks": [
+        {"name": "intent", "type": "sequence_classification"},
+        {"name": "slots", "type": "token_classification"},
+    ],
+    "data": {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test.jsonl", "unseen_labels": "error"},
+    "freeze": "none",
+    "training": {"num_train_epochs": 5, "learning_rate": 3.0e-4, "head_learning_rate": 2.0e-3, "seed": 0},
+    "output_dir": "out/snips",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_config(values):
+        path = tmp_path / "config.yaml"
+        path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+        return path
+
+    return write_config
+
+
+def test_the_contract_is_read(write):
+    config = RunConfig.from_file(write(VALUES))
+    assert [task.name for task in config.tasks] == ["intent", "slots"]
+    assert config.output_dir == "out/snips"
+    arguments = config.training_arguments()
+    assert arguments.num_train_epochs == 5
+    assert arguments.learning_rate == 3e-4
+    assert arguments.head_learning_rate == 2e-3
+    assert arguments.load_best_model_at_end
+
+
+def test_files_and_encoder_folder_are_relative_to_the_config(write, tmp_path):
+    (tmp_path / "somewhere").mkdir()
+    config = RunConfig.from_file(write(VALUES))
+    assert config.data.train == str(tmp_path / "train.jsonl")
+    assert config.encoder == str(tmp_path / "somewhere")
+
+
+def test_hub_names_stay_as_they_are(write):
+    data = {"name": "conll2003", "train": "train", "validation": "validation"}
+    config = RunConfig.from_file(write({**VALUES, "encoder": "user/model", "data": data}))
+    assert config.data.train == "train"
+    assert config.encoder == "user/model"
+
+
+def test_any_field_can_be_overridden(write):
+    options = ["--training.num_train_epochs", "1", "--freeze=[encoder, head.slots]", "--data.train", "other.jsonl"]
+    options += [
+        "--training.bf16-full-eval",
+        "false",
+        "--training.lr_scheduler_kwargs",
+        "{a: 1}",
+        "--data.test",
+        "null",
+    ]
+    config = RunConfig.from_file(write(VALUES), parse_overrides(options))
+    arguments = config.training_arguments()
+    assert arguments.num_train_epochs == 1
+    assert arguments.lr_scheduler_kwargs == {"a": 1}
+    assert config.freeze == ["encoder", "head.slots"]
+    assert config.data.train == "other.jsonl"
+    assert config.data.test is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stray"], "unexpected argument 'stray'"),
+        (["--seed"], "option --seed has no value"),
+        (["--seed", "--other", "1"], "option --seed has no value"),
+        (["--freeze", "[a"], "option --freeze: expected YAML"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_overrides(arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trainig": {}}, "unknown key 'trainig'. Did you mean 'training'"),
+        ({"data": {"trian": "a"}}, "unknown key in data 'trian'. Did you mean 'train'"),
+        ({"data": {"test": "a"}}, "data.train is missing"),
+        ({"data": "train.jsonl"}, "data must be a mapping"),
+        ({"tasks": [{"name": "a", "type": "token_clasification"}]}, "Did you mean 'token_classification'"),
+        ({"tasks": [{"name": "a", "kind": "x"}]}, "task 'a': unknown key 'kind'"),
+        ({"tasks": []}, "tasks is empty"),
+        ({"tasks": {"a": 1}}, "tasks must be a list"),
+        ({"encoder": None}, "the key 'encoder' is missing"),
+        ({"encoder": 3}, "'encoder' expected str, got int"),
+        (
+            {"training": {"num_train_epoch": 1}},
+            "unknown key in training 'num_train_epoch'. Did you mean 'num_train_epo",
+        ),
+        ({"training": {"num_train_epochs": "many"}}, "training.num_train_epochs: invalid float value: 'many'"),
+        ({"training": {"output_dir": "x"}}, "training.output_dir is the run's output_dir"),
+        ({"training": 3}, "'training' expected a dict, got int"),
+        ({"data": {"train": "a", "unseen_labels": 3}}, "'unseen_labels' expected str"),
+    ],
+)
+def test_wrong_configs_are_refused_with_the_file(change, message, write):
+    path = write({**VALUES, **change})
+    with pytest.raises(ValueError, match=message) as error:
+        RunConfig.from_file(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a: [", "config.yaml: expected YAML"), ("- a", "config.yaml: expected a mapping of keys, found list")],
+)
+def test_a_file_that_is_no_config_is_refused(content, message, write):
+    with pytest.raises(ValueError, match=message):
+        RunConfig.from_file(write(content))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no.yaml: there is no such config file"):
+        RunConfig.from_file(tmp_path / "no.yaml")
+
+
+def test_without_validation_there_is_no_best_epoch(write):
+    arguments = RunConfig.from_file(write({**VALUES, "data": {"train": "a.jsonl"}})).training_arguments()
+    assert not arguments.load_best_model_at_end
+    assert arguments.eval_strategy == "no"

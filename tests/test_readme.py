@@ -1,0 +1,61 @@
+"""The README's examples run as they are written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import ROWS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language, containing):
+    blocks = [part.split("```")[0] for part in README.split(f"```{language}\n")[1:]]
+    (found,) = [text for text in blocks if containing in text]
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path, write_jsonl, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split, rows in (("train", ROWS), ("validation", ROWS[:8]), ("test", ROWS[8:])):
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    return tmp_path
+
+
+def test_the_python_example(folder, capsys):
+    exec(compile(block("python", "MultiTaskTrainer("), "README.md", "exec"), {})
+    assert (folder / "out" / "intents" / "model.safetensors").is_file()
+    intents = "|".join({row["intent"] for row in ROWS})
+    assert re.search(rf"^({intents}) [01]\.\d+$", capsys.readouterr().out, flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_commands_on_the_example_config(folder):
+    (folder / "snips.yaml").write_text(block("yaml", "snips.yaml"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    commands = [line.split("   #")[0].strip() for line in block("bash", "hf-multitask train").splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        arguments = command.replace("hf-multitask", "-m hf_multitask", 1).replace(
+            "torchrun", "-m torch.distributed.run"
+        )
+        if "torch.distributed.run" in arguments:
+            arguments += " --overwrite --training.use_cpu true"
+        done = subprocess.run(
+            [sys.executable, *arguments.split()], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(predictions) == len(ROWS[8:])
+
+
+def test_the_readme_opens_with_the_two_commands():
+    commands = [line for line in README.splitlines() if line.startswith(("make ", "hf-", "pip "))]
+    assert [command.split()[1] for command in commands[:2]] == ["quickstart", "test"]

@@ -1,0 +1,233 @@
+"""The trainer: losses, metrics, order, resume."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, prepare_datasets
+from tests.tiny import ROWS
+
+SOME_MISSING = [
+    {**row, **({"intent": None} if i % 3 == 0 else {}), **({"slots": None} if i % 4 == 1 else {})}
+    for i, row in enumerate(ROWS)
+]
+
+
+def make_trainer(model, data, tokenizer, folder, callbacks=None, trainer=MultiTaskTrainer, **arguments):
+    defaults = {"per_device_train_batch_size": 4, "max_steps": 3, "report_to": "none", "save_strategy": "no"}
+    args = MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments})
+    return trainer(
+        model=model,
+        args=args,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+class KeepGradients(TrainerCallback):
+    """Keeps the gradients of the first step."""
+
+    def __init__(self):
+        self.gradients = None
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if self.gradients is None:
+            self.gradients = [parameter.grad.clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("rows", [ROWS, SOME_MISSING], ids=["all labelled", "some missing"])
+def test_accumulation_changes_neither_losses_nor_gradients(rows, encoder, tasks, tokenizer, tmp_path):
+    data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, tasks)
+    model = MultiTaskModel.from_encoder(encoder, data.tasks)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    runs = []
+    for batch_size, accumulation in ((16, 1), (4, 4), (2, 8)):
+        keep = KeepGradients()
+        trainer = make_trainer(
+            copy.deepcopy(model),
+            data,
+            tokenizer,
+            tmp_path,
+            [keep],
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            logging_steps=1,
+            max_grad_norm=0,
+            max_steps=2,
+        )
+        trainer.train()
+        runs.append((trainer.state.log_history, keep.gradients))
+    (history, gradients), *others = runs
+    for other_history, other_gradients in others:
+        for step in range(2):
+            for name in ("loss", "intent_loss", "slots_loss"):
+                assert other_history[step][name] == pytest.approx(history[step][name], rel=1e-5)
+        for expected, found in zip(gradients, other_gradients, strict=True):
+            assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_stock_normalisation_would_fail_the_accumulation_check(encoder, tasks, tokenizer, tmp_path):
+    class Stock(MultiTaskTrainer):
+        def get_batch_samples(self, *args):
+            return super(MultiTaskTrainer, self).get_batch_samples(*args)
+
+    data = prepare_datasets({"train": SOME_MISSING, "validation": ROWS}, tokenizer, tasks)
+    model = MultiTaskModel.from_encoder(encoder, data.tasks).eval()
+    losses = []
+    for batch_size, accumulation in ((16, 1), (4, 4)):
+        arguments = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation}
+        trainer = make_trainer(
+            copy.deepcopy(model), data, tokenizer, tmp_path, trainer=Stock, max_steps=1, logging_steps=1, **arguments
+        )
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+def test_task_losses_are_logged_and_sum_to_the_loss(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, logging_steps=2, max_steps=4)
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "loss" in log]
+    assert [log["step"] for log in logs] == [2, 4]
+    for log in logs:
+        assert log["intent_loss"] + log["slots_loss"] == pytest.approx(log["loss"], rel=1e-5)
+
+
+def test_evaluation_gives_the_same_scores_for_every_batch_size(model, data, tokenizer, tmp_path):
+    scores = []
+    for batch_size in (1, 3, 64):
+        trainer = make_trainer(model, data, tokenizer, tmp_path, per_device_eval_batch_size=batch_size)
+        metrics = trainer.evaluate(data["train"])
+        scores.append({name: metrics[f"eval_{name}"] for name in ("loss", "intent_loss", "slots_loss", "slots_f1")})
+    for other in scores[1:]:
+        assert other == pytest.approx(scores[0], rel=1e-5)
+
+
+def test_the_evaluated_loss_is_the_mean_over_all_items(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, per_device_eval_batch_size=5)
+    batch = trainer.data_collator([data["train"][i] for i in range(len(data["train"]))])
+    with torch.no_grad():
+        expected = model.eval()(**batch).losses
+    metrics = trainer.evaluate(data["train"])
+    assert metrics["eval_intent_loss"] == pytest.approx(expected["intent"].item(), rel=1e-5)
+    assert metrics["eval_slots_loss"] == pytest.approx(expected["slots"].item(), rel=1e-5)
+
+
+def test_predictions_come_in_the_order_of_the_rows_one_a_word(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, per_device_eval_batch_size=4)
+    output = trainer.predict(data["train"])
+    gold = [row["labels"] for row in data["train"]]
+    assert output.label_ids["intent"].tolist() == [labels["intent"] for labels in gold]
+    for row, labels in zip(output.label_ids["slots"], gold, strict=True):
+        assert row[row != -100].tolist() == labels["slots"]
+    assert output.predictions["slots"]["ids"].shape == output.label_ids["slots"].shape
+    alone = trainer.predict(data["train"].select([3]))
+    words = len(gold[3]["slots"])
+    assert np.array_equal(alone.predictions["slots"]["ids"][0], output.predictions["slots"]["ids"][3][:words])
+    assert alone.predictions["intent"]["ids"][0] == output.predictions["intent"]["ids"][3]
+
+
+def test_words_beyond_the_longest_length_are_predicted_as_outside_and_scored(encoder, tasks, tokenizer, tmp_path):
+    rows = [{"tokens": ["paris"] * 40, "intent": "PlayMusic", "slots": ["B-place"] * 40}, *ROWS]
+    data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, tasks, max_length=12)
+    model = MultiTaskModel.from_encoder(encoder, data.tasks)
+    trainer = make_trainer(model, data, tokenizer, tmp_path)
+    output = trainer.predict(data["validation"])
+    assert (output.label_ids["slots"][0] != -100).sum() == 40
+    assert (output.predictions["slots"]["ids"][0][10:] == data.tasks[1].label2id["O"]).all()
+
+
+def test_rows_without_any_label_of_a_task_leave_its_scores_out(encoder, tasks, tokenizer, tmp_path):
+    rows = [{**row, "slots": None} for row in ROWS]
+    data = prepare_datasets({"train": ROWS, "validation": rows}, tokenizer, tasks)
+    trainer = make_trainer(MultiTaskModel.from_encoder(encoder, data.tasks), data, tokenizer, tmp_path)
+    metrics = trainer.evaluate()
+    assert "eval_intent_accuracy" in metrics
+    assert not any("slots" in name for name in metrics)
+    assert "eval_joint_accuracy" not in metrics
+
+
+def test_encoder_and_heads_have_their_own_rates_and_biases_and_norms_no_decay(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, learning_rate=1e-4, weight_decay=0.1)
+    optimizer = trainer.create_optimizer()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert group["lr"] == pytest.approx(1e-3 if name.startswith("heads.") else 1e-4)
+            no_decay = name.endswith("bias") or "LayerNorm" in name
+            assert group["weight_decay"] == (0.0 if no_decay else 0.1)
+
+
+def test_the_heads_rate_can_be_set(tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), learning_rate=1e-4, head_learning_rate=5e-4)
+    assert args.head_learning_rate == 5e-4
+
+
+@pytest.mark.parametrize("argument", [{"label_smoothing_factor": 0.1}, {"batch_eval_metrics": True}])
+def test_arguments_that_would_do_something_else_are_refused(argument, tmp_path):
+    with pytest.raises(ValueError, match=f"{next(iter(argument))} is not supported"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), **argument)
+
+
+def test_an_optimizer_with_groups_of_its_own_is_refused(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path)
+    trainer.optimizer_cls_and_kwargs = (torch.optim.SGD, {"params": [], "lr": 0.1})
+    with pytest.raises(ValueError, match="makes parameter groups of its own"):
+        trainer.create_optimizer()
+
+
+@pytest.mark.parametrize("stop", [2, 6, 8, 13])
+def test_a_resumed_run_is_the_same_run(stop, model, data, tokenizer, tmp_path):
+    class StopAt(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_save = control.should_training_stop = state.global_step == stop
+
+    arguments = {"max_steps": -1, "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1000}
+    whole = make_trainer(copy.deepcopy(model), data, tokenizer, tmp_path / "whole", **arguments)
+    whole.train()
+    killed = make_trainer(copy.deepcopy(model), data, tokenizer, tmp_path / "killed", [StopAt()], **arguments)
+    killed.train()
+    assert killed.state.global_step == stop
+    resumed = make_trainer(copy.deepcopy(model), data, tokenizer, tmp_path / "killed", **arguments)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == whole.state.global_step == 18
+    for expected, found in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_mixed_precision_trains(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, logging_steps=1, bf16=True, use_cpu=True)
+    trainer.train()
+    assert all(np.isfinite(log["loss"]) for log in trainer.state.log_history if "loss" in log)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_activation_checkpointing_trains_with_a_frozen_encoder_too(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, activation_checkpointing=True)
+    trainer.train()
+    assert trainer.state.global_step == 3
+
+
+def test_the_loss_falls(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(
+        model,
+        data,
+        tokenizer,
+        tmp_path,
+        max_steps=60,
+        learning_rate=1e-2,
+        logging_steps=10,
+        lr_scheduler_type="constant",
+    )
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert losses[-1] < 0.5 * losses[0]

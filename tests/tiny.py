@@ -1,0 +1,140 @@
+"""Tiny random encoders of every supported architecture, with tokenizers trained on a few sentences."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+SENTENCES = [
+    "play some music by the beatles in paris",
+    "what is the weather like in london tomorrow morning",
+    "book a table for two at the old mill",
+    "add this song by miles davis to my jazz playlist",
+    "will it rain in new york city next week",
+    "rate this book five stars out of six",
+    "find a restaurant near central park, please!",
+    "it's snowing in são paulo",
+]
+INTENTS = ["PlayMusic", "GetWeather", "BookRestaurant", "PlayMusic", "GetWeather", "RateBook", "BookRestaurant"]
+PLACES = {"paris", "london", "new", "york", "city", "central", "park"}
+
+
+def _row(i: int) -> dict:
+    sentence = SENTENCES[i % 7]
+    tokens = sentence.split()[: 3 + (5 * i) % 9]
+    tags = ["O"] * len(tokens)
+    for j, token in enumerate(tokens):
+        if token.strip(",!") in PLACES:
+            tags[j] = "I-place" if j and tags[j - 1] != "O" else "B-place"
+    return {"tokens": tokens, "intent": INTENTS[i % 7], "slots": tags}
+
+
+ROWS = [_row(i) for i in range(22)]
+
+SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+
+
+def wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(
+        SENTENCES, trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(SPECIAL.values()))
+    )
+    return tokenizer
+
+
+def byte_level(add_prefix_space: bool = False) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=350, special_tokens=list(SPECIAL.values()), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=110, special_tokens=list(SPECIAL.values()), unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return tokenizer
+
+
+TOKENIZERS = {
+    "wordpiece": wordpiece,
+    "byte-level": byte_level,
+    "byte-level-prefix": lambda: byte_level(add_prefix_space=True),
+    "unigram": unigram,
+}
+
+
+def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """Train a tokenizer and wrap it as transformers loads it."""
+    tokenizer = TOKENIZERS[kind]()
+    ids = [("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=48, **SPECIAL)
+
+
+SIZE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 56,
+    "vocab_size": 400,
+    "pad_token_id": 1,
+}
+ARCHITECTURES = {
+    "bert": ("wordpiece", {}),
+    "mpnet": ("wordpiece", {}),
+    "roberta": ("byte-level", {}),
+    "xlm-roberta": ("unigram", {}),
+    "distilbert": ("wordpiece", {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32}),
+    "electra": ("wordpiece", {"embedding_size": 8}),
+    "deberta-v2": (
+        "unigram",
+        {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 8,
+            "max_relative_positions": -1,
+        },
+    ),
+    "modernbert": ("byte-level", {"global_attn_every_n_layers": 2, "local_attention": 8}),
+    "albert": ("unigram", {"embedding_size": 8}),
+}
+
+
+def save_tiny_encoder(architecture: str, folder: Path, pooling: str | None = None, normalize: bool = False) -> Path:
+    """Write a tiny random encoder with its tokenizer, as a sentence-transformers folder if ``pooling`` is given."""
+    kind, extra = ARCHITECTURES[architecture]
+    torch.manual_seed(1)
+    size = {key: value for key, value in SIZE.items() if architecture != "distilbert" or key in ("vocab_size",)}
+    special = {"bos_token_id": 0, "cls_token_id": 0, "sep_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}
+    config = AutoConfig.for_model(architecture, **{**size, **special, **extra})
+    AutoModel.from_config(config).save_pretrained(folder)
+    make_tokenizer(kind).save_pretrained(folder)
+    if pooling:
+        modules = [
+            ("", "Transformer"),
+            ("1_Pooling", "Pooling"),
+            *([("2_Normalize", "Normalize")] if normalize else []),
+        ]
+        (folder / "modules.json").write_text(
+            json.dumps([{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules])
+        )
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
+    return folder
