@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,12 @@ def run_evaluation(
     """
     model, tokenizer = load_model(model_dir)
     prepared = prepare_datasets({"test": data}, tokenizer, model.config.tasks, unseen_labels=unseen_labels)
-    arguments = MultiTaskTrainingArguments(
-        output_dir=str(model_dir), per_device_eval_batch_size=batch_size, report_to="none", save_strategy="no"
-    )
-    trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
-    return _evaluate(trainer, prepared, "test")
+    with tempfile.TemporaryDirectory() as unused:
+        arguments = MultiTaskTrainingArguments(
+            output_dir=unused, per_device_eval_batch_size=batch_size, report_to="none"
+        )
+        trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
+        return _evaluate(trainer, prepared, "test")
 
 
 def load_model(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .data import LengthGroupedSampler, LengthSortedSampler, MultiTaskDataCollator
@@ -34,7 +33,7 @@ class MultiTaskTrainer(Trainer):
         model: The model.
         args: The arguments.
         freeze: Groups that do not train: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, ``"head.<task>"``, or
-            several of them.
+            several of them. What the model has frozen stays so where None.
         kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
             tasks where they are not given.
 
@@ -48,11 +47,12 @@ class MultiTaskTrainer(Trainer):
         self,
         model: MultiTaskModel,
         args: MultiTaskTrainingArguments,
-        freeze: str | Sequence[str] = "none",
+        freeze: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         self.tasks = model.config.tasks
-        self.frozen_groups = freeze_groups(model, freeze)
+        if freeze is not None:
+            freeze_groups(model, freeze)
         if kwargs.get("data_collator") is None and kwargs.get("processing_class") is not None:
             kwargs["data_collator"] = MultiTaskDataCollator(kwargs["processing_class"], self.tasks)
         if kwargs.get("compute_metrics") is None:
@@ -61,15 +61,16 @@ class MultiTaskTrainer(Trainer):
             logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
             args._n_gpu = 1
         super().__init__(model=model, args=args, **kwargs)
-        self._task_losses: dict[str, torch.Tensor] = {}
-        self._last_logged_step = 0
+        # Sums since the last log, on the device: reading them at every step would wait for it.
+        self._task_losses: torch.Tensor | None = None
+        self._steps_since_log = 0
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
-        self._task_losses = {}
+        self._task_losses, self._steps_since_log = None, 0
         return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -98,7 +99,7 @@ class MultiTaskTrainer(Trainer):
         decayed = set(self.get_decay_parameter_names(model))
         groups = {
             (part, decay): {"params": [], "lr": rate, "weight_decay": decay, "part": part}
-            for part, rate in (("encoder", self.args.learning_rate), ("heads", self.args.head_learning_rate))
+            for part, rate in (("encoder", self.args.learning_rate), ("heads", self.args.peak_head_learning_rate))
             for decay in (self.args.weight_decay, 0.0)
         }
         for name, parameter in model.named_parameters():
@@ -116,6 +117,7 @@ class MultiTaskTrainer(Trainer):
             that accumulation and the number of processes do not change it.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._steps_since_log += 1
         if not batches or "labels" not in batches[0]:
             return batches, None
         counts = torch.stack(
@@ -142,23 +144,18 @@ class MultiTaskTrainer(Trainer):
         """Compute the loss as ``Trainer`` does, and keep each task's for the log."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training and outputs.losses is not None:
-            self._keep_task_losses(outputs.losses)
+            losses = torch.stack([outputs.losses[task.name] for task in self.tasks]).detach()
+            if self._counts_are_global:
+                losses = losses * self.args.world_size
+            self._task_losses = losses if self._task_losses is None else self._task_losses + losses
         return (loss, outputs) if return_outputs else loss
-
-    def _keep_task_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
-        scale = self.args.world_size if self._counts_are_global else 1
-        for name, loss in losses.items():
-            kept = self._task_losses.get(name, 0.0)
-            self._task_losses[name] = kept + scale * loss.detach()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as ``Trainer`` does, with each task's training loss beside the whole."""
-        if "loss" in logs and self._task_losses:
-            steps = self.state.global_step - self._last_logged_step
-            for name, loss in self._task_losses.items():
-                logs[f"{name}_loss"] = nested_gather(loss, self.args.parallel_mode).mean().item() / max(steps, 1)
-            self._task_losses = {}
-            self._last_logged_step = self.state.global_step
+        if "loss" in logs and self._task_losses is not None:
+            means = self.accelerator.reduce(self._task_losses, reduction="mean") / self._steps_since_log
+            logs |= {f"{task.name}_loss": mean for task, mean in zip(self.tasks, means.tolist(), strict=True)}
+            self._task_losses, self._steps_since_log = None, 0
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:

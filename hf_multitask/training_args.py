@@ -35,11 +35,16 @@ class MultiTaskTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        """Fill in the heads' learning rate and refuse what would silently do something else."""
+        """Refuse what would silently do something else."""
         super().__post_init__()
-        if self.head_learning_rate is None:
-            self.head_learning_rate = HEAD_LEARNING_RATE_FACTOR * self.learning_rate
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor is not supported: it has no meaning over several tasks.")
         if self.batch_eval_metrics:
             raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
+
+    @property
+    def peak_head_learning_rate(self) -> float:
+        """Peak learning rate of the heads: what is given, or 10 times the encoder's."""
+        if self.head_learning_rate is not None:
+            return self.head_learning_rate
+        return HEAD_LEARNING_RATE_FACTOR * self.learning_rate

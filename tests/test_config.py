@@ -36,7 +36,7 @@ def test_the_contract_is_read(write):
     arguments = config.training_arguments()
     assert arguments.num_train_epochs == 5
     assert arguments.learning_rate == 3e-4
-    assert arguments.head_learning_rate == 2e-3
+    assert arguments.peak_head_learning_rate == 2e-3
     assert arguments.load_best_model_at_end
 
 

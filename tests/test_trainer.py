@@ -169,7 +169,9 @@ def test_encoder_and_heads_have_their_own_rates_and_biases_and_norms_no_decay(mo
 
 def test_the_heads_rate_can_be_set(tmp_path):
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), learning_rate=1e-4, head_learning_rate=5e-4)
-    assert args.head_learning_rate == 5e-4
+    assert args.peak_head_learning_rate == 5e-4
+    args.head_learning_rate, args.learning_rate = None, 2e-4
+    assert args.peak_head_learning_rate == pytest.approx(2e-3)
 
 
 @pytest.mark.parametrize("argument", [{"label_smoothing_factor": 0.1}, {"batch_eval_metrics": True}])
@@ -191,7 +193,13 @@ def test_a_resumed_run_is_the_same_run(stop, model, data, tokenizer, tmp_path):
         def on_step_end(self, args, state, control, **kwargs):
             control.should_save = control.should_training_stop = state.global_step == stop
 
-    arguments = {"max_steps": -1, "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1000}
+    arguments = {
+        "max_steps": -1,
+        "num_train_epochs": 3,
+        "save_strategy": "steps",
+        "save_steps": 1000,
+        "logging_steps": 5,
+    }
     whole = make_trainer(copy.deepcopy(model), data, tokenizer, tmp_path / "whole", **arguments)
     whole.train()
     killed = make_trainer(copy.deepcopy(model), data, tokenizer, tmp_path / "killed", [StopAt()], **arguments)
@@ -199,6 +207,8 @@ def test_a_resumed_run_is_the_same_run(stop, model, data, tokenizer, tmp_path):
     assert killed.state.global_step == stop
     resumed = make_trainer(copy.deepcopy(model), data, tokenizer, tmp_path / "killed", **arguments)
     resumed.train(resume_from_checkpoint=True)
+    logs = [log for log in resumed.state.log_history if "loss" in log and log["step"] > stop]
+    assert all(log["intent_loss"] + log["slots_loss"] == pytest.approx(log["loss"], rel=1e-4) for log in logs)
     assert resumed.state.global_step == whole.state.global_step == 18
     for expected, found in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(found, expected)

@@ -12,6 +12,11 @@ TEXT_COLUMN = "text"
 TOKENS_COLUMN = "tokens"
 
 
+def words_of(row: Row) -> list[str]:
+    """Return a row's words; a text that is not split into words counts as one."""
+    return row.get(TOKENS_COLUMN) or [row[TEXT_COLUMN]]
+
+
 def check_inputs(rows: Rows) -> None:
     """Check that each row has words or a text.
 

@@ -9,7 +9,7 @@ from ..models.losses import IGNORE_INDEX
 from ..models.names import unknown_name
 from ..models.tag_schemes import OUTSIDE, entity_types, tags_of_types
 from ..models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
-from .checks import TOKENS_COLUMN
+from .checks import words_of
 from .readers import Row, Rows
 
 NO_NUMBER = float("nan")
@@ -99,7 +99,7 @@ class LabelEncoder:
         value = row.get(str(task.column))
         ids = self._label2id[task.name]
         if task.is_token_task:
-            tags = value if value is not None else [None] * len(row.get(TOKENS_COLUMN) or [])
+            tags = value if value is not None else [None] * len(words_of(row))
             return [_known_id(ids, tag, unseen) for tag in tags]
         if value is not None:
             _check_kind(str(task.problem_type), value, f"{rows.place(i)}: column {task.column!r}")
@@ -124,7 +124,8 @@ class LabelEncoder:
                 listed = ", ".join(f"{label!r} ({count} times)" for label, count in counts.most_common(20))
                 closest = unknown_name("label", next(iter(counts)), task.labels or [])
                 messages.append(
-                    f"{first[task.name]}: task {task.name!r} has labels that train never has: {listed}. {closest}"
+                    f"{first[task.name]}: task {task.name!r} does not know the labels {listed}; what it knows comes "
+                    f"from train, unless `labels` is given. {closest}"
                 )
         if messages:
             raise ValueError(

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..models.names import unknown_name
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .alignment import Aligner
-from .checks import TEXT_COLUMN, TOKENS_COLUMN, check_inputs, check_labels
+from .checks import check_inputs, check_labels, words_of
 from .labels import LabelEncoder, complete_task
 from .readers import Row, Rows, read_rows
 
@@ -156,11 +156,7 @@ def _prepare_split(
     rows: Rows, tasks: Sequence[TaskConfig], aligner: Aligner, unseen_labels: str
 ) -> tuple[datasets.Dataset, SplitReport]:
     labels, unseen = LabelEncoder(tasks, unseen_labels).encode(rows)
-    words = [row.get(TOKENS_COLUMN) or [row[TEXT_COLUMN]] for row in rows.rows]
-    for task in tasks:
-        if task.is_token_task:
-            for row_labels, row_words in zip(labels, words, strict=True):
-                row_labels[task.name] = row_labels[task.name] or [-100] * len(row_words)
+    words = [words_of(row) for row in rows.rows]
     label_features = {task.name: _label_feature(task) for task in tasks}
     features = datasets.Features({"words": datasets.List(datasets.Value("string")), "labels": label_features})
     dataset = datasets.Dataset.from_dict({"words": words, "labels": labels}, features=features)

@@ -24,7 +24,7 @@ class Rows:
     """
 
     source: str
-    rows: Sequence[Row]
+    rows: list[Row]
     line_numbers: list[int] = field(default_factory=list)
 
     def place(self, i: int) -> str:
@@ -102,7 +102,7 @@ def _read_jsonl(path: Path) -> Rows:
             ) from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}:{number}: expected a JSON object, found {_shorten(line)}.")
-        rows.rows.append(row)  # type: ignore[attr-defined]
+        rows.rows.append(row)
         rows.line_numbers.append(number)
     return rows
 
