@@ -78,8 +78,8 @@ class RunConfig:
         encoder: Hub name or folder of the encoder.
         tasks: The tasks.
         data: The data.
-        freeze: Groups that do not train: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, ``"head.<task>"``, or a
-            list of them.
+        freeze: Groups that do not train: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, ``"head.<task>"``,
+            ``"embeddings"``, layers such as ``"encoder[:4]"``, or a list of them.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
         training: Fields of `MultiTaskTrainingArguments`.
         output_dir: Folder of the model and its checkpoints.

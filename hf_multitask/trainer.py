@@ -32,8 +32,7 @@ class MultiTaskTrainer(Trainer):
     Args:
         model: The model.
         args: The arguments.
-        freeze: Groups that do not train: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, ``"head.<task>"``, or
-            several of them. What the model has frozen stays so where None.
+        freeze: Groups that do not train, see `freezing.freeze`. What the model has frozen stays so where None.
         kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
             tasks where they are not given.
 

@@ -47,6 +47,7 @@ def _scores_of_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
                     "num_train_epochs": arguments.epochs,
                     "learning_rate": arguments.learning_rate,
                     "head_learning_rate": arguments.head_learning_rate,
+                    "per_device_train_batch_size": arguments.batch_size,
                     "seed": seed,
                     "logging_steps": 100,
                     "disable_tqdm": True,
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=int, default=6, help="epochs (default: %(default)s)")
     command.add_argument("--learning-rate", type=float, default=3e-4, help="of the encoder (default: %(default)s)")
     command.add_argument("--head-learning-rate", type=float, default=2e-3, help="of the heads (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     command.set_defaults(run=scores)
     for command in commands.choices.values():

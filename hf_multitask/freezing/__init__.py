@@ -1,5 +1,5 @@
 """Freezing groups of a model."""
 
-from .apply import freeze, group_modules, select_groups
+from .apply import freeze
 
-__all__ = ["freeze", "group_modules", "select_groups"]
+__all__ = ["freeze"]

@@ -1,46 +1,13 @@
-"""Which groups of a model are frozen: no gradient, no update, no dropout."""
+"""Freezing groups of a model: no gradient, no update, no dropout."""
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from torch import nn
 
 from ..models.modeling_multitask import MultiTaskModel
-from ..models.names import unknown_name
-
-logger = logging.getLogger(__name__)
 
 
-def group_modules(model: MultiTaskModel) -> dict[str, nn.Module]:
-    """Return the groups that can be frozen: ``encoder`` and ``head.<task>`` for each task."""
-    heads = {f"head.{name}": head for name, head in model.heads.items()}
-    return {"encoder": model.encoder, **heads}
-
-
-def select_groups(model: MultiTaskModel, selectors: str | Iterable[str]) -> list[str]:
-    """Turn selectors into names of groups.
-
-    Args:
-        model: The model.
-        selectors: One or several of ``"none"``, ``"all"``, ``"heads"``, ``"encoder"`` and ``"head.<task>"``.
-
-    Returns:
-        Names of groups, from the bottom of the model up.
-
-    Raises:
-        ValueError: If a selector is unknown. The message names the groups that exist.
-    """
-    groups = list(group_modules(model))
-    expanded = {"none": [], "all": groups, "heads": groups[1:]} | {name: [name] for name in groups}
-    chosen: set[str] = set()
-    for selector in [selectors] if isinstance(selectors, str) else selectors:
-        if selector not in expanded:
-            raise ValueError(f"freeze: {unknown_name('group', selector, expanded)}")
-        chosen.update(expanded[selector])
-    return [name for name in groups if name in chosen]
-
-
-def freeze(model: MultiTaskModel, selectors: str | Sequence[str]) -> list[str]:
+def freeze(model: MultiTaskModel, selectors: str | Iterable[str]) -> list[str]:
     """Freeze groups of a model and unfreeze all others.
 
     A frozen group has ``requires_grad=False`` and stays in eval mode whatever ``model.train()`` says: it has no
@@ -48,27 +15,43 @@ def freeze(model: MultiTaskModel, selectors: str | Sequence[str]) -> list[str]:
 
     Args:
         model: The model.
-        selectors: What to freeze, see `select_groups`.
+        selectors: What to freeze: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, a group of
+            `MultiTaskModel.layer_groups`, layers such as ``"encoder[:4]"``, or several of them.
 
     Returns:
-        Names of the frozen groups.
+        Names of the frozen groups, from the bottom up.
 
     Raises:
-        ValueError: If a selector is unknown.
+        ValueError: If a selector is unknown. The message names the groups that exist.
     """
-    frozen = select_groups(model, selectors)
-    for name, module in group_modules(model).items():
-        module.requires_grad_(name not in frozen)
-        for parameter in module.parameters():
+    groups = model.layer_groups()
+    try:
+        frozen = groups.select(selectors)
+    except ValueError as error:
+        raise ValueError(f"freeze: {error}") from error
+    for group in groups:
+        for parameter in group.parameters:
+            parameter.requires_grad_(group.name not in frozen)
             parameter.grad = None
-        # An instance attribute hides the method of the class: Trainer calls model.train() at every step.
-        vars(module).pop("train", None)
-        if name in frozen:
-            module.eval()
-            module.train = _stay_in_eval_mode.__get__(module)  # type: ignore[method-assign]
-        else:
-            module.train(model.training)
+    _set_modes(model, model.training, bottom_frozen=groups[0].name in frozen)
     return frozen
+
+
+def _set_modes(module: nn.Module, training: bool, bottom_frozen: bool) -> None:
+    """Keep every module whose weights are all frozen in eval mode, and give the others back their model's mode.
+
+    A module without weights goes with the one that it is part of; one beside the layers goes with the bottom.
+    """
+    # An instance attribute hides the method of the class: Trainer calls model.train() at every step.
+    vars(module).pop("train", None)
+    trains = {weight.requires_grad for weight in module.parameters()} or {not bottom_frozen}
+    if trains == {False}:
+        module.eval()
+        module.train = _stay_in_eval_mode.__get__(module)  # type: ignore[method-assign]
+        return
+    module.training = training
+    for child in module.children():
+        _set_modes(child, training, bottom_frozen and False in trains)
 
 
 def _stay_in_eval_mode(module: nn.Module, mode: bool = True) -> nn.Module:

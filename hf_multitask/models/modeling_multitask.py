@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 from .configuration_multitask import MultiTaskConfig
 from .encoders import find_encoder, load_encoder_config, load_tokenizer
 from .heads import LinearHead
+from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
 from .pooling import SentencePooling, pool, read_sentence_pooling
 from .tasks import TaskConfig
@@ -191,6 +192,10 @@ class MultiTaskModel(PreTrainedModel):
         return {
             task.name: self.heads[task.name](words if task.is_token_task else pooled) for task in self.config.tasks
         }
+
+    def layer_groups(self) -> LayerGroups:
+        """Return the groups that can be frozen, from the bottom up; printed, they are a table."""
+        return layer_groups(self.encoder, self.heads)
 
     @torch.no_grad()
     def encode(

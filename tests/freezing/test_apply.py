@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from hf_multitask import MultiTaskTrainer, MultiTaskTrainingArguments, freeze
-from hf_multitask.freezing import group_modules, select_groups
+from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, freeze
+from hf_multitask.models.layer_groups import find_layers
+from tests.tiny import ARCHITECTURES
 
 COMBINATIONS = [
     ["encoder"],
@@ -13,6 +14,8 @@ COMBINATIONS = [
     ["heads"],
     ["encoder", "head.intent"],
     ["encoder", "head.slots"],
+    ["embeddings", "encoder[:2]", "head.intent"],
+    ["encoder.1"],
     [],
 ]
 OPTIMIZERS = [
@@ -41,10 +44,7 @@ def train(model, data, tokenizer, folder, frozen, **arguments):
 
 
 def groups_of(model):
-    return {
-        name: {key: value.clone() for key, value in module.state_dict().items()}
-        for name, module in group_modules(model).items()
-    }
+    return {group.name: [weight.detach().clone() for weight in group.parameters] for group in model.layer_groups()}
 
 
 @pytest.mark.parametrize("frozen", COMBINATIONS, ids=str)
@@ -52,14 +52,10 @@ def groups_of(model):
 def test_frozen_weights_are_bit_equal_and_the_others_have_moved(model, data, tokenizer, tmp_path, frozen, optimizer):
     before = groups_of(model)
     train(model, data, tokenizer, tmp_path, frozen, gradient_accumulation_steps=2, **optimizer)
-    frozen_groups = select_groups(model, frozen)
+    frozen_groups = model.layer_groups().select(frozen)
     for name, weights in groups_of(model).items():
-        for key, value in weights.items():
-            if name in frozen_groups:
-                assert torch.equal(value, before[name][key])
-        if name not in frozen_groups:
-            for key, parameter in group_modules(model)[name].named_parameters():
-                assert not torch.equal(parameter, before[name][key]), f"{name}.{key} has not moved"
+        for i, (weight, old) in enumerate(zip(weights, before[name], strict=True)):
+            assert torch.equal(weight, old) == (name in frozen_groups), f"weight {i} of {name}"
 
 
 def test_a_frozen_group_has_no_gradient_no_optimizer_state_and_no_dropout(model, data, tokenizer, tmp_path):
@@ -72,6 +68,27 @@ def test_a_frozen_group_has_no_gradient_no_optimizer_state_and_no_dropout(model,
     assert not any(module.training for module in model.encoder.modules())
     assert not any(module.training for module in model.heads["intent"].modules())
     assert model.heads["slots"].training
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_frozen_encoder_has_no_dropout_on_any_architecture(architecture, encoders, data):
+    model = MultiTaskModel.from_encoder(encoders[architecture], data.tasks)
+    freeze(model, "encoder")
+    model.train()
+    assert not any(module.training for module in model.encoder.modules())
+    assert all(module.training for module in model.heads.modules())
+    freeze(model, "heads")
+    model.train()
+    assert all(module.training for module in model.encoder.modules())
+    assert not any(module.training for module in model.heads.modules())
+
+
+def test_dropout_of_frozen_layers_alone_is_off(model):
+    freeze(model, ["embeddings", "encoder.0"])
+    model.train()
+    layers = find_layers(model.encoder)
+    assert not any(module.training for module in (*layers[0].modules(), *model.encoder.embeddings.modules()))
+    assert all(module.training for module in layers[1].modules())
 
 
 def test_dropout_would_show_if_a_frozen_encoder_trained(model, data, tokenizer):
@@ -87,7 +104,7 @@ def test_dropout_would_show_if_a_frozen_encoder_trained(model, data, tokenizer):
 
 
 def test_freezing_again_replaces_what_was_frozen(model):
-    assert freeze(model, ["encoder", "head.intent"]) == ["encoder", "head.intent"]
+    assert freeze(model, ["head.intent", "encoder[1:]"]) == ["encoder.1", "encoder.2", "head.intent"]
     assert freeze(model, "head.slots") == ["head.slots"]
     model.train()
     assert model.encoder.training
@@ -101,21 +118,14 @@ def test_all_frozen_trains_nothing_and_says_so(model, data, tokenizer, tmp_path,
     assert "Every group is frozen: nothing will be learned" in caplog.text
     assert trainer.evaluate(data["test"])["eval_loss"] > 0
     for name, weights in groups_of(model).items():
-        assert all(torch.equal(value, before[name][key]) for key, value in weights.items())
+        assert all(torch.equal(weight, old) for weight, old in zip(weights, before[name], strict=True))
 
 
 def test_a_trainer_leaves_what_the_caller_froze(model, data, tokenizer, tmp_path):
     freeze(model, "encoder")
-    before = groups_of(model)["encoder"]
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     train(model, data, tokenizer, tmp_path, None)
     assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
-
-
-def test_selectors(model):
-    assert select_groups(model, "all") == ["encoder", "head.intent", "head.slots"]
-    assert select_groups(model, "none") == []
-    assert select_groups(model, ["heads"]) == ["head.intent", "head.slots"]
-    assert select_groups(model, ["head.slots", "encoder"]) == ["encoder", "head.slots"]
 
 
 def test_an_unknown_group_is_refused_with_the_groups_there_are(model):

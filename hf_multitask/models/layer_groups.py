@@ -1,0 +1,193 @@
+"""The groups of layers that can be frozen, found by the structure of the model and not by a table of names."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .names import unknown_name
+
+EMBEDDINGS = "embeddings"
+ENCODER = "encoder"
+NORM = "encoder.norm"
+HEAD = "head."
+
+_SLICE = re.compile(r"encoder\[(-?\d+)?:(-?\d+)?\]")
+
+
+@dataclass
+class LayerGroup:
+    """Weights that are frozen and unfrozen together.
+
+    Args:
+        name: ``embeddings``, ``encoder.0`` … ``encoder.N-1``, ``encoder.norm`` or ``head.<task>``; ``encoder`` for an
+            encoder that cannot be divided.
+        parameters: The weights.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any of the weights trains."""
+        return any(parameter.requires_grad for parameter in self.parameters)
+
+
+class LayerGroups(list[LayerGroup]):
+    """The groups of a model, from the bottom up; printed as a table."""
+
+    def __str__(self) -> str:
+        total = sum(group.num_parameters for group in self)
+        width = max(len("group"), *(len(group.name) for group in self))
+        lines = [f"{'group':<{width}}  {'parameters':>12}  {'share':>6}  trainable"]
+        for group in self:
+            share = group.num_parameters / total
+            trainable = "yes" if group.trainable else "no"
+            lines.append(f"{group.name:<{width}}  {group.num_parameters:>12,}  {share:>6.1%}  {trainable}")
+        return "\n".join(lines)
+
+    def select(self, selectors: str | Iterable[str]) -> list[str]:
+        """Turn selectors into names of groups.
+
+        Args:
+            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, a group's name, and slices
+                of the layers such as ``"encoder[-3:]"``.
+
+        Returns:
+            Names of groups, from the bottom up.
+
+        Raises:
+            ValueError: If a selector is unknown or selects no layer. The message names the groups that exist.
+        """
+        chosen: set[str] = set()
+        for selector in [selectors] if isinstance(selectors, str) else selectors:
+            chosen.update(self._select_one(selector))
+        return [group.name for group in self if group.name in chosen]
+
+    def _select_one(self, selector: str) -> list[str]:
+        names = [group.name for group in self]
+        heads = [name for name in names if name.startswith(HEAD)]
+        encoder = [name for name in names if name not in heads]
+        several = {"all": names, "none": [], "heads": heads, ENCODER: encoder}
+        if selector in several:
+            return several[selector]
+        if selector in names:
+            return [selector]
+        bounds = _SLICE.fullmatch(selector) if isinstance(selector, str) else None
+        if encoder == [ENCODER] and (bounds or selector == EMBEDDINGS or str(selector).startswith("encoder.")):
+            raise ValueError(
+                f"group {selector!r}: this encoder shares its layers or has no list of them, so that they cannot be "
+                "frozen one by one. Allowed: 'encoder', 'heads', 'all', 'none' and the heads."
+            )
+        if bounds:
+            layers = [name for name in encoder if name not in (EMBEDDINGS, NORM)]
+            if selected := layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
+                return selected
+            raise ValueError(f"group {selector!r} selects none of the {len(layers)} layers of the encoder.")
+        raise ValueError(unknown_name("group", selector, [*several, *names, "encoder[-3:]"]))
+
+
+def layer_groups(encoder: PreTrainedModel, heads: nn.ModuleDict | None = None) -> LayerGroups:
+    """Divide a model into groups, from the bottom up.
+
+    What lies outside the layers belongs to ``embeddings``, as do weights that several layers share; what first runs
+    behind the last layer is ``encoder.norm``. An encoder whose layers share their weights is one group, ``encoder``.
+
+    Args:
+        encoder: The encoder.
+        heads: The heads by task.
+
+    Returns:
+        The groups.
+    """
+    groups = LayerGroups(_encoder_groups(encoder))
+    for name, head in (heads or {}).items():
+        groups.append(LayerGroup(f"{HEAD}{name}", list(head.parameters())))
+    return groups
+
+
+def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
+    """Find the list of an encoder's layers.
+
+    It is a ``ModuleList`` of modules of one class; of several, the one as long as the config says, then the one with
+    the most parameters, then the shallowest.
+
+    Args:
+        encoder: The encoder.
+
+    Returns:
+        The list; None where there is none, or where it is shorter than the config says because layers share their
+        weights, as in ALBERT.
+    """
+    expected = getattr(getattr(encoder, "config", None), "num_hidden_layers", None)
+    lists = [
+        (len(module) == expected, sum(p.numel() for p in module.parameters()), -name.count("."), module)
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.ModuleList) and len({type(layer) for layer in module}) == 1
+    ]
+    if not lists:
+        return None
+    layers = max(lists, key=lambda found: found[:3])[-1]
+    return None if expected is not None and len(layers) < expected else layers
+
+
+def _encoder_groups(encoder: PreTrainedModel) -> Iterator[LayerGroup]:
+    layers = find_layers(encoder)
+    if layers is None:
+        yield LayerGroup(ENCODER, list(encoder.parameters()))
+        return
+    owners: dict[nn.Parameter, set[str]] = {}
+    for i, layer in enumerate(layers):
+        for parameter in layer.parameters():
+            owners.setdefault(parameter, set()).add(f"{ENCODER}.{i}")
+    above = _run_after(encoder, layers[-1])
+    group_of = {}
+    for parameter in encoder.parameters():
+        users = owners.get(parameter, {NORM} if parameter in above else {EMBEDDINGS})
+        group_of[parameter] = EMBEDDINGS if len(users) > 1 else next(iter(users))
+    for group in [EMBEDDINGS, *(f"{ENCODER}.{i}" for i in range(len(layers))), NORM]:
+        if parameters := [parameter for parameter, name in group_of.items() if name == group]:
+            yield LayerGroup(group, parameters)
+
+
+@torch.no_grad()
+def _run_after(encoder: PreTrainedModel, last_layer: nn.Module) -> set[nn.Parameter]:
+    """Return the weights of the modules that a forward pass first runs behind the last layer.
+
+    Where a module stands in the code does not tell: DeBERTa's norm behind its layers belongs to its embeddings.
+    """
+    behind = False
+    before: set[nn.Module] = set()
+    after: set[nn.Module] = set()
+
+    def pass_last_layer(*_: object) -> None:
+        nonlocal behind
+        behind = True
+
+    def note(module: nn.Module, *_: object) -> None:
+        (after if behind else before).add(module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in encoder.modules()]
+    hooks.append(last_layer.register_forward_hook(pass_last_layer))
+    modes = [(module, module.training) for module in encoder.modules()]
+    try:
+        # Eval mode draws no random number, so that a run is the same whether its groups are looked at or not.
+        for module, _ in modes:
+            module.training = False
+        input_ids = torch.ones(1, 2, dtype=torch.long, device=encoder.device)
+        encoder(input_ids=input_ids, attention_mask=input_ids)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for hook in hooks:
+            hook.remove()
+    return {parameter for module in after - before for parameter in module.parameters(recurse=False)}
