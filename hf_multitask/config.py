@@ -123,7 +123,7 @@ class RunConfig:
             _set(values, name, value)
         try:
             return cls.from_dict(values)
-        except (ValueError, TypeError, StrictDataclassError) as error:
+        except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
@@ -137,7 +137,7 @@ class RunConfig:
             The config.
 
         Raises:
-            ValueError: If a key is unknown or missing.
+            ValueError: If a key is unknown or missing, or a value is of another type.
         """
         _check_keys(cls, values, "key")
         required = [
@@ -155,7 +155,11 @@ class RunConfig:
         tasks = values["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
             raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
-        return cls(**{**values, "data": DataConfig(**data), "tasks": [TaskConfig.from_dict(dict(t)) for t in tasks]})
+        try:
+            parsed = {"data": DataConfig(**data), "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks]}
+            return cls(**{**values, **parsed})
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
 
     def training_arguments(self) -> MultiTaskTrainingArguments:
         """Return the training arguments: the run's defaults, what the config says, and ``output_dir``.

@@ -18,7 +18,8 @@ from .data import PreparedData, prepare_datasets
 from .data.readers import Row
 from .metrics import task_metric_names
 from .model_card import build_model_card
-from .models import MultiTaskModel, TaskConfig, load_tokenizer
+from .models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
+from .models.encoders import load_config
 from .models.tasks import REGRESSION
 from .trainer import MultiTaskTrainer
 from .training_args import MultiTaskTrainingArguments
@@ -121,11 +122,11 @@ def load_model(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokeniz
     Raises:
         ValueError: If there is no such model, or it is another kind of model.
     """
-    tokenizer = load_tokenizer(model_dir)
-    model = MultiTaskModel.from_pretrained(str(model_dir))
-    if not model.config.tasks:
-        raise ValueError(f"{model_dir}: expected a multi-task model, found a config without tasks.")
-    return model.eval(), tokenizer
+    source = find_model(model_dir)
+    config = load_config(source)
+    if not isinstance(config, MultiTaskConfig):
+        raise ValueError(f"{model_dir}: expected a multi-task model, found a model of type {config.model_type!r}.")
+    return MultiTaskModel.from_pretrained(source, config=config), load_tokenizer(source)
 
 
 def find_last_checkpoint(output_dir: Path) -> Path | None:

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
     return result if isinstance(result, int) else 0

@@ -4,8 +4,8 @@ Imports inside this folder are relative and stay inside it: the same files are t
 """
 
 from .configuration_multitask import MultiTaskConfig
-from .encoders import find_encoder, load_tokenizer
+from .encoders import find_model, load_tokenizer
 from .modeling_multitask import MultiTaskModel, MultiTaskOutput
 from .tasks import TaskConfig
 
-__all__ = ["MultiTaskConfig", "MultiTaskModel", "MultiTaskOutput", "TaskConfig", "find_encoder", "load_tokenizer"]
+__all__ = ["MultiTaskConfig", "MultiTaskModel", "MultiTaskOutput", "TaskConfig", "find_model", "load_tokenizer"]

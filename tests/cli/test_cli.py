@@ -100,7 +100,7 @@ def test_an_existing_model_needs_overwrite_or_resume(config, capsys):
     [
         (["--trainig.seed", "1"], "unknown key 'trainig'. Did you mean 'training'"),
         (["--freeze", "[head.slot]"], "unknown group 'head.slot'. Did you mean 'head.slots'"),
-        (["--encoder", "./nowhere"], "encoder './nowhere': there is no such folder"),
+        (["--encoder", "./nowhere"], "'./nowhere': there is no such folder"),
         (["--training.seed", "x"], "training.seed: invalid int value: 'x'"),
     ],
 )
@@ -110,6 +110,11 @@ def test_errors_are_one_line_and_status_2(arguments, message, config, capsys):
     assert message in error
     assert "Traceback" not in error
     assert not (config.parent / "out").exists()
+
+
+def test_a_model_of_another_kind_is_refused(config, capsys):
+    assert main(["evaluate", str(config.parent / "encoder"), str(config.parent / "test.jsonl")]) == 2
+    assert "expected a multi-task model, found a model of type 'bert'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("frozen", ["encoder", "[encoder, head.intent]", "[encoder, head.intent, head.slots]"])
