@@ -61,7 +61,7 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     )
     set_seed(arguments.seed)
     model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)
-    if data.get("validation") is not None and arguments.metric_for_best_model in (None, "loss"):
+    if data.get("validation") is not None and "metric_for_best_model" not in config.training:
         arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data.tasks)
     trainer = MultiTaskTrainer(
         model=model,
@@ -72,10 +72,10 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
         processing_class=tokenizer,
     )
     if overwrite and PartialState().is_main_process:
-        _remove_checkpoints(output_dir)
+        _remove_model(output_dir)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    metrics = {split: _evaluate(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     trainer.save_model()
+    metrics = {split: _evaluate(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     if trainer.is_world_process_zero():
         _write_json(output_dir / METRICS_NAME, metrics)
         card = build_model_card(model.config, config.encoder, metrics)
@@ -163,7 +163,10 @@ def _check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path |
     return None
 
 
-def _remove_checkpoints(output_dir: Path) -> None:
+def _remove_model(output_dir: Path) -> None:
+    """Remove what an earlier run left and this one would only replace at its end; other files stay."""
+    for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME):
+        (output_dir / name).unlink(missing_ok=True)
     for path in output_dir.glob("checkpoint-*"):
         if path.name.removeprefix("checkpoint-").isdigit():
             shutil.rmtree(path)

@@ -70,6 +70,13 @@ def test_the_best_epoch_on_validation_is_kept(values, tmp_path):
     assert state["best_metric"] == max(scores)
 
 
+def test_the_metric_that_chooses_can_be_given(values, tmp_path):
+    values["training"]["metric_for_best_model"] = "loss"
+    run(values)
+    state = json.loads((find_last_checkpoint(tmp_path / "out") / "trainer_state.json").read_text())
+    assert state["best_metric"] == min(log["eval_loss"] for log in state["log_history"] if "eval_loss" in log)
+
+
 def test_a_model_is_not_written_over_unasked(values, tmp_path):
     run(values)
     with pytest.raises(FileExistsError, match=r"already holds a model. Use --overwrite .* --resume"):
