@@ -128,7 +128,7 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        loss, right = 0.0, []
+        loss = 0.0
         for task in tasks:
             found, gold = prediction.predictions[task.name], prediction.label_ids[task.name]
             count = found["count"].sum()

@@ -7,7 +7,7 @@ import torch
 
 from hf_multitask import MultiTaskModel, RunConfig, load_tokenizer, predict, run_evaluation, run_training
 from hf_multitask.runs import find_last_checkpoint
-from tests.tiny import ROWS
+from tests.tiny import METRIC_NAMES, ROWS
 
 
 @pytest.fixture
@@ -32,21 +32,12 @@ def run(values, **arguments):
 def test_output_dir_is_a_complete_model(values, tmp_path):
     metrics = run(values)
     out = tmp_path / "out"
-    names = [
-        "intent_accuracy",
-        "intent_macro_f1",
-        "slots_precision",
-        "slots_recall",
-        "slots_f1",
-        "slots_strict_f1",
-        "joint_accuracy",
-        "intent_loss",
-        "slots_loss",
-        "loss",
-    ]
     written = json.loads((out / "metrics.json").read_text())
     assert written == metrics
-    assert {split: list(scores) for split, scores in written.items()} == {"validation": names, "test": names}
+    assert {split: list(scores) for split, scores in written.items()} == {
+        "validation": METRIC_NAMES,
+        "test": METRIC_NAMES,
+    }
     card = (out / "README.md").read_text()
     assert "library_name: hf-multitask" in card
     assert f"| joint_accuracy | {metrics['test']['joint_accuracy']:.4f} |" in card

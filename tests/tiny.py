@@ -33,6 +33,20 @@ def _row(i: int) -> dict:
 
 ROWS = [_row(i) for i in range(22)]
 
+# What a report on these rows holds, in its order.
+METRIC_NAMES = [
+    "intent_accuracy",
+    "intent_macro_f1",
+    "slots_precision",
+    "slots_recall",
+    "slots_f1",
+    "slots_strict_f1",
+    "joint_accuracy",
+    "intent_loss",
+    "slots_loss",
+    "loss",
+]
+
 SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
 

@@ -153,8 +153,7 @@ class Aligner:
         columns: dict[str, list[Any]] = {name: encoded[name] for name in encoded}
         columns["length"] = [len(ids) for ids in encoded["input_ids"]]
         columns["truncated"] = [self._is_truncated(encoded, i) for i in range(len(batch["words"]))]
-        if "labels" in batch:
-            columns["labels"] = [dict(labels) for labels in batch["labels"]]
+        columns["labels"] = [dict(labels) for labels in batch["labels"]]
         if self.token_tasks:
             positions = [self._align(encoded, i, words, columns) for i, words in enumerate(batch["words"])]
             columns["tag_positions"] = positions
@@ -166,8 +165,8 @@ class Aligner:
         if self.label_subwords == "first":
             return first_subwords(word_ids, len(words))
         positions, words_of_subwords = all_subwords(word_ids, len(words))
-        for task in self.token_tasks if "labels" in columns else []:
-            labels = columns["labels"][i]
+        labels = columns["labels"][i]
+        for task in self.token_tasks:
             labels[task.name] = spread_tags(task, labels[task.name], words_of_subwords)
         return positions
 
