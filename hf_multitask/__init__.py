@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModel
 
 from .config import DataConfig, RunConfig
 from .data import MultiTaskDataCollator, PreparedData, prepare_datasets
-from .freezing import freeze
+from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
 from .metrics import build_compute_metrics
 from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
 from .prediction import predict
@@ -19,6 +19,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DataConfig",
+    "FreezeCallback",
+    "FreezeSchedule",
+    "FreezeStage",
     "MultiTaskConfig",
     "MultiTaskDataCollator",
     "MultiTaskModel",

@@ -66,7 +66,7 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     trainer = MultiTaskTrainer(
         model=model,
         args=arguments,
-        freeze=config.freeze,
+        freeze_schedule=config.freeze,
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         processing_class=tokenizer,

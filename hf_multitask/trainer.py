@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -13,11 +14,14 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .data import LengthGroupedSampler, LengthSortedSampler, MultiTaskDataCollator
-from .freezing import freeze as freeze_groups
-from .metrics import build_compute_metrics
-from .models import MultiTaskModel, MultiTaskOutput
+from .freezing import FreezeCallback, FreezeSchedule, MultiTaskFreezeCallback, build_schedule
+from .freezing.progress import check_watched_metrics
+from .freezing.protection import count_items
+from .freezing.rates import peak_rates, trained_rates
+from .metrics import build_compute_metrics, task_metric_names
+from .models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from .models.decoding import decode
-from .models.losses import count_labelled, example_losses
+from .models.losses import count_labelled, example_losses, ignore_labels
 from .training_args import MultiTaskTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -26,18 +30,20 @@ logger = logging.getLogger(__name__)
 class MultiTaskTrainer(Trainer):
     """``transformers.Trainer`` for a `MultiTaskModel`.
 
-    It adds losses by task that accumulation, padding and missing labels do not change, a learning rate for the heads,
-    predictions reduced to label ids on the device, metrics by task, batches of like length, and freezing.
+    It adds losses by task that accumulation, padding and missing labels do not change, learning rates by layer group,
+    predictions reduced to label ids on the device, metrics by task, batches of like length, and freezing in stages
+    with a DDP that reduces only what trains.
 
     Args:
         model: The model.
         args: The arguments.
-        freeze: Groups that do not train, see `freezing.freeze`. What the model has frozen stays so where None.
+        freeze_schedule: What trains when; what `freezing.build_schedule` takes: a schedule, a preset's name, groups
+            that are frozen throughout, a file, a mapping. What the model has frozen stays so where None.
         kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
             tasks where they are not given.
 
     Raises:
-        ValueError: If ``freeze`` names a group that the model does not have.
+        ValueError: If the schedule does not fit the model.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -46,34 +52,48 @@ class MultiTaskTrainer(Trainer):
         self,
         model: MultiTaskModel,
         args: MultiTaskTrainingArguments,
-        freeze: str | Sequence[str] | None = None,
+        freeze_schedule: FreezeSchedule | str | Path | Sequence[str] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.tasks = model.config.tasks
-        if freeze is not None:
-            freeze_groups(model, freeze)
+        self.layer_groups = model.layer_groups()
         if kwargs.get("data_collator") is None and kwargs.get("processing_class") is not None:
             kwargs["data_collator"] = MultiTaskDataCollator(kwargs["processing_class"], self.tasks)
-        if kwargs.get("compute_metrics") is None:
+        has_own_metrics = kwargs.get("compute_metrics") is None
+        if has_own_metrics:
             kwargs["compute_metrics"] = build_compute_metrics(self.tasks)
         if args.n_gpu > 1:
             logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
             args._n_gpu = 1
         super().__init__(model=model, args=args, **kwargs)
+        self.decayed = set(self.get_decay_parameter_names(model))
+        if any(isinstance(callback, FreezeCallback) for callback in self.callback_handler.callbacks):
+            raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
+        self.freeze_callback: MultiTaskFreezeCallback | None = None
+        if freeze_schedule is not None:
+            metric = args.metric_for_best_model
+            schedule = build_schedule(freeze_schedule, self.layer_groups, args.num_train_epochs, metric)
+            if has_own_metrics:
+                check_watched_metrics(schedule, metric, task_metric_names(self.tasks))
+            self.freeze_callback = MultiTaskFreezeCallback(freeze_schedule, self)
+            self.freeze_callback.schedule = schedule
+            self.add_callback(self.freeze_callback)
         # Sums since the last log, on the device: reading them at every step would wait for it.
-        self._task_losses: torch.Tensor | None = None
+        self._task_losses: dict[str, torch.Tensor] = {}
         self._steps_since_log = 0
+        self._rates: dict[str, float] = {}
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+        is_baseline = self.freeze_callback is not None and self.freeze_callback.schedule.is_baseline
+        if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
-        self._task_losses, self._steps_since_log = None, 0
+        self._task_losses, self._steps_since_log = {}, 0
         return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create the optimizer with a learning rate for the encoder and one for the heads.
+        """Create the optimizer with parameter groups by layer group.
 
         Frozen parameters are in it too: without a gradient they cost no update and no optimizer state.
 
@@ -94,17 +114,24 @@ class MultiTaskTrainer(Trainer):
         return self.optimizer
 
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Split the parameters into encoder and heads, with and without weight decay (none for biases and norms)."""
-        decayed = set(self.get_decay_parameter_names(model))
-        groups = {
-            (part, decay): {"params": [], "lr": rate, "weight_decay": decay, "part": part}
-            for part, rate in (("encoder", self.args.learning_rate), ("heads", self.args.peak_head_learning_rate))
-            for decay in (self.args.weight_decay, 0.0)
-        }
-        for name, parameter in model.named_parameters():
-            part = "heads" if "heads" in name.split(".") else "encoder"
-            groups[part, self.args.weight_decay if name in decayed else 0.0]["params"].append(parameter)
-        return [group for group in groups.values() if group["params"]]
+        """Split the parameters by layer group, with and without weight decay (none for biases and norms)."""
+        rates = peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate)
+        groups = []
+        for group in self.layer_groups.bind(model):
+            for decay, wanted in ((self.args.weight_decay, True), (0.0, False)):
+                parameters = [weight for name, weight in group.parameters.items() if (name in self.decayed) == wanted]
+                if parameters:
+                    values = {"lr": rates[group.name], "weight_decay": decay, "layer_group": group.name}
+                    groups.append({"params": parameters, **values})
+        return groups
+
+    def _get_learning_rate(self) -> float:
+        """Return the encoder's highest rate of those that train, or the heads' where the encoder is frozen."""
+        # Called in front of the scheduler's step: afterwards they are the rates of the next step.
+        self._rates = trained_rates(self.optimizer)
+        heads = {group.name for group in self.layer_groups if group.is_head}
+        encoder = [rate for name, rate in self._rates.items() if name not in heads]
+        return max(encoder or self._rates.values(), default=0.0)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -115,19 +142,43 @@ class MultiTaskTrainer(Trainer):
             The batches, and by task the number of labelled items on all processes: what its loss is divided by, so
             that accumulation and the number of processes do not change it.
         """
+        if self.control.should_training_stop:
+            return [], None  # a run that is resumed at the end of its freeze schedule
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
         if not batches or "labels" not in batches[0]:
             return batches, None
-        counts = torch.stack(
-            [
-                torch.stack([count_labelled(task, batch["labels"][task.name]).sum() for batch in batches]).sum()
-                for task in self.tasks
-            ]
-        ).to(device)
+        if self.accelerator.gradient_state.end_of_dataloader:
+            batches[-1] = self._without_repeated_rows(batches[-1])
+        names, counts = [], []
+        for task in self.tasks:
+            names.append(task.name)
+            counts.append(sum(count_labelled(task, batch["labels"][task.name]).sum() for batch in batches))
+        for task in self._protected_tasks:
+            names.append(f"{task.name}_distill")
+            counts.append(sum(count_items(task, batch) for batch in batches))
+        counts = torch.stack(counts).to(device)
         if self._counts_are_global:
             counts = self.accelerator.reduce(counts, reduction="sum")
-        return batches, {task.name: count for task, count in zip(self.tasks, counts, strict=True)}
+        return batches, dict(zip(names, counts, strict=True))
+
+    def _without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
+        remainder = self.accelerator.gradient_state.remainder
+        if self.args.world_size == 1 or remainder <= 0:
+            return batch
+        rows_a_batch = self.args.train_batch_size
+        kept = min(max(remainder - self.args.process_index * rows_a_batch, 0), rows_a_batch)
+        if kept == 0:
+            # DDP waits for each process: one row, without labels.
+            return {**_first_rows(batch, 1), "labels": ignore_labels(self.tasks, _first_rows(batch["labels"], 1))}
+        return _first_rows(batch, kept)
+
+    @property
+    def _protected_tasks(self) -> list[TaskConfig]:
+        """The tasks that any stage holds; the batches of a stage's first step are taken before it begins."""
+        protect = self.freeze_callback.schedule.protect if self.freeze_callback is not None else {}
+        return [task for task in self.tasks if task.name in protect]
 
     @property
     def _counts_are_global(self) -> bool:
@@ -143,18 +194,27 @@ class MultiTaskTrainer(Trainer):
         """Compute the loss as ``Trainer`` does, and keep each task's for the log."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training and outputs.losses is not None:
-            losses = torch.stack([outputs.losses[task.name] for task in self.tasks]).detach()
-            if self._counts_are_global:
-                losses = losses * self.args.world_size
-            self._task_losses = losses if self._task_losses is None else self._task_losses + losses
+            scale = self.args.world_size if self._counts_are_global else 1
+            losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
+            teacher = self.freeze_callback.teacher if self.freeze_callback is not None else None
+            if teacher is not None:
+                counts = {task.name: num_items_in_batch[f"{task.name}_distill"] for task in self._protected_tasks}
+                for name, distance in teacher.losses(inputs, outputs.logits, counts).items():
+                    loss = loss + teacher.weights[name] * distance * scale
+                    losses[f"{name}_distill_loss"] = distance.detach()
+            for name, value in losses.items():
+                self._task_losses[name] = self._task_losses.get(name, 0.0) + value * scale
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as ``Trainer`` does, with each task's training loss beside the whole."""
-        if "loss" in logs and self._task_losses is not None:
-            means = self.accelerator.reduce(self._task_losses, reduction="mean") / self._steps_since_log
-            logs |= {f"{task.name}_loss": mean for task, mean in zip(self.tasks, means.tolist(), strict=True)}
-            self._task_losses, self._steps_since_log = None, 0
+        """Log as ``Trainer`` does, with each task's training loss and the learning rates by layer group."""
+        if "loss" in logs:
+            if self._task_losses:
+                sums = torch.stack(list(self._task_losses.values()))
+                means = self.accelerator.reduce(sums, reduction="mean") / self._steps_since_log
+                logs |= dict(zip(self._task_losses, means.tolist(), strict=True))
+            logs |= {f"learning_rate_{name}": rate for name, rate in self._rates.items()}
+            self._task_losses, self._steps_since_log = {}, 0
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
@@ -209,6 +269,10 @@ class MultiTaskTrainer(Trainer):
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""
         output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        if self.is_in_train and prefix == "eval" and self.freeze_callback is not None:
+            drift = self.freeze_callback.measure_drift()
+            output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
         sampler = _find_sampler(dataloader)
         if not isinstance(sampler, LengthSortedSampler):
             return output
@@ -222,6 +286,13 @@ def _find_sampler(dataloader: Any) -> Any:
     while hasattr(sampler, "batch_sampler"):
         sampler = sampler.batch_sampler
     return getattr(sampler, "sampler", None)
+
+
+def _first_rows(batch: Any, count: int) -> Any:
+    """Cut a batch, and the mappings in it, to its first rows."""
+    if isinstance(batch, Mapping):
+        return {name: _first_rows(value, count) for name, value in batch.items()}
+    return batch[:count]
 
 
 def _take(values: Any, order: np.ndarray) -> Any:

@@ -1,20 +1,21 @@
 """Freezing groups of a model: no gradient, no update, no dropout."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from torch import nn
+from transformers import PreTrainedModel
 
-from ..models.modeling_multitask import MultiTaskModel
+from ..models.layer_groups import LayerGroups, layer_groups
 
 
-def freeze(model: MultiTaskModel, selectors: str | Iterable[str]) -> list[str]:
+def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
     """Freeze groups of a model and unfreeze all others.
 
     A frozen group has ``requires_grad=False`` and stays in eval mode whatever ``model.train()`` says: it has no
     gradient, no update and no dropout.
 
     Args:
-        model: The model.
+        model: The model, not wrapped.
         selectors: What to freeze: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, a group of
             `MultiTaskModel.layer_groups`, layers such as ``"encoder[:4]"``, or several of them.
 
@@ -24,26 +25,40 @@ def freeze(model: MultiTaskModel, selectors: str | Iterable[str]) -> list[str]:
     Raises:
         ValueError: If a selector is unknown. The message names the groups that exist.
     """
-    groups = model.layer_groups()
+    groups = layer_groups(model)
     try:
         frozen = groups.select(selectors)
     except ValueError as error:
         raise ValueError(f"freeze: {error}") from error
-    for group in groups:
-        for parameter in group.parameters:
-            parameter.requires_grad_(group.name not in frozen)
-            parameter.grad = None
-    _set_modes(model, model.training, bottom_frozen=groups[0].name in frozen)
+    train_only(model, groups, [group.name for group in groups if group.name not in frozen])
     return frozen
 
 
-def _set_modes(module: nn.Module, training: bool, bottom_frozen: bool) -> None:
-    """Keep every module whose weights are all frozen in eval mode, and give the others back their model's mode.
+def train_only(model: nn.Module, groups: LayerGroups, trained: Collection[str]) -> None:
+    """Let some groups of a model train and freeze all others.
 
-    A module without weights goes with the one that it is part of; one beside the layers goes with the bottom.
+    Args:
+        model: The model that the groups are bound to.
+        groups: All groups of the model.
+        trained: Names of those that train.
     """
+    for group in groups:
+        for parameter in group.parameters.values():
+            parameter.requires_grad_(group.name in trained)
+            # A gradient left from before would still move the weight once.
+            parameter.grad = None
+    set_modes(model, groups)
+
+
+def set_modes(model: nn.Module, groups: LayerGroups) -> None:
+    """Keep every module whose weights are all frozen in eval mode, and give the others back their model's mode."""
+    _set_modes(model, model.training, bottom_frozen=not groups[0].trainable)
+
+
+def _set_modes(module: nn.Module, training: bool, bottom_frozen: bool) -> None:
     # An instance attribute hides the method of the class: Trainer calls model.train() at every step.
     vars(module).pop("train", None)
+    # A module without weights goes with the one that it is part of; one beside the layers goes with the bottom.
     trains = {weight.requires_grad for weight in module.parameters()} or {not bottom_frozen}
     if trains == {False}:
         module.eval()

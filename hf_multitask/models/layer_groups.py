@@ -15,6 +15,8 @@ ENCODER = "encoder"
 NORM = "encoder.norm"
 HEAD = "head."
 
+# What wrappers put into the names of weights: DDP, torch.compile, FSDP1, activation checkpointing.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SLICE = re.compile(r"encoder\[(-?\d+)?:(-?\d+)?\]")
 
 
@@ -25,21 +27,26 @@ class LayerGroup:
     Args:
         name: ``embeddings``, ``encoder.0`` … ``encoder.N-1``, ``encoder.norm`` or ``head.<task>``; ``encoder`` for an
             encoder that cannot be divided.
-        parameters: The weights.
+        parameters: The weights by their name in the model.
     """
 
     name: str
-    parameters: list[nn.Parameter]
+    parameters: dict[str, nn.Parameter]
 
     @property
     def num_parameters(self) -> int:
         """Number of weights."""
-        return sum(parameter.numel() for parameter in self.parameters)
+        return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
     def trainable(self) -> bool:
         """Whether any of the weights trains."""
-        return any(parameter.requires_grad for parameter in self.parameters)
+        return any(parameter.requires_grad for parameter in self.parameters.values())
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is a head."""
+        return self.name.startswith(HEAD)
 
 
 class LayerGroups(list[LayerGroup]):
@@ -73,9 +80,31 @@ class LayerGroups(list[LayerGroup]):
             chosen.update(self._select_one(selector))
         return [group.name for group in self if group.name in chosen]
 
+    def bind(self, model: nn.Module) -> "LayerGroups":
+        """Return the same groups with the weights that a model has now.
+
+        A wrapper may replace the weights (FSDP) or put its own part into their names (DDP, ``torch.compile``), and a
+        model that is built anew has new ones.
+
+        Args:
+            model: The model, wrapped or not.
+
+        Returns:
+            The groups.
+
+        Raises:
+            ValueError: If a weight is missing, as where FSDP has flattened them.
+        """
+        current = {_without_wrappers(name): parameter for name, parameter in model.named_parameters()}
+        if missing := [name for group in self for name in group.parameters if name not in current]:
+            raise ValueError(f"the model has no weight {missing[0]!r} now; found {', '.join(list(current)[:3])}, ….")
+        return LayerGroups(
+            LayerGroup(group.name, {name: current[name] for name in group.parameters}) for group in self
+        )
+
     def _select_one(self, selector: str) -> list[str]:
         names = [group.name for group in self]
-        heads = [name for name in names if name.startswith(HEAD)]
+        heads = [group.name for group in self if group.is_head]
         encoder = [name for name in names if name not in heads]
         several = {"all": names, "none": [], "heads": heads, ENCODER: encoder}
         if selector in several:
@@ -96,22 +125,39 @@ class LayerGroups(list[LayerGroup]):
         raise ValueError(unknown_name("group", selector, [*several, *names, "encoder[-3:]"]))
 
 
-def layer_groups(encoder: PreTrainedModel, heads: nn.ModuleDict | None = None) -> LayerGroups:
+def layer_groups(model: PreTrainedModel) -> LayerGroups:
     """Divide a model into groups, from the bottom up.
 
     What lies outside the layers belongs to ``embeddings``, as do weights that several layers share; what first runs
-    behind the last layer is ``encoder.norm``. An encoder whose layers share their weights is one group, ``encoder``.
+    behind the last layer is ``encoder.norm``, a pooler too. An encoder whose layers share their weights is one group,
+    ``encoder``. What is not the encoder is a head: each of a `MultiTaskModel`'s heads, each part that a stock model
+    such as ``BertForSequenceClassification`` has on its base model.
 
     Args:
-        encoder: The encoder.
-        heads: The heads by task.
+        model: The model, not wrapped.
 
     Returns:
         The groups.
+
+    Raises:
+        ValueError: If the model is no encoder.
     """
-    groups = LayerGroups(_encoder_groups(encoder))
-    for name, head in (heads or {}).items():
-        groups.append(LayerGroup(f"{HEAD}{name}", list(head.parameters())))
+    if not isinstance(model, PreTrainedModel) or getattr(model.config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"layer groups: expected a transformers model with one encoder, found {type(model).__name__}."
+        )
+    encoder = model.base_model
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = LayerGroups(
+        LayerGroup(name, {names[parameter]: parameter for parameter in parameters})
+        for name, parameters in _encoder_groups(encoder)
+    )
+    in_encoder = set(encoder.parameters())
+    heads: dict[str, dict[str, nn.Parameter]] = {}
+    for parameter, name in names.items():
+        if parameter not in in_encoder:
+            heads.setdefault(name.removeprefix("heads.").split(".")[0], {})[name] = parameter
+    groups.extend(LayerGroup(f"{HEAD}{name}", parameters) for name, parameters in heads.items())
     return groups
 
 
@@ -140,10 +186,10 @@ def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
     return None if expected is not None and len(layers) < expected else layers
 
 
-def _encoder_groups(encoder: PreTrainedModel) -> Iterator[LayerGroup]:
+def _encoder_groups(encoder: PreTrainedModel) -> Iterator[tuple[str, list[nn.Parameter]]]:
     layers = find_layers(encoder)
     if layers is None:
-        yield LayerGroup(ENCODER, list(encoder.parameters()))
+        yield ENCODER, list(encoder.parameters())
         return
     owners: dict[nn.Parameter, set[str]] = {}
     for i, layer in enumerate(layers):
@@ -156,7 +202,11 @@ def _encoder_groups(encoder: PreTrainedModel) -> Iterator[LayerGroup]:
         group_of[parameter] = EMBEDDINGS if len(users) > 1 else next(iter(users))
     for group in [EMBEDDINGS, *(f"{ENCODER}.{i}" for i in range(len(layers))), NORM]:
         if parameters := [parameter for parameter, name in group_of.items() if name == group]:
-            yield LayerGroup(group, parameters)
+            yield group, parameters
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.removeprefix("module.").split(".") if part not in _WRAPPERS)
 
 
 @torch.no_grad()

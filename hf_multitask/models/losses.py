@@ -1,5 +1,8 @@
 """Losses as sums and counts, so that each task's mean is right whatever is missing, padded or accumulated."""
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch.nn import functional
 
@@ -26,6 +29,22 @@ def is_labelled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
 def count_labelled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     """Count the items of each example that count for a task's loss: (batch,)."""
     return is_labelled(task, labels).flatten(1).sum(1) if labels.dim() > 1 else is_labelled(task, labels).long()
+
+
+def ignore_labels(tasks: Sequence[TaskConfig], labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return labels of the same shape that count for no loss.
+
+    Args:
+        tasks: The tasks.
+        labels: The batch's labels by task.
+
+    Returns:
+        The labels by task.
+    """
+    ignored = {
+        task.name: math.nan if task.problem_type in (MULTI_LABEL, REGRESSION) else IGNORE_INDEX for task in tasks
+    }
+    return {name: torch.full_like(value, ignored[name]) for name, value in labels.items()}
 
 
 def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -196,7 +196,7 @@ class MultiTaskModel(PreTrainedModel):
 
     def layer_groups(self) -> LayerGroups:
         """Return the groups that can be frozen, from the bottom up; printed, they are a table."""
-        return layer_groups(self.encoder, self.heads)
+        return layer_groups(self)
 
     @torch.no_grad()
     def encode(

@@ -23,7 +23,7 @@ def model(request, encoders):
 
 def names_in(model, group_name):
     (group,) = [group for group in model.layer_groups() if group.name == group_name]
-    ids = {id(parameter) for parameter in group.parameters}
+    ids = {id(parameter) for parameter in group.parameters.values()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in ids}
 
 
@@ -31,7 +31,7 @@ def test_the_groups_are_a_partition_from_the_bottom_up(model):
     groups = model.layer_groups()
     norm = ["encoder.norm"] if model.encoder.config.model_type == "modernbert" else []
     assert [group.name for group in groups] == ["embeddings", *LAYERS, *norm, *HEADS]
-    parameters = [id(parameter) for group in groups for parameter in group.parameters]
+    parameters = [id(parameter) for group in groups for parameter in group.parameters.values()]
     assert len(set(parameters)) == len(parameters)
     assert set(parameters) == {id(parameter) for parameter in model.parameters()}
 
@@ -40,7 +40,7 @@ def test_no_gradient_runs_below_the_lowest_group_that_trains(model):
     """The order of the groups is the order of computation: backward ends where a group's layer takes its input."""
     for i, layer in enumerate(find_layers(model.encoder)):
         for group in model.layer_groups():
-            for parameter in group.parameters:
+            for parameter in group.parameters.values():
                 parameter.requires_grad_(group.name not in ["embeddings", *LAYERS[:i]])
                 parameter.grad = None
         inputs = []
@@ -48,7 +48,7 @@ def test_no_gradient_runs_below_the_lowest_group_that_trains(model):
         model.eval()(input_ids=torch.tensor([[0, 7, 9, 8, 2]])).logits["slots"].sum().backward()
         hook.remove()
         assert not inputs[0].requires_grad
-        assert all(parameter.grad is not None for parameter in model.layer_groups()[i + 1].parameters)
+        assert all(parameter.grad is not None for parameter in model.layer_groups()[i + 1].parameters.values())
 
 
 @pytest.mark.parametrize(

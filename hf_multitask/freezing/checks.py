@@ -1,0 +1,128 @@
+"""What would train something else than the schedule says, refused before the first step."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from transformers import TrainingArguments
+
+from ..models.layer_groups import LayerGroups
+from .schedule import FreezeSchedule
+
+
+def check_arguments(schedule: FreezeSchedule, args: TrainingArguments) -> None:
+    """Refuse arguments of the trainer under which the schedule cannot hold.
+
+    Args:
+        schedule: The schedule.
+        args: The trainer's arguments.
+
+    Raises:
+        ValueError: If there is such an argument. The message says what to set instead.
+    """
+    if schedule.is_baseline:
+        raise ValueError(
+            "freeze schedule: it is a baseline, in which nothing trains; call trainer.evaluate() without train()."
+        )
+    if args.ddp_static_graph:
+        raise ValueError(
+            "freeze schedule: ddp_static_graph=True does not allow the trained weights to change; unset it."
+        )
+    if args.deepspeed is not None:
+        raise ValueError(
+            "freeze schedule: DeepSpeed is not supported: no run has shown that weights frozen at first are updated "
+            "later. Use DDP or FSDP2."
+        )
+    needs_evaluation = schedule.watched_metrics or any(stage.restore_best for stage in schedule.stages)
+    if needs_evaluation and args.eval_strategy == "no":
+        raise ValueError(
+            "freeze schedule: a stage watches a metric, but eval_strategy is 'no'; set 'epoch' or 'steps'."
+        )
+    if schedule.watches_gap and args.logging_strategy == "no":
+        raise ValueError("freeze schedule: watch_gap needs the training loss, but logging_strategy is 'no'.")
+
+
+def check_fsdp(
+    schedule: FreezeSchedule, distributed_type: DistributedType, plugin: FullyShardedDataParallelPlugin | None
+) -> None:
+    """Refuse ways of sharding under which the schedule cannot hold.
+
+    Args:
+        schedule: The schedule.
+        distributed_type: How accelerate trains.
+        plugin: Its FSDP settings.
+
+    Raises:
+        ValueError: If frozen weights would train, or a stage needs weights as a whole.
+    """
+    if distributed_type != DistributedType.FSDP or plugin is None:
+        return
+    if plugin.fsdp_version == 1 and not plugin.use_orig_params:
+        raise ValueError(
+            "freeze schedule: FSDP1 with use_orig_params=False trains what should be frozen; set it to True, or use "
+            "fsdp_version 2."
+        )
+    if schedule.protect or any(stage.restore_best for stage in schedule.stages):
+        raise ValueError("freeze schedule: restore_best and protect need whole weights and do not work under FSDP.")
+
+
+def check_optimizer(groups: LayerGroups, scheduled: Iterable[str], optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer that does not hold every weight that a stage trains.
+
+    Args:
+        groups: The model's groups.
+        scheduled: Names of the groups that any stage trains.
+        optimizer: The trainer's optimizer.
+
+    Raises:
+        ValueError: If a weight is missing: it would never be updated, without any error.
+    """
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    scheduled = set(scheduled)
+    for group in groups:
+        missing = [name for name, parameter in group.parameters.items() if id(parameter) not in known]
+        if group.name in scheduled and missing:
+            raise ValueError(
+                f"freeze schedule: group {group.name!r} is to train, but the optimizer does not hold {missing[0]!r}, so "
+                "that it would never be updated. Do not freeze weights before train(): the Trainer's optimizer leaves "
+                "them out. An optimizer of your own must hold all parameters."
+            )
+
+
+def check_replicas(groups: LayerGroups, scheduled: Iterable[str], world_size: int, find_unused: bool) -> None:
+    """Refuse replicas that would drift apart, or whose gradients DDP would wait for in vain.
+
+    For a DDP that is not registered again at each stage.
+
+    Args:
+        groups: The model's groups, as DDP found them.
+        scheduled: Names of the groups that any stage trains.
+        world_size: Number of processes.
+        find_unused: DDP's ``find_unused_parameters``.
+
+    Raises:
+        ValueError: If there are several processes, and a group was frozen when DDP wrapped the model or DDP does not
+            look for unused parameters.
+    """
+    if world_size < 2:
+        return
+    scheduled = set(scheduled)
+    for group in groups:
+        if group.name in scheduled and not all(weight.requires_grad for weight in group.parameters.values()):
+            raise ValueError(
+                f"freeze schedule: group {group.name!r} was frozen when DDP wrapped the model, so that its gradients "
+                "would not be reduced and the replicas would drift apart. Leave freezing to the schedule."
+            )
+    if not find_unused:
+        raise ValueError(
+            "freeze schedule: DDP would wait for the gradients of frozen weights. Set ddp_find_unused_parameters=True "
+            "(the Trainer's default without activation checkpointing), or use MultiTaskTrainer."
+        )
+
+
+def looks_for_unused_parameters(args: TrainingArguments, model: Any) -> bool:
+    """Tell whether the Trainer lets DDP look for unused parameters, by the Trainer's own rule."""
+    if args.ddp_find_unused_parameters is not None:
+        return args.ddp_find_unused_parameters
+    return not (model.is_activation_checkpointing or args.activation_checkpointing)

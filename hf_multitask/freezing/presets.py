@@ -1,0 +1,207 @@
+"""Schedules by name, made for a model."""
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
+from ..models.names import unknown_name
+from .schedule import FreezeSchedule, FreezeStage, Until, encoder_is_divided
+
+# Howard and Ruder 2018, section 3.2: the rate of a layer is that of the one above it, divided by 2.6.
+ULMFIT_LR_DECAY = 1 / 2.6
+
+
+def build_schedule(
+    spec: "FreezeSchedule | str | Sequence[str] | Mapping[str, Any]",
+    groups: LayerGroups,
+    num_train_epochs: float,
+    metric: str | None = None,
+) -> FreezeSchedule:
+    """Make the schedule that a value of ``freeze`` in a config, or of ``freeze_schedule`` in Python, stands for.
+
+    Args:
+        spec: One of: a schedule; the name of a preset (``"none"``, ``"all"``, ``"encoder"``, ``"head:<task>"``,
+            ``"encoder+head:<task>"``, ``"heads-then-all"``, ``"three-stage"``, ``"gradual"``, ``"top:<k>"``,
+            ``"progressive"``); a YAML or JSON file; selectors of groups that are frozen throughout; a mapping with
+            ``stages``, or with ``preset`` and its options, and ``protect``.
+        groups: The model's groups.
+        num_train_epochs: Length of the run, of which presets take shares.
+        metric: Metric that `progressive` follows; the validation loss where None.
+
+    Returns:
+        The schedule, checked against the groups.
+
+    Raises:
+        ValueError: If the value stands for no schedule, or for none of this model.
+        FileNotFoundError: If it names a file that does not exist.
+    """
+    schedule = _build(spec, groups, num_train_epochs, metric and metric.removeprefix("eval_"))
+    schedule.check(groups)
+    return schedule
+
+
+def _build(spec: Any, groups: LayerGroups, num_train_epochs: float, metric: str | None) -> FreezeSchedule:
+    if isinstance(spec, FreezeSchedule):
+        return spec
+    if isinstance(spec, Path) or (isinstance(spec, str) and spec.endswith((".yaml", ".yml", ".json"))):
+        return FreezeSchedule.from_file(spec)
+    if isinstance(spec, str):
+        return _from_name(spec, groups, num_train_epochs, metric)
+    if isinstance(spec, Sequence):
+        if len(groups.select(spec)) == len(groups):
+            return _baseline()
+        return FreezeSchedule([FreezeStage("static", freeze=list(spec))])
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"freeze: expected a preset, groups, stages or a file of them, found {spec!r:.80}.")
+    if "preset" not in spec:
+        return FreezeSchedule.from_dict(spec)
+    options = {key: value for key, value in spec.items() if key not in ("preset", "protect")}
+    schedule = _from_name(str(spec["preset"]), groups, num_train_epochs, metric, options)
+    protection = FreezeSchedule.from_dict({"stages": [{}], "protect": spec.get("protect")}).protect
+    return replace(schedule, protect=protection)
+
+
+def _from_name(
+    name: str,
+    groups: LayerGroups,
+    num_train_epochs: float,
+    metric: str | None,
+    options: Mapping[str, Any] | None = None,
+) -> FreezeSchedule:
+    given = dict(options or {})
+    if name in PRESETS:
+        preset = PRESETS[name]
+        context = {"groups": groups, "num_train_epochs": num_train_epochs, "metric": metric}
+        accepted = inspect.signature(preset).parameters
+        allowed = [key for key in accepted if key not in context or key == "metric"]
+        for key in given:
+            if key not in allowed:
+                raise ValueError(f"preset {name!r}: {unknown_name('option', key, allowed)}")
+        return preset(**{**{key: value for key, value in context.items() if key in accepted}, **given})
+    if given:
+        raise ValueError(f"preset {name!r}: {unknown_name('preset with options', name, PRESETS)}")
+    if re.fullmatch(r"top:\d+", name):
+        return _top(int(name.removeprefix("top:")), groups)
+    # head:<task> is the group head.<task>; several names are joined by a plus.
+    selectors = [part.replace("head:", HEAD, 1) for part in name.split("+")]
+    try:
+        frozen = groups.select(selectors)
+    except ValueError as error:
+        names = [*PRESETS, "head:<task>", "encoder+head:<task>", "top:<k>"]
+        raise ValueError(f"freeze: {name!r} is no preset ({', '.join(names)}) and no group: {error}") from error
+    return _baseline() if len(frozen) == len(groups) else FreezeSchedule([FreezeStage(name, freeze=selectors)])
+
+
+def _none() -> FreezeSchedule:
+    """Train everything."""
+    return FreezeSchedule([FreezeStage("all")])
+
+
+def _baseline() -> FreezeSchedule:
+    """Train nothing, to score the model as it is."""
+    return FreezeSchedule([FreezeStage("baseline", train="none", baseline=True)])
+
+
+def _encoder() -> FreezeSchedule:
+    """Train the heads on a frozen encoder."""
+    return FreezeSchedule([FreezeStage("heads", train="heads")])
+
+
+def _heads_then_all(num_train_epochs: float, epochs: float | None = None) -> FreezeSchedule:
+    """Train the heads for ``epochs`` (a third of the run where None), then everything."""
+    epochs = num_train_epochs / 3 if epochs is None else epochs
+    return FreezeSchedule([FreezeStage("heads", train="heads", epochs=epochs), FreezeStage("all")])
+
+
+def _three_stage(
+    groups: LayerGroups,
+    num_train_epochs: float,
+    epochs: float | None = None,
+    keep_embeddings_frozen: bool = False,
+) -> FreezeSchedule:
+    """Train the heads, then the upper third of the layers too, each for ``epochs``, then everything."""
+    epochs = num_train_epochs / 3 if epochs is None else epochs
+    layers = _layers(groups, "three-stage")
+    upper = _upper(groups, math.ceil(len(layers) / 3))
+    return FreezeSchedule(
+        [
+            FreezeStage("heads", train="heads", epochs=epochs),
+            FreezeStage("upper third", train=upper, epochs=epochs),
+            FreezeStage("all", freeze=EMBEDDINGS if keep_embeddings_frozen else "none"),
+        ]
+    )
+
+
+def _gradual(groups: LayerGroups, epochs: float = 1, layer_lr_decay: float | None = ULMFIT_LR_DECAY) -> FreezeSchedule:
+    """Unfreeze one more group from the top every ``epochs``, with lower rates for lower layers.
+
+    Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", sections 3.2 and 3.3.
+    """
+    steps = _from_the_top(groups, "gradual")
+    stages = [
+        FreezeStage(name, train=train, epochs=epochs, layer_lr_decay=layer_lr_decay) for name, train in steps[:-1]
+    ]
+    name, train = steps[-1]
+    return FreezeSchedule([*stages, FreezeStage(name, train=train, layer_lr_decay=layer_lr_decay)])
+
+
+def _progressive(
+    groups: LayerGroups,
+    metric: str | None = None,
+    patience: int = 1,
+    min_delta: float = 0.0,
+    max_epochs: float | None = None,
+) -> FreezeSchedule:
+    """Unfreeze one more group from the top whenever the metric has stopped improving without overfitting."""
+    until = Until(metric or "loss", patience, min_delta, max_epochs, watch_gap=True)
+    steps = _from_the_top(groups, "progressive")
+    stages = [FreezeStage(name, train=train, until=until) for name, train in steps[:-1]]
+    name, train = steps[-1]
+    return FreezeSchedule([*stages, FreezeStage(name, train=train)])
+
+
+def _top(k: int, groups: LayerGroups) -> FreezeSchedule:
+    """Train the heads and the upper k layers."""
+    layers = _layers(groups, f"top:{k}")
+    if not 1 <= k <= len(layers):
+        raise ValueError(
+            f"preset 'top:{k}': the encoder has {len(layers)} layers; allowed: top:1 to top:{len(layers)}."
+        )
+    return FreezeSchedule([FreezeStage(f"top {k}", train=_upper(groups, k))])
+
+
+PRESETS: dict[str, Callable[..., FreezeSchedule]] = {
+    "none": _none,
+    "all": _baseline,
+    "encoder": _encoder,
+    "heads-then-all": _heads_then_all,
+    "three-stage": _three_stage,
+    "gradual": _gradual,
+    "progressive": _progressive,
+}
+
+
+def _layers(groups: LayerGroups, preset: str) -> list[str]:
+    if not encoder_is_divided(groups):
+        raise ValueError(
+            f"preset {preset!r}: this encoder shares its layers or has no list of them, so that they cannot be frozen "
+            "one by one. Allowed: 'none', 'all', 'encoder', 'head:<task>', 'heads-then-all'."
+        )
+    return [group.name for group in groups if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
+
+
+def _upper(groups: LayerGroups, k: int) -> list[str]:
+    """Return selectors of the heads, the upper k layers and what runs behind them."""
+    return ["heads", *(group.name for group in groups if group.name == NORM), f"encoder[-{k}:]"]
+
+
+def _from_the_top(groups: LayerGroups, preset: str) -> list[tuple[str, list[str] | str]]:
+    """Return name and selectors of each step from the heads alone down to everything."""
+    layers = _layers(groups, preset)
+    steps = [(layers[-k], _upper(groups, k)) for k in range(1, len(layers) + 1)]
+    return [("heads", "heads"), *steps, (EMBEDDINGS, "all")]

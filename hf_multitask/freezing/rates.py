@@ -1,0 +1,77 @@
+"""Learning rates by layer group."""
+
+from collections.abc import Mapping
+
+import torch
+from transformers import get_scheduler
+
+from ..models.layer_groups import NORM, LayerGroups
+from .schedule import FreezeStage
+
+
+def peak_rates(
+    groups: LayerGroups, learning_rate: float, head_learning_rate: float, stage: FreezeStage | None = None
+) -> dict[str, float]:
+    """Return the peak learning rate of each group.
+
+    With ``layer_lr_decay`` the rate of a layer is that of the one above it times the decay, from the uppermost layer
+    down (Howard and Ruder 2018, section 3.2).
+
+    Args:
+        groups: The model's groups, from the bottom up.
+        learning_rate: The run's rate of the encoder.
+        head_learning_rate: The run's rate of the heads.
+        stage: The stage, whose own rates come first.
+
+    Returns:
+        The rates by name of the group.
+    """
+    decay = 1.0
+    if stage is not None:
+        learning_rate = learning_rate if stage.learning_rate is None else stage.learning_rate
+        head_learning_rate = head_learning_rate if stage.head_learning_rate is None else stage.head_learning_rate
+        decay = decay if stage.layer_lr_decay is None else stage.layer_lr_decay
+    encoder = [group.name for group in groups if not group.is_head]
+    # A final norm goes with the layer below it.
+    below_top = {name: depth for depth, name in enumerate(reversed([name for name in encoder if name != NORM]))}
+    return {
+        group.name: head_learning_rate if group.is_head else learning_rate * decay ** below_top.get(group.name, 0)
+        for group in groups
+    }
+
+
+class StageRateFactor:
+    """Warm-up and decay inside a stage: the factor of the peak rate at each of its steps.
+
+    Args:
+        stage: A stage with ``lr_scheduler_type`` or ``warmup_steps``.
+        num_steps: Steps of the stage; the most there can be where a metric ends it.
+    """
+
+    def __init__(self, stage: FreezeStage, num_steps: int) -> None:
+        warmup = stage.warmup_steps or 0
+        self.warmup_steps = round(warmup * num_steps) if warmup < 1 else int(warmup)
+        unused = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        scheduler = get_scheduler(
+            stage.lr_scheduler_type or "linear",
+            unused,
+            num_warmup_steps=self.warmup_steps,
+            num_training_steps=max(num_steps, 1),
+        )
+        (self.factor,) = scheduler.lr_lambdas
+
+    def __call__(self, step: int) -> float:
+        """Return the factor at a step of the stage, counted from 0."""
+        # A warm-up starts from 0; taken at the end of the step, the first step of a stage trains already.
+        return self.factor(step + 1 if step < self.warmup_steps else step)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> None:
+    """Set the learning rate of an optimizer's parameter groups by their key ``"layer_group"``."""
+    for parameter_group in optimizer.param_groups:
+        parameter_group["lr"] = rates[parameter_group["layer_group"]]
+
+
+def trained_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the learning rates that an optimizer has now for the layer groups that train."""
+    return {group["layer_group"]: group["lr"] for group in optimizer.param_groups if group["params"][0].requires_grad}

@@ -1,0 +1,514 @@
+"""What trains when: stages, and the schedule that they make."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from transformers import SchedulerType
+
+from ..models.layer_groups import ENCODER, HEAD, LayerGroups
+from ..models.names import unknown_name
+
+SCHEDULE_NAME = "freeze_schedule.json"
+
+ACTIONS = ("stop", "refreeze", "lower_lr")
+# Schedulers whose factor is a function of the step alone.
+STAGE_SCHEDULERS = tuple(name.value for name in SchedulerType if name.value not in ("reduce_lr_on_plateau", "greedy"))
+_LOWER_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
+
+
+def greater_is_better(metric: str) -> bool:
+    """Tell whether more of a metric is better: of all but losses and errors, by the end of the name."""
+    return not metric.endswith(_LOWER_IS_BETTER)
+
+
+@strict
+@dataclass
+class Until:
+    """A stage's end by metric: when it has stopped improving.
+
+    Args:
+        metric: Name of a metric of the evaluation, without ``eval_``, or several.
+        patience: The evaluations in a row without an improvement that count as having stopped.
+        min_delta: The least change that is an improvement.
+        max_epochs: The stage ends at the latest after so many epochs.
+        max_steps: The same in optimizer steps.
+        when: With several metrics, whether ``"all"`` or ``"any"`` must have stopped.
+        watch_gap: Do not end the stage while the gap between validation and training loss grows; if the metric is no
+            better than before the stage then, freeze again what the stage has unfrozen.
+    """
+
+    metric: str | list[str]
+    patience: int = 1
+    min_delta: int | float = 0.0
+    max_epochs: int | float | None = None
+    max_steps: int | None = None
+    when: str = "all"
+    watch_gap: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("until: metric is empty; expected the name of a metric, or several.")
+        if self.patience < 1:
+            raise ValueError(f"until: patience must be at least 1, found {self.patience}.")
+        if self.min_delta < 0:
+            raise ValueError(f"until: min_delta must be at least 0, found {self.min_delta}.")
+        if self.max_epochs is not None and self.max_steps is not None:
+            raise ValueError("until: max_epochs and max_steps exclude each other.")
+        _check_positive("until", max_epochs=self.max_epochs, max_steps=self.max_steps)
+        if self.when not in ("all", "any"):
+            raise ValueError(f"until: {unknown_name('when', self.when, ('all', 'any'))}")
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics as a list."""
+        return [self.metric] if isinstance(self.metric, str) else self.metric
+
+
+@strict
+@dataclass
+class OnWorse:
+    """What happens when a metric gets worse in a stage, or improves no more.
+
+    Args:
+        metric: Name of a metric of the evaluation, without ``eval_``.
+        do: ``"stop"`` ends the training, ``"refreeze"`` freezes the groups until the stage ends, ``"lower_lr"``
+            multiplies their learning rate by ``factor`` until then.
+        by: How far the metric must be from its best value in the stage (that at its start is one of them); with 0 it
+            is enough not to be better.
+        patience: For how many evaluations in a row.
+        groups: Groups to freeze, or whose rate is lowered; the head of the task that the metric belongs to if None.
+        factor: Of the learning rate, for ``"lower_lr"``.
+    """
+
+    metric: str
+    do: str
+    by: int | float = 0.0
+    patience: int = 1
+    groups: str | list[str] | None = None
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.do not in ACTIONS:
+            raise ValueError(f"on_worse: {unknown_name('do', self.do, ACTIONS)}")
+        if self.by < 0:
+            raise ValueError(f"on_worse: by must be at least 0, found {self.by}.")
+        if self.patience < 1:
+            raise ValueError(f"on_worse: patience must be at least 1, found {self.patience}.")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"on_worse: factor must be between 0 and 1, found {self.factor}.")
+
+    def select_groups(self, groups: LayerGroups) -> list[str]:
+        """Return the names of the groups that are frozen or slowed down.
+
+        Raises:
+            ValueError: If ``groups`` is None and the metric's name does not start with that of a head.
+        """
+        if self.groups is not None:
+            return groups.select(self.groups)
+        heads = [group.name for group in groups if group.is_head]
+        owners = [head for head in heads if self.metric.startswith(f"{head.removeprefix(HEAD)}_")]
+        if not owners and self.do != "stop":
+            raise ValueError(
+                f"on_worse: {self.metric!r} is the metric of no head, found {', '.join(heads)}; say with `groups` what "
+                f"to {self.do.replace('_', ' ')}."
+            )
+        return [max(owners, key=len)] if owners else []
+
+
+@strict
+@dataclass
+class FreezeStage:
+    """What trains for a part of the run.
+
+    A stage ends by ``epochs``, by ``steps`` or by ``until``; the last one, where none is given, with the run.
+
+    Args:
+        name: Name of the stage, in logs and in ``stages.json``.
+        train: Groups that train, as selectors.
+        freeze: Groups that do not train though ``train`` selects them.
+        epochs: Length in epochs; fractions too.
+        steps: Length in optimizer steps.
+        until: The metric that ends it.
+        learning_rate: Peak learning rate of the encoder; the run's where None.
+        head_learning_rate: Peak learning rate of the heads; the run's where None.
+        layer_lr_decay: Factor of the learning rate from each layer to the one below it.
+        lr_scheduler_type: Kind of warm-up and decay inside the stage; those of the run where this and
+            ``warmup_steps`` are None.
+        warmup_steps: Steps of warm-up inside the stage; a share of its steps if below 1.
+        restore_best: Bring the stage's best weights back before the next one starts. Best by the single metric of
+            ``until``, or by ``metric_for_best_model``.
+        on_worse: What to do when a metric gets worse.
+        baseline: Declares that nothing trains, to score the model as it is. Only for a schedule of one stage.
+    """
+
+    name: str
+    train: str | list[str] = "all"
+    freeze: str | list[str] = "none"
+    epochs: int | float | None = None
+    steps: int | None = None
+    until: Until | None = None
+    learning_rate: int | float | None = None
+    head_learning_rate: int | float | None = None
+    layer_lr_decay: int | float | None = None
+    lr_scheduler_type: str | None = None
+    warmup_steps: int | float | None = None
+    restore_best: bool = False
+    on_worse: list[OnWorse] = field(default_factory=list)
+    baseline: bool = False
+
+    def __post_init__(self) -> None:
+        where = f"stage {self.name!r}"
+        ends = [name for name in ("epochs", "steps", "until") if getattr(self, name) is not None]
+        if len(ends) > 1:
+            raise ValueError(
+                f"{where}: {' and '.join(ends)} are given; expected one of them. Bounds of `until` are max_epochs or max_steps."
+            )
+        _check_positive(where, epochs=self.epochs, steps=self.steps, layer_lr_decay=self.layer_lr_decay)
+        for name in ("learning_rate", "head_learning_rate", "warmup_steps"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"{where}: {name} must be at least 0, found {value}.")
+        if self.layer_lr_decay is not None and self.layer_lr_decay > 1:
+            raise ValueError(f"{where}: layer_lr_decay must be at most 1, found {self.layer_lr_decay}.")
+        if self.lr_scheduler_type is not None and self.lr_scheduler_type not in STAGE_SCHEDULERS:
+            raise ValueError(f"{where}: {unknown_name('lr_scheduler_type', self.lr_scheduler_type, STAGE_SCHEDULERS)}")
+
+    @property
+    def sets_rates(self) -> bool:
+        """Whether the stage has learning rates of its own."""
+        own = (self.learning_rate, self.head_learning_rate, self.layer_lr_decay)
+        slowed = any(rule.do == "lower_lr" for rule in self.on_worse)
+        return any(value is not None for value in own) or self.has_own_schedule or slowed
+
+    @property
+    def has_own_schedule(self) -> bool:
+        """Whether learning rates warm up and decay inside the stage, not across the run."""
+        return self.lr_scheduler_type is not None or self.warmup_steps is not None
+
+    def max_steps(self, steps_per_epoch: int) -> int | None:
+        """Return after how many steps the stage ends at the latest, None where it has no bound."""
+        epochs, steps = self.epochs, self.steps
+        if self.until is not None:
+            epochs, steps = self.until.max_epochs, self.until.max_steps
+        return steps if epochs is None else max(round(epochs * steps_per_epoch), 1)
+
+    def trained(self, groups: LayerGroups) -> list[str]:
+        """Return the names of the groups that train, from the bottom up.
+
+        Raises:
+            ValueError: If a selector is unknown, or nothing trains and the stage is no baseline.
+        """
+        try:
+            frozen = groups.select(self.freeze)
+            trained = [name for name in groups.select(self.train) if name not in frozen]
+        except ValueError as error:
+            raise ValueError(f"stage {self.name!r}: {error}") from error
+        if not trained and not self.baseline:
+            raise ValueError(
+                f"stage {self.name!r}: nothing trains. To score the model as it is, use the preset 'all', or a single "
+                "stage with `baseline: true`."
+            )
+        if trained and self.baseline:
+            raise ValueError(f"stage {self.name!r}: is declared a baseline, but trains {', '.join(trained)}.")
+        return trained
+
+
+@strict
+@dataclass
+class Protection:
+    """How a task whose head is frozen is held while the encoder below it trains.
+
+    Args:
+        distill: Weight of the distance to the task's own outputs at the stage's start, added to the loss.
+    """
+
+    distill: int | float
+
+    def __post_init__(self) -> None:
+        _check_positive("protect", distill=self.distill)
+
+
+@strict
+@dataclass
+class FreezeSchedule:
+    """The stages of a run.
+
+    Args:
+        stages: The stages, in order.
+        protect: By task, how it is held where its head is frozen and the encoder trains.
+    """
+
+    stages: list[FreezeStage]
+    protect: dict[str, Protection] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages is empty; expected at least one stage.")
+        names = [stage.name for stage in self.stages]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"stages must have different names; more than one is called {', '.join(twice)}.")
+        *others, last = self.stages
+        for stage in others:
+            if stage.epochs is None and stage.steps is None and stage.until is None:
+                raise ValueError(
+                    f"stage {stage.name!r} has no end: give epochs, steps or until. Only the last one may run on."
+                )
+        if last.restore_best:
+            raise ValueError(
+                f"stage {last.name!r}: restore_best brings weights back before the next stage, and this is the last. "
+                "Use load_best_model_at_end."
+            )
+        for stage in self.stages:
+            if stage.baseline and others:
+                raise ValueError(f"stage {stage.name!r}: a baseline must be the only stage.")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing trains at all."""
+        return self.stages[0].baseline
+
+    @property
+    def sets_rates(self) -> bool:
+        """Whether any stage has learning rates of its own."""
+        return any(stage.sets_rates for stage in self.stages)
+
+    @property
+    def watched_metrics(self) -> list[str]:
+        """Names of the metrics that decide about stages."""
+        names = [name for stage in self.stages if stage.until for name in stage.until.metrics]
+        return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.on_worse)]))
+
+    @property
+    def watches_gap(self) -> bool:
+        """Whether any stage compares training and validation loss."""
+        return any(stage.until is not None and stage.until.watch_gap for stage in self.stages)
+
+    def best_metric(self, stage: FreezeStage, default: str | None) -> str | None:
+        """Return the metric by which a stage's weights are best, None where it needs none.
+
+        Args:
+            stage: The stage.
+            default: The run's ``metric_for_best_model``.
+
+        Raises:
+            ValueError: If the stage restores its best weights and no metric says which they are.
+        """
+        if not stage.restore_best:
+            return None
+        own = stage.until.metrics if stage.until is not None else []
+        metric = own[0] if len(own) == 1 else default
+        if metric is None:
+            raise ValueError(
+                f"stage {stage.name!r}: restore_best needs a metric: the single one of `until`, or "
+                "metric_for_best_model."
+            )
+        return metric.removeprefix("eval_")
+
+    def at_risk(self, trained: Iterable[str], groups: LayerGroups) -> list[str]:
+        """Return the heads that are frozen while some of the encoder trains."""
+        trained = set(trained)
+        if not any(not group.is_head and group.name in trained for group in groups):
+            return []
+        return [group.name for group in groups if group.is_head and group.name not in trained]
+
+    def check(self, groups: LayerGroups) -> None:
+        """Check the schedule against a model.
+
+        Args:
+            groups: The model's groups.
+
+        Raises:
+            ValueError: If a selector or a task is unknown, nothing trains in a stage, or a protection has no effect.
+        """
+        risky: set[str] = set()
+        for stage in self.stages:
+            risky.update(self.at_risk(stage.trained(groups), groups))
+            for rule in stage.on_worse:
+                try:
+                    rule.select_groups(groups)
+                except ValueError as error:
+                    raise ValueError(f"stage {stage.name!r}: {error}") from error
+        heads = [group.name.removeprefix(HEAD) for group in groups if group.is_head]
+        for task in self.protect:
+            if task not in heads:
+                raise ValueError(f"protect: {unknown_name('task', task, heads)}")
+            if f"{HEAD}{task}" not in risky:
+                raise ValueError(
+                    f"protect: there is no stage in which head.{task} is frozen while the encoder trains, so nothing "
+                    "would be protected."
+                )
+
+    def check_length(self, steps_per_epoch: int, max_steps: int) -> None:
+        """Check that every stage has its place in the run.
+
+        Args:
+            steps_per_epoch: Optimizer steps of an epoch.
+            max_steps: Optimizer steps of the run.
+
+        Raises:
+            ValueError: If the stages are longer than the run, or end before it.
+        """
+        start = 0
+        for stage in self.stages:
+            if start >= max_steps:
+                raise ValueError(
+                    f"stage {stage.name!r} would start at step {start}, but the run ends at step {max_steps} "
+                    f"({max_steps / steps_per_epoch:g} epochs). Shorten the stages before it or train longer."
+                )
+            if stage.until is None and (length := stage.max_steps(steps_per_epoch)) is not None:
+                start += length
+        last = self.stages[-1]
+        by_time = all(stage.until is None for stage in self.stages) and last.max_steps(steps_per_epoch) is not None
+        if by_time and start != max_steps:
+            raise ValueError(
+                f"the stages end at step {start}, but the run ends at step {max_steps} "
+                f"({max_steps / steps_per_epoch:g} epochs). Leave the end of the last stage {last.name!r} open, or "
+                "make both equal."
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FreezeSchedule":
+        """Build a schedule from a mapping, as YAML and JSON hold it.
+
+        Args:
+            values: ``stages``, a list of mappings, and ``protect``.
+
+        Returns:
+            The schedule.
+
+        Raises:
+            ValueError: If a key is unknown or missing, or a value is not allowed.
+        """
+        _check_keys(cls, values, "key of the schedule")
+        stages = values.get("stages")
+        if not isinstance(stages, list) or not all(isinstance(stage, Mapping) for stage in stages):
+            raise ValueError(
+                f"stages must be a list of mappings such as {{train: heads, epochs: 1}}, found {stages!r:.80}."
+            )
+        parsed = [_parse_stage({"name": f"stage {i}", **stage}) for i, stage in enumerate(stages, 1)]
+        protect = values.get("protect") or {}
+        if not isinstance(protect, Mapping):
+            raise ValueError(f"protect must be a mapping such as {{intent: {{distill: 0.5}}}}, found {protect!r:.80}.")
+        return _build(
+            cls,
+            {
+                "stages": parsed,
+                "protect": {task: _parse(Protection, held, f"protect.{task}") for task, held in protect.items()},
+            },
+            "",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schedule as a mapping that YAML and JSON can hold, without what is at its default."""
+        return _without_defaults(self)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "FreezeSchedule":
+        """Read a schedule from a YAML or JSON file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds no schedule. The message names the file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such file of a freeze schedule.")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+            if not isinstance(values, Mapping):
+                raise ValueError(f"expected a mapping with `stages`, found {type(values).__name__}.")
+            return cls.from_dict(values)
+        except (ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the schedule to a file: JSON where its name ends with ``.json``, else YAML."""
+        path = Path(path)
+        text = json.dumps(self.to_dict(), indent=2) + "\n" if path.suffix == ".json" else self.to_yaml()
+        path.write_text(text, encoding="utf-8")
+
+    def to_yaml(self) -> str:
+        """Return the schedule as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def encoder_is_divided(groups: LayerGroups) -> bool:
+    """Tell whether the layers of a model's encoder can be frozen one by one."""
+    return all(group.name != ENCODER for group in groups)
+
+
+def _check_positive(where: str, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{where}: {name} must be above 0, found {value}.")
+
+
+def _parse_stage(values: dict[str, Any]) -> FreezeStage:
+    where = f"stage {values['name']!r}"
+    if values.get("until") is not None:
+        values["until"] = _parse(Until, values["until"], f"{where}: until")
+    rules = values.get("on_worse") or []
+    rules = [rules] if isinstance(rules, Mapping) else rules
+    values["on_worse"] = [_parse(OnWorse, rule, f"{where}: on_worse") for rule in rules]
+    return _parse(FreezeStage, values, where)
+
+
+def _parse(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where}: expected a mapping, found {values!r:.80}.")
+    try:
+        _check_keys(cls, values, "key")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    for item in dataclasses.fields(cls):
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and item.name not in values:
+            raise ValueError(f"{where}: the key {item.name!r} is missing, found {', '.join(values) or 'none'}.")
+    return _build(cls, {key: _number(cls, key, value) for key, value in values.items()}, f"{where}: ")
+
+
+def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    try:
+        return cls(**values)
+    except StrictDataclassError as error:
+        raise ValueError(f"{where}{error}") from error
+
+
+def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:
+    allowed = [item.name for item in dataclasses.fields(cls)]
+    for key in values:
+        if key not in allowed:
+            raise ValueError(unknown_name(what, key, allowed))
+
+
+def _number(cls: type, key: str, value: Any) -> Any:
+    """Read ``2e-5``, which YAML 1.1 takes for a string, as the number that it is."""
+    (annotation,) = [item.type for item in dataclasses.fields(cls) if item.name == key]
+    if isinstance(value, str) and "float" in str(annotation):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _without_defaults(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_defaults(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_defaults(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    kept = {}
+    for item in dataclasses.fields(value):
+        current = getattr(value, item.name)
+        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        if current != default:
+            kept[item.name] = _without_defaults(current)
+    return kept
