@@ -7,15 +7,19 @@ export HF_HUB_OFFLINE = 1
 
 .PHONY: help
 help: ## Say what the targets do
-	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 .PHONY: quickstart
 quickstart: install-quickstart ## Train on the bundled sentences, print scores and one prediction
 	$(RUN) -m hf_multitask quickstart
 
 .PHONY: test
-test: install-test ## Run the whole test suite
-	$(RUN) -m pytest
+test: install-test ## Run the test suite on one process
+	$(RUN) -m pytest -m "not distributed"
+
+.PHONY: test-distributed
+test-distributed: install-test ## Run the tests that start several processes: DDP, FSDP2, resume
+	$(RUN) -m pytest -m distributed
 
 .PHONY: quality
 quality: install-quality ## Check format, types, layers and spelling

@@ -15,6 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from .data import load_hub_split
+from .freezing.presets import SCHEDULE_SUFFIXES
 from .models import TaskConfig
 from .models.names import unknown_name
 from .training_args import MultiTaskTrainingArguments
@@ -78,8 +79,8 @@ class RunConfig:
         encoder: Hub name or folder of the encoder.
         tasks: The tasks.
         data: The data.
-        freeze: Groups that do not train: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, ``"head.<task>"``,
-            ``"embeddings"``, layers such as ``"encoder[:4]"``, or a list of them.
+        freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a
+            mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
         training: Fields of `MultiTaskTrainingArguments`.
         output_dir: Folder of the model and its checkpoints.
@@ -89,7 +90,7 @@ class RunConfig:
     tasks: list[TaskConfig]
     data: DataConfig
     output_dir: str
-    freeze: str | list[str] = "none"
+    freeze: str | list[str] | dict[str, Any] = "none"
     pooling: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -106,7 +107,7 @@ class RunConfig:
         """Read a config.
 
         Args:
-            path: YAML file. Its data files, and an encoder folder, are relative to it.
+            path: YAML file. Its data files, its file of stages and an encoder folder are relative to it.
             overrides: Values by dotted name that replace the file's, such as ``{"training.num_train_epochs": 1}``.
                 Their paths are relative to the working directory.
 
@@ -209,7 +210,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the data files and an encoder folder relative to the config's folder."""
+    """Make the data files, a file of stages and an encoder folder relative to the config's folder."""
     data = values.get("data")
     if isinstance(data, dict) and data.get("name") is None:
         for split in SPLITS:
@@ -218,6 +219,9 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     encoder = values.get("encoder")
     if isinstance(encoder, str) and (folder / encoder).is_dir():
         values["encoder"] = str(folder / encoder)
+    freeze = values.get("freeze")
+    if isinstance(freeze, str) and freeze.endswith(SCHEDULE_SUFFIXES):
+        values["freeze"] = str(folder / freeze)
     return values
 
 

@@ -5,6 +5,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from .config import SPLITS, RunConfig
 from .data import PreparedData, prepare_datasets
 from .data.readers import Row
+from .freezing.plan import StagePlan
+from .freezing.results import STAGES_NAME
+from .freezing.schedule import SCHEDULE_NAME
+from .freezing.snapshots import SNAPSHOTS_DIR
 from .metrics import task_metric_names
 from .model_card import build_model_card
 from .models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
@@ -49,28 +54,7 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     """
     output_dir = Path(config.output_dir)
     checkpoint = _check_output_dir(output_dir, overwrite, resume)
-    arguments = config.training_arguments()
-    tokenizer = load_tokenizer(config.encoder)
-    data = prepare_datasets(
-        config.data.sources(),
-        tokenizer,
-        config.tasks,
-        max_length=config.data.max_length,
-        label_subwords=config.data.label_subwords,
-        unseen_labels=config.data.unseen_labels,
-    )
-    set_seed(arguments.seed)
-    model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)
-    if data.get("validation") is not None and "metric_for_best_model" not in config.training:
-        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data.tasks)
-    trainer = MultiTaskTrainer(
-        model=model,
-        args=arguments,
-        freeze_schedule=config.freeze,
-        train_dataset=data["train"],
-        eval_dataset=data.get("validation"),
-        processing_class=tokenizer,
-    )
+    trainer, data = _build_trainer(config)
     if overwrite and PartialState().is_main_process:
         _remove_model(output_dir)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -78,9 +62,29 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     metrics = {split: _evaluate(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     if trainer.is_world_process_zero():
         _write_json(output_dir / METRICS_NAME, metrics)
-        card = build_model_card(model.config, config.encoder, metrics)
+        card = build_model_card(trainer.model.config, config.encoder, metrics)
         (output_dir / "README.md").write_text(card, encoding="utf-8")
     return metrics
+
+
+def run_plan(config: RunConfig, output: str | Path | None = None) -> list[StagePlan]:
+    """Work out what each stage of a run will train, without training.
+
+    Args:
+        config: The config.
+        output: YAML or JSON file to write the stages to, which a config can name as its ``freeze``.
+
+    Returns:
+        The stages.
+
+    Raises:
+        ValueError: If something in config or data is wrong, or the schedule does not fit.
+    """
+    with tempfile.TemporaryDirectory() as unused:
+        trainer, _ = _build_trainer(replace(config, output_dir=unused))
+        if output is not None:
+            trainer.resolve_schedule().save(output)
+        return trainer.plan()
 
 
 def run_evaluation(
@@ -140,6 +144,33 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
 
+def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
+    """Prepare the data and build model and trainer, as a config says."""
+    arguments = config.training_arguments()
+    tokenizer = load_tokenizer(config.encoder)
+    data = prepare_datasets(
+        config.data.sources(),
+        tokenizer,
+        config.tasks,
+        max_length=config.data.max_length,
+        label_subwords=config.data.label_subwords,
+        unseen_labels=config.data.unseen_labels,
+    )
+    set_seed(arguments.seed)
+    model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)
+    if data.get("validation") is not None and "metric_for_best_model" not in config.training:
+        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data.tasks)
+    trainer = MultiTaskTrainer(
+        model=model,
+        args=arguments,
+        freeze_schedule=config.freeze,
+        train_dataset=data["train"],
+        eval_dataset=data.get("validation"),
+        processing_class=tokenizer,
+    )
+    return trainer, data
+
+
 def _check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | None:
     """Return the checkpoint to go on from; refuse to write over a model unasked."""
     if overwrite and resume:
@@ -165,8 +196,9 @@ def _check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path |
 
 def _remove_model(output_dir: Path) -> None:
     """Remove what an earlier run left and this one would only replace at its end; other files stay."""
-    for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME):
+    for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME, SCHEDULE_NAME, STAGES_NAME):
         (output_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(output_dir / SNAPSHOTS_DIR, ignore_errors=True)
     for path in output_dir.glob("checkpoint-*"):
         if path.name.removeprefix("checkpoint-").isdigit():
             shutil.rmtree(path)

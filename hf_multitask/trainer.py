@@ -1,8 +1,7 @@
 """The Trainer for several tasks on one encoder."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import datasets
@@ -14,7 +13,8 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .data import LengthGroupedSampler, LengthSortedSampler, MultiTaskDataCollator
-from .freezing import FreezeCallback, FreezeSchedule, MultiTaskFreezeCallback, build_schedule
+from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
+from .freezing.plan import StagePlan, plan_stages
 from .freezing.progress import check_watched_metrics
 from .freezing.protection import count_items
 from .freezing.rates import peak_rates, trained_rates
@@ -52,31 +52,30 @@ class MultiTaskTrainer(Trainer):
         self,
         model: MultiTaskModel,
         args: MultiTaskTrainingArguments,
-        freeze_schedule: FreezeSchedule | str | Path | Sequence[str] | Mapping[str, Any] | None = None,
+        freeze_schedule: FreezeSpec | None = None,
         **kwargs: Any,
     ) -> None:
         self.tasks = model.config.tasks
         self.layer_groups = model.layer_groups()
+        if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
+            raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
+        self.freeze_schedule: FreezeSchedule | None = None
+        if freeze_schedule is not None:
+            metric = args.metric_for_best_model
+            self.freeze_schedule = build_schedule(freeze_schedule, self.layer_groups, args.num_train_epochs, metric)
+            if kwargs.get("compute_metrics") is None:
+                check_watched_metrics(self.freeze_schedule, metric, task_metric_names(self.tasks))
         if kwargs.get("data_collator") is None and kwargs.get("processing_class") is not None:
             kwargs["data_collator"] = MultiTaskDataCollator(kwargs["processing_class"], self.tasks)
-        has_own_metrics = kwargs.get("compute_metrics") is None
-        if has_own_metrics:
+        if kwargs.get("compute_metrics") is None:
             kwargs["compute_metrics"] = build_compute_metrics(self.tasks)
         if args.n_gpu > 1:
             logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
             args._n_gpu = 1
         super().__init__(model=model, args=args, **kwargs)
         self.decayed = set(self.get_decay_parameter_names(model))
-        if any(isinstance(callback, FreezeCallback) for callback in self.callback_handler.callbacks):
-            raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
-        self.freeze_callback: MultiTaskFreezeCallback | None = None
+        self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
         if freeze_schedule is not None:
-            metric = args.metric_for_best_model
-            schedule = build_schedule(freeze_schedule, self.layer_groups, args.num_train_epochs, metric)
-            if has_own_metrics:
-                check_watched_metrics(schedule, metric, task_metric_names(self.tasks))
-            self.freeze_callback = MultiTaskFreezeCallback(freeze_schedule, self)
-            self.freeze_callback.schedule = schedule
             self.add_callback(self.freeze_callback)
         # Sums since the last log, on the device: reading them at every step would wait for it.
         self._task_losses: dict[str, torch.Tensor] = {}
@@ -85,12 +84,46 @@ class MultiTaskTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
-        is_baseline = self.freeze_callback is not None and self.freeze_callback.schedule.is_baseline
+        is_baseline = self.freeze_schedule is not None and self.freeze_schedule.is_baseline
         if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
         self._task_losses, self._steps_since_log = {}, 0
         return super().train(*args, **kwargs)
+
+    def plan(self) -> list[StagePlan]:
+        """Work out what each stage of the schedule will train, with which rates and memory.
+
+        Returns:
+            The stages; a single one that trains everything where there is no schedule.
+
+        Raises:
+            ValueError: If the schedule does not fit into the run.
+        """
+        steps_per_epoch, max_steps = self._run_length()
+        return plan_stages(
+            self.resolve_schedule(),
+            self.layer_groups,
+            steps_per_epoch,
+            max_steps,
+            self.args.learning_rate,
+            self.args.peak_head_learning_rate,
+            *self.get_optimizer_cls_and_kwargs(self.args, self.model),
+        )
+
+    def resolve_schedule(self) -> FreezeSchedule:
+        """Return the stages of the run; presets take their shares of its length.
+
+        Without a schedule it is one that trains everything.
+        """
+        steps_per_epoch, max_steps = self._run_length()
+        metric = self.args.metric_for_best_model
+        return build_schedule(self.freeze_callback.spec, self.layer_groups, max_steps / steps_per_epoch, metric)
+
+    def _run_length(self) -> tuple[int, int]:
+        """Return the optimizer steps of an epoch and of the run."""
+        _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        return steps_per_epoch, max_steps
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer with parameter groups by layer group.
@@ -128,7 +161,7 @@ class MultiTaskTrainer(Trainer):
     def _get_learning_rate(self) -> float:
         """Return the encoder's highest rate of those that train, or the heads' where the encoder is frozen."""
         # Called in front of the scheduler's step: afterwards they are the rates of the next step.
-        self._rates = trained_rates(self.optimizer)
+        self._rates = trained_rates(self.callback_handler.optimizer)
         heads = {group.name for group in self.layer_groups if group.is_head}
         encoder = [rate for name, rate in self._rates.items() if name not in heads]
         return max(encoder or self._rates.values(), default=0.0)
@@ -153,14 +186,14 @@ class MultiTaskTrainer(Trainer):
         names, counts = [], []
         for task in self.tasks:
             names.append(task.name)
-            counts.append(sum(count_labelled(task, batch["labels"][task.name]).sum() for batch in batches))
+            counts.append(torch.stack([count_labelled(task, batch["labels"][task.name]).sum() for batch in batches]))
         for task in self._protected_tasks:
             names.append(f"{task.name}_distill")
-            counts.append(sum(count_items(task, batch) for batch in batches))
-        counts = torch.stack(counts).to(device)
+            counts.append(torch.stack([count_items(task, batch) for batch in batches]))
+        totals = torch.stack([count.sum() for count in counts]).to(device)
         if self._counts_are_global:
-            counts = self.accelerator.reduce(counts, reduction="sum")
-        return batches, dict(zip(names, counts, strict=True))
+            totals = self.accelerator.reduce(totals, reduction="sum")
+        return batches, dict(zip(names, totals, strict=True))
 
     def _without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
@@ -177,7 +210,7 @@ class MultiTaskTrainer(Trainer):
     @property
     def _protected_tasks(self) -> list[TaskConfig]:
         """The tasks that any stage holds; the batches of a stage's first step are taken before it begins."""
-        protect = self.freeze_callback.schedule.protect if self.freeze_callback is not None else {}
+        protect = {} if self.freeze_schedule is None else self.freeze_schedule.protect
         return [task for task in self.tasks if task.name in protect]
 
     @property
@@ -196,7 +229,8 @@ class MultiTaskTrainer(Trainer):
         if model.training and outputs.losses is not None:
             scale = self.args.world_size if self._counts_are_global else 1
             losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
-            teacher = self.freeze_callback.teacher if self.freeze_callback is not None else None
+            run = self.freeze_callback.run
+            teacher = None if run is None else run.teacher
             if teacher is not None:
                 counts = {task.name: num_items_in_batch[f"{task.name}_distill"] for task in self._protected_tasks}
                 for name, distance in teacher.losses(inputs, outputs.logits, counts).items():
@@ -270,8 +304,8 @@ class MultiTaskTrainer(Trainer):
         """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""
         output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        if self.is_in_train and prefix == "eval" and self.freeze_callback is not None:
-            drift = self.freeze_callback.measure_drift()
+        if self.freeze_callback.run is not None and prefix == "eval":
+            drift = self.freeze_callback.run.measure_drift()
             output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
         sampler = _find_sampler(dataloader)
         if not isinstance(sampler, LengthSortedSampler):

@@ -1,6 +1,7 @@
 """The commands: each parses, calls the library and prints."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ from ..config import RunConfig
 from ..data import read_rows
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
-from ..runs import find_last_checkpoint, load_model, run_evaluation, run_training
+from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
 from .overrides import parse_overrides
-from .tables import print_metrics, print_prediction
+from .tables import print_metrics, print_plan, print_prediction
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
@@ -26,8 +27,8 @@ app = typer.Typer(
 ANY_FIELD = {"allow_extra_args": True, "ignore_unknown_options": True}
 OVERRIDES_HELP = (
     "Any field of the config can be given as an option behind it: --encoder NAME, --data.train FILE, "
-    "--freeze '[encoder, head.intent]', --training.num_train_epochs 1. Files given so are relative to the working "
-    "directory, those in the config to the config."
+    "--freeze three-stage, --freeze '[encoder, head.intent]', --training.num_train_epochs 1. Files given so are "
+    "relative to the working directory, those in the config to the config."
 )
 
 INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
@@ -47,6 +48,21 @@ def train(
 ) -> None:
     """Train a model as CONFIG says and write it, with its metrics, to output_dir."""
     _train(RunConfig.from_file(config, parse_overrides(context.args)), overwrite, resume)
+
+
+@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def plan(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Write the stages to this YAML or JSON file, to edit and name as `freeze`.")
+    ] = None,
+) -> None:
+    """Print what each stage of a run will train, with its steps, learning rates and memory; train nothing."""
+    stages = run_plan(RunConfig.from_file(config, parse_overrides(context.args)), output)
+    print_plan(stages)
+    if output is not None:
+        typer.echo(f"Stages written to {output}: freeze: {output} trains them.")
 
 
 @app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
@@ -104,12 +120,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 for an error in input, 130 where the user interrupted.
     """
+    if PartialState().is_main_process:
+        _show_progress_messages()
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _show_progress_messages() -> None:
+    """Print what the library says of a run, such as the changes of its freeze schedule."""
+    package = logging.getLogger("hf_multitask")
+    if not package.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
 
 
 def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:

@@ -1,11 +1,14 @@
 """What commands print: metrics as a table, a prediction with its entities marked."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from ..freezing.plan import StagePlan
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
@@ -21,6 +24,30 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console |
     (console or Console()).print(table)
 
 
+def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> None:
+    """Print the stages of a schedule as a table.
+
+    Args:
+        stages: What `run_plan` returns.
+        console: Where to print; standard output where None.
+    """
+    table = Table("stage", "steps", "ends with", "trains, at peak learning rate", "parameters", "memory")
+    for stage in stages:
+        by_rate: dict[float, list[str]] = {}
+        for group, rate in stage.learning_rates.items():
+            by_rate.setdefault(rate, []).append(group)
+        state = "unknown" if stage.optimizer_bytes is None else _mebibytes(stage.optimizer_bytes)
+        table.add_row(
+            stage.name,
+            _steps(stage),
+            stage.end,
+            "\n".join(f"{', '.join(_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
+            f"{stage.trainable_parameters:,}\n{stage.trainable_share:.1%}",
+            f"gradients {_mebibytes(stage.gradient_bytes)}\noptimizer {state}",
+        )
+    (console or Console()).print(table)
+
+
 def print_prediction(text: str, prediction: Mapping[str, Any], console: Console | None = None) -> None:
     """Print a text with its entities marked, and the labels of its sequence tasks.
 
@@ -33,6 +60,35 @@ def print_prediction(text: str, prediction: Mapping[str, Any], console: Console 
     for task, value in prediction.items():
         shown = _marked(text, value["entities"]) if "entities" in value else escape(_described(value))
         console.print(f"[bold]{task}[/bold]: {shown}", highlight=False, soft_wrap=True)
+
+
+def _steps(stage: StagePlan) -> str:
+    if stage.steps is None:
+        return "by metric"
+    if stage.start_step is None:
+        return f"at most {stage.steps}"
+    return f"{stage.start_step + 1}-{stage.start_step + stage.steps}"
+
+
+def _mebibytes(number: int) -> str:
+    return f"{number / 2**20:.1f} MiB"
+
+
+def _ranges(names: Sequence[str]) -> list[str]:
+    """Write consecutive layers as one: encoder.2-5."""
+    ranges: list[str] = []
+    first = last = None
+    for name in [*names, ""]:
+        number = int(name.removeprefix("encoder.")) if re.fullmatch(r"encoder\.\d+", name) else None
+        if last is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None:
+            ranges.append(f"encoder.{first}" if first == last else f"encoder.{first}-{last}")
+        first = last = number
+        if number is None and name:
+            ranges.append(name)
+    return ranges
 
 
 def _described(value: Mapping[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 from .apply import freeze
 from .callback import FreezeCallback
-from .presets import build_schedule
+from .presets import FreezeSpec, build_schedule
 from .schedule import FreezeSchedule, FreezeStage, OnWorse, Protection, Until
 from .trainer_callback import MultiTaskFreezeCallback
 
 __all__ = [
     "FreezeCallback",
     "FreezeSchedule",
+    "FreezeSpec",
     "FreezeStage",
     "MultiTaskFreezeCallback",
     "OnWorse",

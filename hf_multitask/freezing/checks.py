@@ -84,9 +84,9 @@ def check_optimizer(groups: LayerGroups, scheduled: Iterable[str], optimizer: to
         missing = [name for name, parameter in group.parameters.items() if id(parameter) not in known]
         if group.name in scheduled and missing:
             raise ValueError(
-                f"freeze schedule: group {group.name!r} is to train, but the optimizer does not hold {missing[0]!r}, so "
-                "that it would never be updated. Do not freeze weights before train(): the Trainer's optimizer leaves "
-                "them out. An optimizer of your own must hold all parameters."
+                f"freeze schedule: group {group.name!r} is to train, but the optimizer does not hold {missing[0]!r}, "
+                "so that it would never be updated. Do not freeze weights before train(): the Trainer's optimizer "
+                "leaves them out. An optimizer of your own must hold all parameters."
             )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
 from ..models.names import unknown_name
@@ -16,8 +16,13 @@ from .schedule import FreezeSchedule, FreezeStage, Until, encoder_is_divided
 ULMFIT_LR_DECAY = 1 / 2.6
 
 
+SCHEDULE_SUFFIXES = (".yaml", ".yml", ".json")
+# What stands for a schedule.
+FreezeSpec: TypeAlias = FreezeSchedule | str | Path | Sequence[str] | Mapping[str, Any]
+
+
 def build_schedule(
-    spec: "FreezeSchedule | str | Sequence[str] | Mapping[str, Any]",
+    spec: FreezeSpec,
     groups: LayerGroups,
     num_train_epochs: float,
     metric: str | None = None,
@@ -48,7 +53,7 @@ def build_schedule(
 def _build(spec: Any, groups: LayerGroups, num_train_epochs: float, metric: str | None) -> FreezeSchedule:
     if isinstance(spec, FreezeSchedule):
         return spec
-    if isinstance(spec, Path) or (isinstance(spec, str) and spec.endswith((".yaml", ".yml", ".json"))):
+    if isinstance(spec, Path) or (isinstance(spec, str) and spec.endswith(SCHEDULE_SUFFIXES)):
         return FreezeSchedule.from_file(spec)
     if isinstance(spec, str):
         return _from_name(spec, groups, num_train_epochs, metric)

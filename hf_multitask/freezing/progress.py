@@ -230,6 +230,16 @@ class _Run:
         self.transitions: list[Transition] = []
         self.finished = False
         self.seen: dict[int, Evaluation] = {}
+        # Of the current stage.
+        self.index = 0
+        self.start = 0
+        self.boundary: int | None = None
+        self.refrozen = False
+        self.watched: list[_Best] = []
+        self.best: _Best | None = None
+        self.reference: Evaluation | None = None
+        self.first_gap: float | None = None
+        self.rules: list[_Rule] = []
         self._enter(0, 0, "the run starts")
 
     @property

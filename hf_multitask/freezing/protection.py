@@ -68,7 +68,7 @@ class Teacher:
     def __init__(self, model: MultiTaskModel, weights: Mapping[str, float]) -> None:
         self.model = copy.deepcopy(model)
         # What accelerate puts in front of forward belongs to the model that trains.
-        vars(self.model).pop("forward", None)
+        self.model.__dict__.pop("forward", None)
         self.model.requires_grad_(False)
         self.model.eval()
         self.weights = dict(weights)

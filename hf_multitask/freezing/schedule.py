@@ -116,8 +116,8 @@ class OnWorse:
         owners = [head for head in heads if self.metric.startswith(f"{head.removeprefix(HEAD)}_")]
         if not owners and self.do != "stop":
             raise ValueError(
-                f"on_worse: {self.metric!r} is the metric of no head, found {', '.join(heads)}; say with `groups` what "
-                f"to {self.do.replace('_', ' ')}."
+                f"on_worse: {self.metric!r} is the metric of no head, found {', '.join(heads)}; say with `groups` "
+                f"what to {self.do.replace('_', ' ')}."
             )
         return [max(owners, key=len)] if owners else []
 
@@ -168,7 +168,8 @@ class FreezeStage:
         ends = [name for name in ("epochs", "steps", "until") if getattr(self, name) is not None]
         if len(ends) > 1:
             raise ValueError(
-                f"{where}: {' and '.join(ends)} are given; expected one of them. Bounds of `until` are max_epochs or max_steps."
+                f"{where}: {' and '.join(ends)} are given; expected one of them. A bound of `until` is its max_epochs "
+                "or max_steps."
             )
         _check_positive(where, epochs=self.epochs, steps=self.steps, layer_lr_decay=self.layer_lr_decay)
         for name in ("learning_rate", "head_learning_rate", "warmup_steps"):
@@ -309,6 +310,10 @@ class FreezeSchedule:
                 "metric_for_best_model."
             )
         return metric.removeprefix("eval_")
+
+    def trained(self, groups: LayerGroups) -> set[str]:
+        """Return the names of the groups that any stage trains."""
+        return {name for stage in self.stages for name in stage.trained(groups)}
 
     def at_risk(self, trained: Iterable[str], groups: LayerGroups) -> list[str]:
         """Return the heads that are frozen while some of the encoder trains."""

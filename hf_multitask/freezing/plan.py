@@ -1,0 +1,157 @@
+"""What a schedule will do, before any training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.layer_groups import LayerGroups
+from .rates import peak_rates
+from .schedule import FreezeSchedule, FreezeStage
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage as it will be.
+
+    Args:
+        name: Name of the stage.
+        start_step: Optimizer step at which it starts; None where a metric decides.
+        steps: Its optimizer steps, the most there can be where a metric ends it; None where that is not known.
+        end: What ends it, in words.
+        trained_groups: Groups that train.
+        trainable_parameters: Their weights.
+        trainable_share: Share of all weights.
+        learning_rates: Their peak learning rates.
+        gradient_bytes: Memory of their gradients.
+        optimizer_bytes: Memory of the optimizer's state at the stage's end, with what earlier stages trained; None
+            where the optimizer does not tell.
+    """
+
+    name: str
+    start_step: int | None
+    steps: int | None
+    end: str
+    trained_groups: list[str]
+    trainable_parameters: int
+    trainable_share: float
+    learning_rates: dict[str, float]
+    gradient_bytes: int
+    optimizer_bytes: int | None
+
+
+def plan_stages(
+    schedule: FreezeSchedule,
+    groups: LayerGroups,
+    steps_per_epoch: int,
+    max_steps: int,
+    learning_rate: float,
+    head_learning_rate: float,
+    optimizer_class: type[torch.optim.Optimizer],
+    optimizer_kwargs: Mapping[str, Any],
+) -> list[StagePlan]:
+    """Work out each stage of a schedule.
+
+    Args:
+        schedule: The schedule.
+        groups: The model's groups.
+        steps_per_epoch: Optimizer steps of an epoch.
+        max_steps: Optimizer steps of the run.
+        learning_rate: The run's peak rate of the encoder.
+        head_learning_rate: The run's peak rate of the heads.
+        optimizer_class: The optimizer.
+        optimizer_kwargs: Its arguments.
+
+    Returns:
+        The stages, in order.
+
+    Raises:
+        ValueError: If the stages do not fit into the run.
+    """
+    schedule.check_length(steps_per_epoch, max_steps)
+    all_parameters = sum(group.num_parameters for group in groups)
+    start: int | None = 0
+    trained_so_far: set[str] = set()
+    plans = []
+    for stage in schedule.stages:
+        trained = stage.trained(groups)
+        trained_so_far.update(trained)
+        weights = _weights(groups, trained)
+        rates = peak_rates(groups, learning_rate, head_learning_rate, stage)
+        length = stage.max_steps(steps_per_epoch)
+        if length is None and start is not None:
+            length = max_steps - start
+        number = sum(weight.numel() for weight in weights)
+        plans.append(
+            StagePlan(
+                name=stage.name,
+                start_step=start,
+                steps=length,
+                end=_end_in_words(stage),
+                trained_groups=trained,
+                trainable_parameters=number,
+                trainable_share=number / all_parameters,
+                learning_rates={name: rates[name] for name in trained},
+                gradient_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+                optimizer_bytes=optimizer_state_bytes(
+                    _weights(groups, trained_so_far), optimizer_class, optimizer_kwargs
+                ),
+            )
+        )
+        start = None if start is None or length is None or stage.until is not None else start + length
+    return plans
+
+
+def optimizer_state_bytes(
+    weights: Sequence[nn.Parameter], optimizer_class: type[torch.optim.Optimizer], kwargs: Mapping[str, Any]
+) -> int | None:
+    """Return the memory of an optimizer's state.
+
+    The optimizer itself makes its state, on the meta device, where tensors have a size and no memory.
+
+    Args:
+        weights: The weights.
+        optimizer_class: The optimizer.
+        kwargs: Its arguments.
+
+    Returns:
+        The bytes; None where the optimizer does not work on the meta device.
+    """
+    shadows = [nn.Parameter(torch.empty_like(weight, device="meta")) for weight in weights]
+    if not shadows:
+        return 0
+    for shadow in shadows:
+        shadow.grad = torch.empty_like(shadow)
+    try:
+        # A fused kernel keeps the same state, but exists on real devices only.
+        optimizer = optimizer_class(shadows, **{**kwargs, **({"fused": False} if kwargs.get("fused") else {})})
+        optimizer.step()
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return None
+    tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _weights(groups: LayerGroups, names: Sequence[str] | set[str]) -> list[nn.Parameter]:
+    return [weight for group in groups if group.name in names for weight in group.parameters.values()]
+
+
+def _end_in_words(stage: FreezeStage) -> str:
+    if stage.baseline:
+        return "nothing trains"
+    if stage.until is not None:
+        until = stage.until
+        several = f"{until.when} of " if len(until.metrics) > 1 else ""
+        words = f"{several}{', '.join(until.metrics)} not better for {_count(until.patience, 'evaluation')}"
+        if until.max_epochs is not None:
+            return f"{words}, or {_count(until.max_epochs, 'epoch')}"
+        return words if until.max_steps is None else f"{words}, or {_count(until.max_steps, 'step')}"
+    if stage.epochs is not None:
+        return _count(stage.epochs, "epoch")
+    return "the run's end" if stage.steps is None else _count(stage.steps, "step")
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
