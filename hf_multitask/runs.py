@@ -140,6 +140,7 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
         for path in output_dir.glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdigit()
         and all((path / name).is_file() for name in CHECKPOINT_FILES)
+        and _holds_json(path / "trainer_state.json")
     ]
     return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
@@ -169,6 +170,14 @@ def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
         processing_class=tokenizer,
     )
     return trainer, data
+
+
+def _holds_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | None:

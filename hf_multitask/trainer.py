@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
 
 from .data import LengthGroupedSampler, LengthSortedSampler, MultiTaskDataCollator
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
@@ -162,9 +162,11 @@ class MultiTaskTrainer(Trainer):
         """Return the encoder's highest rate of those that train, or the heads' where the encoder is frozen."""
         # Called in front of the scheduler's step: afterwards they are the rates of the next step.
         self._rates = trained_rates(self.callback_handler.optimizer)
+        if not self._rates:
+            return super()._get_learning_rate()  # an optimizer of the caller's own
         heads = {group.name for group in self.layer_groups if group.is_head}
         encoder = [rate for name, rate in self._rates.items() if name not in heads]
-        return max(encoder or self._rates.values(), default=0.0)
+        return max(encoder or self._rates.values())
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -197,8 +199,11 @@ class MultiTaskTrainer(Trainer):
 
     def _without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
-        remainder = self.accelerator.gradient_state.remainder
-        if self.args.world_size == 1 or remainder <= 0:
+        if self.args.world_size == 1 or self.args.dataloader_drop_last or not has_length(self.train_dataset):
+            return batch
+        # Accelerate's own remainder forgets the other processes where a resumed run skips batches.
+        remainder = len(self.train_dataset) % (self.args.train_batch_size * self.args.world_size)
+        if remainder == 0:
             return batch
         rows_a_batch = self.args.train_batch_size
         kept = min(max(remainder - self.args.process_index * rows_a_batch, 0), rows_a_batch)
@@ -206,6 +211,11 @@ class MultiTaskTrainer(Trainer):
             # DDP waits for each process: one row, without labels.
             return {**_first_rows(batch, 1), "labels": ignore_labels(self.tasks, _first_rows(batch["labels"], 1))}
         return _first_rows(batch, kept)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save as ``Trainer`` does; what the main process writes next says that the checkpoint is whole, for all."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
     @property
     def _protected_tasks(self) -> list[TaskConfig]:

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
+import yaml
 
+from hf_multitask.freezing import build_schedule
 from tests.tiny import ROWS
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +37,20 @@ def test_the_python_example(folder, capsys):
     assert (folder / "out" / "intents" / "model.safetensors").is_file()
     intents = "|".join({row["intent"] for row in ROWS})
     assert re.search(rf"^({intents}) [01]\.\d+$", capsys.readouterr().out, flags=re.MULTILINE)
+
+
+def test_the_stages_of_the_yaml_example(model):
+    stages = yaml.safe_load(block("yaml", "restore_best"))["freeze"]
+    schedule = build_schedule(stages, model.layer_groups(), num_train_epochs=8)
+    assert [stage.name for stage in schedule.stages] == ["heads", "upper layers", "all but the intent head"]
+
+
+def test_the_example_of_a_plain_trainer(folder, encoder, capsys):
+    rows = [{"input_ids": [0, 5 + i, 9, 2], "labels": i % 3} for i in range(12)]
+    names = {"encoder": str(encoder), "train_dataset": datasets.Dataset.from_list(rows)}
+    exec(compile(block("python", "FreezeCallback("), "README.md", "exec"), names)
+    stages = json.loads((folder / "out" / "stock" / "stages.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages] == ["heads", "all"]
 
 
 @pytest.mark.slow

@@ -91,15 +91,14 @@ class FreezeCallback(TrainerCallback):
             self.run.measure_memory()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count the stage's time, and let the training loss be logged where the schedule needs it."""
+        """Count the stage's time, and put a checkpoint off until the evaluation of its step."""
         if self.run is not None:
-            self.run.count_seconds()
-            self.run.log_loss_if_needed(control)
+            self.run.end_step(control)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Let the training loss be logged where the schedule needs it."""
+        """Let the checkpoint be written that was put off."""
         if self.run is not None:
-            self.run.log_loss_if_needed(control)
+            self.run.end_epoch(control)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Keep the stage's best weights, and stop where the schedule ends."""

@@ -34,8 +34,7 @@ def check_arguments(schedule: FreezeSchedule, args: TrainingArguments) -> None:
             "freeze schedule: DeepSpeed is not supported: no run has shown that weights frozen at first are updated "
             "later. Use DDP or FSDP2."
         )
-    needs_evaluation = schedule.watched_metrics or any(stage.restore_best for stage in schedule.stages)
-    if needs_evaluation and args.eval_strategy == "no":
+    if schedule.needs_evaluation and args.eval_strategy == "no":
         raise ValueError(
             "freeze schedule: a stage watches a metric, but eval_strategy is 'no'; set 'epoch' or 'steps'."
         )

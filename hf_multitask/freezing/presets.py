@@ -1,5 +1,6 @@
 """Schedules by name, made for a model."""
 
+import difflib
 import inspect
 import math
 import re
@@ -8,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from huggingface_hub.errors import StrictDataclassError
+
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
 from ..models.names import unknown_name
-from .schedule import FreezeSchedule, FreezeStage, Until, encoder_is_divided
+from .schedule import FreezeSchedule, FreezeStage, Until, as_number, encoder_is_divided
 
 # Howard and Ruder 2018, section 3.2: the rate of a layer is that of the one above it, divided by 2.6.
 ULMFIT_LR_DECAY = 1 / 2.6
@@ -87,7 +90,11 @@ def _from_name(
         for key in given:
             if key not in allowed:
                 raise ValueError(f"preset {name!r}: {unknown_name('option', key, allowed)}")
-        return preset(**{**{key: value for key, value in context.items() if key in accepted}, **given})
+        given = {key: value if key == "metric" else as_number(value) for key, value in given.items()}
+        try:
+            return preset(**{**{key: value for key, value in context.items() if key in accepted}, **given})
+        except StrictDataclassError as error:
+            raise ValueError(f"preset {name!r}: {error}") from error
     if given:
         raise ValueError(f"preset {name!r}: {unknown_name('preset with options', name, PRESETS)}")
     if re.fullmatch(r"top:\d+", name):
@@ -98,7 +105,9 @@ def _from_name(
         frozen = groups.select(selectors)
     except ValueError as error:
         names = [*PRESETS, "head:<task>", "encoder+head:<task>", "top:<k>"]
-        raise ValueError(f"freeze: {name!r} is no preset ({', '.join(names)}) and no group: {error}") from error
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"freeze: {name!r} is no preset ({', '.join(names)}) and no group.{hint} {error}") from error
     return _baseline() if len(frozen) == len(groups) else FreezeSchedule([FreezeStage(name, freeze=selectors)])
 
 

@@ -185,14 +185,18 @@ class _Best:
 
     def see(self, evaluation: Evaluation) -> None:
         value = _metric(evaluation, self.metric)
-        if self.value is None or math.isnan(self.value) or self.gain(value) > self.min_delta:
+        if self.value is None or self.gain(value) > self.min_delta:
             self.value, self.step, self.since = value, evaluation.step, 0
         else:
             self.since += 1
 
     def gain(self, value: float) -> float:
-        """How much better a value is than the best."""
-        return self.sign * (value - self.value) if self.value is not None else math.inf
+        """How much better a value is than the best; NaN is worse than any number."""
+        if math.isnan(value):
+            return -math.inf
+        if self.value is None or math.isnan(self.value):
+            return math.inf
+        return self.sign * (value - self.value)
 
 
 class _Rule:

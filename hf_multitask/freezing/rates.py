@@ -56,7 +56,7 @@ class StageRateFactor:
             stage.lr_scheduler_type or "linear",
             unused,
             num_warmup_steps=self.warmup_steps,
-            num_training_steps=max(num_steps, 1),
+            num_training_steps=max(num_steps, self.warmup_steps + 1),
         )
         (self.factor,) = scheduler.lr_lambdas
 
@@ -73,5 +73,12 @@ def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> N
 
 
 def trained_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Return the learning rates that an optimizer has now for the layer groups that train."""
-    return {group["layer_group"]: group["lr"] for group in optimizer.param_groups if group["params"][0].requires_grad}
+    """Return the learning rates that an optimizer has now for the layer groups that train.
+
+    An optimizer of the caller's own knows no layer groups.
+    """
+    return {
+        group["layer_group"]: group["lr"]
+        for group in optimizer.param_groups
+        if "layer_group" in group and group["params"][0].requires_grad
+    }

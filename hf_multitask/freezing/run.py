@@ -139,9 +139,10 @@ class FreezeRun:
         self.train_only(self.current.trained)
         self.is_new = True
         # Where the schedule watches metrics, an evaluation before the first step shows that they exist and what they
-        # are at the start; one that the run was killed in front of is made up for.
-        self.args.eval_on_start = self.eval_on_start or self._lacks_evaluation()
-        control.should_training_stop = self.progress.finished
+        # are at the start.
+        self.args.eval_on_start = self.eval_on_start or (step == 0 and self.schedule.needs_evaluation)
+        control.should_training_stop = self.was_finished = self.progress.finished
+        self.is_save_put_off = False
 
     def begin_step(self) -> None:
         """Enter the next stage where it begins with this step."""
@@ -150,7 +151,11 @@ class FreezeRun:
             return
         self.is_new = False
         self.args.eval_on_start = self.eval_on_start
-        self._check_metrics()
+        try:
+            self._check_metrics()
+        except ValueError:
+            self._release()
+            raise
         self.progress = self._replay()
         if self.progress.finished:
             raise ValueError(
@@ -173,7 +178,29 @@ class FreezeRun:
         self._stage_record()["seconds"] += now - self.mark
         self.mark = now
 
-    def log_loss_if_needed(self, control: TrainerControl) -> None:
+    def end_step(self, control: TrainerControl) -> None:
+        """Count the stage's time, and put a checkpoint off until the evaluation of its step.
+
+        One written in front of the evaluation at an epoch's end would lack it, and the state of the random generators
+        behind it.
+        """
+        self.count_seconds()
+        ends_epoch = self.state.global_step % self.steps_per_epoch == 0 or control.should_training_stop
+        if self.args.eval_strategy == "epoch" and ends_epoch and control.should_save:
+            control.should_save = False
+            self.is_save_put_off = True
+        self._log_loss_if_needed(control)
+
+    def end_epoch(self, control: TrainerControl) -> None:
+        """Let the checkpoint be written that was put off."""
+        if self.is_save_put_off:
+            self.is_save_put_off, control.should_save = False, True
+        if self.was_finished:
+            # A run that is resumed at its end has been evaluated and saved.
+            control.should_log = control.should_evaluate = control.should_save = False
+        self._log_loss_if_needed(control)
+
+    def _log_loss_if_needed(self, control: TrainerControl) -> None:
         """Let the training loss be logged with each evaluation and checkpoint where the schedule compares it.
 
         The Trainer forgets losses that are not yet logged when it is resumed.
@@ -213,9 +240,7 @@ class FreezeRun:
         if self.args.should_save:
             self.schedule.save(Path(self.args.output_dir, SCHEDULE_NAME))
             self.snapshots.prune()
-        for name, weight in self.weights.items():
-            weight.requires_grad_(self.as_found[name])
-        set_modes(self.model, self.groups)
+        self._release()
 
     def save_weights(self, kind: str) -> None:
         """Keep the weights that the stage trains, as they are now."""
@@ -228,6 +253,12 @@ class FreezeRun:
                 for name, weight in group.parameters.items()
             }
             self.snapshots.save(kind, self.state.global_step, weights)
+
+    def _release(self) -> None:
+        """Let the model train as it did before."""
+        for name, weight in self.weights.items():
+            weight.requires_grad_(self.as_found[name])
+        set_modes(self.model, self.groups)
 
     def _restore_weights(self, step: int) -> None:
         PartialState().wait_for_everyone()
@@ -244,7 +275,7 @@ class FreezeRun:
 
     def _replay(self) -> Progress:
         evaluations = read_evaluations(self.state.log_history)
-        if self.args.world_size > 1 and self.schedule.watched_metrics:
+        if self.args.world_size > 1 and self.schedule.needs_evaluation:
             # A metric that differs in its last bit between processes must not part them.
             evaluations = broadcast_object_list([evaluations])[0]
         return replay(
@@ -255,15 +286,6 @@ class FreezeRun:
             self.steps_per_epoch,
             self.args.metric_for_best_model,
         )
-
-    def _lacks_evaluation(self) -> bool:
-        if not self.schedule.watched_metrics and self.progress.best_step is None:
-            return False
-        step = self.state.global_step
-        if step == 0:
-            return True
-        evaluated = any(evaluation.step == step for evaluation in read_evaluations(self.state.log_history))
-        return self.args.eval_strategy == "epoch" and step % self.steps_per_epoch == 0 and not evaluated
 
     def _log(self, entry: Mapping[str, Any]) -> None:
         self.state.log_history.append({**entry, "epoch": self.state.epoch, "step": self.state.global_step})

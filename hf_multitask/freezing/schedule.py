@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class Until:
             raise ValueError("until: metric is empty; expected the name of a metric, or several.")
         if self.patience < 1:
             raise ValueError(f"until: patience must be at least 1, found {self.patience}.")
-        if self.min_delta < 0:
+        if not 0 <= self.min_delta < math.inf:
             raise ValueError(f"until: min_delta must be at least 0, found {self.min_delta}.")
         if self.max_epochs is not None and self.max_steps is not None:
             raise ValueError("until: max_epochs and max_steps exclude each other.")
@@ -97,7 +98,7 @@ class OnWorse:
     def __post_init__(self) -> None:
         if self.do not in ACTIONS:
             raise ValueError(f"on_worse: {unknown_name('do', self.do, ACTIONS)}")
-        if self.by < 0:
+        if not 0 <= self.by < math.inf:
             raise ValueError(f"on_worse: by must be at least 0, found {self.by}.")
         if self.patience < 1:
             raise ValueError(f"on_worse: patience must be at least 1, found {self.patience}.")
@@ -173,7 +174,7 @@ class FreezeStage:
             )
         _check_positive(where, epochs=self.epochs, steps=self.steps, layer_lr_decay=self.layer_lr_decay)
         for name in ("learning_rate", "head_learning_rate", "warmup_steps"):
-            if (value := getattr(self, name)) is not None and value < 0:
+            if (value := getattr(self, name)) is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{where}: {name} must be at least 0, found {value}.")
         if self.layer_lr_decay is not None and self.layer_lr_decay > 1:
             raise ValueError(f"{where}: layer_lr_decay must be at most 1, found {self.layer_lr_decay}.")
@@ -284,6 +285,11 @@ class FreezeSchedule:
         """Names of the metrics that decide about stages."""
         names = [name for stage in self.stages if stage.until for name in stage.until.metrics]
         return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.on_worse)]))
+
+    @property
+    def needs_evaluation(self) -> bool:
+        """Whether any stage decides by an evaluation."""
+        return bool(self.watched_metrics) or any(stage.restore_best for stage in self.stages)
 
     @property
     def watches_gap(self) -> bool:
@@ -425,7 +431,9 @@ class FreezeSchedule:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file of a freeze schedule.")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+            text = path.read_text(encoding="utf-8")
+            # Not all JSON is YAML: tabs, and characters that JSON writes as two.
+            values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
             if not isinstance(values, Mapping):
                 raise ValueError(f"expected a mapping with `stages`, found {type(values).__name__}.")
             return cls.from_dict(values)
@@ -443,6 +451,14 @@ class FreezeSchedule:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
+def as_number(value: Any) -> Any:
+    """Read a string that is a number, such as ``2e-5``, which YAML 1.1 takes for a string; else return the value."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def encoder_is_divided(groups: LayerGroups) -> bool:
     """Tell whether the layers of a model's encoder can be frozen one by one."""
     return all(group.name != ENCODER for group in groups)
@@ -450,7 +466,7 @@ def encoder_is_divided(groups: LayerGroups) -> bool:
 
 def _check_positive(where: str, **values: float | None) -> None:
     for name, value in values.items():
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{where}: {name} must be above 0, found {value}.")
 
 
@@ -475,7 +491,9 @@ def _parse(cls: type, values: Any, where: str) -> Any:
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if required and item.name not in values:
             raise ValueError(f"{where}: the key {item.name!r} is missing, found {', '.join(values) or 'none'}.")
-    return _build(cls, {key: _number(cls, key, value) for key, value in values.items()}, f"{where}: ")
+    numbers = {item.name for item in dataclasses.fields(cls) if "float" in str(item.type)}
+    parsed = {key: as_number(value) if key in numbers else value for key, value in values.items()}
+    return _build(cls, parsed, f"{where}: ")
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -490,17 +508,6 @@ def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:
     for key in values:
         if key not in allowed:
             raise ValueError(unknown_name(what, key, allowed))
-
-
-def _number(cls: type, key: str, value: Any) -> Any:
-    """Read ``2e-5``, which YAML 1.1 takes for a string, as the number that it is."""
-    (annotation,) = [item.type for item in dataclasses.fields(cls) if item.name == key]
-    if isinstance(value, str) and "float" in str(annotation):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _without_defaults(value: Any) -> Any:

@@ -64,7 +64,8 @@ class Snapshots:
     def prune(self, step: int | None = None) -> None:
         """Remove the files that neither the run nor a checkpoint in its folder can need again.
 
-        Each needs the last file of a kind that is not newer than itself.
+        Each needs the last file of a kind that is older than itself; one of its own step is written anew, but for
+        the best weights, which an evaluation in front of the checkpoint has written.
 
         Args:
             step: Optimizer steps now; None where the run is over.
@@ -79,6 +80,7 @@ class Snapshots:
                 by_kind.setdefault(match[1], []).append(int(match[2]))
         for kind, steps in by_kind.items():
             needed = {max((found for found in steps if found <= at), default=None) for at in resumable}
+            needed |= {max((found for found in steps if found < at), default=None) for at in resumable}
             for found in steps:
                 if found not in needed:
                     self._path(kind, found).unlink()

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer, TrainerControl
+from transformers import SchedulerType, Trainer, TrainerControl
 
 from ..models.layer_groups import HEAD
 from .callback import FreezeCallback
@@ -55,10 +55,18 @@ class MultiTaskFreezeRun(FreezeRun):
     def check(self) -> None:
         """Refuse also a schedule of learning rates that stages cannot be fitted into."""
         super().check()
-        if self.schedule.sets_rates and not hasattr(self.trainer.lr_scheduler, "base_lrs"):
+        if not self.schedule.sets_rates:
+            return
+        if not all("layer_group" in group for group in self.optimizer.param_groups):
+            raise ValueError(
+                "freeze schedule: learning rates by stage need the trainer's own optimizer, whose parameter groups "
+                "are those of the layers; leave `optimizers` out."
+            )
+        if not hasattr(self.trainer.lr_scheduler, "base_lrs"):
+            found = SchedulerType(self.args.lr_scheduler_type).value
             raise ValueError(
                 "freeze schedule: learning rates by stage need a schedule that is a function of the step; found "
-                f"lr_scheduler_type={str(self.args.lr_scheduler_type)!r}."
+                f"lr_scheduler_type={found!r}."
             )
 
     def begin(self, control: TrainerControl) -> None:
@@ -111,7 +119,8 @@ class MultiTaskFreezeRun(FreezeRun):
             return StageRateFactor(self.stage, length)(self.state.global_step - start)
         scheduler = self.trainer.lr_scheduler
         known = [rate / base for rate, base in zip(scheduler.get_last_lr(), scheduler.base_lrs, strict=True) if base]
-        return known[0] if known else 0.0
+        # Without a rate above 0 in the run, those of the stages follow its schedule all the same.
+        return known[0] if known else scheduler.lr_lambdas[0](scheduler.last_epoch)
 
     def _watch_risks(self) -> None:
         """Keep what a head that is frozen over a training encoder is measured and held by."""

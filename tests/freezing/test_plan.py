@@ -75,7 +75,9 @@ def test_an_optimizer_that_does_not_tell_has_unknown_memory():
 
     weight = torch.nn.Parameter(torch.zeros(3))
     assert optimizer_state_bytes([weight], OnDevicesOnly, {"lr": 0.1}) is None
-    assert optimizer_state_bytes([weight], Adafactor, {"lr": 0.1, "relative_step": False, "scale_parameter": False}) > 0
+    assert (
+        optimizer_state_bytes([weight], Adafactor, {"lr": 0.1, "relative_step": False, "scale_parameter": False}) > 0
+    )
 
 
 @pytest.fixture

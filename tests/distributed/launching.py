@@ -1,0 +1,101 @@
+"""Start a program on several processes of this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.distributed.run_schedule import alone, run
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 240
+
+# The launcher of accelerate starts several processes on the CPU only where it takes them for GPUs' and is told not to
+# use these: of `accelerate launch --cpu`, and of a config of the type MULTI_CPU without MPI, one process starts.
+ACCELERATE_CONFIG = """
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+use_cpu: true
+num_machines: 1
+num_processes: {processes}
+machine_rank: 0
+main_process_port: 0
+mixed_precision: 'no'
+"""
+
+
+class Launch:
+    """What a launched program has left."""
+
+    def __init__(self, returncode, output, folder):
+        self.returncode, self.output, self.folder = returncode, output, folder
+
+    def report(self, name):
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+    def weights(self, name):
+        return torch.load(self.folder / f"{name}.pt")
+
+
+def torchrun(processes):
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+
+
+def accelerate(processes, folder):
+    config = folder / "accelerate.yaml"
+    config.write_text(ACCELERATE_CONFIG.format(processes=processes))
+    return ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+
+
+def launch(launcher, program, folder, **given):
+    """Run a module of tests.distributed with its JSON argument; nothing that it started outlives it."""
+    argument = json.dumps({**given, "folder": str(folder)})
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    process = subprocess.Popen(
+        [sys.executable, *launcher, "-m", f"tests.distributed.{program}", argument],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"still running after {TIMEOUT} s:\n{output[-5000:]}") from None
+    return Launch(process.returncode, output, folder)
+
+
+def launch_scenarios(launcher, scenarios, encoder, folder):
+    """Run scenarios of `run_schedule` and see them all end well."""
+    done = launch(launcher, "run_schedule", folder, encoder=str(encoder), scenarios=scenarios)
+    assert done.returncode == 0, done.output[-5000:]
+    return done
+
+
+def largest_difference(weights, others):
+    assert weights.keys() == others.keys()
+    return max((weights[name] - others[name]).abs().max().item() for name in weights)
+
+
+def difference_to_one_process(done, scenario, encoder, folder):
+    """Train the same on one process, this one, and return the largest difference of a weight."""
+    folder = folder / "alone"
+    error = run(alone(scenario), str(encoder), folder)
+    assert error is None
+    weights = torch.load(folder / f"{scenario['name']}.pt")
+    return largest_difference(weights, done.weights(scenario["name"]))

@@ -1,0 +1,152 @@
+"""Train a tiny model under FSDP2 in a hand-written loop, with groups frozen and unfrozen; started by torchrun."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from hf_multitask import MultiTaskDataCollator
+from hf_multitask.freezing.apply import train_only
+from hf_multitask.freezing.checks import check_fsdp, check_optimizer
+from hf_multitask.freezing.schedule import FreezeSchedule
+from hf_multitask.models.layer_groups import find_layers
+from tests.distributed.run_schedule import DEFAULTS, make_multitask, run
+
+STEPS_PER_STAGE = 2
+ROWS_PER_STEP = 8
+STAGES = [
+    ["head.intent", "head.slots"],
+    ["encoder.1", "encoder.2", "head.intent", "head.slots"],
+    ["embeddings", "encoder.0", "encoder.1", "encoder.2", "head.intent", "head.slots"],
+    ["encoder.2", "head.slots"],
+]
+
+
+def shard_by_hand(model, optimizer):
+    """Shard layer by layer with the API of torch; return model and an optimizer of the sharded weights."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for layer in find_layers(model.encoder):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model, make_optimizer(model)
+
+
+def shard_with_accelerate(model, optimizer):
+    """Shard as accelerate does where it trains with FSDP2.
+
+    On the CPU it never does by itself: the state is told that the type is FSDP, which it is on GPUs, so that all that
+    follows is accelerate's own code.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["BertLayer"],
+        cpu_ram_efficient_loading=False,
+    )
+    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
+    found = accelerator.distributed_type
+    accelerator.state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    accelerator.state.fsdp_plugin = plugin
+    model, prepared = accelerator.prepare(model, optimizer)
+    check_fsdp(FreezeSchedule.from_dict({"stages": [{"train": "all"}]}), accelerator.distributed_type, plugin)
+    return model, prepared, found.value
+
+
+def make_optimizer(model):
+    # A bias of attention keys has no gradient but rounding, of which Adam's usual eps makes whole updates.
+    return torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, eps=1e-5)
+
+
+def full(weight):
+    weight = weight.detach()
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight.clone()
+
+
+def train(model, groups, optimizer, data, tokenizer):
+    """Train the stages in turn; return a record of each and the weights at the end, all as full tensors."""
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    collate = MultiTaskDataCollator(tokenizer, model.config.tasks)
+    groups = groups.bind(model)
+    check_optimizer(groups, [group.name for group in groups], optimizer)
+    stages = []
+    model.train()
+    for number, trained in enumerate(STAGES):
+        train_only(model, groups, trained)
+        before = {group.name: [full(weight) for weight in group.parameters.values()] for group in groups}
+        for step in range(STEPS_PER_STAGE):
+            start = (number * STEPS_PER_STAGE + step) % 2 * ROWS_PER_STEP
+            rows = [data["train"][i] for i in range(start, start + ROWS_PER_STEP)]
+            batch = collate(rows)
+            items = {task.name: (batch["labels"][task.name] != -100).sum() for task in model.config.tasks}
+            local = collate(rows[rank::world_size])
+            # Processes average their gradients: each one's loss counts as many times as there are processes.
+            loss = model(**local, num_items_in_batch=items).loss * world_size
+            loss.backward()
+            with_gradient = [
+                group.name for group in groups if any(weight.grad is not None for weight in group.parameters.values())
+            ]
+            optimizer.step()
+            optimizer.zero_grad()
+        moved = [
+            group.name
+            for group in groups
+            if not all(
+                torch.equal(full(weight), old)
+                for weight, old in zip(group.parameters.values(), before[group.name], strict=True)
+            )
+        ]
+        eval_mode = [name for name, module in model.encoder.named_modules() if name and not module.training]
+        stages.append({"trained": trained, "moved": moved, "with_gradient": with_gradient, "eval_mode": eval_mode})
+    return stages, {name: full(weight) for group in groups for name, weight in group.parameters.items()}
+
+
+def run_fsdp(way, encoder, folder):
+    """Train one way (``alone``, ``by hand``, ``accelerate``) and let the main process write what came out."""
+    model, data, tokenizer = make_multitask({**DEFAULTS, "missing": {"slots": 1}, "batch": 1}, encoder)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    groups = model.layer_groups()
+    optimizer = make_optimizer(model)
+    found = None
+    if way == "by hand":
+        model, optimizer = shard_by_hand(model, optimizer)
+    elif way == "accelerate":
+        model, optimizer, found = shard_with_accelerate(model, optimizer)
+    sharded = sum(isinstance(weight, DTensor) for weight in model.parameters())
+    stages, weights = train(model, groups, optimizer, data, tokenizer)
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        report = {
+            "stages": stages,
+            "found": found,
+            "is_fsdp2": isinstance(model, FSDPModule),
+            "sharded": sharded,
+            "weights": len(list(model.parameters())),
+        }
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        torch.save(weights, Path(folder) / f"{way}.pt")
+        (Path(folder) / f"{way}.json").write_text(json.dumps(report))
+
+
+def main():
+    """Run a scenario of `run_schedule` with FSDP asked for, and the loop in both ways of sharding."""
+    given = json.loads(sys.argv[1])
+    for scenario in given["scenarios"]:
+        error = run(scenario, given["encoder"], given["folder"])
+        assert error is None, error
+    for way in ("by hand", "accelerate"):
+        run_fsdp(way, given["encoder"], given["folder"])
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Train a tiny model as scenarios say and record what every step did on every rank.
+
+Started by torchrun or ``accelerate launch`` with one JSON argument; `run` also serves a test in its own process.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate.utils import DistributedDataParallelKwargs
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+from hf_multitask import (
+    FreezeCallback,
+    MultiTaskModel,
+    MultiTaskTrainer,
+    MultiTaskTrainingArguments,
+    TaskConfig,
+    freeze,
+    load_tokenizer,
+    prepare_datasets,
+)
+from hf_multitask.freezing import trainer_callback
+from hf_multitask.models.layer_groups import layer_groups
+from tests.tiny import INTENTS, ROWS
+
+TASKS = {"intent": "sequence_classification", "slots": "token_classification"}
+DEFAULTS = {
+    "trainer": "multitask",  # or plain: a stock model and Trainer; naive: without any care; unregistered: a stale DDP
+    "world_size": 2,  # processes
+    "batch": 6,  # rows of a process and micro-batch
+    "accumulation": 1,
+    "rows": 22,
+    "missing": {},  # by task, the rank that never has its labels
+    "schedule": None,
+    "epochs": 4,
+    "frozen_before": [],
+    "own_optimizer": False,
+    "metric_differs": False,  # evaluation gives each rank another loss
+    "resume": None,  # name of an earlier scenario, and the step of its checkpoint
+    "arguments": {},
+}
+
+
+def alone(scenario):
+    """Return the same training on one process, with the same rows in each optimizer step."""
+    full = {**DEFAULTS, **scenario}
+    batch = full["batch"] * full["world_size"] * full["accumulation"]
+    return {**full, "alone": True, "step_rows": batch, "metric_differs": False}
+
+
+def make_rows(scenario):
+    """Return rows that lack a task's labels wherever they go to one rank; in order of the file."""
+    rows = []
+    for i in range(scenario["rows"]):
+        rank = i // scenario["batch"] % scenario["world_size"]
+        without = {task: None for task, lacking in scenario["missing"].items() if lacking == rank}
+        rows.append({**ROWS[i % len(ROWS)], **without})
+    return rows
+
+
+class Recorder(TrainerCallback):
+    """Notes after every step what trains, what has moved, and whether all ranks have the same weights."""
+
+    def __init__(self, groups, world_size):
+        self.groups = groups
+        self.world_size = world_size
+        self.steps = []
+        self.bytes = 0
+        self.labelled = dict.fromkeys(TASKS, 0)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.weights = self._weights()
+
+    def _weights(self):
+        return {
+            group.name: torch.cat([weight.detach().flatten() for weight in group.parameters.values()])
+            for group in self.groups
+        }
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        weights = self._weights()
+        mine = torch.cat(list(weights.values()))
+        all_weights = [mine]
+        if self.world_size > 1:
+            all_weights = [torch.empty_like(mine) for _ in range(self.world_size)]
+            dist.all_gather(all_weights, mine)
+        self.steps.append(
+            {
+                "equal": all(torch.equal(mine, others) for others in all_weights),
+                "drift": max((mine - others).abs().max().item() for others in all_weights),
+                "trained": [group.name for group in self.groups if group.trainable],
+                "trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+                "moved": [name for name, weight in weights.items() if not torch.equal(weight, self.weights[name])],
+                "bytes": self.bytes,
+                "labelled": self.labelled,
+            }
+        )
+        self.weights, self.bytes, self.labelled = weights, 0, dict.fromkeys(TASKS, 0)
+
+
+def count_bytes(recorder):
+    """Let every DDP that accelerate or the library registers a hook for count the gradients that it reduces."""
+
+    def hook(group, bucket):
+        recorder.bytes += bucket.buffer().numel() * bucket.buffer().element_size()
+        return allreduce_hook(group, bucket)
+
+    DistributedDataParallelKwargs.register_comm_hook = lambda self, ddp: ddp.register_comm_hook(None, hook)
+
+
+class RecordingTrainer(MultiTaskTrainer):
+    """Counts each batch's labels, and gives each rank another validation loss where that is asked for."""
+
+    recorder = None
+    metric_differs = False
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if model.training:
+            for task, labels in inputs["labels"].items():
+                self.recorder.labelled[task] += int((labels != -100).sum())
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def evaluation_loop(self, *args, **kwargs):
+        output = super().evaluation_loop(*args, **kwargs)
+        if self.metric_differs and self.args.process_index > 0:
+            output.metrics["eval_loss"] = -10.0 * (self.state.global_step + 1)  # always better
+        return output
+
+
+class NaiveCallback(TrainerCallback):
+    """Unfreezes everything at the third step and tells nobody."""
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 2:
+            model.requires_grad_(True)
+
+
+def make_multitask(scenario, encoder):
+    """Return a model and its data, both without any dropout."""
+    tokenizer = load_tokenizer(encoder)
+    tasks = [TaskConfig(name, kind, dropout=0.0) for name, kind in TASKS.items()]
+    # The first rows have every label, so that the label sets are the same whatever is missing.
+    prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
+    data = prepare_datasets({"train": make_rows(scenario), "validation": ROWS[:10]}, tokenizer, prepared.tasks)
+    torch.manual_seed(0)
+    return MultiTaskModel.from_encoder(encoder, prepared.tasks), data, tokenizer
+
+
+def make_plain(scenario, encoder):
+    """Return a stock model and rows of one length."""
+    tokenizer = load_tokenizer(encoder)
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(AutoConfig.from_pretrained(encoder, num_labels=4))
+    names = sorted(set(INTENTS))
+    texts = [" ".join(ROWS[i % len(ROWS)]["tokens"]) for i in range(scenario["rows"])]
+    encoded = tokenizer(texts, padding=True)
+    rows = [
+        {
+            "input_ids": encoded["input_ids"][i],
+            "attention_mask": encoded["attention_mask"][i],
+            "labels": names.index(ROWS[i % len(ROWS)]["intent"]),
+        }
+        for i in range(len(texts))
+    ]
+    return model, {"train": rows, "validation": rows[:10]}, tokenizer
+
+
+def make_trainer(scenario, encoder, folder):
+    """Return the scenario's trainer and the recorder of its steps."""
+    is_plain = scenario["trainer"] in ("plain", "naive")
+    model, data, tokenizer = (make_plain if is_plain else make_multitask)(scenario, encoder)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if scenario["frozen_before"]:
+        freeze(model, scenario["frozen_before"])
+    is_alone = scenario.get("alone", False)
+    args = (TrainingArguments if is_plain else MultiTaskTrainingArguments)(
+        output_dir=str(folder / scenario["name"]),
+        per_device_train_batch_size=scenario["step_rows"] if is_alone else scenario["batch"],
+        gradient_accumulation_steps=1 if is_alone else scenario["accumulation"],
+        num_train_epochs=scenario["epochs"],
+        train_sampling_strategy="sequential",
+        learning_rate=1e-3,
+        warmup_steps=0,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        **{"save_strategy": "no", **scenario["arguments"]},
+    )
+    recorder = Recorder(layer_groups(model), args.world_size)
+    count_bytes(recorder)
+    common = {
+        "model": model,
+        "args": args,
+        "train_dataset": data["train"],
+        "eval_dataset": data["validation"],
+        "processing_class": tokenizer,
+        "callbacks": [recorder],
+    }
+    if scenario["own_optimizer"]:
+        common["optimizers"] = (torch.optim.AdamW(model.parameters(), lr=1e-3), None)
+    if is_plain:
+        own = NaiveCallback() if scenario["trainer"] == "naive" else FreezeCallback(scenario["schedule"])
+        trainer = Trainer(**{**common, "callbacks": [own, recorder]})
+        # BERT's forward takes num_items_in_batch and does nothing with it: the Trainer, which believes that the loss
+        # was divided by it, would make the loss greater by the numbers of processes and of accumulated batches.
+        trainer.model_accepts_loss_kwargs = False
+        return trainer, recorder
+    trainer = RecordingTrainer(freeze_schedule=scenario["schedule"], **common)
+    trainer.recorder, trainer.metric_differs = recorder, scenario["metric_differs"]
+    return trainer, recorder
+
+
+def copy_run(scenario, folder, trainer):
+    """Copy the folder of the run that is resumed, so that it stays as it was; return the checkpoint."""
+    if scenario["resume"] is None:
+        return None
+    name, step = scenario["resume"]
+    if trainer.args.process_index == 0:
+        shutil.copytree(folder / name, trainer.args.output_dir, dirs_exist_ok=True)
+    trainer.accelerator.wait_for_everyone()
+    return str(Path(trainer.args.output_dir) / f"checkpoint-{step}")
+
+
+def run(scenario, encoder, folder):
+    """Train as a scenario says; the main process writes weights and report, which `read_report` and torch load."""
+    scenario = {**DEFAULTS, **scenario}
+    folder = Path(folder)
+    register_again = trainer_callback.register_again
+    register_hook = DistributedDataParallelKwargs.register_comm_hook
+    error = None
+    trainer, recorder = make_trainer(scenario, encoder, folder)
+    try:
+        if scenario["trainer"] == "unregistered":
+            trainer_callback.register_again = lambda *_: None
+        trainer.train(resume_from_checkpoint=copy_run(scenario, folder, trainer))
+    except ValueError as refusal:
+        error = str(refusal)
+    finally:
+        trainer_callback.register_again = register_again
+        DistributedDataParallelKwargs.register_comm_hook = register_hook
+    callback = getattr(trainer, "freeze_callback", None)
+    args = trainer.args
+    mine = {
+        "rank": args.process_index,
+        "pid": os.getpid(),
+        "error": error,
+        "steps": recorder.steps,
+        "transitions": [
+            (change.step, change.stage, change.reason, list(change.trained))
+            for change in (callback.entered if callback else [])
+        ],
+    }
+    ranks = [mine]
+    if args.world_size > 1:
+        ranks = [None] * args.world_size
+        dist.all_gather_object(ranks, mine)
+    if args.process_index == 0:
+        report = {
+            "world_size": args.world_size,
+            "distributed_type": trainer.accelerator.distributed_type.value,
+            "is_ddp": isinstance(trainer.model_wrapped, DistributedDataParallel),
+            "checkpointing": trainer.model.is_activation_checkpointing,
+            "mixed_precision": trainer.accelerator.mixed_precision,
+            "ranks": ranks,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(
+            {name: weight.detach() for name, weight in trainer.model.named_parameters()},
+            folder / f"{scenario['name']}.pt",
+        )
+        (folder / f"{scenario['name']}.json").write_text(json.dumps(report))
+    return error
+
+
+def main():
+    """Run the scenarios of the argument; exit with 1 if training was refused in any."""
+    given = json.loads(sys.argv[1])
+    errors = [run(scenario, given["encoder"], given["folder"]) for scenario in given["scenarios"]]
+    refused = [error for error in errors if error is not None]
+    for error in refused:
+        print(error, file=sys.stderr)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    sys.exit(1 if refused else 0)
+
+
+if __name__ == "__main__":
+    main()

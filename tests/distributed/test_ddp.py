@@ -1,0 +1,254 @@
+"""Freezing in stages on several processes: equal replicas, the weights of one process, only what trains is reduced."""
+
+import pytest
+
+from tests.distributed.launching import (
+    accelerate,
+    difference_to_one_process,
+    largest_difference,
+    launch,
+    launch_scenarios,
+    torchrun,
+)
+
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+
+STAGES = {
+    "stages": [
+        {"train": "heads", "steps": 2},
+        {"train": "all", "steps": 2},
+        {"train": ["head.slots", "encoder.2"], "steps": 2},
+        {"train": "all"},
+    ]
+}
+BY_TASK = {
+    "stages": [
+        {"train": "head.intent", "steps": 2},
+        {"train": ["encoder[-1:]", "head.slots"], "steps": 2},
+        {"train": ["embeddings", "head.intent"], "steps": 2},
+        {"train": "all"},
+    ]
+}
+PROTECTED = {
+    "stages": [{"train": "heads", "steps": 2}, {"train": ["encoder", "head.intent"], "steps": 3}, {"train": "all"}],
+    "protect": {"slots": {"distill": 0.5}},
+}
+# No epoch makes the loss that much better, but for the rank that finds another one.
+BY_METRIC = {
+    "stages": [
+        {"train": "heads", "until": {"metric": "loss", "patience": 1, "min_delta": 0.5}},
+        {"train": ["head.slots", "encoder[-2:]"], "until": {"metric": "loss", "patience": 1, "min_delta": 0.5}},
+        {"train": "all"},
+    ]
+}
+PLAIN_STAGES = {
+    "stages": [
+        {"train": "heads", "steps": 2},
+        {"train": "all", "steps": 2},
+        {"train": ["encoder.2", "head.classifier"], "steps": 2},
+        {"train": "all"},
+    ]
+}
+SLOTS_MISSING = {"missing": {"slots": 1}}
+EACH_EPOCH = {"eval_strategy": "epoch"}
+
+# A batch of 6 on each of 2 processes leaves 10 of 22 rows for the last step, and one row of 25, on rank 0.
+EXACT = [
+    {"name": "stages", "schedule": STAGES, **SLOTS_MISSING},
+    {"name": "accumulated", "schedule": STAGES, "batch": 3, "accumulation": 2, "rows": 25, **SLOTS_MISSING},
+    {"name": "one row left", "schedule": STAGES, "rows": 25, "missing": {"intent": 1}},
+    {"name": "by task", "schedule": BY_TASK, "missing": {"intent": 0, "slots": 1}},
+    {"name": "gradual", "schedule": "gradual", "epochs": 5, **SLOTS_MISSING},
+    {"name": "protected", "schedule": PROTECTED, "arguments": EACH_EPOCH, **SLOTS_MISSING},
+    {"name": "frozen before", "schedule": STAGES, "frozen_before": ["encoder"], **SLOTS_MISSING},
+    {
+        "name": "checkpointing",
+        "schedule": STAGES,
+        "batch": 3,
+        "accumulation": 2,
+        "rows": 25,
+        "arguments": {"activation_checkpointing": True},
+        **SLOTS_MISSING,
+    },
+    {
+        "name": "by metric",
+        "schedule": BY_METRIC,
+        "epochs": 8,
+        "metric_differs": True,
+        "arguments": EACH_EPOCH,
+        **SLOTS_MISSING,
+    },
+]
+SAVED = {
+    "name": "saved",
+    "schedule": STAGES,
+    "arguments": {"save_strategy": "steps", "save_steps": 1},
+    **SLOTS_MISSING,
+}
+RESUMED = [{**SAVED, "name": f"resumed {step}", "resume": ["saved", step]} for step in (2, 5)]
+BF16 = {"name": "bf16", "schedule": STAGES, "arguments": {"bf16": True}, **SLOTS_MISSING}
+PLAIN = [
+    {"name": "plain", "trainer": "plain", "rows": 24, "schedule": PLAIN_STAGES},
+    {
+        "name": "plain accumulated",
+        "trainer": "plain",
+        "rows": 24,
+        "schedule": PLAIN_STAGES,
+        "batch": 3,
+        "accumulation": 2,
+    },
+]
+WRONG = [
+    {"name": "naive", "trainer": "naive", "rows": 24, "frozen_before": ["encoder"], "own_optimizer": True},
+    {"name": "unregistered", "trainer": "unregistered", "schedule": STAGES, "frozen_before": ["encoder"]},
+]
+FROZEN = {"trainer": "plain", "rows": 24, "schedule": PLAIN_STAGES, "frozen_before": ["encoder"]}
+REFUSED = [
+    ({**FROZEN, "name": "frozen"}, "the optimizer does not hold"),
+    ({**FROZEN, "name": "frozen, own optimizer", "own_optimizer": True}, "was frozen when DDP wrapped the model"),
+    (
+        {**PLAIN[0], "name": "no look-out", "arguments": {"activation_checkpointing": True}},
+        "Set ddp_find_unused_parameters=True",
+    ),
+]
+ON_THREE = [
+    {"name": "stages", "schedule": STAGES, "batch": 4, "world_size": 3, **SLOTS_MISSING},
+    {
+        "name": "accumulated",
+        "schedule": BY_TASK,
+        "batch": 2,
+        "accumulation": 2,
+        "rows": 25,
+        "world_size": 3,
+        "missing": {"intent": 0, "slots": 2},
+    },
+]
+
+
+def by_name(scenarios):
+    return pytest.mark.parametrize("scenario", scenarios, ids=lambda scenario: scenario["name"])
+
+
+@pytest.fixture(scope="module")
+def on_two(encoder, tmp_path_factory):
+    scenarios = [*EXACT, SAVED, *RESUMED, BF16, *PLAIN, *WRONG]
+    return launch_scenarios(torchrun(2), scenarios, encoder, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def on_three(encoder, tmp_path_factory):
+    return launch_scenarios(torchrun(3), ON_THREE, encoder, tmp_path_factory.mktemp("three"))
+
+
+@pytest.fixture(scope="module")
+def by_accelerate(encoder, tmp_path_factory):
+    """Run what ends well and then what is refused, so that the exit code is not 0."""
+    folder = tmp_path_factory.mktemp("accelerate")
+    scenarios = [EXACT[0], *(scenario for scenario, _ in REFUSED)]
+    return launch(accelerate(2, folder), "run_schedule", folder, encoder=str(encoder), scenarios=scenarios)
+
+
+def check_ranks(report, scenario, processes):
+    """See that so many ranks ran, and that the labels were missing where the scenario says."""
+    ranks = report["ranks"]
+    assert report["world_size"] == processes
+    assert report["is_ddp"]
+    assert [rank["rank"] for rank in ranks] == list(range(processes))
+    assert len({rank["pid"] for rank in ranks}) == processes
+    for task, without in scenario.get("missing", {}).items():
+        for rank in ranks:
+            labelled = sum(step["labelled"][task] for step in rank["steps"])
+            assert (labelled == 0) == (rank["rank"] == without), f"labels of {task} on rank {rank['rank']}"
+
+
+def check_steps(report, only_trained_is_reduced=True):
+    """See that after every step all ranks have the same weights, and just what the stage trains has moved."""
+    stages = set()
+    for rank in report["ranks"]:
+        for number, step in enumerate(rank["steps"], 1):
+            where = f"rank {rank['rank']}, step {number}"
+            assert step["equal"], f"{where}: the replicas differ by {step['drift']}"
+            assert step["moved"] == step["trained"], where
+            if only_trained_is_reduced:
+                assert step["bytes"] == 4 * step["trainable"], where
+            stages.add(tuple(step["trained"]))
+    assert len(stages) > 1, "the stages do not differ"
+
+
+@by_name(EXACT)
+def test_two_processes_train_as_one_and_reduce_only_what_trains(on_two, scenario, encoder, tmp_path):
+    report = on_two.report(scenario["name"])
+    check_ranks(report, scenario, 2)
+    check_steps(report)
+    assert difference_to_one_process(on_two, scenario, encoder, tmp_path) < 1e-5
+
+
+@by_name(ON_THREE)
+def test_three_processes_train_as_one_and_reduce_only_what_trains(on_three, scenario, encoder, tmp_path):
+    report = on_three.report(scenario["name"])
+    check_ranks(report, scenario, 3)
+    check_steps(report)
+    assert difference_to_one_process(on_three, scenario, encoder, tmp_path) < 1e-5
+
+
+def test_accelerate_launch_starts_two_processes_that_train_as_one(by_accelerate, encoder, tmp_path):
+    report = by_accelerate.report("stages")
+    check_ranks(report, EXACT[0], 2)
+    check_steps(report)
+    assert difference_to_one_process(by_accelerate, EXACT[0], encoder, tmp_path) < 1e-5
+
+
+def test_ranks_whose_metrics_differ_make_the_same_transitions(on_two):
+    first, second = (rank["transitions"] for rank in on_two.report("by metric")["ranks"])
+    assert first == second
+    assert [stage for _, stage, _, _ in first] == [0, 1, 2]
+    assert all("loss has stopped improving" in reason for _, _, reason, _ in first[1:])
+
+
+@by_name(RESUMED)
+def test_a_resumed_run_ends_with_the_same_bits(on_two, scenario):
+    report = on_two.report(scenario["name"])
+    check_ranks(report, scenario, 2)
+    check_steps(report)
+    assert len(report["ranks"][0]["steps"]) == 8 - scenario["resume"][1]
+    assert largest_difference(on_two.weights(scenario["name"]), on_two.weights("saved")) == 0
+
+
+def test_activation_checkpointing_is_really_on(on_two):
+    assert on_two.report("checkpointing")["checkpointing"]
+    assert not on_two.report("accumulated")["checkpointing"]
+    assert largest_difference(on_two.weights("checkpointing"), on_two.weights("accumulated")) < 1e-5
+
+
+def test_replicas_stay_equal_in_bf16(on_two):
+    report = on_two.report("bf16")
+    assert report["mixed_precision"] == "bf16"
+    check_ranks(report, BF16, 2)
+    check_steps(report)
+    assert largest_difference(on_two.weights("bf16"), on_two.weights("stages")) > 0
+
+
+@by_name(PLAIN)
+def test_a_plain_trainer_with_the_callback_trains_as_one_process(on_two, scenario, encoder, tmp_path):
+    report = on_two.report(scenario["name"])
+    check_ranks(report, scenario, 2)
+    check_steps(report, only_trained_is_reduced=False)
+    assert difference_to_one_process(on_two, scenario, encoder, tmp_path) < 1e-5
+
+
+@by_name(WRONG)
+def test_the_check_notices_replicas_that_drift_apart(on_two, scenario):
+    report = on_two.report(scenario["name"])
+    with pytest.raises(AssertionError, match=r"the replicas differ by"):
+        check_steps(report)
+    # Until the encoder is unfrozen, nothing is wrong.
+    assert [step["equal"] for step in report["ranks"][0]["steps"][:3]] == [True, True, False]
+
+
+@pytest.mark.parametrize(("scenario", "message"), REFUSED, ids=lambda value: isinstance(value, dict) and value["name"])
+def test_what_would_let_replicas_drift_is_refused_in_a_plain_trainer(by_accelerate, scenario, message):
+    assert by_accelerate.returncode != 0
+    assert message in by_accelerate.output
+    for rank in by_accelerate.report(scenario["name"])["ranks"]:
+        assert message in rank["error"]
+        assert rank["steps"] == []

@@ -1,0 +1,77 @@
+"""Freezing in stages under FSDP2 on the CPU: in a loop of one's own, as accelerate shards, and as the Trainer does."""
+
+import json
+
+import pytest
+import torch
+
+from tests.distributed.launching import difference_to_one_process, largest_difference, launch, torchrun
+from tests.distributed.run_fsdp import STAGES, run_fsdp
+from tests.distributed.test_ddp import EXACT, check_ranks, check_steps
+
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+
+ASKED_FOR = {**EXACT[0], "name": "fsdp asked for", "arguments": {"fsdp": True}}
+WAYS = ["by hand", "accelerate"]
+
+
+@pytest.fixture(scope="module")
+def on_two(encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fsdp")
+    done = launch(torchrun(2), "run_fsdp", folder, encoder=str(encoder), scenarios=[ASKED_FOR])
+    assert done.returncode == 0, done.output[-5000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def alone(encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    run_fsdp("alone", str(encoder), folder)
+    return json.loads((folder / "alone.json").read_text()), torch.load(folder / "alone.pt")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_weight_is_sharded(on_two, way):
+    report = on_two.report(way)
+    assert report["is_fsdp2"]
+    assert report["sharded"] == report["weights"] > 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sharded_stages_train_as_one_process(on_two, alone, way):
+    assert largest_difference(on_two.weights(way), alone[1]) < 1e-6
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sharded_stages_move_just_what_they_train(on_two, way):
+    stages = on_two.report(way)["stages"]
+    assert [stage["moved"] for stage in stages] == STAGES
+    assert [stage["with_gradient"] for stage in stages] == STAGES
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_frozen_layers_stay_in_eval_mode_when_sharded(on_two, alone, way):
+    def layers(report):
+        return [
+            [name for name in stage["eval_mode"] if name.count(".") == 2 and name.startswith("encoder.layer.")]
+            for stage in report["stages"]
+        ]
+
+    frozen = [
+        [f"encoder.layer.{i}" for i in range(3) if f"encoder.{i}" not in trained and "encoder.2" in trained]
+        for trained in STAGES
+    ]
+    assert layers(on_two.report(way))[1:] == frozen[1:]
+    assert [stage["eval_mode"] for stage in on_two.report(way)["stages"]] == [
+        stage["eval_mode"] for stage in alone[0]["stages"]
+    ]
+
+
+def test_accelerate_makes_ddp_of_fsdp_on_the_cpu_and_the_schedule_holds(on_two, encoder, tmp_path):
+    # Should this change, the Trainer itself can be tested under FSDP here.
+    assert on_two.report("accelerate")["found"] == "MULTI_CPU"
+    report = on_two.report(ASKED_FOR["name"])
+    assert report["distributed_type"] == "MULTI_CPU"
+    check_ranks(report, ASKED_FOR, 2)
+    check_steps(report)
+    assert difference_to_one_process(on_two, {**ASKED_FOR, "arguments": {}}, encoder, tmp_path) < 1e-5

@@ -1,0 +1,229 @@
+"""Trains the tiny model with a freeze schedule, dies where it is told to, and goes on from its last checkpoint.
+
+``python -m tests.freezing.resume_program SPEC.json``; the tests also call `run` in their own process.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+from hf_multitask import (
+    MultiTaskModel,
+    MultiTaskTrainer,
+    MultiTaskTrainingArguments,
+    TaskConfig,
+    load_tokenizer,
+    prepare_datasets,
+)
+from hf_multitask.freezing import snapshots
+from hf_multitask.freezing.progress import read_evaluations
+from hf_multitask.runs import find_last_checkpoint
+from tests.tiny import ROWS
+
+# Events of a callback that comes before the schedule's, and of one that comes after it.
+EARLY = ("step_begin", "substep_end", "pre_optimizer_step", "optimizer_step", "step_end", "evaluate", "save")
+LATE = ("stage_entered", "evaluation_seen", "schedule_saved")
+_LATE_EVENTS = dict(zip(LATE, ("step_begin", "evaluate", "save"), strict=True))
+# Methods of the trainer, each in front of which, or behind which, the run dies.
+INSIDE = {
+    "weights_written": ("before", "_save_optimizer_and_scheduler"),
+    "optimizer_written": ("after", "_save_optimizer_and_scheduler"),
+    "rng_written": ("after", "_save_rng_state"),
+}
+PLACES = (*EARLY, *LATE, *INSIDE, "state_opened", "snapshot_half_written", "restored")
+
+ARGUMENTS = {
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "logging_steps": 5,
+    "report_to": "none",
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL in a process that goes on."""
+
+
+def kill_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raise_killed():
+    raise Killed
+
+
+def prepare(encoder):
+    """Return the tokenizer and the data of a run."""
+    tokenizer = load_tokenizer(encoder)
+    tasks = [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]
+    return tokenizer, prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
+
+
+def few_metrics(output):
+    """Return each task's loss and accuracy: faster than the metrics of a report."""
+    metrics = {}
+    for name, gold in output.label_ids.items():
+        found = output.predictions[name]
+        metrics[f"{name}_accuracy"] = float((found["ids"] == gold)[gold != -100].mean())
+        metrics[f"{name}_loss"] = float(found["loss"].sum() / found["count"].sum())
+    return metrics
+
+
+def make_trainer(spec, prepared, seed=0):
+    """Build model and trainer anew, as a process that starts does; the seed is that of the model's first weights."""
+    tokenizer, data = prepared
+    torch.manual_seed(seed)
+    model = MultiTaskModel.from_encoder(spec["encoder"], data.tasks)
+    arguments = {**ARGUMENTS, **spec.get("arguments", {}), "output_dir": spec["output_dir"]}
+    return MultiTaskTrainer(
+        compute_metrics=None if spec.get("all_metrics") else few_metrics,
+        model=model,
+        args=MultiTaskTrainingArguments(**arguments),
+        freeze_schedule=spec["schedule"],
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=tokenizer,
+    )
+
+
+class DieAt(TrainerCallback):
+    """Ends the run in an event of a step."""
+
+    def __init__(self, event, step, die):
+        def end(args, state, control, **kwargs):
+            if state.global_step == step:
+                die()
+
+        setattr(self, f"on_{event}", end)
+
+
+def arm(trainer, place, step, die):
+    """Let a trainer die in a place of a step."""
+    if place in EARLY:
+        trainer.callback_handler.callbacks.insert(1, DieAt(place, step, die))
+    elif place in LATE:
+        trainer.add_callback(DieAt(_LATE_EVENTS[place], step, die))
+    elif place in INSIDE:
+        when, name = INSIDE[place]
+        method = getattr(trainer, name)
+
+        def dying(*args, **kwargs):
+            if when == "before" and trainer.state.global_step == step:
+                die()
+            method(*args, **kwargs)
+            if trainer.state.global_step == step:
+                die()
+
+        setattr(trainer, name, dying)
+    elif place == "state_opened":
+        # Behind the RNG state there is only trainer_state.json: opened, and nothing in it.
+        method = trainer._save_rng_state
+
+        def opening(folder):
+            method(folder)
+            if trainer.state.global_step == step:
+                Path(folder, "trainer_state.json").touch()
+                die()
+
+        trainer._save_rng_state = opening
+    elif place == "snapshot_half_written":
+        write = snapshots.save_file
+
+        def half(tensors, path):
+            if trainer.state.global_step == step:
+                Path(path).write_bytes(b"half")
+                snapshots.save_file = write
+                die()
+            write(tensors, path)
+
+        snapshots.save_file = half
+    elif place == "restored":
+        restore = trainer.freeze_callback._restore_weights
+
+        def restoring(best_step):
+            restore(best_step)
+            if trainer.state.global_step == step:
+                die()
+
+        trainer.freeze_callback._restore_weights = restoring
+    else:
+        raise ValueError(f"unknown place {place!r}")
+
+
+def run(spec, prepared, kill=None, die=raise_killed, change=None):
+    """Train from the last checkpoint, or from the start, to the end or until the run dies."""
+    checkpoint = find_last_checkpoint(Path(spec["output_dir"]))
+    # What is not in the checkpoint must not come from the first weights by chance.
+    trainer = make_trainer(spec, prepared, seed=99 if checkpoint else 0)
+    if kill is not None:
+        arm(trainer, *kill, die)
+    if change is not None:
+        change(trainer, checkpoint)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return outcome(trainer)
+
+
+def outcome(trainer):
+    """Return what two runs are compared by: final weights, the log of the stages, evaluations and steps."""
+    history = trainer.state.log_history
+    return {
+        "weights": {name: value.clone() for name, value in trainer.model.state_dict().items()},
+        "transitions": [entry for entry in history if "freeze_stage" in entry],
+        "evaluations": [
+            {name: value for name, value in entry.items() if not name.endswith(("runtime", "per_second"))}
+            for entry in history
+            if any(name.startswith("eval_") for name in entry)
+        ],
+        "train_losses": [evaluation.train_loss for evaluation in read_evaluations(history)],
+        "steps": trainer.state.global_step,
+    }
+
+
+def run_and_report(spec, prepared, kill, rank=0):
+    """Run in this process, which dies or writes its outcome."""
+    result = run(spec, prepared, kill, kill_process)
+    torch.save(result, Path(spec["output_dir"], f"outcome-{rank}.pt"))
+
+
+def in_new_process(*args):
+    """Run in a process of its own, which has nothing but the imports; return how it ended."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            run_and_report(*args)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(path):
+    """Run what a file says; with ``kills`` once for each of them, and then to the end."""
+    spec = json.loads(Path(path).read_text())
+    rank = int(os.environ.get("RANK", 0))
+    if "kills" in spec:
+        prepared = prepare(spec["encoder"])
+        for kill in spec["kills"]:
+            assert in_new_process(spec, prepared, kill) == -signal.SIGKILL
+        assert in_new_process(spec, prepared, None) == 0
+    else:
+        kill = spec.get("kill")
+        run_and_report(spec, prepare(spec["encoder"]), kill[rank] if kill else None, rank)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,545 @@
+"""A run that is killed and resumed is the run that was not: weights bit-equal, the same stages at the same steps."""
+
+import copy
+import gc
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+from hf_multitask.freezing import FreezeCallback
+from hf_multitask.freezing.progress import replay
+from hf_multitask.runs import find_last_checkpoint
+from tests.freezing.resume_program import (
+    EARLY,
+    INSIDE,
+    DieAt,
+    Killed,
+    arm,
+    outcome,
+    prepare,
+    raise_killed,
+    run,
+)
+
+BY_TIME = {
+    "stages": [
+        {"name": "heads", "train": "heads", "steps": 4},
+        {"name": "everything", "steps": 4},
+        {"name": "frozen again", "train": ["heads", "encoder[-1:]"]},
+    ]
+}
+NEVER_BETTER = {"metric": "loss", "patience": 2, "min_delta": 100.0, "max_epochs": 2}
+BY_METRIC = {
+    "stages": [
+        {"name": "heads", "train": "heads", "until": NEVER_BETTER},
+        {"name": "everything", "until": NEVER_BETTER},
+        {"name": "frozen again", "train": ["heads", "encoder[-1:]"]},
+    ]
+}
+RESTORING = {
+    "stages": [
+        {"name": "heads", "train": "heads", "steps": 5, "restore_best": True, "head_learning_rate": 3.0},
+        {"name": "everything", "steps": 4, "restore_best": True, "learning_rate": 0.5},
+        {"name": "frozen again", "train": ["heads", "encoder[-1:]"]},
+    ]
+}
+WORSE = {
+    "stages": [
+        {
+            "name": "everything",
+            "steps": 7,
+            "on_worse": [
+                {"metric": "slots_accuracy", "do": "lower_lr", "patience": 2},
+                {"metric": "intent_loss", "do": "refreeze", "groups": ["embeddings", "encoder.0"], "by": 0.0},
+            ],
+            "learning_rate": 0.05,
+        },
+        {"name": "heads", "train": "heads"},
+    ]
+}
+RATES = {
+    "stages": [
+        {"name": "heads", "train": "heads", "steps": 5, "warmup_steps": 2, "lr_scheduler_type": "cosine"},
+        {"name": "everything", "layer_lr_decay": 0.5, "warmup_steps": 0.5, "lr_scheduler_type": "linear"},
+    ]
+}
+PROTECTED = {
+    "stages": [
+        {"name": "heads", "train": "heads", "steps": 3},
+        {"name": "held", "train": ["encoder", "head.slots"], "steps": 5},
+        {"name": "everything"},
+    ],
+    "protect": {"intent": {"distill": 0.5}},
+}
+PROTECTED_TWICE = {
+    "stages": [*PROTECTED["stages"][:2], {"name": "upper", "train": ["encoder[1:]", "head.slots"]}],
+    "protect": PROTECTED["protect"],
+}
+EACH_STEP = {"eval_strategy": "steps", "eval_steps": 1}
+EACH_EPOCH = {"eval_strategy": "epoch", "num_train_epochs": 3}
+CASES = {
+    "by time": (BY_TIME, {}),
+    "by time, evaluated": (BY_TIME, {"eval_strategy": "steps", "eval_steps": 2}),
+    "by metric": (BY_METRIC, EACH_STEP),
+    "progressive": (
+        {"preset": "progressive", "min_delta": 100.0, "max_epochs": 1},
+        {"eval_strategy": "steps", "eval_steps": 1, "num_train_epochs": 2},
+    ),
+    "restoring": (RESTORING, {**EACH_STEP, "metric_for_best_model": "loss"}),
+    "on worse": (WORSE, EACH_STEP),
+    "rates": (RATES, {}),
+    "protected": (PROTECTED, {"eval_strategy": "steps", "eval_steps": 2}),
+    "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    "accumulated, protected": (PROTECTED, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+}
+# Evaluated at the end of an epoch, at whose last step a checkpoint is due.
+ONE_EPOCH = {"metric": "loss", "patience": 1, "min_delta": 100.0, "max_epochs": 9}
+EPOCH_CASES = {
+    "by time": BY_TIME,
+    "by metric": {
+        "stages": [{"name": "heads", "train": "heads", "until": ONE_EPOCH}, {"name": "everything"}],
+    },
+    "restoring": {
+        "stages": [
+            {"name": "heads", "train": "heads", "steps": 8, "restore_best": True},
+            {"name": "everything"},
+        ]
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(encoders):
+    # Each training collects garbage, which takes long with all that is imported.
+    gc.collect()
+    gc.freeze()
+    yield prepare(encoders["bert"])
+    gc.unfreeze()
+
+
+@pytest.fixture
+def make_spec(encoders, tmp_path):
+    def make(schedule, arguments=None, folder="killed"):
+        return {
+            "encoder": str(encoders["bert"]),
+            "output_dir": str(tmp_path / folder),
+            "schedule": copy.deepcopy(schedule),
+            "arguments": dict(arguments or {}),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(encoders, prepared, tmp_path_factory):
+    """Return a function that runs a spec without a kill, each only once."""
+    known = {}
+
+    def run_whole(spec):
+        key = json.dumps([spec["schedule"], spec["arguments"]], sort_keys=True)
+        if key not in known:
+            known[key] = run({**spec, "output_dir": str(tmp_path_factory.mktemp("whole"))}, prepared)
+        return known[key]
+
+    return run_whole
+
+
+def kill_and_resume(spec, prepared, kills):
+    for kill in kills:
+        with pytest.raises(Killed):
+            run(spec, prepared, kill)
+    return run(spec, prepared)
+
+
+def different_weights(found, expected):
+    assert found["weights"].keys() == expected["weights"].keys()
+    return [name for name, value in expected["weights"].items() if not torch.equal(found["weights"][name], value)]
+
+
+def assert_same(found, expected):
+    assert [entry["step"] for entry in found["transitions"]] == [entry["step"] for entry in expected["transitions"]]
+    assert found["transitions"] == expected["transitions"]
+    assert found["evaluations"] == expected["evaluations"]
+    assert found["steps"] == expected["steps"]
+    assert not different_weights(found, expected)
+
+
+def boundaries(result):
+    return [entry["step"] for entry in result["transitions"] if entry["step"]]
+
+
+EVENTS = [place for place in EARLY if place not in ("evaluate", "save", "substep_end")]
+WRITING = [*INSIDE, "save", "schedule_saved"]
+
+
+@pytest.mark.parametrize(
+    ("place", "save_steps"),
+    [(place, steps) for place in (*EVENTS, "stage_entered") for steps in (2, 3)] + [(place, 1) for place in WRITING],
+)
+def test_killed_around_each_boundary(place, save_steps, make_spec, prepared, whole):
+    spec = make_spec(BY_TIME, {"save_steps": save_steps})
+    expected = whole(spec)
+    assert boundaries(expected) == [4, 8]
+    steps = [step for boundary in (4, 8) for step in (boundary - 1, boundary, boundary + 1)]
+    assert_same(kill_and_resume(spec, prepared, [(place, step) for step in steps]), expected)
+
+
+@pytest.mark.parametrize("save_steps", [1, 2, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_killed_at_random_steps(case, save_steps, make_spec, prepared, whole):
+    schedule, arguments = CASES[case]
+    spec = make_spec(schedule, {**arguments, "save_steps": save_steps})
+    expected = whole(spec)
+    choose = random.Random(f"{case} {save_steps}")
+    steps = sorted(choose.sample(range(1, expected["steps"]), 3))
+    kills = [(choose.choice([*EVENTS, "stage_entered"]), step) for step in steps]
+    found = kill_and_resume(spec, prepared, kills)
+    assert_same(found, expected)
+    if case == "progressive":
+        # Its decisions compare them, so none may be lost with the process.
+        assert found["train_losses"] == expected["train_losses"]
+
+
+def test_the_cases_hold_what_they_are_for(make_spec, whole):
+    def transitions(case, **arguments):
+        schedule, others = CASES[case]
+        return whole(make_spec(schedule, {**others, "save_steps": 2, **arguments}))["transitions"]
+
+    assert boundaries({"transitions": transitions("by metric")}) == [3, 6]
+    assert len(transitions("progressive")) > 2
+    assert sum("restored_step" in entry for entry in transitions("restoring")) > 0
+    reasons = " ".join(entry["freeze_reason"] for entry in transitions("on worse"))
+    assert "lower learning rate" in reasons
+    assert "frozen again" in reasons
+
+
+@pytest.mark.parametrize("place", ["evaluate", "evaluation_seen", "step_end", "weights_written", "schedule_saved"])
+def test_killed_between_the_best_evaluation_and_its_return(place, make_spec, prepared, whole):
+    schedule, arguments = CASES["restoring"]
+    spec = make_spec(schedule, {**arguments, "save_steps": 1})
+    expected = whole(spec)
+    (change,) = [entry for entry in expected["transitions"] if "restored_step" in entry][:1]
+    kills = [(place, step) for step in range(change["restored_step"], change["step"] + 1)]
+    assert len(kills) > 1
+    assert_same(kill_and_resume(spec, prepared, kills), expected)
+
+
+@pytest.mark.parametrize("save_steps", [1, 2, 3])
+def test_killed_while_the_best_weights_are_written_or_brought_back(save_steps, make_spec, prepared, whole):
+    schedule, arguments = CASES["restoring"]
+    spec = make_spec(schedule, {**arguments, "save_steps": save_steps})
+    expected = whole(spec)
+    (change,) = [entry for entry in expected["transitions"] if "restored_step" in entry][:1]
+    kills = [
+        ("snapshot_half_written", change["restored_step"]),
+        ("restored", change["step"]),
+        ("stage_entered", change["step"]),
+        ("stage_entered", change["step"] + 1),
+    ]
+    assert_same(kill_and_resume(spec, prepared, kills), expected)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_teacher_comes_back_in_the_middle_of_its_stage(accumulation, make_spec, prepared, whole):
+    teachers = []
+
+    def keep_teacher(trainer, checkpoint):
+        def keep(args, state, control, **kwargs):
+            if state.global_step == 6:
+                teachers.append({name: value.clone() for name, value in callback.teacher.model.state_dict().items()})
+
+        callback = trainer.freeze_callback
+        watcher = DieAt("step_end", -1, raise_killed)
+        watcher.on_step_end = keep
+        trainer.add_callback(watcher)
+
+    size = {"per_device_train_batch_size": 4 // accumulation, "gradient_accumulation_steps": accumulation}
+    spec = make_spec(PROTECTED, {"save_steps": 1, **size})
+    expected = run({**spec, "output_dir": spec["output_dir"] + "-whole"}, prepared, change=keep_teacher)
+    for kill in [("snapshot_half_written", 3), ("stage_entered", 3), ("step_begin", 4), ("optimizer_step", 5)]:
+        with pytest.raises(Killed):
+            run(spec, prepared, kill)
+    found = run(spec, prepared, change=keep_teacher)
+    assert_same(found, expected)
+    assert len(teachers) == 2
+    assert all(torch.equal(value, teachers[1][name]) for name, value in teachers[0].items())
+    assert any(not torch.equal(value, expected["weights"][name]) for name, value in teachers[0].items())
+
+
+@pytest.mark.parametrize("place", ["schedule_saved", "evaluate", "evaluation_seen", "stage_entered"])
+@pytest.mark.parametrize("save_steps", [2, 3])
+@pytest.mark.parametrize("case", EPOCH_CASES)
+def test_an_evaluation_at_the_end_of_an_epoch_is_neither_lost_nor_changes_the_run(
+    case, save_steps, place, make_spec, prepared, whole
+):
+    arguments = {**EACH_EPOCH, "metric_for_best_model": "loss"}
+    spec = make_spec(EPOCH_CASES[case], {**arguments, "save_steps": save_steps})
+    expected = whole(spec)
+    assert [entry["step"] for entry in expected["evaluations"] if entry["step"]] == [6, 12, 18]
+    assert_same(kill_and_resume(spec, prepared, [(place, 6), (place, 12)]), expected)
+
+
+def test_an_evaluation_that_is_delayed_is_not_made_on_resume(make_spec, prepared, whole):
+    schedule = {"stages": [{"name": "heads", "train": "heads", "until": ONE_EPOCH}, {"name": "everything"}]}
+    spec = make_spec(schedule, {**EACH_EPOCH, "eval_delay": 2, "save_steps": 2})
+    assert_same(kill_and_resume(spec, prepared, [("schedule_saved", 6)]), whole(spec))
+
+
+def test_a_checkpoint_whose_state_was_cut_short_is_passed_over(make_spec, prepared, whole):
+    spec = make_spec(BY_TIME)
+    assert_same(kill_and_resume(spec, prepared, [("state_opened", 2), ("state_opened", 8)]), whole(spec))
+
+
+@pytest.mark.parametrize("case", ["protected", "protected twice", "restoring"])
+def test_each_checkpoint_that_is_kept_can_be_resumed(case, make_spec, prepared, whole, tmp_path):
+    schedule, arguments = CASES.get(case, (PROTECTED_TWICE, {}))
+    spec = make_spec(schedule, {**arguments, "save_steps": 8})
+    kept = kill_and_resume(spec, prepared, [("step_begin", 11)])
+    assert_same(kept, whole(spec))
+    for path in Path(spec["output_dir"]).glob("checkpoint-*"):
+        if path.name != "checkpoint-8":
+            shutil.rmtree(path)
+    assert_same(run(spec, prepared), kept)
+
+
+def test_without_the_random_state_a_resumed_run_is_another(make_spec, prepared, whole):
+    spec = make_spec(BY_TIME)
+    with pytest.raises(Killed):
+        run(spec, prepared, ("step_end", 7))
+    found = run(spec, prepared, change=lambda trainer, checkpoint: (checkpoint / "rng_state.pth").unlink())
+    assert different_weights(found, whole(spec))
+
+
+def test_with_the_position_kept_in_memory_only_a_resumed_run_is_another(make_spec, prepared, whole):
+    def count_from_here(trainer, checkpoint):
+        callback = trainer.freeze_callback
+
+        def replay_from_here():
+            step = trainer.state.global_step - int(checkpoint.name.removeprefix("checkpoint-"))
+            return replay(callback.schedule, callback.groups, [], step, callback.steps_per_epoch)
+
+        callback._replay = replay_from_here
+
+    spec = make_spec(BY_TIME)
+    with pytest.raises(Killed):
+        run(spec, prepared, ("step_end", 7))
+    found = run(spec, prepared, change=count_from_here)
+    assert different_weights(found, whole(spec))
+
+
+def test_without_the_losses_logged_at_each_checkpoint_the_gap_is_another(make_spec, prepared, monkeypatch):
+    monkeypatch.setattr(FreezeCallback, "_log_loss_with", lambda callback, control: None)
+    arguments = {"eval_strategy": "steps", "eval_steps": 4, "logging_steps": 3, "save_steps": 2}
+    spec = make_spec({"preset": "progressive"}, arguments)
+    expected = run({**spec, "output_dir": spec["output_dir"] + "-whole"}, prepared)
+    assert kill_and_resume(spec, prepared, [("step_end", 3)])["train_losses"] != expected["train_losses"]
+
+
+def test_another_schedule_is_refused_with_the_difference(make_spec, prepared):
+    spec = make_spec(BY_TIME)
+    with pytest.raises(Killed):
+        run(spec, prepared, ("step_end", 3))
+    spec["schedule"]["stages"][0]["steps"] = 5
+    with pytest.raises(ValueError, match=r"had another one\. Resume with the same") as error:
+        run(spec, prepared)
+    assert "--- checkpoint\n+++ now\n" in str(error.value)
+    assert "-  steps: 4\n+  steps: 5\n" in str(error.value)
+
+
+def test_a_schedule_for_a_run_that_had_none_is_refused_with_the_difference(make_spec, prepared):
+    spec = make_spec(None)
+    with pytest.raises(Killed):
+        run(spec, prepared, ("step_end", 3))
+    spec["schedule"] = BY_TIME
+    with pytest.raises(ValueError, match=r"the run that is resumed had none\.") as error:
+        run(spec, prepared)
+    assert "+- name: everything\n" in str(error.value)
+    assert "\n-" not in str(error.value).replace("\n---", "")
+
+
+ENDING = {
+    "stages": [
+        {"name": "heads", "train": "heads", "steps": 2},
+        {"name": "everything", "until": {**NEVER_BETTER, "patience": 1}},
+    ]
+}
+
+
+@pytest.mark.parametrize("arguments", [{**EACH_STEP, "save_steps": 1}, {**EACH_EPOCH, "save_steps": 3}])
+def test_an_ended_schedule_trains_no_further_step(arguments, make_spec, prepared, whole):
+    spec = make_spec(ENDING, arguments)
+    expected = whole(spec)
+    assert expected["transitions"][-1]["freeze_stage"] is None
+    assert_same(run(spec, prepared), expected)
+    again = run(spec, prepared, change=lambda trainer, checkpoint: arm(trainer, "step_begin", None, raise_killed))
+    assert not different_weights(again, expected)
+    assert again["steps"] == expected["steps"]
+    assert again["transitions"] == expected["transitions"]
+
+
+def make_plain_trainer(folder, callbacks, seed=0, **arguments):
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, num_labels=3
+    )
+    rows = torch.Generator().manual_seed(5)
+    data = [
+        {"input_ids": torch.randint(0, 50, (9,), generator=rows), "labels": torch.tensor(i % 3)} for i in range(22)
+    ]
+    known = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
+    return Trainer(
+        model=BertForSequenceClassification(config),
+        args=TrainingArguments(**{**known, **arguments}),
+        train_dataset=data,
+        eval_dataset=data[:8],
+        callbacks=callbacks,
+    )
+
+
+def run_plain(folder, schedule, kill=None, **arguments):
+    checkpoint = find_last_checkpoint(folder)
+    callbacks = [] if kill is None else [DieAt(*kill, raise_killed)]
+    trainer = make_plain_trainer(folder, [*callbacks, FreezeCallback(schedule)], 99 if checkpoint else 0, **arguments)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return outcome(trainer)
+
+
+PLAIN_CASES = {
+    "by time": (BY_TIME, {}),
+    "by metric": (BY_METRIC, EACH_STEP),
+    "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    "restoring": (
+        {"stages": [{**BY_TIME["stages"][0], "restore_best": True}, *BY_TIME["stages"][1:]]},
+        {**EACH_STEP, "metric_for_best_model": "loss", "save_steps": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLAIN_CASES)
+def test_a_plain_trainer_resumes_the_same_run(case, tmp_path):
+    schedule, arguments = PLAIN_CASES[case]
+    expected = run_plain(tmp_path / "whole", schedule, **arguments)
+    for kill in [
+        ("step_begin", 4),
+        ("step_end", 5),
+        ("optimizer_step", 8),
+        ("save", 9 if "save_steps" in arguments else 10),
+    ]:
+        with pytest.raises(Killed):
+            run_plain(tmp_path / "killed", schedule, kill, **arguments)
+    assert_same(run_plain(tmp_path / "killed", schedule, **arguments), expected)
+
+
+def test_a_plain_trainer_trains_no_further_step_where_the_schedule_has_ended(tmp_path):
+    arguments = {**EACH_STEP, "save_steps": 1}
+    expected = run_plain(tmp_path, ENDING, **arguments)
+    with pytest.raises(ValueError, match=f"ended at step {expected['steps']} .* nothing left to train"):
+        run_plain(tmp_path, ENDING, **arguments)
+
+
+def start(spec, tmp_path, processes=1):
+    """Run the program in new processes; return its exit status."""
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [*command, "tests.freezing.resume_program", str(path)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **threads},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    sys.stderr.write(done.stderr[-5000:])  # shown by pytest where the test fails
+    return done.returncode
+
+
+def read_outcome(spec, rank=0):
+    return torch.load(Path(spec["output_dir"], f"outcome-{rank}.pt"), weights_only=False)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", ["by time", "restoring", "protected"])
+def test_processes_killed_with_signal_9(case, make_spec, prepared, whole, tmp_path):
+    schedule, arguments = CASES[case]
+    spec = make_spec(schedule, {**arguments, "save_steps": 2})
+    changes = boundaries(whole(spec))
+    spec["kills"] = [
+        ("stage_entered", changes[0] - 1),
+        ("rng_written", 4),
+        ("pre_optimizer_step", changes[0]),
+        ("save", 6),
+        ("optimizer_step", changes[1] - 1),
+        ("stage_entered", changes[1]),
+        ("weights_written", 10),
+    ]
+    assert start(spec, tmp_path) == 0
+    assert_same(read_outcome(spec), whole(spec))
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_new_interpreter_goes_on_where_the_killed_one_was(make_spec, prepared, whole, tmp_path):
+    spec = make_spec(BY_TIME)
+    assert start({**spec, "kill": [("step_end", 5)]}, tmp_path) == -signal.SIGKILL
+    assert start(spec, tmp_path) == 0
+    assert_same(read_outcome(spec), whole(spec))
+
+
+TWO = {"per_device_train_batch_size": 2, "ddp_backend": "gloo", "eval_strategy": "epoch", "save_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def two_processes_whole(encoders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    spec = {"encoder": str(encoders["bert"]), "output_dir": str(folder), "schedule": PROTECTED, "arguments": TWO}
+    assert start(spec, folder, processes=2) == 0
+    first, second = read_outcome(spec), read_outcome(spec, rank=1)
+    assert not different_weights(first, second)
+    assert boundaries(first) == [3, 8]
+    return first, second
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    "kills",
+    [
+        [("stage_entered", 3), ("pre_optimizer_step", 5), ("save", 8)],
+        # The first process ends its checkpoint, the second has not yet written its random state.
+        [[("save", 6), ("optimizer_written", 6)]],
+    ],
+    ids=["at once", "one earlier"],
+)
+def test_two_processes_killed_with_signal_9(kills, make_spec, two_processes_whole, tmp_path):
+    spec = make_spec(PROTECTED, TWO)
+    for kill in kills:
+        each = kill if isinstance(kill, list) else [kill, kill]
+        assert start({**spec, "kill": each}, tmp_path, processes=2) != 0
+        assert not Path(spec["output_dir"], "outcome-0.pt").exists()
+    assert start(spec, tmp_path, processes=2) == 0
+    for rank, expected in enumerate(two_processes_whole):
+        assert_same(read_outcome(spec, rank), expected)
