@@ -53,7 +53,7 @@ class Snapshots:
         path = self._path(kind, step)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path}: the stage needs what was written at step {step}; resume a later checkpoint."
+                f"{path} is missing: the stage needs what was written at step {step}. Resume in the folder of the run."
             )
         return load_file(path)
 

@@ -1,5 +1,6 @@
 """What `MultiTaskTrainer` adds to freezing in stages: rates by group, a DDP for each stage, heads that are held."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from .progress import Transition
 from .protection import Teacher, drift, encode_sample
 from .rates import StageRateFactor, peak_rates, set_rates
 from .run import FreezeRun
+
+logger = logging.getLogger(__name__)
 
 # Rows of the validation set on which the drift of a frozen head's inputs is measured.
 DRIFT_ROWS = 64
@@ -135,7 +138,10 @@ class MultiTaskFreezeRun(FreezeRun):
             if is_start and self.args.should_save:
                 self.snapshots.save("drift", since, encode_sample(self.trainer.model, sample))
             self.trainer.accelerator.wait_for_everyone()
-            self.states_before = self.snapshots.load("drift", since)
+            try:
+                self.states_before = self.snapshots.load("drift", since)
+            except FileNotFoundError as error:
+                logger.warning("The drift of what %s read is not measured: %s", ", ".join(heads), error)
         protect = {task: held.distill for task, held in self.schedule.protect.items() if f"{HEAD}{task}" in heads}
         if protect:
             if is_start:

@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 
 from tests.distributed.run_schedule import alone, run
@@ -69,12 +69,13 @@ def launch(launcher, program, folder, **given):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
     try:
         output, _ = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        # torchrun gives each worker a session of its own, so that no signal to a group reaches them.
+        for started in [*psutil.Process(process.pid).children(recursive=True), process]:
+            started.kill()
         output, _ = process.communicate()
         raise AssertionError(f"still running after {TIMEOUT} s:\n{output[-5000:]}") from None
     return Launch(process.returncode, output, folder)

@@ -232,7 +232,7 @@ def copy_run(scenario, folder, trainer):
 
 
 def run(scenario, encoder, folder):
-    """Train as a scenario says; the main process writes weights and report, which `read_report` and torch load."""
+    """Train as a scenario says; rank 0 writes ``<name>.pt``, the weights, and ``<name>.json``, the report."""
     scenario = {**DEFAULTS, **scenario}
     folder = Path(folder)
     register_again = trainer_callback.register_again
@@ -248,17 +248,13 @@ def run(scenario, encoder, folder):
     finally:
         trainer_callback.register_again = register_again
         DistributedDataParallelKwargs.register_comm_hook = register_hook
-    callback = getattr(trainer, "freeze_callback", None)
     args = trainer.args
     mine = {
         "rank": args.process_index,
         "pid": os.getpid(),
         "error": error,
         "steps": recorder.steps,
-        "transitions": [
-            (change.step, change.stage, change.reason, list(change.trained))
-            for change in (callback.entered if callback else [])
-        ],
+        "transitions": [entry for entry in trainer.state.log_history if "freeze_stage" in entry],
     }
     ranks = [mine]
     if args.world_size > 1:

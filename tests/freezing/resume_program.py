@@ -149,14 +149,21 @@ def arm(trainer, place, step, die):
 
         snapshots.save_file = half
     elif place == "restored":
-        restore = trainer.freeze_callback._restore_weights
+        make_run = trainer.freeze_callback.make_run
 
-        def restoring(best_step):
-            restore(best_step)
-            if trainer.state.global_step == step:
-                die()
+        def make_dying_run(*args):
+            run = make_run(*args)
+            restore = run._restore_weights
 
-        trainer.freeze_callback._restore_weights = restoring
+            def restoring(best_step):
+                restore(best_step)
+                if trainer.state.global_step == step:
+                    die()
+
+            run._restore_weights = restoring
+            return run
+
+        trainer.freeze_callback.make_run = make_dying_run
     else:
         raise ValueError(f"unknown place {place!r}")
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hf_multitask import MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_multitask.freezing import FreezeCallback, FreezeSchedule, FreezeStage, OnWorse, freeze
+from hf_multitask.freezing import FreezeCallback, FreezeSchedule, FreezeStage, OnWorse, build_schedule, freeze
 from hf_multitask.models.layer_groups import layer_groups
 
 HEADS_THEN_ALL = {"stages": [{"name": "heads", "train": "heads", "steps": 2}, {"name": "all"}]}
@@ -112,11 +112,12 @@ def transitions(trainer):
 
 
 def test_a_plain_trainer_trains_just_what_each_stage_says(stock, rows, tmp_path):
-    callback, watch = FreezeCallback(FOUR_STAGES), Watch()
-    make_trainer(stock, rows, tmp_path, [callback, watch]).train()
+    watch = Watch()
+    make_trainer(stock, rows, tmp_path, [FreezeCallback(FOUR_STAGES), watch]).train()
     groups = layer_groups(stock)
+    stages = build_schedule(FOUR_STAGES, groups, 3).stages
     bounds = [0, 1, 3, 4, 6]
-    for stage, start, end in zip(callback.schedule.stages, bounds[:-1], bounds[1:], strict=True):
+    for stage, start, end in zip(stages, bounds[:-1], bounds[1:], strict=True):
         assert watch.moved(start, start + 1) == stage.trained(groups)
         assert watch.moved(start, end) == stage.trained(groups)
 
@@ -151,7 +152,7 @@ def test_the_model_trains_as_before_when_the_training_is_over(stock, rows, tmp_p
 def test_the_model_trains_as_before_when_the_training_was_refused(stock, rows, tmp_path):
     schedule = {"stages": [{"train": "heads", "until": {"metric": "none"}}, {}]}
     trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback(schedule)], eval_strategy="epoch")
-    with pytest.raises(ValueError, match=r"unknown metric 'none'"):
+    with pytest.raises(ValueError, match="unknown metric 'none'"):
         trainer.train()
     assert all(weight.requires_grad for weight in stock.parameters())
     assert not any("train" in vars(module) for module in stock.modules())
@@ -191,15 +192,16 @@ def test_transitions_are_in_the_log(stock, rows, tmp_path):
 
 
 def test_the_schedule_is_in_every_checkpoint_and_in_the_runs_folder(stock, rows, tmp_path):
-    callback = FreezeCallback(HEADS_THEN_ALL)
-    make_trainer(stock, rows, tmp_path, [callback], save_strategy="steps", save_steps=2).train()
+    callbacks = [FreezeCallback(HEADS_THEN_ALL)]
+    make_trainer(stock, rows, tmp_path, callbacks, save_strategy="steps", save_steps=2).train()
+    schedule = build_schedule(HEADS_THEN_ALL, layer_groups(stock), 3)
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("freeze_schedule.json"))
     assert written == [
         *(f"checkpoint-{step}/freeze_schedule.json" for step in (2, 4, 6)),
         "freeze_schedule.json",
     ]
     for path in written:
-        assert FreezeSchedule.from_file(tmp_path / path) == callback.schedule
+        assert FreezeSchedule.from_file(tmp_path / path) == schedule
 
 
 def test_what_each_stage_gave_is_in_stages_json(stock, rows, tmp_path):
@@ -319,13 +321,13 @@ def test_evaluations_and_checkpoints_at_every_step_change_no_weight(arguments, s
 
 
 class Probe(TrainerCallback):
-    """Measures the drift at each step's begin, and keeps a task's outputs at the end."""
+    """Measures the drift at each step's begin."""
 
     def __init__(self):
         self.drift = {}
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.drift[state.global_step] = self.trainer.freeze_callback.measure_drift()
+        self.drift[state.global_step] = self.trainer.freeze_callback.run.measure_drift()
 
 
 def train_multitask(model, data, tokenizer, folder, schedule, **arguments):
@@ -349,9 +351,9 @@ def train_multitask(model, data, tokenizer, folder, schedule, **arguments):
         train_dataset=data["train"],
         eval_dataset=data["validation"],
         processing_class=tokenizer,
-        callbacks=[probe],
     )
     probe.trainer = trainer
+    trainer.add_callback(probe)
     trainer.train()
     return trainer, probe
 

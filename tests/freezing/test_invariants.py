@@ -79,7 +79,8 @@ def runs(draw):
         "gradient_accumulation_steps": draw(st.integers(1, 4)),
         "max_grad_norm": draw(st.sampled_from([0.0, 1.0])),
         "weight_decay": draw(st.sampled_from([0.0, 0.1])),
-        "activation_checkpointing": draw(st.booleans()),
+        # In transformers these have no activation checkpointing.
+        "activation_checkpointing": architecture not in ("albert", "mpnet") and draw(st.booleans()),
         "bf16": draw(st.booleans()),
         **draw(st.sampled_from(OPTIMIZERS)),
     }
@@ -88,7 +89,7 @@ def runs(draw):
 
 @pytest.mark.slow
 @given(run=runs())
-@settings(max_examples=50)
+@settings(max_examples=40)
 def test_frozen_means_frozen_and_unfrozen_means_training(run, encoders, data, tokenizer, tmp_path):
     architecture, schedule, arguments = run
     model = MultiTaskModel.from_encoder(encoders[architecture], data.tasks)
