@@ -12,11 +12,12 @@ from accelerate import PartialState
 
 from ..config import RunConfig
 from ..data import read_rows
+from ..freezing.results import STAGES_NAME
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
 from .overrides import parse_overrides
-from .tables import print_metrics, print_plan, print_prediction
+from .tables import print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
@@ -149,5 +150,8 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
         typer.echo(f"\nInterrupted; {hint}.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if PartialState().is_main_process:
+        stages = Path(config.output_dir, STAGES_NAME)
+        if stages.is_file():
+            print_stages(json.loads(stages.read_text(encoding="utf-8"))["stages"])
         print_metrics(metrics)
         typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")

@@ -1,5 +1,6 @@
 """What commands print: metrics as a table, a prediction with its entities marked."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,28 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console |
     table = Table("metric", *metrics)
     for name in dict.fromkeys(name for values in metrics.values() for name in values):
         table.add_row(name, *(f"{values[name]:.4f}" if name in values else "" for values in metrics.values()))
+    (console or Console()).print(table)
+
+
+def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print what each stage gave as a table with a column for each: its best scores on validation.
+
+    Args:
+        stages: What ``stages.json`` holds.
+        console: Where to print; standard output where None.
+    """
+    table = Table("best on validation", *(stage["name"] for stage in stages))
+    rows: dict[str, list[str]] = {
+        "steps": [str(stage["steps"]) for stage in stages],
+        "seconds": [f"{stage['seconds']:.0f}" for stage in stages],
+        "parameters that train": [f"{stage['trainable_parameters']:,}" for stage in stages],
+        "peak memory": [_mebibytes(stage["peak_memory_bytes"]) for stage in stages],
+        "mean training loss": [f"{stage['train_losses'].get('loss', math.nan):.4f}" for stage in stages],
+    }
+    for name in dict.fromkeys(name for stage in stages for name in stage["best"]):
+        rows[name] = [f"{stage['best'][name]:.4f}" if name in stage["best"] else "" for stage in stages]
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     (console or Console()).print(table)
 
 

@@ -71,6 +71,8 @@ class FreezeCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Check that the schedule can hold, and freeze what is frozen at this step."""
+        if self.run is not None:
+            self.run.release()  # an earlier training was broken off
         groups = (self.groups or layer_groups(model)).bind(model)
         steps_per_epoch = _steps_per_epoch(args, state, train_dataloader)
         epochs = state.max_steps / steps_per_epoch

@@ -88,6 +88,8 @@ def _from_name(
         accepted = inspect.signature(preset).parameters
         allowed = [key for key in accepted if key not in context or key == "metric"]
         for key in given:
+            if not allowed:
+                raise ValueError(f"preset {name!r} has no options, found {', '.join(given)}.")
             if key not in allowed:
                 raise ValueError(f"preset {name!r}: {unknown_name('option', key, allowed)}")
         given = {key: value if key == "metric" else as_number(value) for key, value in given.items()}

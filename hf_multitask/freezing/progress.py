@@ -185,10 +185,14 @@ class _Best:
 
     def see(self, evaluation: Evaluation) -> None:
         value = _metric(evaluation, self.metric)
-        if self.value is None or self.gain(value) > self.min_delta:
+        if self.value is None or self.is_improved(self.gain(value)):
             self.value, self.step, self.since = value, evaluation.step, 0
         else:
             self.since += 1
+
+    def is_improved(self, gain: float) -> bool:
+        """Tell whether a gain is an improvement."""
+        return gain > 0 and gain >= self.min_delta
 
     def gain(self, value: float) -> float:
         """How much better a value is than the best; NaN is worse than any number."""
@@ -312,7 +316,7 @@ class _Run:
             return True
         return any(
             watched.value is not None
-            and watched.sign * (watched.value - _metric(self.reference, watched.metric)) > watched.min_delta
+            and watched.is_improved(watched.sign * (watched.value - _metric(self.reference, watched.metric)))
             for watched in self.watched
         )
 

@@ -154,7 +154,7 @@ class FreezeRun:
         try:
             self._check_metrics()
         except ValueError:
-            self._release()
+            self.release()
             raise
         self.progress = self._replay()
         if self.progress.finished:
@@ -240,7 +240,7 @@ class FreezeRun:
         if self.args.should_save:
             self.schedule.save(Path(self.args.output_dir, SCHEDULE_NAME))
             self.snapshots.prune()
-        self._release()
+        self.release()
 
     def save_weights(self, kind: str) -> None:
         """Keep the weights that the stage trains, as they are now."""
@@ -254,7 +254,7 @@ class FreezeRun:
             }
             self.snapshots.save(kind, self.state.global_step, weights)
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Let the model train as it did before."""
         for name, weight in self.weights.items():
             weight.requires_grad_(self.as_found[name])
@@ -358,6 +358,16 @@ def _in_words(entry: Mapping[str, Any]) -> str:
 
 class PlainFreezeRun(FreezeRun):
     """A run of a plain ``Trainer``: its learning rates, and the DDP that it has made."""
+
+    def describe(self, change: Transition) -> dict[str, Any]:
+        """Return the peak learning rates of the groups that train."""
+        rates = {
+            id(parameter): group.get("initial_lr", group["lr"])
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        first = {group.name: next(iter(group.parameters.values())) for group in self.groups}
+        return {"learning_rates": {name: rates[id(first[name])] for name in change.trained}}
 
     def check(self) -> None:
         """Refuse also what only `MultiTaskTrainer` can do, and a DDP that does not look for unused parameters."""

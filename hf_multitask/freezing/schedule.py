@@ -25,8 +25,8 @@ _LOWER_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
 
 
 def greater_is_better(metric: str) -> bool:
-    """Tell whether more of a metric is better: of all but losses and errors, by the end of the name."""
-    return not metric.endswith(_LOWER_IS_BETTER)
+    """Tell whether more of a metric is better: of all but losses, errors and drift, by its name."""
+    return not metric.endswith(_LOWER_IS_BETTER) and not metric.startswith("drift_")
 
 
 @strict

@@ -446,3 +446,32 @@ def test_accumulation_does_not_change_what_a_head_is_held_by(fit):
         for step in range(2):
             for name in ("loss", "intent_loss", "slots_loss", "intent_distill_loss", "slots_distill_loss"):
                 assert other[step][name] == pytest.approx(runs[0][step][name], rel=1e-4, abs=1e-7), name
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C is."""
+
+
+class InterruptAt(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            raise Interrupted
+
+
+def test_a_training_that_was_broken_off_leaves_no_group_frozen_after_the_next(stock, rows, tmp_path):
+    callback = FreezeCallback({"stages": [{"train": "heads"}]})
+    trainer = make_trainer(stock, rows, tmp_path, [callback, InterruptAt()])
+    with pytest.raises(Interrupted):
+        trainer.train()
+    trainer.remove_callback(InterruptAt)
+    trainer.train()
+    assert all(weight.requires_grad for weight in stock.parameters())
+
+
+def test_the_log_of_a_plain_trainer_holds_the_rates_of_what_trains(stock, rows, tmp_path):
+    trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback(HEADS_THEN_ALL)])
+    trainer.train()
+    heads, everything = transitions(trainer)
+    assert heads["learning_rates"] == {"head.classifier": trainer.args.learning_rate}
+    assert set(everything["learning_rates"].values()) == {trainer.args.learning_rate}
+    assert len(everything["learning_rates"]) == len(layer_groups(stock))
