@@ -199,7 +199,10 @@ class MultiTaskTrainer(Trainer):
 
     def _without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
-        if self.args.world_size == 1 or self.args.dataloader_drop_last or not has_length(self.train_dataset):
+        fills_up = self.accelerator.even_batches and not self.accelerator.split_batches
+        if self.args.world_size == 1 or not fills_up or self.args.dataloader_drop_last:
+            return batch
+        if not has_length(self.train_dataset):
             return batch
         # Accelerate's own remainder forgets the other processes where a resumed run skips batches.
         remainder = len(self.train_dataset) % (self.args.train_batch_size * self.args.world_size)

@@ -150,8 +150,9 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
         typer.echo(f"\nInterrupted; {hint}.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if PartialState().is_main_process:
-        stages = Path(config.output_dir, STAGES_NAME)
-        if stages.is_file():
-            print_stages(json.loads(stages.read_text(encoding="utf-8"))["stages"])
+        results = Path(config.output_dir, STAGES_NAME)
+        stages = json.loads(results.read_text(encoding="utf-8"))["stages"] if results.is_file() else []
+        if len(stages) > 1:
+            print_stages(stages)
         print_metrics(metrics)
         typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")

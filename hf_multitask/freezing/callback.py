@@ -12,7 +12,6 @@ from transformers.trainer_utils import has_length
 from ..models.layer_groups import LayerGroups, layer_groups
 from .presets import FreezeSpec, build_schedule
 from .run import FreezeRun, PlainFreezeRun
-from .schedule import FreezeSchedule
 
 
 class FreezeCallback(TrainerCallback):
@@ -35,18 +34,9 @@ class FreezeCallback(TrainerCallback):
         self.groups: LayerGroups | None = None
         self.run: FreezeRun | None = None
 
-    def make_run(
-        self,
-        schedule: FreezeSchedule,
-        groups: LayerGroups,
-        steps_per_epoch: int,
-        args: TrainingArguments,
-        state: TrainerState,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-    ) -> FreezeRun:
-        """Make what follows the schedule through one call of ``train``; a trainer that does more overrides it."""
-        return PlainFreezeRun(schedule, groups, steps_per_epoch, args, state, model, optimizer)
+    def make_run(self, *args: Any) -> FreezeRun:
+        """Make what follows the schedule through one call of ``train``, of the arguments of `FreezeRun`."""
+        return PlainFreezeRun(*args)
 
     def on_init_end(
         self,

@@ -126,6 +126,7 @@ def test_freezing_from_the_command_line(frozen, config):
         assert torch.equal(value, untouched.encoder.state_dict()[name])
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(config):
     """Without dropout, 2 × 4 rows a step give the weights of 1 × 8, and the same scores."""
@@ -164,10 +165,24 @@ def test_accelerate_launch(config):
     assert (config.parent / "out" / "metrics.json").is_file()
 
 
+def test_training_in_stages_says_what_happens_and_what_each_stage_gave(config):
+    output = run("-m", "hf_multitask", "train", config, "--freeze", "heads-then-all", "--training.num_train_epochs", 3)
+    assert "stage 'heads' (the run starts): freeze embeddings, encoder.0" in output
+    assert "stage 'all' (stage 'heads' is at its bound): unfreeze embeddings" in output
+    (row,) = [line for line in output.splitlines() if "parameters that train" in line]
+    heads, everything = (int(cell.replace(",", "")) for cell in row.split("│")[2:4])
+    assert 0 < heads < everything
+
+
 @pytest.mark.slow
 def test_an_interrupt_leaves_the_last_checkpoint_usable(config):
     out = config.parent / "out"
-    process = start("-m", "hf_multitask", "train", config, "--training.num_train_epochs", "2000", cwd=config.parent)
+    process = start(
+        *("-m", "hf_multitask", "train", config, "--training.num_train_epochs", "2000"),
+        cwd=config.parent,
+        # A test run that was itself started in the background ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while find_last_checkpoint(out) is None and time.monotonic() < deadline:
         time.sleep(0.05)

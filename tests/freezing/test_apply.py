@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, freeze
+from hf_multitask import MultiTaskModel, freeze
 from hf_multitask.models.layer_groups import find_layers
+from tests.freezing.training import make_trainer
 from tests.tiny import ARCHITECTURES
 
 COMBINATIONS = [
@@ -26,19 +27,8 @@ OPTIMIZERS = [
 
 
 def train(model, data, tokenizer, folder, frozen, **arguments):
-    args = MultiTaskTrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=2,
-        max_steps=3,
-        learning_rate=1e-2,
-        warmup_steps=0,
-        save_strategy="no",
-        report_to="none",
-        **arguments,
-    )
-    trainer = MultiTaskTrainer(
-        model=model, args=args, freeze_schedule=frozen, train_dataset=data["train"], processing_class=tokenizer
-    )
+    defaults = {"per_device_train_batch_size": 2, "max_steps": 3, "learning_rate": 1e-2}
+    trainer = make_trainer(model, data, tokenizer, folder, frozen, **defaults, **arguments)
     trainer.train()
     return trainer
 

@@ -15,9 +15,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_multitask import MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_multitask.freezing import FreezeCallback, FreezeSchedule, FreezeStage, OnWorse, build_schedule, freeze
 from hf_multitask.models.layer_groups import layer_groups
+from tests.freezing.training import make_trainer as make_multitask_trainer
 
 HEADS_THEN_ALL = {"stages": [{"name": "heads", "train": "heads", "steps": 2}, {"name": "all"}]}
 FOUR_STAGES = {
@@ -181,6 +181,7 @@ def test_transitions_are_in_the_log(stock, rows, tmp_path):
         "unfrozen_groups": [],
         "frozen_groups": encoder,
         "trainable_parameters": sum(weight.numel() for weight in stock.classifier.parameters()),
+        "learning_rates": {"head.classifier": trainer.args.learning_rate},
         "epoch": 0,
         "step": 0,
     }
@@ -188,6 +189,7 @@ def test_transitions_are_in_the_log(stock, rows, tmp_path):
     assert everything["freeze_reason"] == "stage 'heads' is at its bound"
     assert (everything["unfrozen_groups"], everything["frozen_groups"]) == (encoder, [])
     assert everything["trainable_parameters"] == stock.num_parameters()
+    assert everything["learning_rates"] == {group.name: trainer.args.learning_rate for group in groups}
     assert (everything["step"], everything["epoch"]) == (2, 0.5)
 
 
@@ -335,27 +337,15 @@ def train_multitask(model, data, tokenizer, folder, schedule, **arguments):
         "per_device_train_batch_size": 8,
         "max_steps": 4,
         "learning_rate": 1e-2,
-        "warmup_steps": 0,
         "logging_steps": 1,
         "eval_strategy": "steps",
         "eval_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
     }
     probe = Probe()
-    trainer = MultiTaskTrainer(
-        model=model,
-        args=MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
-        freeze_schedule=schedule,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=tokenizer,
-    )
-    probe.trainer = trainer
-    trainer.add_callback(probe)
-    trainer.train()
-    return trainer, probe
+    probe.trainer = make_multitask_trainer(model, data, tokenizer, folder, schedule, **{**defaults, **arguments})
+    probe.trainer.add_callback(probe)  # behind the trainer's own, which enters the stage
+    probe.trainer.train()
+    return probe.trainer, probe
 
 
 def steps_with(trainer, key):
@@ -466,12 +456,3 @@ def test_a_training_that_was_broken_off_leaves_no_group_frozen_after_the_next(st
     trainer.remove_callback(InterruptAt)
     trainer.train()
     assert all(weight.requires_grad for weight in stock.parameters())
-
-
-def test_the_log_of_a_plain_trainer_holds_the_rates_of_what_trains(stock, rows, tmp_path):
-    trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback(HEADS_THEN_ALL)])
-    trainer.train()
-    heads, everything = transitions(trainer)
-    assert heads["learning_rates"] == {"head.classifier": trainer.args.learning_rate}
-    assert set(everything["learning_rates"].values()) == {trainer.args.learning_rate}
-    assert len(everything["learning_rates"]) == len(layer_groups(stock))

@@ -17,6 +17,7 @@ from hf_multitask.freezing.checks import (
     check_replicas,
     looks_for_unused_parameters,
 )
+from tests.freezing.training import make_trainer as make_multitask_trainer
 
 TWO_STAGES = {"stages": [{"train": "heads", "steps": 1}, {}]}
 WATCHING = {"stages": [{"train": "heads", "until": {"metric": "loss"}}, {}]}
@@ -52,17 +53,8 @@ def train_stock(model, rows, folder, schedule, trainer_arguments=None, **argumen
     return trainer
 
 
-def train_multitask(model, data, tokenizer, folder, schedule, trainer_arguments=None, **arguments):
-    defaults = {"per_device_train_batch_size": 4, "max_steps": 3, "save_strategy": "no", "report_to": "none"}
-    trainer = MultiTaskTrainer(
-        model=model,
-        args=MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
-        freeze_schedule=schedule,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=tokenizer,
-        **(trainer_arguments or {}),
-    )
+def train_multitask(model, data, tokenizer, folder, schedule, given=None, **arguments):
+    trainer = make_multitask_trainer(model, data, tokenizer, folder, schedule, given, max_steps=3, **arguments)
     trainer.train()
     return trainer
 

@@ -7,27 +7,16 @@ import torch
 import yaml
 from transformers.optimization import Adafactor
 
-from hf_multitask import FreezeSchedule, MultiTaskTrainer, MultiTaskTrainingArguments
+from hf_multitask import FreezeSchedule
 from hf_multitask.cli import main
 from hf_multitask.freezing.plan import optimizer_state_bytes
+from tests.freezing.training import make_trainer
 from tests.tiny import ROWS
-
-
-def make_trainer(model, data, tokenizer, folder, schedule, **arguments):
-    defaults = {"num_train_epochs": 6, "per_device_train_batch_size": 4, "report_to": "none", "save_strategy": "no"}
-    return MultiTaskTrainer(
-        model=model,
-        args=MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
-        freeze_schedule=schedule,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=tokenizer,
-    )
 
 
 @pytest.mark.parametrize("schedule", [None, "none", "encoder", "heads-then-all", "three-stage", "top:1"])
 def test_the_plan_is_what_the_run_does(schedule, model, data, tokenizer, tmp_path):
-    trainer = make_trainer(model, data, tokenizer, tmp_path, schedule)
+    trainer = make_trainer(model, data, tokenizer, tmp_path, schedule, num_train_epochs=6)
     plan = trainer.plan()
     trainer.train()
     if schedule is None:
@@ -57,7 +46,7 @@ def test_the_plan_is_what_the_run_does(schedule, model, data, tokenizer, tmp_pat
     ids=str,
 )
 def test_the_planned_memory_is_that_of_the_optimizer(optimizer, model, data, tokenizer, tmp_path):
-    trainer = make_trainer(model, data, tokenizer, tmp_path, "heads-then-all", **optimizer)
+    trainer = make_trainer(model, data, tokenizer, tmp_path, "heads-then-all", num_train_epochs=6, **optimizer)
     plan = trainer.plan()
     trainer.train()
     states = [

@@ -211,7 +211,7 @@ def test_a_preset_with_protection(groups):
         ({"preset": "gradual", "epoch": 1}, "preset 'gradual': unknown option 'epoch'. Did you mean 'epochs'"),
         ({"preset": "gradual", "num_train_epochs": 1}, "preset 'gradual': unknown option 'num_train_epochs'"),
         ({"preset": "three-stage", "groups": "heads"}, "preset 'three-stage': unknown option 'groups'"),
-        ({"preset": "encoder", "epochs": 1}, "preset 'encoder': unknown option 'epochs'"),
+        ({"preset": "encoder", "epochs": 1}, "preset 'encoder' has no options, found epochs"),
         ({"preset": "top:2", "epochs": 1}, "preset 'top:2': unknown preset with options 'top:2'"),
         ({"preset": "gradul"}, "'gradul' is no preset"),
         ({"preset": "gradual", "epochs": "one"}, "epochs"),

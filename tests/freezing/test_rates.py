@@ -5,9 +5,10 @@ import math
 import pytest
 from transformers import TrainerCallback
 
-from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments
+from hf_multitask import MultiTaskModel
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, OnWorse
 from hf_multitask.freezing.rates import StageRateFactor, peak_rates
+from tests.freezing.training import make_trainer
 
 ENCODER = ["embeddings", "encoder.0", "encoder.1", "encoder.2"]
 HEADS = ["head.intent", "head.slots"]
@@ -32,26 +33,10 @@ def same(group, other):
 
 
 def train(model, data, tokenizer, folder, schedule=None, callbacks=(), **arguments):
-    defaults = {
-        "per_device_train_batch_size": 4,
-        "max_steps": STEPS,
-        "learning_rate": 1e-3,
-        "head_learning_rate": 1e-2,
-        "warmup_steps": 0,
-        "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-    }
     recorder = Recorder()
-    trainer = MultiTaskTrainer(
-        model=model,
-        args=MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
-        freeze_schedule=schedule,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=tokenizer,
-        callbacks=[recorder, *callbacks],
-    )
+    defaults = {"max_steps": STEPS, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "logging_steps": 1}
+    given = {"callbacks": [recorder, *callbacks]}
+    trainer = make_trainer(model, data, tokenizer, folder, schedule, given, **{**defaults, **arguments})
     trainer.train()
     return trainer, recorder.rates
 
