@@ -10,6 +10,8 @@ from ..models.names import unknown_name
 from .schedule import FreezeSchedule, FreezeStage, OnWorse, Until, greater_is_better
 
 EVAL_PREFIX = "eval_"
+# Share of the validation loss by which its gap to the training loss must grow to count as growing.
+GAP_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -101,22 +103,23 @@ def read_evaluations(log_history: Sequence[Mapping[str, Any]]) -> list[Evaluatio
         The evaluations, in order.
     """
     metrics: dict[int, dict[str, float]] = {}
-    losses: dict[int, list[float]] = {}
-    since: list[float] = []
+    train_losses: dict[int, float | None] = {}
+    # Sum and number of the steps logged since the evaluation before; an entry is the mean since the one before it.
+    total, steps, last_step = 0.0, 0, 0
     for entry in log_history:
         found = {
             name.removeprefix(EVAL_PREFIX): value for name, value in entry.items() if name.startswith(EVAL_PREFIX)
         }
         if found:
             if entry["step"] not in metrics:
-                losses[entry["step"]], since = since, []
+                train_losses[entry["step"]] = total / steps if steps else None
+                total, steps = 0.0, 0
             metrics.setdefault(entry["step"], {}).update(found)
         elif "loss" in entry:
-            since.append(entry["loss"])
-    return [
-        Evaluation(step, values, sum(losses[step]) / len(losses[step]) if losses[step] else None)
-        for step, values in metrics.items()
-    ]
+            total += entry["loss"] * (entry["step"] - last_step)
+            steps += entry["step"] - last_step
+            last_step = entry["step"]
+    return [Evaluation(step, values, train_losses[step]) for step, values in metrics.items()]
 
 
 def check_watched_metrics(schedule: FreezeSchedule, default: str | None, found: Sequence[str]) -> None:
@@ -246,7 +249,6 @@ class _Run:
         self.watched: list[_Best] = []
         self.best: _Best | None = None
         self.reference: Evaluation | None = None
-        self.first_gap: float | None = None
         self.rules: list[_Rule] = []
         self._enter(0, 0, "the run starts")
 
@@ -271,8 +273,6 @@ class _Run:
         if evaluation.step == self.start:
             self._set_reference(evaluation)
             return
-        if self.first_gap is None:
-            self.first_gap = evaluation.gap
         if self.best is not None:
             self.best.see(evaluation)
         for watched in self.watched:
@@ -308,7 +308,11 @@ class _Run:
         return True
 
     def _gap_grows(self, evaluation: Evaluation) -> bool:
-        return self.first_gap is not None and evaluation.gap is not None and evaluation.gap > self.first_gap
+        """Tell whether the gap has grown since the metric was best, beyond what the loss swings anyway."""
+        before = next((self.seen[best.step].gap for best in self.watched if best.step is not None), None)
+        if before is None or evaluation.gap is None:
+            return False
+        return evaluation.gap - before > GAP_TOLERANCE * evaluation.metrics["loss"]
 
     def _has_improved(self) -> bool:
         """Tell whether a metric is better than before the stage."""
@@ -369,7 +373,6 @@ class _Run:
 
     def _set_reference(self, reference: Evaluation | None) -> None:
         self.reference = reference
-        self.first_gap = None if reference is None else reference.gap
         self.rules = [_Rule(rule, reference) for rule in self.stage.on_worse]
 
 

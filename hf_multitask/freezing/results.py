@@ -79,10 +79,19 @@ def write_stage_results(folder: Path, *args: Any) -> None:
 
 
 def _train_losses(log_history: Sequence[Mapping[str, Any]], start: int, end: int) -> dict[str, float]:
-    """Return the means of the losses logged in a stage, the whole and those by task."""
-    logged = [entry for entry in log_history if "loss" in entry and start < entry["step"] <= end]
-    names = [name for name in (logged[0] if logged else {}) if name == "loss" or name.endswith("_loss")]
-    return {name: sum(entry.get(name, 0.0) for entry in logged) / len(logged) for name in names}
+    """Return the means of the losses logged in a stage, the whole and those by task, over its steps."""
+    sums: dict[str, float] = {}
+    steps, last_step = 0, 0
+    for entry in log_history:
+        if "loss" not in entry:
+            continue
+        length, last_step = entry["step"] - last_step, entry["step"]
+        if start < entry["step"] <= end:
+            steps += length
+            for name, value in entry.items():
+                if name == "loss" or name.endswith("_loss"):
+                    sums[name] = sums.get(name, 0.0) + value * length
+    return {name: total / steps for name, total in sums.items()}
 
 
 def _best(evaluations: Sequence[Evaluation]) -> dict[str, float]:

@@ -41,8 +41,9 @@ class Until:
         max_epochs: The stage ends at the latest after so many epochs.
         max_steps: The same in optimizer steps.
         when: With several metrics, whether ``"all"`` or ``"any"`` must have stopped.
-        watch_gap: Do not end the stage while the gap between validation and training loss grows; if the metric is no
-            better than before the stage then, freeze again what the stage has unfrozen.
+        watch_gap: Do not end the stage if the gap between validation and training loss has grown since the metric was
+            best, by more than a twentieth of the validation loss; if the metric is no better than before the stage
+            then, freeze again what the stage has unfrozen.
     """
 
     metric: str | list[str]

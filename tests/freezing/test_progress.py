@@ -489,3 +489,38 @@ def test_changes_are_in_order_and_something_trains_after_each(schedule, history)
         assert all(0 < factor < 1 for factor in change.rate_factors.values())
     evaluated = {evaluation.step for evaluation in history}
     assert all(change.restore_step in {None, *evaluated} for change in progress.transitions)
+
+
+def logged(steps, validation, train, score):
+    """Log entries as a run of three stages on a frozen encoder wrote them: a short entry at each epoch's end."""
+    history = []
+    for i, step in enumerate(steps):
+        history.append({"loss": train[i], "step": step - 1})
+        history.append({"loss": train[i] / 2, "step": step})
+        history.append({"eval_loss": validation[i], "eval_score": score[i], "step": step})
+    return history
+
+
+def run_in_blocks(validation, train, score):
+    until = {"metric": "score", "patience": 1, "watch_gap": True}
+    stages = [{"train": "heads", "until": until}, {"train": ["heads", "encoder.1"], "until": until}, {}]
+    schedule = FreezeSchedule.from_dict({"stages": stages})
+    steps = [47 * (i + 1) for i in range(len(score))]
+    history = read_evaluations(logged(steps, validation, train, score))
+    return [(change.step, change.trained) for change in replay(schedule, GROUPS, history, steps[-1], 47).transitions]
+
+
+def test_a_gap_that_opens_while_the_metric_still_improves_holds_nothing_up():
+    # Early training losses are means over an epoch of learning: far above the validation loss, then below it.
+    changes = run_in_blocks([2.19, 1.34, 0.92, 0.90], [3.0, 1.7, 0.75, 0.72], [0.11, 0.19, 0.32, 0.31])
+    assert [step for step, _ in changes] == [0, 4 * 47]
+
+
+def test_a_gap_that_opens_while_the_metric_stands_still_holds_the_next_block_back():
+    changes = run_in_blocks([2.19, 1.34, 0.92, 1.00], [3.0, 1.7, 0.75, 0.60], [0.11, 0.19, 0.32, 0.31])
+    assert [step for step, _ in changes] == [0]
+
+
+def test_what_was_logged_over_few_steps_weighs_little():
+    history = read_evaluations([{"loss": 2.0, "step": 9}, {"loss": 1.0, "step": 10}, {"eval_loss": 1.0, "step": 10}])
+    assert history[0].train_loss == pytest.approx(1.9)
