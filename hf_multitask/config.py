@@ -41,12 +41,14 @@ class DataConfig:
     """Where the rows are and how they are read.
 
     Args:
-        train: JSONL file, or the split's name where ``name`` is given.
+        train: File, folder of ``save_to_disk``, or the split's name where ``name`` is given.
         validation: The same for validation; the best epoch is chosen on it.
         test: The same for test.
         name: Hub name of a data set, or a folder that ``datasets`` can read.
         config: Configuration of that data set.
         revision: Revision of that data set.
+        format: Format of the files, such as ``"conll"``; by their extension where None.
+        columns: By our name of a column, its name in the files, or its number in CoNLL files.
         max_length: Longest sequence in subwords; what the tokenizer says where None.
         label_subwords: Which subwords of a word are trained on: ``"first"`` or ``"all"``.
         unseen_labels: What to do with a label that train never has: ``"error"`` or ``"ignore"``.
@@ -58,6 +60,8 @@ class DataConfig:
     name: str | None = None
     config: str | None = None
     revision: str | None = None
+    format: str | None = None
+    columns: dict[str, str | int] = field(default_factory=dict)
     max_length: int | None = None
     label_subwords: str = "first"
     unseen_labels: str = "error"

@@ -16,7 +16,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from .config import SPLITS, RunConfig
 from .data import PreparedData, prepare_datasets
-from .data.readers import Row
+from .data.rows import Row
 from .freezing.plan import StagePlan
 from .freezing.results import STAGES_NAME
 from .freezing.schedule import SCHEDULE_NAME
@@ -156,6 +156,8 @@ def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
         max_length=config.data.max_length,
         label_subwords=config.data.label_subwords,
         unseen_labels=config.data.unseen_labels,
+        format=config.data.format,
+        columns=config.data.columns,
     )
     set_seed(arguments.seed)
     model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)

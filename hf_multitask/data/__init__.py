@@ -2,7 +2,8 @@
 
 from .collator import MultiTaskDataCollator
 from .preparation import PreparedData, SplitReport, prepare_datasets
-from .readers import Rows, load_hub_split, read_rows
+from .readers import load_hub_split, read_rows
+from .rows import Rows
 from .sampling import LengthGroupedSampler, LengthSortedSampler
 
 __all__ = [

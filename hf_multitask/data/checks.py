@@ -5,8 +5,8 @@ from typing import Any
 
 from ..models.names import unknown_name
 from ..models.tag_schemes import is_tag
-from ..models.tasks import TaskConfig
-from .readers import Row, Rows
+from ..models.tasks import REGRESSION, TaskConfig
+from .rows import Row, Rows
 
 TEXT_COLUMN = "text"
 TOKENS_COLUMN = "tokens"
@@ -43,6 +43,29 @@ def check_inputs(rows: Rows) -> None:
             raise ValueError(f"{rows.place(i)}: 'text' is empty; expected at least one word.")
 
 
+def read_numbers(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Turn the strings that a table holds into numbers where a task is declared a regression.
+
+    Args:
+        rows: The rows of a split.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If a string is no number. The message names file and line.
+    """
+    for task in tasks:
+        if task.problem_type != REGRESSION:
+            continue
+        for i, row in enumerate(rows.rows):
+            value = row.get(str(task.column))
+            if isinstance(value, str):
+                try:
+                    row[str(task.column)] = float(value)
+                except ValueError as error:
+                    place = f"{rows.place(i)}: column {task.column!r}"
+                    raise ValueError(f"{place}: expected a number, found {value!r:.80}.") from error
+
+
 def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
     """Check that each task's column is there and holds values that the task can have.
 
@@ -62,10 +85,11 @@ def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
         for i, row in enumerate(rows.rows):
             value = row.get(str(task.column))
             if value is not None:
-                check(task, row, value, f"{rows.place(i)}: column {task.column!r}")
+                check(task, rows, i, value)
 
 
-def _check_tags(task: TaskConfig, row: Row, tags: Any, place: str) -> None:
+def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
+    row, place = rows.rows[i], f"{rows.place(i)}: column {task.column!r}"
     tokens = row.get(TOKENS_COLUMN)
     if tokens is None:
         raise ValueError(f"{place}: tags need a column 'tokens' beside them, found only 'text'.")
@@ -73,17 +97,20 @@ def _check_tags(task: TaskConfig, row: Row, tags: Any, place: str) -> None:
         raise ValueError(f"{place}: expected a list with one tag a word, found {tags!r:.80}.")
     if len(tags) != len(tokens):
         raise ValueError(f"{place}: expected one tag a word, found {len(tags)} tags for {len(tokens)} tokens.")
-    for i, tag in enumerate(tags):
+    for word, tag in enumerate(tags):
         if tag is not None and not is_tag(tag):
+            place = f"{rows.place(i, word)}: column {task.column!r}"
             raise ValueError(
-                f"{place}: {tag!r} (word {i}, {tokens[i]!r}) is no IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'."
+                f"{place}: {tag!r} (word {word}, {tokens[word]!r}) is no IOB2 tag; expected 'O', 'B-<type>' or "
+                "'I-<type>'."
             )
 
 
-def _check_label(task: TaskConfig, row: Row, value: Any, place: str) -> None:
+def _check_label(task: TaskConfig, rows: Rows, i: int, value: Any) -> None:
     if isinstance(value, list):
         wrong = [item for item in value if not isinstance(item, (str, int, float))]
     else:
         wrong = [] if isinstance(value, (str, int, float)) else [value]
     if wrong:
+        place = f"{rows.place(i)}: column {task.column!r}"
         raise ValueError(f"{place}: expected a label, a number or a list of them, found {wrong[0]!r:.80}.")

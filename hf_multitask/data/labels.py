@@ -10,7 +10,7 @@ from ..models.names import unknown_name
 from ..models.tag_schemes import OUTSIDE, entity_types, tags_of_types
 from ..models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
 from .checks import words_of
-from .readers import Row, Rows
+from .rows import Row, Rows
 
 NO_NUMBER = float("nan")
 

@@ -13,9 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from ..models.names import unknown_name
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .alignment import Aligner
-from .checks import check_inputs, check_labels, words_of
+from .checks import check_inputs, check_labels, read_numbers, words_of
+from .file_formats import Columns
 from .labels import LabelEncoder, complete_task
-from .readers import Row, Rows, read_rows
+from .readers import read_rows
+from .rows import Row, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ def prepare_datasets(
     max_length: int | None = None,
     label_subwords: str = "first",
     unseen_labels: str = "error",
+    format: str | None = None,
+    columns: Columns | None = None,
 ) -> PreparedData:
     """Read, check, tokenise and align the splits of a data set.
 
@@ -99,8 +103,8 @@ def prepare_datasets(
     number for a sequence task, a list with one IOB2 tag a word for a token task. A label may be missing.
 
     Args:
-        data: By split, a JSONL file, a ``datasets.Dataset`` or a list of rows. Labels that a task does not name are
-            read from ``"train"``.
+        data: By split, a file, a folder of ``save_to_disk``, a ``datasets.Dataset`` or a list of rows; see
+            `read_rows`. Labels that a task does not name are read from ``"train"``.
         tokenizer: A fast tokenizer, as `load_tokenizer` returns it.
         tasks: The tasks.
         max_length: Longest sequence in subwords; what the tokenizer says where None.
@@ -108,6 +112,9 @@ def prepare_datasets(
             Prediction reads the first.
         unseen_labels: What to do with a label that train never has: ``"error"``, or ``"ignore"`` (it counts for no
             loss and no score).
+        format: The files' format; by their extension where None.
+        columns: By our name of a column, its name in the files, or its number in CoNLL files: ``{"tokens": 0,
+            "ner": 3}``.
 
     Returns:
         The data sets, the tasks with their labels, and what was cut or left out.
@@ -124,9 +131,10 @@ def prepare_datasets(
             raise ValueError(unknown_name(name, value, allowed))
     if not data:
         raise ValueError("data has no split; expected at least one, such as {'train': 'train.jsonl'}.")
-    rows = {split: read_rows(source, name=split) for split, source in data.items()}
+    rows = {split: read_rows(source, split, format, columns) for split, source in data.items()}
     for split_rows in rows.values():
         check_inputs(split_rows)
+        read_numbers(split_rows, tasks)
         check_labels(split_rows, tasks)
     tasks = _completed_tasks(tasks, rows)
     splits, reports = datasets.DatasetDict(), {}

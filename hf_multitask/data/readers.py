@@ -1,62 +1,43 @@
-"""Reading rows, each with the place it came from."""
+"""Reading the rows of a split, from whatever holds them."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
 
 from ..models.names import unknown_name
-
-Row = dict[str, Any]
-
-
-@dataclass
-class Rows:
-    """The rows of one split.
-
-    Args:
-        source: The file or data set that they came from.
-        rows: The rows, each a mapping of column names to values.
-        line_numbers: The line of each row, where they came from a file.
-    """
-
-    source: str
-    rows: list[Row]
-    line_numbers: list[int] = field(default_factory=list)
-
-    def place(self, i: int) -> str:
-        """Return where row ``i`` stands, as an error message names it."""
-        return f"{self.source}:{self.line_numbers[i]}" if self.line_numbers else f"{self.source}, row {i}"
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that occur, in the order of their first row."""
-        return list(dict.fromkeys(key for row in self.rows for key in row))
+from .file_formats import Columns, read_file, rename_columns
+from .rows import Row, Rows, with_label_names
 
 
-def read_rows(source: str | Path | datasets.Dataset | Sequence[Row], name: str = "rows") -> Rows:
+def read_rows(
+    source: str | Path | datasets.Dataset | Sequence[Row],
+    name: str = "rows",
+    format: str | None = None,
+    columns: Columns | None = None,
+) -> Rows:
     """Read the rows of one split.
 
     Args:
-        source: A JSONL file, a ``datasets.Dataset`` or a list of rows.
+        source: A file (JSONL, JSON, CSV, TSV, Parquet, CoNLL, also with ``.gz``), a folder that ``save_to_disk`` has
+            written, a ``datasets.Dataset`` or a list of rows.
         name: What messages call a source that is not a file, such as the name of its split.
+        format: The file's format; by its extension where None. See `read_file`.
+        columns: By our name of a column, its name in the source. See `read_file`.
 
     Returns:
         The rows.
 
     Raises:
-        ValueError: If there are no rows, or a line is no JSON object. The message names file and line.
+        ValueError: If there are no rows, or the file is not in its format. The message names file and line.
         FileNotFoundError: If there is no such file.
     """
     if isinstance(source, (str, Path)):
-        rows = _read_jsonl(Path(source))
+        rows = read_file(source, format, columns)
     elif isinstance(source, datasets.Dataset):
-        rows = Rows(name, _with_label_names(source).to_list())
+        rows = rename_columns(Rows(name, with_label_names(source).to_list()), columns)
     else:
-        rows = Rows(name, list(source))
+        rows = rename_columns(Rows(name, list(source)), columns)
     if not rows.rows:
         raise ValueError(f"{rows.source}: expected at least one row, found none.")
     return rows
@@ -84,70 +65,3 @@ def load_hub_split(name: str, split: str, config: str | None = None, revision: s
     if split not in splits:
         raise ValueError(f"data set {name!r}: {unknown_name('split', split, splits)}")
     return datasets.load_dataset(name, config, split=split, revision=revision)
-
-
-def _read_jsonl(path: Path) -> Rows:
-    if not path.is_file():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"{path}: there is no such file; {unknown_name('file', path.name, siblings)}")
-    rows = Rows(str(path), [])
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}:{number}: expected a JSON object, found {_shorten(line)} ({error.msg})."
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object, found {_shorten(line)}.")
-        rows.rows.append(row)
-        rows.line_numbers.append(number)
-    return rows
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a UTF-8 file with their numbers."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}:{number}: expected UTF-8, found the byte 0x{line[error.start]:02x} at position "
-                    f"{error.start} of the line."
-                ) from error
-
-
-def _shorten(line: str, length: int = 60) -> str:
-    line = line.strip()
-    return repr(line if len(line) <= length else line[:length] + "…")
-
-
-def _with_label_names(dataset: datasets.Dataset) -> datasets.Dataset:
-    """Replace the ids of `ClassLabel` columns by their names."""
-    named: dict[str, Any] = {}
-    for column, feature in dataset.features.items():
-        inner = getattr(feature, "feature", feature)
-        if isinstance(inner, datasets.ClassLabel):
-            named[column] = inner
-    if not named:
-        return dataset
-
-    def names(row: Row) -> Row:
-        return {column: _label_names(label, row[column]) for column, label in named.items()}
-
-    features = dataset.features.copy()
-    for column in named:
-        text = datasets.Value("string")
-        features[column] = text if isinstance(features[column], datasets.ClassLabel) else datasets.List(text)
-    return dataset.map(names, features=features)
-
-
-def _label_names(label: datasets.ClassLabel, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, list):
-        return [_label_names(label, item) for item in value]
-    return None if value < 0 else label.int2str(value)

@@ -1,0 +1,166 @@
+"""Files of rows in every form, with the place of what is wrong."""
+
+import gzip
+import json
+
+import datasets
+import pytest
+
+from hf_multitask import TaskConfig, prepare_datasets
+from hf_multitask.data import read_rows
+from tests.tiny import ROWS
+
+NER = {"tokens": 0, "ner": 1}
+CONLL = "-DOCSTART-\t-X-\n\nparis\tB-place\n#hashtag\tO\n\t\n# a comment\nthe\tO\nmill\tO"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        data = content if isinstance(content, bytes) else content.encode()
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+def test_a_table_of_texts_and_labels(write):
+    rows = read_rows(write("a.csv", 'text,intent\n"play, now\nplease",PlayMusic\nrain?,\n'))
+    assert rows.rows == [{"text": "play, now\nplease", "intent": "PlayMusic"}, {"text": "rain?", "intent": None}]
+    assert [rows.place(i).rsplit(":", 1)[1] for i in range(2)] == ["2", "4"]
+
+
+def test_a_table_with_tabs_and_other_names(write):
+    columns = {"text": "utterance", "intent": "label"}
+    rows = read_rows(write("a.tsv", "label\tutterance\tid\nRateBook\tfive stars\t1\n"), columns=columns)
+    assert rows.rows == [{"intent": "RateBook", "text": "five stars", "id": "1"}]
+
+
+def test_a_table_with_a_word_a_line(write):
+    text = "Sentence #,Word,Tag\n1,new,B-place\n,york,I-place\n2,rain,O\n"
+    columns = {"row": "Sentence #", "tokens": "Word", "ner": "Tag"}
+    rows = read_rows(write("a.csv", text), columns=columns)
+    assert rows.rows == [
+        {"tokens": ["new", "york"], "ner": ["B-place", "I-place"]},
+        {"tokens": ["rain"], "ner": ["O"]},
+    ]
+    assert rows.place(0, 1).endswith("a.csv:3")
+
+
+def test_columns_of_words_and_tags(write):
+    rows = read_rows(write("a.conll", CONLL), columns=NER)
+    assert rows.rows == [
+        {"tokens": ["paris", "#hashtag"], "ner": ["B-place", "O"]},
+        {"tokens": ["the", "mill"], "ner": ["O", "O"]},
+    ]
+    assert [rows.place(0), rows.place(1), rows.place(1, 1)] == [f"{rows.source}:{line}" for line in (3, 7, 8)]
+
+
+def test_columns_with_spaces_and_more_columns_than_wanted(write):
+    text = "# a comment\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n# SYM O O\n"
+    rows = read_rows(write("a.txt", text), "train", "conll", {"tokens": 0, "ner": 3})
+    assert rows.rows == [{"tokens": ["EU", "rejects", "#"], "ner": ["I-ORG", "O", "O"]}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CONLL.replace("\n", "\r\n"),
+        b"\xef\xbb\xbf" + CONLL.encode(),
+        CONLL + "\n\n\n \t \n",
+        CONLL.replace("mill", "mi\u2028ll\u0085").replace("the", "\u200b"),
+    ],
+    ids=["CRLF", "BOM", "blank lines at the end", "line separators in words"],
+)
+def test_quirks_of_files_change_no_row(content, write):
+    rows = read_rows(write("a.conll", content), columns=NER)
+    assert [len(row["tokens"]) for row in rows.rows] == [2, 2]
+    assert rows.rows[0]["tokens"] == ["paris", "#hashtag"]
+
+
+def test_parquet_with_named_labels(tmp_path):
+    features = datasets.Features({"text": datasets.Value("string"), "intent": datasets.ClassLabel(names=["a", "b"])})
+    dataset = datasets.Dataset.from_dict({"text": ["x", "y"], "intent": [1, -1]}, features=features)
+    dataset.to_parquet(tmp_path / "a.parquet")
+    rows = read_rows(tmp_path / "a.parquet")
+    assert rows.rows == [{"text": "x", "intent": "b"}, {"text": "y", "intent": None}]
+
+
+def test_a_folder_of_save_to_disk(tmp_path):
+    dataset = datasets.Dataset.from_list(ROWS)
+    dataset.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=dataset).save_to_disk(tmp_path / "several")
+    assert read_rows(tmp_path / "one").rows == ROWS
+    assert read_rows(tmp_path / "several" / "train").rows == ROWS
+    with pytest.raises(ValueError, match=r"several: holds the splits train; name one, such as .*several/train"):
+        read_rows(tmp_path / "several")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_a_list_of_json_objects(name, write):
+    assert read_rows(write(name, json.dumps(ROWS, indent=1))).rows == ROWS
+
+
+def test_packed_lines(write):
+    text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    assert read_rows(write("a.jsonl.gz", text)).rows == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "given", "message"),
+    [
+        ("a.csv", "text,intent\nrain,x\nsnow\n", {}, r"a\.csv:3: expected 2 cells \(text, intent\), found 1"),
+        ("a.csv", "text,text\na,b\n", {}, r"a\.csv:1: the header names 'text' more than once"),
+        ("a.csv", 'text,intent\nrain,x\n"snow,y\n', {}, r"a\.csv:3: unexpected end of data"),
+        ("a.csv", "text,intent\nrain,x\n", {"columns": {"text": "txt"}}, r"unknown column 'txt'. Did you mean 'text'"),
+        ("a.csv", b"text\n\xff\n", {}, r"a\.csv:2: expected UTF-8, found the byte 0xff"),
+        ("a.conll", "a\tO\nb\n", {"columns": NER}, r"a\.conll:2: expected at least 2 columns, found 1: 'b'"),
+        ("a.conll", "a\tO\n", {}, r"needs `columns`, such as \{tokens: 0, ner: 1\}; its first line is 'a\\tO'"),
+        ("a.conll", "a\tO\n", {"columns": {"tokens": "word"}}, r"columns.tokens: expected the number of a column"),
+        ("a.conll", "\n\n", {"columns": NER}, r"a\.conll: expected at least one row, found none"),
+        ("a.json", '{"text": "x"}', {}, r"expected a list of JSON objects"),
+        ("a.json", '[{"text": "x"},\n{]', {}, r"a\.json:2: expected JSON"),
+        ("a.dat", "x", {}, r"the extension '\.dat' tells no format; give `format`: jsonl, json, csv"),
+        ("a.dat", "x", {"format": "jsonline"}, r"unknown format 'jsonline'. Did you mean 'jsonl'"),
+        ("a.parquet", b"PAR1 cut short", {}, r"a\.parquet: expected a Parquet file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(name, content, given, message, write):
+    with pytest.raises(ValueError, match=message):
+        read_rows(write(name, content), **given)
+
+
+def test_a_packed_file_that_ends_early_is_refused(write, tmp_path):
+    whole = write("a.jsonl.gz", "".join(json.dumps(row) + "\n" for row in ROWS)).read_bytes()
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-20])
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: expected a whole gzip file"):
+        read_rows(tmp_path / "cut.jsonl.gz")
+
+
+def test_a_wrong_tag_is_named_by_the_line_of_its_word(write, tokenizer):
+    path = write("a.conll", "rain\tO\nin\tO\nparis\tplace\n")
+    with pytest.raises(ValueError, match=r"a\.conll:3: column 'ner': 'place' \(word 2, 'paris'\) is no IOB2 tag"):
+        prepare_datasets({"train": path}, tokenizer, [TaskConfig("ner", "token_classification")], columns=NER)
+
+
+def test_numbers_of_a_table_are_read_for_a_regression(write, tokenizer):
+    task = TaskConfig("stars", "sequence_classification", problem_type="regression")
+    data = prepare_datasets({"train": write("a.csv", "text,stars\ngood,4.5\nbad,1\nodd,\n")}, tokenizer, [task])
+    assert [row["labels"]["stars"][0] for row in data["train"]][:2] == [4.5, 1.0]
+    with pytest.raises(ValueError, match=r"b\.csv:2: column 'stars': expected a number, found 'many'"):
+        prepare_datasets({"train": write("b.csv", "text,stars\ngood,many\n")}, tokenizer, [task])
+
+
+@pytest.mark.realdata
+def test_the_published_files_are_read_whole(real_data):
+    for split, number in (("train", 3394), ("validation", 1009), ("test", 1287)):
+        path = real_data / "wnut17" / f"{split}.conll"
+        rows = read_rows(path, columns=NER).rows
+        assert len(rows) == number
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        assert sum(len(row["tokens"]) for row in rows) == len(lines)
+    for split, number in (("train", 7500), ("validation", 3000), ("test", 4500)):
+        rows = read_rows(real_data / "clinc150" / f"{split}.csv").rows
+        assert len(rows) == number
+        assert all(row["text"] and row["intent"] for row in rows)
