@@ -18,6 +18,7 @@ from .file_formats import Columns
 from .labels import LabelEncoder, complete_task
 from .readers import read_rows
 from .rows import Row, Rows
+from .tags import complete_scheme, read_tags
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class SplitReport:
         lost_words: Words without a subword, cut off or dropped by the tokenizer: predicted as ``O`` and scored.
         unlabelled_rows: By task, the rows without a label.
         unseen_labels: By task, how often each label occurs that the task does not have.
+        broken_tags: By token task, the rows whose tags break the rule of their scheme.
     """
 
     rows: int
@@ -45,6 +47,7 @@ class SplitReport:
     lost_words: int
     unlabelled_rows: dict[str, int]
     unseen_labels: dict[str, Counter]
+    broken_tags: dict[str, int] = field(default_factory=dict)
 
     def losses(self) -> list[str]:
         """Say what was cut, dropped or left out, one line each; nothing where all is whole."""
@@ -56,6 +59,9 @@ class SplitReport:
         for task, count in self.unlabelled_rows.items():
             if count:
                 lines.append(f"{count} of {self.rows} rows have no label for {task!r}")
+        for task, count in self.broken_tags.items():
+            if count:
+                lines.append(f"{count} of {self.rows} rows have tags of {task!r} that break their scheme's rule")
         for task, unseen in self.unseen_labels.items():
             if unseen:
                 lines.append(f"{unseen.total()} labels of {task!r} ignored: {', '.join(sorted(unseen))}")
@@ -100,7 +106,7 @@ def prepare_datasets(
     """Read, check, tokenise and align the splits of a data set.
 
     A row has ``tokens`` (a list of words) or ``text``, and a column for each task: a string, a list of strings or a
-    number for a sequence task, a list with one IOB2 tag a word for a token task. A label may be missing.
+    number for a sequence task, a list with one tag a word for a token task. A label may be missing.
 
     Args:
         data: By split, a file, a folder of ``save_to_disk``, a ``datasets.Dataset`` or a list of rows; see
@@ -136,6 +142,12 @@ def prepare_datasets(
         check_inputs(split_rows)
         read_numbers(split_rows, tasks)
         check_labels(split_rows, tasks)
+    told_by = [rows[TRAIN]] if TRAIN in rows else list(rows.values())
+    tasks = [complete_scheme(task, told_by) if task.is_token_task else task for task in tasks]
+    broken = {
+        split: {task.name: read_tags(task, split_rows) for task in tasks if task.is_token_task}
+        for split, split_rows in rows.items()
+    }
     tasks = _completed_tasks(tasks, rows)
     splits, reports = datasets.DatasetDict(), {}
     for split, split_rows in rows.items():
@@ -143,6 +155,7 @@ def prepare_datasets(
             tokenizer, tasks, max_length or tokenizer.model_max_length, label_subwords if split == TRAIN else "first"
         )
         splits[split], reports[split] = _prepare_split(split_rows, tasks, aligner, unseen_labels)
+        reports[split].broken_tags = broken[split]
         for line in reports[split].losses():
             logger.warning("%s: %s.", split_rows.source, line)
     return PreparedData(splits, tasks, reports)

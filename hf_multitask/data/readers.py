@@ -37,7 +37,7 @@ def read_rows(
     elif isinstance(source, datasets.Dataset):
         rows = rename_columns(Rows(name, with_label_names(source).to_list()), columns)
     else:
-        rows = rename_columns(Rows(name, list(source)), columns)
+        rows = rename_columns(Rows(name, [dict(row) for row in source]), columns)
     if not rows.rows:
         raise ValueError(f"{rows.source}: expected at least one row, found none.")
     return rows

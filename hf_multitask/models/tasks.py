@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from .names import unknown_name
+from .tag_conversion import scheme_of_name
 from .tag_schemes import OUTSIDE, entity_types, tags_of_types
 
 SEQUENCE_CLASSIFICATION = "sequence_classification"
@@ -37,6 +38,10 @@ class TaskConfig:
         loss_weight: Factor of this task's loss in the sum that is trained on.
         dropout: Dropout probability in front of the head's linear layer.
         constrained_decoding: For token tasks, predict only tag sequences that IOB2 allows.
+        tag_scheme: For token tasks, the scheme of the data's tags: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``, ``"BIOES"`` or
+            ``"raw"``; recognised from the data where None. Inside and in predictions tags are IOB2.
+        strict_tags: For token tasks, refuse tags that break the rule of their scheme instead of reading them as
+            conlleval does.
 
     Raises:
         ValueError: If a value is not allowed. The message names the task, the value and what is allowed.
@@ -50,6 +55,8 @@ class TaskConfig:
     loss_weight: float = 1.0
     dropout: float = 0.1
     constrained_decoding: bool = True
+    tag_scheme: str | None = None
+    strict_tags: bool = False
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -60,6 +67,7 @@ class TaskConfig:
             raise ValueError(f"task {self.name!r}: loss_weight must be a number from 0, found {self.loss_weight!r}.")
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise ValueError(f"task {self.name!r}: dropout must be a number in [0, 1), found {self.dropout!r}.")
+        self._check_scheme()
         if self.column is None:
             self.column = self.name
         if self.labels is not None:
@@ -130,6 +138,17 @@ class TaskConfig:
             raise ValueError(
                 f"task name {self.name!r} is the name of a method of torch.nn.ModuleDict; choose another."
             )
+
+    def _check_scheme(self) -> None:
+        if self.tag_scheme is None and not self.strict_tags:
+            return
+        if not self.is_token_task:
+            raise ValueError(f"task {self.name!r}: tag_scheme and strict_tags are for token tasks.")
+        if self.tag_scheme is not None:
+            try:
+                self.tag_scheme = scheme_of_name(self.tag_scheme)
+            except ValueError as error:
+                raise ValueError(f"task {self.name!r}: {error}") from error
 
     def _check_problem_type(self) -> None:
         if self.problem_type is None:

@@ -139,9 +139,13 @@ def test_a_packed_file_that_ends_early_is_refused(write, tmp_path):
 
 
 def test_a_wrong_tag_is_named_by_the_line_of_its_word(write, tokenizer):
-    path = write("a.conll", "rain\tO\nin\tO\nparis\tplace\n")
+    path = write("a.conll", "rain\tO\nin\tB-x\nparis\tplace\n")
+    task = TaskConfig("ner", "token_classification")
+    with pytest.raises(ValueError, match=r"a\.conll:3: column 'ner': the tags fit none of the schemes"):
+        prepare_datasets({"train": path}, tokenizer, [task], columns=NER)
+    task = TaskConfig("ner", "token_classification", tag_scheme="BIO")
     with pytest.raises(ValueError, match=r"a\.conll:3: column 'ner': 'place' \(word 2, 'paris'\) is no IOB2 tag"):
-        prepare_datasets({"train": path}, tokenizer, [TaskConfig("ner", "token_classification")], columns=NER)
+        prepare_datasets({"train": path}, tokenizer, [task], columns=NER)
 
 
 def test_numbers_of_a_table_are_read_for_a_regression(write, tokenizer):

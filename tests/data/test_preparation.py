@@ -139,7 +139,10 @@ def test_a_dataset_with_label_names_is_taken_as_it_is(tokenizer):
     ("row", "message"),
     [
         ({"tokens": ["a", "b"], "intent": "x", "slots": ["O"]}, "found 1 tags for 2 tokens"),
-        ({"tokens": ["a"], "intent": "x", "slots": ["X-y"]}, r"'X-y' \(word 0, 'a'\) is no IOB2 tag"),
+        (
+            {"tokens": ["a"], "intent": "x", "slots": ["X-y"]},
+            r"which does not have 'X-y'; expected 'O', 'B-<type>' or 'I-<type>'",
+        ),
         ({"tokens": ["a"], "intent": "x", "slots": "O"}, "expected a list with one tag a word, found 'O'"),
         ({"tokens": [], "intent": "x", "slots": []}, "'tokens' is empty"),
         ({"tokens": "a b", "intent": "x"}, "'tokens' must be a list of strings"),
