@@ -41,6 +41,13 @@ BY_METRIC = {
         {"train": "all"},
     ]
 }
+# The F1 of slots stays 0: the first evaluation is the best, and its weights come back at the second.
+RESTORING = {
+    "stages": [
+        {"train": ["heads", "encoder.2"], "until": {"metric": "slots_f1", "patience": 1}, "restore_best": True},
+        {"train": "all"},
+    ]
+}
 PLAIN_STAGES = {
     "stages": [
         {"train": "heads", "steps": 2},
@@ -68,6 +75,13 @@ EXACT = [
         "accumulation": 2,
         "rows": 25,
         "arguments": {"activation_checkpointing": True},
+        **SLOTS_MISSING,
+    },
+    {
+        "name": "restoring",
+        "schedule": RESTORING,
+        "epochs": 4,
+        "arguments": EACH_EPOCH,
         **SLOTS_MISSING,
     },
     {
@@ -203,6 +217,11 @@ def test_ranks_whose_metrics_differ_make_the_same_transitions(on_two):
     assert first == second
     assert [entry["freeze_stage"] for entry in first] == ["stage 1", "stage 2", "stage 3"]
     assert all("loss has stopped improving" in entry["freeze_reason"] for entry in first[1:])
+
+
+def test_best_weights_come_back_on_every_rank(on_two):
+    for rank in on_two.report("restoring")["ranks"]:
+        assert [entry.get("restored_step") for entry in rank["transitions"]] == [None, 2]
 
 
 @by_name(RESUMED)
