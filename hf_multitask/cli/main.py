@@ -28,7 +28,7 @@ app = typer.Typer(
 ANY_FIELD = {"allow_extra_args": True, "ignore_unknown_options": True}
 OVERRIDES_HELP = (
     "Any field of the config can be given as an option behind it: --encoder NAME, --data.train FILE, "
-    "--freeze three-stage, --freeze '[encoder, head.intent]', --training.num_train_epochs 1. Files given so are "
+    "--freeze three-stage, --freeze '\\[encoder, head.intent]', --training.num_train_epochs 1. Files given so are "
     "relative to the working directory, those in the config to the config."
 )
 

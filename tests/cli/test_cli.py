@@ -86,6 +86,12 @@ def test_help_is_everywhere(command, capsys):
     assert "Usage:" in capsys.readouterr().out
 
 
+def test_help_shows_a_list_of_groups_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["train", "--help"]) == 0
+    assert "--freeze '[encoder, head.intent]'" in capsys.readouterr().out
+
+
 def test_an_existing_model_needs_overwrite_or_resume(config, capsys):
     short = ["train", str(config), "--training.num_train_epochs", "1"]
     assert main(short) == 0
