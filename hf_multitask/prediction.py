@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from .data import MultiTaskDataCollator, Rows
 from .data.alignment import first_subwords, needs_prefix_space, tokenize_words
-from .data.checks import TEXT_COLUMN, TOKENS_COLUMN, check_inputs
+from .data.checks import check_inputs
+from .data.rows import TEXT_COLUMN, TOKENS_COLUMN
 from .data.words import Word, join_words, locate_words, split_words
 from .models import MultiTaskModel, TaskConfig
 from .models.decoding import decode

@@ -20,7 +20,7 @@ from .data.rows import Row
 from .freezing.plan import StagePlan
 from .freezing.results import STAGES_NAME
 from .freezing.schedule import SCHEDULE_NAME
-from .freezing.snapshots import SNAPSHOTS_DIR
+from .freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from .metrics import task_metric_names
 from .model_card import build_model_card
 from .models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
@@ -135,14 +135,12 @@ def load_model(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokeniz
 
 def find_last_checkpoint(output_dir: Path) -> Path | None:
     """Return the last checkpoint that was written whole, None where there is none."""
-    whole = [
-        path
-        for path in output_dir.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit()
-        and all((path / name).is_file() for name in CHECKPOINT_FILES)
-        and _holds_json(path / "trainer_state.json")
-    ]
-    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    whole = {
+        step: path
+        for step, path in checkpoints(output_dir).items()
+        if all((path / name).is_file() for name in CHECKPOINT_FILES) and _holds_json(path / "trainer_state.json")
+    }
+    return whole[max(whole)] if whole else None
 
 
 def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
@@ -210,9 +208,8 @@ def _remove_model(output_dir: Path) -> None:
     for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME, SCHEDULE_NAME, STAGES_NAME):
         (output_dir / name).unlink(missing_ok=True)
     shutil.rmtree(output_dir / SNAPSHOTS_DIR, ignore_errors=True)
-    for path in output_dir.glob("checkpoint-*"):
-        if path.name.removeprefix("checkpoint-").isdigit():
-            shutil.rmtree(path)
+    for path in checkpoints(output_dir).values():
+        shutil.rmtree(path)
 
 
 def _best_metric(tasks: Sequence[TaskConfig]) -> tuple[str, bool]:

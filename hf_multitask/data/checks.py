@@ -5,10 +5,7 @@ from typing import Any
 
 from ..models.names import unknown_name
 from ..models.tasks import REGRESSION, TaskConfig
-from .rows import Row, Rows
-
-TEXT_COLUMN = "text"
-TOKENS_COLUMN = "tokens"
+from .rows import TEXT_COLUMN, TOKENS_COLUMN, Row, Rows
 
 
 def words_of(row: Row) -> list[str]:

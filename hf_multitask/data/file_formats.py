@@ -11,13 +11,12 @@ from pathlib import Path
 import datasets
 
 from ..models.names import unknown_name
-from .rows import Row, Rows, with_label_names
+from .rows import TOKENS_COLUMN, Row, Rows, with_label_names
 
 # What a config's `columns` says: our name of a column, and its name or number in the file.
 Columns = Mapping[str, str | int]
 # A column of a file with a word a line that tells which row the word belongs to.
 ROW_COLUMN = "row"
-TOKENS_COLUMN = "tokens"
 DOCUMENT_START = "-DOCSTART-"
 _COMMENT = "#"
 _LONGEST_CELL = 2**31 - 1

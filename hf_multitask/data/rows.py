@@ -5,6 +5,9 @@ from typing import Any
 
 import datasets
 
+TEXT_COLUMN = "text"
+TOKENS_COLUMN = "tokens"
+
 Row = dict[str, Any]
 
 

@@ -5,9 +5,7 @@ from collections.abc import Iterable
 
 from ..models.tag_conversion import TAG_SCHEMES, find_broken, is_tag_of, recognise_scheme, tag_forms, to_iob2
 from ..models.tasks import TaskConfig
-from .rows import Rows
-
-TOKENS_COLUMN = "tokens"
+from .rows import TOKENS_COLUMN, Rows
 
 
 def complete_scheme(task: TaskConfig, splits: Iterable[Rows]) -> TaskConfig:

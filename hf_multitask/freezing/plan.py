@@ -78,7 +78,7 @@ def plan_stages(
     for stage in schedule.stages:
         trained = stage.trained(groups)
         trained_so_far.update(trained)
-        weights = _weights(groups, trained)
+        weights = list(groups.parameters_of(trained).values())
         rates = peak_rates(groups, learning_rate, head_learning_rate, stage)
         length = stage.max_steps(steps_per_epoch)
         if length is None and start is not None:
@@ -96,7 +96,7 @@ def plan_stages(
                 learning_rates={name: rates[name] for name in trained},
                 gradient_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
                 optimizer_bytes=optimizer_state_bytes(
-                    _weights(groups, trained_so_far), optimizer_class, optimizer_kwargs
+                    list(groups.parameters_of(trained_so_far).values()), optimizer_class, optimizer_kwargs
                 ),
             )
         )
@@ -132,10 +132,6 @@ def optimizer_state_bytes(
         return None
     tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _weights(groups: LayerGroups, names: Sequence[str] | set[str]) -> list[nn.Parameter]:
-    return [weight for group in groups if group.name in names for weight in group.parameters.values()]
 
 
 def _end_in_words(stage: FreezeStage) -> str:

@@ -40,12 +40,12 @@ def stage_results(
     """
     evaluations = read_evaluations(state.log_history)
     starts = [change for change in changes if change.starts_stage]
+    sizes = {group.name: group.num_parameters for group in groups}
     results = []
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         end = state.global_step if following is None else following.step
         stage = schedule.stages[start.stage]
         seen = [evaluation for evaluation in evaluations if start.step < evaluation.step <= end]
-        sizes = {group.name: group.num_parameters for group in groups}
         results.append(
             {
                 "name": stage.name,

@@ -245,13 +245,7 @@ class FreezeRun:
     def save_weights(self, kind: str) -> None:
         """Keep the weights that the stage trains, as they are now."""
         if self.args.should_save:
-            trained = self.stage.trained(self.groups)
-            weights = {
-                name: weight
-                for group in self.groups
-                if group.name in trained
-                for name, weight in group.parameters.items()
-            }
+            weights = self.groups.parameters_of(self.stage.trained(self.groups))
             self.snapshots.save(kind, self.state.global_step, weights)
 
     def release(self) -> None:

@@ -8,8 +8,18 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 SNAPSHOTS_DIR = "freezing"
+
+
+def checkpoints(output_dir: Path) -> dict[int, Path]:
+    """Return the checkpoints in a run's folder by their step, whole or not."""
+    named = {
+        path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"): path
+        for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    }
+    return {int(step): path for step, path in named.items() if step.isdigit()}
 
 
 class Snapshots:
@@ -70,10 +80,7 @@ class Snapshots:
         Args:
             step: Optimizer steps now; None where the run is over.
         """
-        resumable = [] if step is None else [step]
-        for path in self.output_dir.glob("checkpoint-*"):
-            if path.name.removeprefix("checkpoint-").isdigit():
-                resumable.append(int(path.name.removeprefix("checkpoint-")))
+        resumable = [*checkpoints(self.output_dir), *([] if step is None else [step])]
         by_kind: dict[str, list[int]] = {}
         for path in self.folder.glob("*.safetensors"):
             if match := re.fullmatch(r"(\w+)-(\d+)", path.stem):

@@ -104,7 +104,7 @@ class MultiTaskFreezeRun(FreezeRun):
 
     def measure_drift(self) -> dict[str, float]:
         """Return how far the inputs of a frozen head have moved since it was frozen; nothing without such a head."""
-        sample = self._sample()
+        sample = None if self.states_before is None else self._sample()
         if self.states_before is None or sample is None:
             return {}
         return drift(self.states_before, encode_sample(self.trainer.model, sample))

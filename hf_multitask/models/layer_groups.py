@@ -80,6 +80,11 @@ class LayerGroups(list[LayerGroup]):
             chosen.update(self._select_one(selector))
         return [group.name for group in self if group.name in chosen]
 
+    def parameters_of(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Return the weights of some groups by their name in the model, from the bottom up."""
+        chosen = set(names)
+        return {name: weight for group in self if group.name in chosen for name, weight in group.parameters.items()}
+
     def bind(self, model: nn.Module) -> "LayerGroups":
         """Return the same groups with the weights that a model has now.
 
