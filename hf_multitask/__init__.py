@@ -5,8 +5,8 @@ Importing the package registers its config and model with the Auto classes.
 
 from transformers import AutoConfig, AutoModel
 
-from .config import DataConfig, RunConfig
-from .data import MultiTaskDataCollator, PreparedData, prepare_datasets
+from .config import RunConfig
+from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
 from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
 from .metrics import build_compute_metrics
 from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
@@ -30,6 +30,7 @@ __all__ = [
     "MultiTaskTrainingArguments",
     "PreparedData",
     "RunConfig",
+    "Sampling",
     "TaskConfig",
     "build_compute_metrics",
     "freeze",

@@ -8,19 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
 import yaml
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
-from .data import load_hub_split
+from .data import SPLITS, DataConfig, Sampling
 from .freezing.presets import SCHEDULE_SUFFIXES
 from .models import TaskConfig
 from .models.names import unknown_name
 from .training_args import MultiTaskTrainingArguments
-
-SPLITS = ("train", "validation", "test")
 
 # What a run does unless its config says otherwise; in Python the defaults of TrainingArguments hold.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -37,74 +34,48 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 
 @strict
 @dataclass
-class DataConfig:
-    """Where the rows are and how they are read.
-
-    Args:
-        train: File, folder of ``save_to_disk``, or the split's name where ``name`` is given.
-        validation: The same for validation; the best epoch is chosen on it.
-        test: The same for test.
-        name: Hub name of a data set, or a folder that ``datasets`` can read.
-        config: Configuration of that data set.
-        revision: Revision of that data set.
-        format: Format of the files, such as ``"conll"``; by their extension where None.
-        columns: By our name of a column, its name in the files, or its number in CoNLL files.
-        max_length: Longest sequence in subwords; what the tokenizer says where None.
-        label_subwords: Which subwords of a word are trained on: ``"first"`` or ``"all"``.
-        unseen_labels: What to do with a label that train never has: ``"error"`` or ``"ignore"``.
-    """
-
-    train: str | None = None
-    validation: str | None = None
-    test: str | None = None
-    name: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    format: str | None = None
-    columns: dict[str, str | int] = field(default_factory=dict)
-    max_length: int | None = None
-    label_subwords: str = "first"
-    unseen_labels: str = "error"
-
-    def sources(self) -> dict[str, str | datasets.Dataset]:
-        """Return the file or the data set of each split that is given."""
-        given = {split: getattr(self, split) for split in SPLITS if getattr(self, split) is not None}
-        if self.name is None:
-            return given
-        return {split: load_hub_split(self.name, name, self.config, self.revision) for split, name in given.items()}
-
-
-@strict
-@dataclass
 class RunConfig:
     """All that a training run is made of.
 
     Args:
         encoder: Hub name or folder of the encoder.
         tasks: The tasks.
-        data: The data.
+        data: The data set, or several whose rows are mixed.
         freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a
             mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
+        sampling: How much of each of several data sets the training takes.
         training: Fields of `MultiTaskTrainingArguments`.
         output_dir: Folder of the model and its checkpoints.
     """
 
     encoder: str
     tasks: list[TaskConfig]
-    data: DataConfig
+    data: DataConfig | list[DataConfig]
     output_dir: str
     freeze: str | list[str] | dict[str, Any] = "none"
     pooling: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what no single field can tell."""
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one task.")
-        if self.data.train is None:
-            raise ValueError("data.train is missing; expected a JSONL file or the name of a split.")
-        self.training_arguments()
+        if not self.data_sets:
+            raise ValueError("data is empty; expected at least one data set.")
+        for i, config in enumerate(self.data_sets):
+            if config.train is None:
+                name = "data" if isinstance(self.data, DataConfig) else f"data.{i}"
+                raise ValueError(f"{name}.train is missing; expected a file or the name of a split.")
+        arguments = self.training_arguments()
+        if arguments.max_steps <= 0 and any(config.streams_train for config in self.data_sets):
+            raise ValueError("training.max_steps is missing: with data.streaming a run has no other end.")
+
+    @property
+    def data_sets(self) -> list[DataConfig]:
+        """The data sets."""
+        return [self.data] if isinstance(self.data, DataConfig) else self.data
 
     @classmethod
     def from_file(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> "RunConfig":
@@ -154,14 +125,25 @@ class RunConfig:
             if values.get(key) is None:
                 raise ValueError(f"the key {key!r} is missing, found {', '.join(values) or 'none'}.")
         data = values["data"]
-        if not isinstance(data, Mapping):
-            raise ValueError(f"data must be a mapping such as {{train: train.jsonl}}, found {data!r}.")
-        _check_keys(DataConfig, data, "key in data")
+        if not isinstance(data, (Mapping, list)) or not all(isinstance(item, Mapping) for item in _listed(data)):
+            raise ValueError(
+                f"data must be a mapping such as {{train: train.jsonl}}, or a list of them, found {data!r}."
+            )
+        for item in _listed(data):
+            _check_keys(DataConfig, item, "key in data")
+        sampling = values.get("sampling", {})
+        if not isinstance(sampling, Mapping):
+            raise ValueError(f"sampling must be a mapping such as {{strategy: uniform}}, found {sampling!r:.80}.")
+        _check_keys(Sampling, sampling, "key in sampling")
         tasks = values["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
             raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
         try:
-            parsed = {"data": DataConfig(**data), "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks]}
+            parsed: dict[str, Any] = {
+                "data": DataConfig(**data) if isinstance(data, Mapping) else [DataConfig(**item) for item in data],
+                "sampling": Sampling(**sampling),
+                "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
+            }
             return cls(**{**values, **parsed})
         except StrictDataclassError as error:
             raise ValueError(str(error)) from error
@@ -179,7 +161,7 @@ class RunConfig:
         if "output_dir" in self.training:
             raise ValueError("training.output_dir is the run's output_dir; give it there.")
         defaults = dict(TRAINING_DEFAULTS)
-        if self.data.validation is None:
+        if not any(config.validation or config.validation_split for config in self.data_sets):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {**defaults, **self.training, "output_dir": self.output_dir}
         parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)
@@ -215,11 +197,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make the data files, a file of stages and an encoder folder relative to the config's folder."""
-    data = values.get("data")
-    if isinstance(data, dict) and data.get("name") is None:
-        for split in SPLITS:
-            if isinstance(data.get(split), str):
-                data[split] = str(folder / data[split])
+    for data in _listed(values.get("data")):
+        if isinstance(data, dict) and data.get("name") is None:
+            for split in SPLITS:
+                if isinstance(data.get(split), str):
+                    data[split] = str(folder / data[split])
     encoder = values.get("encoder")
     if isinstance(encoder, str) and (folder / encoder).is_dir():
         values["encoder"] = str(folder / encoder)
@@ -229,11 +211,18 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return values
 
 
+def _listed(value: Any) -> list[Any]:
+    """Return one value or several as a list."""
+    return value if isinstance(value, list) else [value]
+
+
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     """Set a value by its dotted name."""
     *parents, last = dotted.split(".")
     for parent in parents:
-        inner = values.setdefault(parent, {})
+        inner: Any = values.setdefault(parent, {})
+        if isinstance(inner, list):
+            raise ValueError(f"--{dotted}: {parent!r} is a list; give it whole: --{parent} '[{{…}}, {{…}}]'.")
         if not isinstance(inner, dict):
             raise ValueError(f"--{dotted}: {parent!r} is not a mapping, found {inner!r:.80}.")
         values = inner

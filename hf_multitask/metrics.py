@@ -20,6 +20,7 @@ class _TaskMetric(evaluate.Metric):
     """Base of the metrics: what they have in common in `evaluate`'s terms."""
 
     metric_names: tuple[str, ...] = ()
+    main_metric = "accuracy"
     about = ""
     row_feature: Any = None
 
@@ -89,6 +90,7 @@ class TagMetric(_TaskMetric):
     """
 
     metric_names = ("precision", "recall", "f1", "strict_f1")
+    main_metric = "f1"
     about = "Precision, recall and F1 of entities, as conlleval counts them, and strict IOB2 F1."
     row_feature = datasets.List(datasets.Value("string"))
 
@@ -110,7 +112,7 @@ def metric_of(task: TaskConfig) -> type[_TaskMetric]:
 def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
     """Return the names of all metrics that an evaluation of the tasks can have, in the order of a report."""
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
-    return [*scores, "joint_accuracy", *(f"{task.name}_loss" for task in tasks), "loss"]
+    return [*scores, "joint_accuracy", "mean_score", *(f"{task.name}_loss" for task in tasks), "loss"]
 
 
 def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -121,8 +123,9 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
     Returns:
         A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
-        in the split; ``loss``, their sum by ``loss_weight``; and ``joint_accuracy``, the share of the fully labelled
-        rows in which every task but regressions is right, where there is such a task.
+        in the split; ``loss``, their sum by ``loss_weight``; ``joint_accuracy``, the share of the fully labelled rows
+        in which every task but regressions is right; and where no row has labels for all of these tasks instead
+        ``mean_score``, the mean of their accuracies or, for token tasks, F1.
     """
     tasks = list(tasks)
 
@@ -143,6 +146,9 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
             labelled = np.all([row >= 0 for row in right], axis=0)
             if labelled.any():
                 metrics["joint_accuracy"] = float(np.all(right, axis=0)[labelled].mean())
+            else:
+                scores = [metrics.get(f"{task.name}_{metric_of(task).main_metric}") for task in tasks]
+                metrics["mean_score"] = float(np.mean([score for score in scores if score is not None]))
         return metrics
 
     return compute_metrics

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import set_seed
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
-from .config import SPLITS, RunConfig
-from .data import PreparedData, prepare_datasets
+from .config import RunConfig
+from .data import SPLITS, DataConfig, PreparedData, prepare_datasets
 from .data.rows import Row
 from .freezing.plan import StagePlan
 from .freezing.results import STAGES_NAME
@@ -23,7 +23,7 @@ from .freezing.schedule import SCHEDULE_NAME
 from .freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from .metrics import task_metric_names
 from .model_card import build_model_card
-from .models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
+from .models import MultiTaskConfig, MultiTaskModel, find_model, load_tokenizer
 from .models.encoders import load_config
 from .models.tasks import REGRESSION
 from .trainer import MultiTaskTrainer
@@ -88,15 +88,15 @@ def run_plan(config: RunConfig, output: str | Path | None = None) -> list[StageP
 
 
 def run_evaluation(
-    model_dir: str | Path, data: str | Path | Sequence[Row], batch_size: int = 64, unseen_labels: str = "error"
+    model_dir: str | Path, data: str | Path | Sequence[Row], batch_size: int = 64, **options: Any
 ) -> dict[str, float]:
     """Score a saved model on labelled rows.
 
     Args:
         model_dir: Folder or hub name of the model.
-        data: JSONL file or rows.
+        data: File or rows.
         batch_size: Rows a pass and device.
-        unseen_labels: What to do with a label that the model does not have: ``"error"`` or ``"ignore"``.
+        options: Further fields of `DataConfig`, such as ``columns`` or ``unseen_labels``.
 
     Returns:
         The metrics.
@@ -105,7 +105,10 @@ def run_evaluation(
         ValueError: If something in the data is wrong.
     """
     model, tokenizer = load_model(model_dir)
-    prepared = prepare_datasets({"test": data}, tokenizer, model.config.tasks, unseen_labels=unseen_labels)
+    subword = next((task.label_subword for task in model.config.tasks if task.is_token_task), "first")
+    as_trained = {"overlap": model.config.overlap, "truncate": model.config.truncate, "label_subwords": subword}
+    options = {**as_trained, **options}
+    prepared = prepare_datasets({"test": data}, tokenizer, model.config.tasks, **options)
     with tempfile.TemporaryDirectory() as unused:
         arguments = MultiTaskTrainingArguments(
             output_dir=unused, per_device_eval_batch_size=batch_size, report_to="none"
@@ -147,24 +150,17 @@ def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
     """Prepare the data and build model and trainer, as a config says."""
     arguments = config.training_arguments()
     tokenizer = load_tokenizer(config.encoder)
-    data = prepare_datasets(
-        config.data.sources(),
-        tokenizer,
-        config.tasks,
-        max_length=config.data.max_length,
-        label_subwords=config.data.label_subwords,
-        unseen_labels=config.data.unseen_labels,
-        format=config.data.format,
-        columns=config.data.columns,
-    )
+    data = prepare_datasets(config.data_sets, tokenizer, config.tasks)
     set_seed(arguments.seed)
     model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)
+    _note_length(config.data_sets[0], model, tokenizer)
     if data.get("validation") is not None and "metric_for_best_model" not in config.training:
-        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data.tasks)
+        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)
     trainer = MultiTaskTrainer(
         model=model,
         args=arguments,
         freeze_schedule=config.freeze,
+        sampling=config.sampling,
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         processing_class=tokenizer,
@@ -212,11 +208,18 @@ def _remove_model(output_dir: Path) -> None:
         shutil.rmtree(path)
 
 
-def _best_metric(tasks: Sequence[TaskConfig]) -> tuple[str, bool]:
+def _note_length(config: DataConfig, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Note with model and tokenizer how long texts are cut, as predictions are to do it too."""
+    if config.max_length is not None:
+        tokenizer.model_max_length = config.max_length
+    model.config.overlap, model.config.truncate = config.overlap, config.truncate
+
+
+def _best_metric(data: PreparedData) -> tuple[str, bool]:
     """Return the metric that chooses the best checkpoint, and whether more of it is better."""
-    if all(task.problem_type == REGRESSION for task in tasks):
+    if all(task.problem_type == REGRESSION for task in data.tasks):
         return "loss", False
-    return "joint_accuracy", True
+    return ("joint_accuracy" if data.reports["validation"].fully_labelled_rows else "mean_score"), True
 
 
 def _evaluate(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> dict[str, float]:

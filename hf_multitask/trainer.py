@@ -1,18 +1,32 @@
 """The Trainer for several tasks on one encoder."""
 
+import json
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 
-from .data import LengthGroupedSampler, LengthSortedSampler, MultiTaskDataCollator
+from .data import (
+    DATA_SET_COLUMN,
+    LengthGroupedSampler,
+    LengthSortedSampler,
+    MixedOrder,
+    MultiTaskDataCollator,
+    Sampling,
+    SplitReport,
+    StreamBatches,
+    TrainingStream,
+)
+from .data.streaming import STREAM_KEY, identity
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
 from .freezing.progress import check_watched_metrics
@@ -25,6 +39,11 @@ from .models.losses import count_labelled, example_losses, ignore_labels
 from .training_args import MultiTaskTrainingArguments
 
 logger = logging.getLogger(__name__)
+
+# Where the stream of a checkpoint's training rows goes on.
+STREAM_NAME = "stream.json"
+# What a batch has one of a row, where all else has one of a window.
+ROW_INPUTS = ("labels", "tag_positions")
 
 
 class MultiTaskTrainer(Trainer):
@@ -39,6 +58,7 @@ class MultiTaskTrainer(Trainer):
         args: The arguments.
         freeze_schedule: What trains when; what `freezing.build_schedule` takes: a schedule, a preset's name, groups
             that are frozen throughout, a file, a mapping. What the model has frozen stays so where None.
+        sampling: How much the training takes of each of several data sets that were prepared together.
         kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
             tasks where they are not given.
 
@@ -53,9 +73,11 @@ class MultiTaskTrainer(Trainer):
         model: MultiTaskModel,
         args: MultiTaskTrainingArguments,
         freeze_schedule: FreezeSpec | None = None,
+        sampling: Sampling | None = None,
         **kwargs: Any,
     ) -> None:
         self.tasks = model.config.tasks
+        self.sampling = sampling or Sampling()
         self.layer_groups = model.layer_groups()
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
@@ -81,15 +103,21 @@ class MultiTaskTrainer(Trainer):
         self._task_losses: dict[str, torch.Tensor] = {}
         self._steps_since_log = 0
         self._rates: dict[str, float] = {}
+        self._labelled_rows: dict[str, torch.Tensor] = {}
+        self._stream_state: dict[str, Any] | None = None
+        self._stream_report = SplitReport()
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
         is_baseline = self.freeze_schedule is not None and self.freeze_schedule.is_baseline
         if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
-        self._task_losses, self._steps_since_log = {}, 0
-        return super().train(*args, **kwargs)
+        self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
+        self._stream_state, self._stream_report = self._read_stream_state(resume_from_checkpoint), SplitReport()
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._report_rows()
+        return result
 
     def plan(self) -> list[StagePlan]:
         """Work out what each stage of the schedule will train, with which rates and memory.
@@ -181,6 +209,7 @@ class MultiTaskTrainer(Trainer):
             return [], None  # a run that is resumed at the end of its freeze schedule
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
+        self._take_notes(batches)
         if not batches or "labels" not in batches[0]:
             return batches, None
         if self.accelerator.gradient_state.end_of_dataloader:
@@ -188,7 +217,10 @@ class MultiTaskTrainer(Trainer):
         names, counts = [], []
         for task in self.tasks:
             names.append(task.name)
-            counts.append(torch.stack([count_labelled(task, batch["labels"][task.name]).sum() for batch in batches]))
+            items = [count_labelled(task, batch["labels"][task.name]) for batch in batches]
+            counts.append(torch.stack([rows.sum() for rows in items]))
+            labelled = torch.stack([(rows > 0).sum() for rows in items]).sum()
+            self._labelled_rows[task.name] = labelled + self._labelled_rows.get(task.name, 0)
         for task in self._protected_tasks:
             names.append(f"{task.name}_distill")
             counts.append(torch.stack([count_items(task, batch) for batch in batches]))
@@ -197,6 +229,41 @@ class MultiTaskTrainer(Trainer):
             totals = self.accelerator.reduce(totals, reduction="sum")
         return batches, dict(zip(names, totals, strict=True))
 
+    def _take_notes(self, batches: Sequence[dict[str, Any]]) -> None:
+        """Take out of the batches of a stream where it is to go on, and what became of its rows."""
+        for batch in batches:
+            notes = batch.pop(STREAM_KEY, None)
+            if notes is not None:
+                self._stream_state = notes["state"]
+                self._stream_report.add(notes["report"])
+
+    def _read_stream_state(self, checkpoint: str | bool | None) -> dict[str, Any] | None:
+        """Return where a stream goes on behind a checkpoint, None where it begins anew."""
+        if not checkpoint or self.args.ignore_data_skip:
+            return None
+        folder = get_last_checkpoint(self.args.output_dir) if checkpoint is True else checkpoint
+        path = Path(str(folder), STREAM_NAME)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _take_labelled_rows(self) -> dict[str, int]:
+        """Return the labelled rows of each task on all processes since the last call."""
+        if not self._labelled_rows:
+            return {}
+        rows = torch.stack(list(self._labelled_rows.values())).to(self.args.device)
+        counts = self.accelerator.reduce(rows, reduction="sum").tolist()
+        names, self._labelled_rows = list(self._labelled_rows), {}
+        return dict(zip(names, counts, strict=True))
+
+    def _report_rows(self) -> None:
+        """Say how many labelled rows of each task the training took, and what a stream lost."""
+        totals = {task.name: 0 for task in self.tasks} | self._take_labelled_rows()
+        for logs in self.state.log_history:
+            for name in totals:
+                totals[name] += logs.get(f"{name}_rows", 0)
+        logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
+        for line in self._stream_report.losses():
+            logger.warning("train, as streamed: %s.", line)
+
     def _without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
         fills_up = self.accelerator.even_batches and not self.accelerator.split_batches
@@ -204,8 +271,10 @@ class MultiTaskTrainer(Trainer):
             return batch
         if not has_length(self.train_dataset):
             return batch
+        order = self._mixed_order(self.train_dataset)
+        rows = len(self.train_dataset) if order is None else len(order)
         # Accelerate's own remainder forgets the other processes where a resumed run skips batches.
-        remainder = len(self.train_dataset) % (self.args.train_batch_size * self.args.world_size)
+        remainder = rows % (self.args.train_batch_size * self.args.world_size)
         if remainder == 0:
             return batch
         rows_a_batch = self.args.train_batch_size
@@ -216,8 +285,13 @@ class MultiTaskTrainer(Trainer):
         return _first_rows(batch, kept)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Save as ``Trainer`` does; what the main process writes next says that the checkpoint is whole, for all."""
+        """Save as ``Trainer`` does, and where a stream goes on.
+
+        What the main process writes next says that the checkpoint is whole, for all.
+        """
         super()._save_rng_state(output_dir)
+        if self._stream_state is not None and self.args.process_index == 0:
+            Path(output_dir, STREAM_NAME).write_text(json.dumps(self._stream_state), encoding="utf-8")
         self.accelerator.wait_for_everyone()
 
     @property
@@ -261,17 +335,60 @@ class MultiTaskTrainer(Trainer):
                 means = self.accelerator.reduce(sums, reduction="mean") / self._steps_since_log
                 logs |= dict(zip(self._task_losses, means.tolist(), strict=True))
             logs |= {f"learning_rate_{name}": rate for name, rate in self._rates.items()}
+            logs |= {f"{name}_rows": count for name, count in self._take_labelled_rows().items()}
             self._task_losses, self._steps_since_log = {}, 0
         super().log(logs, start_time)
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the batches of training rows, as ``Trainer`` does; of a stream, each process's own part of them."""
+        if not isinstance(self.train_dataset, TrainingStream):
+            return super().get_train_dataloader()
+        args = self.args
+        rows_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        batches = StreamBatches(
+            self.train_dataset,
+            self.data_collator,
+            self.sampling,
+            seed=self._data_seed,
+            batch_size=args.train_batch_size,
+            num_processes=args.world_size,
+            process_index=args.process_index,
+            total_rows=args.max_steps * rows_a_step,
+        )
+        if self._stream_state is not None:
+            batches.load_state_dict(self._stream_state)
+        return DataLoader(
+            batches,
+            batch_size=None,
+            collate_fn=identity,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        lengths = self._lengths(dataset)
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        lengths, order = self._lengths(dataset), self._mixed_order(dataset)
+        if lengths is None and order is not None:
+            lengths = [0] * len(dataset)
         if lengths is None:
             return super()._get_train_sampler(dataset)
         rows_a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedSampler(lengths, rows_a_step, seed, epoch=lambda: int(self.state.epoch or 0))
+        return LengthGroupedSampler(
+            lengths, rows_a_step, self._data_seed, epoch=lambda: int(self.state.epoch or 0), order=order
+        )
+
+    def _mixed_order(self, dataset: Any) -> MixedOrder | None:
+        """Return which rows each epoch takes of several data sets, None where it is each row once."""
+        if not isinstance(dataset, datasets.Dataset) or DATA_SET_COLUMN not in dataset.column_names:
+            return None
+        sizes = np.bincount(dataset[DATA_SET_COLUMN]).tolist()
+        return MixedOrder(sizes, self.sampling, self._data_seed, math.ceil(self.args.num_train_epochs))
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
         lengths = self._lengths(eval_dataset)
@@ -337,9 +454,14 @@ def _find_sampler(dataloader: Any) -> Any:
 
 def _first_rows(batch: Any, count: int) -> Any:
     """Cut a batch, and the mappings in it, to its first rows."""
-    if isinstance(batch, Mapping):
+    if not isinstance(batch, Mapping):
+        return batch[:count]
+    if "row_windows" not in batch:
         return {name: _first_rows(value, count) for name, value in batch.items()}
-    return batch[:count]
+    windows = int(batch["row_windows"][:count].sum())
+    of_windows = {name: value[:windows] for name, value in batch.items() if name not in ROW_INPUTS}
+    of_rows = {name: _first_rows(batch[name], count) for name in ROW_INPUTS if name in batch}
+    return {**of_windows, **of_rows, "row_windows": batch["row_windows"][:count, :windows]}
 
 
 def _take(values: Any, order: np.ndarray) -> Any:

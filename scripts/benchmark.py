@@ -1,6 +1,7 @@
 """Benchmarks of the library; each prints its table and can write it as JSON.
 
 ``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints test scores.
+``python scripts/benchmark.py mix CONFIG`` trains on data sets with a task each, together and one alone.
 """
 
 import argparse
@@ -10,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
+from hf_multitask.metrics import metric_of
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
@@ -60,6 +63,39 @@ def _scores_of_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         return {"seed": seed, "minutes": (time.perf_counter() - start) / 60, **metrics}
 
 
+def mix(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train on data sets with a task each, mixed, and on each alone; the epoch is chosen on validation."""
+    runs = []
+    for seed in arguments.seeds:
+        overrides = {"training.seed": seed, "training.disable_tqdm": True, "training.logging_steps": 100}
+        config = RunConfig.from_file(arguments.config, overrides)
+        for trained in (config.tasks, *([task] for task in config.tasks)):
+            runs.append({"seed": seed, **_mixed_run(config, [task.name for task in trained])})
+            print(json.dumps(runs[-1]), flush=True)
+    names = {task.name: f"{task.name}_{metric_of(task).main_metric}" for task in config.tasks}
+    print(f"\n{len(arguments.seeds)} seeds, test scores of the epoch that validation chose: mean ± sd")
+    for tasks in dict.fromkeys(tuple(run["tasks"]) for run in runs):
+        chosen = [run for run in runs if tuple(run["tasks"]) == tasks]
+        values = {name: [100 * run["test"][names[name]] for run in chosen] for name in tasks}
+        cells = [f"{names[n]} {statistics.mean(v):.2f} ± {statistics.pstdev(v):.2f}" for n, v in values.items()]
+        print(f"{' + '.join(tasks):<20} {'   '.join(cells)}")
+    return {"benchmark": "mix", "config": str(arguments.config), "runs": runs}
+
+
+def _mixed_run(config: RunConfig, tasks: list[str]) -> dict[str, Any]:
+    """Train on the data sets that have labels for the tasks."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(
+            config,
+            tasks=[task for task in config.tasks if task.name in tasks],
+            data=[data for data in config.data_sets if set(data.tasks or tasks) <= set(tasks)],
+            output_dir=folder,
+        )
+        start = time.perf_counter()
+        metrics = run_training(config)
+        return {"tasks": tasks, "minutes": (time.perf_counter() - start) / 60, **metrics}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -72,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     command.set_defaults(run=scores)
+    command = commands.add_parser("mix", help="test scores of data sets with a task each, mixed and alone")
+    command.add_argument("config", type=Path, help="config whose data sets each name their tasks")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
+    command.set_defaults(run=mix)
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="write the result to this JSON file too")
     return parser

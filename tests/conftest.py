@@ -8,7 +8,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+import tempfile
 from pathlib import Path
+
+# No test reads what another run has kept.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_multitask_tests_")
 
 import datasets
 import pytest

@@ -73,8 +73,21 @@ def test_joint_accuracy_counts_rows_with_every_task_right():
     assert metrics["slots_loss"] == 2.5
     assert metrics["loss"] == pytest.approx(1.0 + 2 * 2.5 + 1.0)
     assert metrics["intent_accuracy"] == pytest.approx(2 / 3)
-    assert set(metrics) == set(task_metric_names([INTENT, SLOTS, GRADE]))
+    assert {*metrics, "mean_score"} == set(task_metric_names([INTENT, SLOTS, GRADE]))
+
+
+def test_without_a_fully_labelled_row_the_mean_of_the_tasks_scores_stands_for_them():
+    prediction = EvalPrediction(
+        predictions={"intent": found([0, 1, 0]), "slots": found([[0, 0], [0, 1], [1, 2]])},
+        label_ids={
+            "intent": np.array([0, 0, -100]),
+            "slots": np.array([[-100, -100], [-100, -100], [1, 2]]),
+        },
+    )
+    metrics = build_compute_metrics([INTENT, SLOTS])(prediction)
+    assert "joint_accuracy" not in metrics
+    assert metrics["mean_score"] == pytest.approx((0.5 + 1.0) / 2)
 
 
 def test_names_come_in_the_order_of_a_report():
-    assert task_metric_names([INTENT, SLOTS]) == METRIC_NAMES
+    assert [name for name in task_metric_names([INTENT, SLOTS]) if name != "mean_score"] == METRIC_NAMES

@@ -1,6 +1,7 @@
 """The trainer: losses, metrics, order, resume."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -40,8 +41,20 @@ class KeepGradients(TrainerCallback):
             self.gradients = [parameter.grad.clone() for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("rows", [ROWS, SOME_MISSING], ids=["all labelled", "some missing"])
-def test_accumulation_changes_neither_losses_nor_gradients(rows, encoder, tasks, tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "balance"),
+    [
+        (ROWS, {}),
+        (SOME_MISSING, {}),
+        (SOME_MISSING, {"intent": {"RateBook": 5.0}, "slots": {"O": 0.1, "place": 4.0}}),
+    ],
+    ids=["all labelled", "some missing", "weighted and smoothed"],
+)
+def test_accumulation_changes_neither_losses_nor_gradients(rows, balance, encoder, tasks, tokenizer, tmp_path):
+    tasks = [
+        dataclasses.replace(task, class_weights=balance.get(task.name), label_smoothing=0.1 if balance else 0.0)
+        for task in tasks
+    ]
     data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, tasks)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
     for module in model.modules():

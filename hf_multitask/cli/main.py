@@ -16,7 +16,7 @@ from ..freezing.results import STAGES_NAME
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
-from .overrides import parse_overrides
+from .overrides import parse_columns, parse_overrides
 from .tables import print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(
@@ -36,6 +36,11 @@ INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that output_dir holds.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
+Format = Annotated[str | None, typer.Option(help="Format of the file, such as conll; by its extension otherwise.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(metavar="NAME=COLUMN,…", help="What is what in the file: tokens=0,ner=3 or text=utterance."),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows a pass and device.")]
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
 
@@ -81,15 +86,21 @@ def quickstart(context: typer.Context) -> None:
 @app.command()
 def evaluate(
     model_dir: ModelDir,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSONL file with labels.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="File with labels, in any format that train takes.")],
     batch_size: BatchSize = 64,
+    format: Format = None,
+    columns: Columns = None,
+    tag_scheme: Annotated[
+        str | None, typer.Option(help="Scheme of DATA's tags, where it is not that of the training data.")
+    ] = None,
     unseen_labels: Annotated[
         str, typer.Option(help="A label that the model does not have: error or ignore.")
     ] = "error",
     output: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")] = None,
 ) -> None:
     """Score a trained model on labelled rows."""
-    metrics = run_evaluation(model_dir, data, batch_size, unseen_labels)
+    options = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
+    metrics = run_evaluation(model_dir, data, batch_size, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
         print_metrics({data.stem: metrics})
         if output is not None:
@@ -99,15 +110,20 @@ def evaluate(
 @app.command("predict")
 def predict_command(
     model_dir: ModelDir,
-    rows: Annotated[Path, typer.Argument(metavar="INPUT", help="JSONL file with `text` or `tokens`.")],
+    rows: Annotated[Path, typer.Argument(metavar="INPUT", help="File with `text` or `tokens`.")],
     output: Annotated[Path, typer.Option(help="JSONL file to write, a line for each row.")],
     batch_size: BatchSize = 32,
+    format: Format = None,
+    columns: Columns = None,
+    tag_scheme: Annotated[
+        str, typer.Option(help="Scheme to write tags in; `original` is that of the training data.")
+    ] = "IOB2",
 ) -> None:
     """Predict all tasks for each row of a file."""
-    checked = read_rows(rows)
+    checked = read_rows(rows, format=format, columns=parse_columns(columns))
     model, tokenizer = load_model(model_dir)
     with output.open("w", encoding="utf-8") as file:
-        for prediction in predict(model, tokenizer, checked, batch_size):
+        for prediction in predict(model, tokenizer, checked, batch_size, tag_scheme):
             file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
     typer.echo(f"{len(checked.rows)} rows written to {output}")
 

@@ -36,3 +36,24 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ValueError(f"option --{name}: expected YAML, found {value!r}. {error}") from error
     return overrides
+
+
+def parse_columns(given: str | None) -> dict[str, str | int]:
+    """Read what is what in a file, as ``tokens=0,ner=3``.
+
+    Args:
+        given: Our names of columns, each with its name or number in the file; none where None.
+
+    Returns:
+        The names or numbers by our name.
+
+    Raises:
+        ValueError: If a part has no ``=``.
+    """
+    columns: dict[str, str | int] = {}
+    for part in given.split(",") if given else []:
+        name, equals, column = part.partition("=")
+        if not equals or not name.strip() or not column.strip():
+            raise ValueError(f"--columns: expected parts such as tokens=0 or text=utterance, found {part!r}.")
+        columns[name.strip()] = int(column) if column.strip().isdigit() else column.strip()
+    return columns

@@ -1,18 +1,29 @@
-"""Data: reading, checking, aligning to subwords, batching."""
+"""Data: reading, checking, aligning to subwords, mixing, batching."""
 
 from .collator import MultiTaskDataCollator
-from .preparation import PreparedData, SplitReport, prepare_datasets
+from .data_config import SPLITS, DataConfig
+from .mixing import MixedOrder, Sampling
+from .preparation import DATA_SET_COLUMN, PreparedData, prepare_datasets
 from .readers import load_hub_split, read_rows
+from .report import SplitReport
 from .rows import Rows
 from .sampling import LengthGroupedSampler, LengthSortedSampler
+from .streaming import StreamBatches, TrainingStream
 
 __all__ = [
+    "DATA_SET_COLUMN",
+    "SPLITS",
+    "DataConfig",
     "LengthGroupedSampler",
     "LengthSortedSampler",
+    "MixedOrder",
     "MultiTaskDataCollator",
     "PreparedData",
     "Rows",
+    "Sampling",
     "SplitReport",
+    "StreamBatches",
+    "TrainingStream",
     "load_hub_split",
     "prepare_datasets",
     "read_rows",

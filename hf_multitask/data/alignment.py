@@ -1,17 +1,27 @@
-"""Words to subwords: token ids, and the subword that carries each word's tag."""
+"""Words to subwords: token ids in windows, and the subword that carries each word's tag."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
-from transformers.tokenization_utils_base import BatchEncoding
+from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from ..models.losses import IGNORE_INDEX
 from ..models.tag_schemes import inside_tag
 from ..models.tasks import TaskConfig
+from .windows import flat_subwords
 
 NO_POSITION = -1
+LABEL_SUBWORDS = ("first", "all", "last")
+# What tokenises and aligns: rows that others have made are made anew.
+_VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(Path(__file__).read_bytes())]
+# Overlap of windows where none is given, as a share of the longest length.
+DEFAULT_OVERLAP = 4
 
 
 def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -25,47 +35,21 @@ def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     return any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
 
 
-def tokenize_words(
-    tokenizer: PreTrainedTokenizerBase, words: Sequence[Sequence[str]], max_length: int | None, prefix_space: bool
-) -> BatchEncoding:
-    """Tokenise texts that are split into words.
-
-    Args:
-        tokenizer: A fast tokenizer.
-        words: The words of each text.
-        max_length: Longest sequence, special tokens included.
-        prefix_space: Whether every word but a text's first gets a space in front, as it has in running text; see
-            `needs_prefix_space`.
-
-    Returns:
-        The encodings, whose ``word_ids`` number the words of each text.
-    """
-    if prefix_space:
-        words = [[word if i == 0 or not word else f" {word}" for i, word in enumerate(text)] for text in words]
-    return tokenizer(
-        [list(text) for text in words],
-        is_split_into_words=True,
-        truncation=max_length is not None,
-        max_length=max_length,
-    )
-
-
-def first_subwords(word_ids: Sequence[int | None], num_words: int) -> list[int]:
-    """Return the index of each word's first subword, -1 for a word that has none.
+def word_positions(word_ids: Sequence[int | None], num_words: int, which: str) -> list[int]:
+    """Return the index of each word's first or last subword, -1 for a word that has none.
 
     Args:
         word_ids: The word of each subword, None for special tokens.
         num_words: Number of words.
+        which: ``"first"`` or ``"last"``.
 
     Returns:
         Indexes (num_words).
     """
     positions = [NO_POSITION] * num_words
-    last = None
     for i, word in enumerate(word_ids):
-        if word is not None and word != last:
+        if word is not None and (which == "last" or positions[word] == NO_POSITION):
             positions[word] = i
-        last = word
     return positions
 
 
@@ -80,18 +64,10 @@ def all_subwords(word_ids: Sequence[int | None], num_words: int) -> tuple[list[i
         Indexes of the subwords, -1 for a word without any; and the word of each. Both are as long as there are
         subwords and words without one.
     """
-    positions: list[int] = []
-    words: list[int] = []
-    present = {word for word in word_ids if word is not None}
-    for i, word in enumerate(word_ids):
-        if word is not None:
-            positions.append(i)
-            words.append(word)
-    for word in range(num_words):
-        if word not in present:
-            positions.append(NO_POSITION)
-            words.append(word)
-    return positions, words
+    found = [(i, word) for i, word in enumerate(word_ids) if word is not None]
+    present = {word for _, word in found}
+    found += [(NO_POSITION, word) for word in range(num_words) if word not in present]
+    return [i for i, _ in found], [word for _, word in found]
 
 
 def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> list[int]:
@@ -117,58 +93,127 @@ def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> 
 
 
 class Aligner:
-    """Tokenises a batch of rows and places their tags; made for ``datasets.Dataset.map(batched=True)``.
+    """Tokenises a batch of rows and places their tags; made for ``map(batched=True)``.
+
+    A row that is longer than ``max_length`` is cut into windows that overlap, which are written one behind the other:
+    ``window_lengths`` says where each ends. Each word counts once, in the window where it has most context.
 
     Args:
         tokenizer: A fast tokenizer.
         tasks: The tasks, with their labels.
-        max_length: Longest sequence, special tokens included.
-        label_subwords: Which subwords carry a word's tag: ``"first"`` or ``"all"``.
+        max_length: Longest sequence, special tokens included; what the tokenizer says where None.
+        overlap: Subwords that a window shares with the one before; a quarter of ``max_length`` where None.
+        truncate: Cut rows at ``max_length`` instead, and drop the rest.
+        label_subwords: Which subwords carry a word's tag: the ``"first"``, ``"all"`` or the ``"last"``.
+
+    Raises:
+        ValueError: If ``overlap`` leaves a window nothing new.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
         tasks: Sequence[TaskConfig],
-        max_length: int,
+        max_length: int | None = None,
+        overlap: int | None = None,
+        truncate: bool = False,
         label_subwords: str = "first",
     ) -> None:
         self.tokenizer = tokenizer
         self.token_tasks = [task for task in tasks if task.is_token_task]
-        self.max_length = max_length
+        self.max_length = max_length or tokenizer.model_max_length
+        if self.max_length > LARGE_INTEGER:
+            self.max_length = None
+        self.overlap = _checked_overlap(tokenizer, self.max_length, overlap)
+        self.truncate = truncate
         self.label_subwords = label_subwords
         self.prefix_space = needs_prefix_space(tokenizer)
+        self.special_tokens = tokenizer.num_special_tokens_to_add()
 
-    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def fingerprint(self) -> str:
+        """Return what tells this aligner from others: it is the same in every process."""
+        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        # Set by each call of the tokenizer, so they only say what it did last.
+        tokenizer |= {"truncation": None, "padding": None}
+        names = [task.name for task in self.token_tasks]
+        settings = [self.max_length, self.overlap, self.truncate, self.label_subwords, names, *_VERSIONS]
+        return json.dumps([tokenizer, self.tokenizer.model_input_names, settings], sort_keys=True)
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Tokenise and align a batch.
 
         Args:
-            batch: The columns ``words`` (the text alone where a row is not split) and ``labels``.
+            batch: The column ``words`` (the text alone where a row is not split), and ``labels`` where there are any.
 
         Returns:
-            The model's inputs, ``length``, ``labels``, for token tasks ``tag_positions``, and for the report
-            ``lost_words`` (without a subword) and ``truncated`` (rows cut at ``max_length``).
+            The model's inputs, ``length``, ``labels``; for token tasks ``tag_positions`` and ``lost_words`` (how many
+            have no subword); ``truncated`` where rows are cut at ``max_length``, ``window_lengths`` otherwise.
         """
-        encoded = tokenize_words(self.tokenizer, batch["words"], self.max_length, self.prefix_space)
-        columns: dict[str, list[Any]] = {name: encoded[name] for name in encoded}
-        columns["length"] = [len(ids) for ids in encoded["input_ids"]]
-        columns["truncated"] = [self._is_truncated(encoded, i) for i in range(len(batch["words"]))]
-        columns["labels"] = [dict(labels) for labels in batch["labels"]]
+        words = batch["words"]
+        encoded, windows = self._tokenize(words)
+        columns: dict[str, list[Any]] = {}
+        for name in encoded:
+            values = encoded[name]
+            columns[name] = [
+                values[row[0]] if len(row) == 1 else list(chain.from_iterable(values[i] for i in row))
+                for row in windows
+            ]
+        columns["length"] = [len(ids) for ids in columns["input_ids"]]
+        if self.truncate:
+            columns["truncated"] = [bool(encoded.encodings[i].overflowing) for (i,) in windows]
+        else:
+            columns["window_lengths"] = [[len(encoded["input_ids"][i]) for i in row] for row in windows]
+        if "labels" in batch:
+            columns["labels"] = [dict(labels) for labels in batch["labels"]]
         if self.token_tasks:
-            positions = [self._align(encoded, i, words, columns) for i, words in enumerate(batch["words"])]
-            columns["tag_positions"] = positions
-            columns["lost_words"] = [row.count(NO_POSITION) for row in positions]
+            word_ids = [self._word_ids(encoded, row) for row in windows]
+            columns["tag_positions"] = [self._align(word_ids[i], i, len(row), columns) for i, row in enumerate(words)]
+            columns["lost_words"] = [positions.count(NO_POSITION) for positions in columns["tag_positions"]]
         return columns
 
-    def _align(self, encoded: BatchEncoding, i: int, words: list[str], columns: dict[str, list[Any]]) -> list[int]:
-        word_ids = encoded.word_ids(i)
-        if self.label_subwords == "first":
-            return first_subwords(word_ids, len(words))
-        positions, words_of_subwords = all_subwords(word_ids, len(words))
+    def _tokenize(self, words: Sequence[Sequence[str]]) -> tuple[Any, list[range]]:
+        """Return the encoded windows, and for each row which of them are its own."""
+        if self.prefix_space:
+            # As in running text: a space in front of every word but a text's first.
+            words = [[word if i == 0 or not word else f" {word}" for i, word in enumerate(row)] for row in words]
+        limit: dict[str, Any] = {}
+        if self.max_length is not None:
+            limit = {"truncation": True, "max_length": self.max_length}
+            if not self.truncate:
+                limit |= {"return_overflowing_tokens": True, "stride": self.overlap}
+        encoded = self.tokenizer([list(row) for row in words], is_split_into_words=True, **limit)
+        owners = encoded.pop("overflow_to_sample_mapping", range(len(words)))
+        if len(owners) == len(words):
+            return encoded, [range(i, i + 1) for i in range(len(words))]
+        starts = [i for i, owner in enumerate(owners) if i == 0 or owner != owners[i - 1]]
+        return encoded, [range(start, end) for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)]
+
+    def _word_ids(self, encoded: Any, row: range) -> list[int | None]:
+        """Return the word that each subword of a row stands for, None where another window has it."""
+        if len(row) == 1:
+            return encoded.word_ids(row[0])
+        return flat_subwords([encoded.word_ids(i) for i in row], self.overlap)
+
+    def _align(self, word_ids: list[int | None], i: int, num_words: int, columns: dict[str, list[Any]]) -> list[int]:
+        if self.label_subwords != "all":
+            return word_positions(word_ids, num_words, self.label_subwords)
+        positions, words_of_subwords = all_subwords(word_ids, num_words)
         labels = columns["labels"][i]
         for task in self.token_tasks:
             labels[task.name] = spread_tags(task, labels[task.name], words_of_subwords)
         return positions
 
-    def _is_truncated(self, encoded: BatchEncoding, i: int) -> bool:
-        return len(encoded["input_ids"][i]) == self.max_length and bool(encoded.encodings[i].overflowing)
+
+def _checked_overlap(tokenizer: PreTrainedTokenizerBase, max_length: int | None, overlap: int | None) -> int:
+    if max_length is None:
+        return 0
+    room = max_length - tokenizer.num_special_tokens_to_add()
+    if room < 1:
+        raise ValueError(
+            f"max_length={max_length} leaves no room for a word beside {max_length - room} special tokens."
+        )
+    if overlap is None:
+        return min(max_length // DEFAULT_OVERLAP, room - 1)
+    if not 0 <= overlap < room:
+        raise ValueError(f"overlap must be from 0 to {room - 1} (max_length={max_length}), found {overlap}.")
+    return overlap

@@ -13,6 +13,22 @@ def words_of(row: Row) -> list[str]:
     return row.get(TOKENS_COLUMN) or [row[TEXT_COLUMN]]
 
 
+def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Check that each task's column is there.
+
+    Args:
+        rows: The rows of a split, or the first of them.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If no row has the column of a task. The message names the closest column.
+    """
+    columns = rows.columns
+    for task in tasks:
+        if task.column not in columns:
+            raise ValueError(f"{rows.source}: task {task.name!r}: {unknown_name('column', task.column, columns)}")
+
+
 def check_inputs(rows: Rows) -> None:
     """Check that each row has words or a text.
 
@@ -37,6 +53,7 @@ def check_inputs(rows: Rows) -> None:
             raise ValueError(f"{rows.place(i)}: 'text' must be a string, found {text!r:.80}.")
         if tokens is None and not str(text).strip():
             raise ValueError(f"{rows.place(i)}: 'text' is empty; expected at least one word.")
+        _check_characters("".join(tokens or []) + (text or ""), rows.place(i))
 
 
 def read_numbers(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
@@ -63,20 +80,16 @@ def read_numbers(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
 
 
 def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
-    """Check that each task's column is there and holds values that the task can have.
+    """Check that each task's column holds values that the task can have.
 
     Args:
-        rows: The rows of a split.
+        rows: The rows.
         tasks: The tasks.
 
     Raises:
-        ValueError: If no row has the column of a task, or a value does not fit its task. The message names file and
-            line, or the closest column.
+        ValueError: If a value does not fit its task. The message names file and line.
     """
-    columns = rows.columns
     for task in tasks:
-        if task.column not in columns:
-            raise ValueError(f"{rows.source}: task {task.name!r}: {unknown_name('column', task.column, columns)}")
         check = _check_tags if task.is_token_task else _check_label
         for i, row in enumerate(rows.rows):
             value = row.get(str(task.column))
@@ -84,11 +97,18 @@ def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
                 check(task, rows, i, value)
 
 
+def _check_characters(text: str, place: str) -> None:
+    """Refuse half a character, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"found half of a surrogate pair, {text[error.start]!r}, at character {error.start}"
+        raise ValueError(f"{place}: {found}: a character beyond U+FFFF was cut in two.") from error
+
+
 def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
     row, place = rows.rows[i], f"{rows.place(i)}: column {task.column!r}"
-    tokens = row.get(TOKENS_COLUMN)
-    if tokens is None:
-        raise ValueError(f"{place}: tags need a column 'tokens' beside them, found only 'text'.")
+    tokens = row[TOKENS_COLUMN]
     if not isinstance(tags, list):
         raise ValueError(f"{place}: expected a list with one tag a word, found {tags!r:.80}.")
     if len(tags) != len(tokens):

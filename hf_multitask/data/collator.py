@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -44,20 +45,31 @@ class MultiTaskDataCollator:
             rows: Prepared rows. Columns that the model does not take are left out.
 
         Returns:
-            ``input_ids``, ``attention_mask`` and what else the tokenizer makes (batch, seq_len); ``tag_positions``
-            (batch, num_words) and ``labels`` by task where the rows have them.
+            ``labels`` by task and ``tag_positions`` (batch, num_words) where the rows have them; ``input_ids``,
+            ``attention_mask`` and what else the tokenizer makes (batch, seq_len). Where a row has several windows,
+            these are (num_windows, seq_len), ``row_windows`` (batch, num_windows) marks those of each row, and
+            ``tag_positions`` count through all windows.
         """
         batch: dict[str, Any] = {}
-        padding = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
-        for name in self.tokenizer.model_input_names:
-            if name in rows[0]:
-                batch[name] = _pad([row[name] for row in rows], padding.get(name, 0), self.pad_to_multiple_of)
-        if "tag_positions" in rows[0]:
-            batch["tag_positions"] = _pad([row["tag_positions"] for row in rows], NO_POSITION)
+        windows = [row.get("window_lengths") or [len(row["input_ids"])] for row in rows]
+        if max(len(lengths) for lengths in windows) > 1:
+            # First, as the Trainer takes the length of a batch's first tensor for the number of its rows.
+            batch["row_windows"] = _row_windows(windows)
         if "labels" in rows[0]:
             batch["labels"] = {
                 task.name: _labels(task, [row["labels"][task.name] for row in rows]) for task in self.tasks
             }
+        if "tag_positions" in rows[0]:
+            batch["tag_positions"] = _pad([row["tag_positions"] for row in rows], NO_POSITION)
+        padding = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        for name in self.tokenizer.model_input_names:
+            if name in rows[0]:
+                sequences = [
+                    part for row, lengths in zip(rows, windows, strict=True) for part in _cut(row[name], lengths)
+                ]
+                batch[name] = _pad(sequences, padding.get(name, 0), self.pad_to_multiple_of)
+        if "row_windows" in batch and "tag_positions" in batch:
+            batch["tag_positions"] = _flat_positions(batch["tag_positions"], windows, batch["input_ids"].size(1))
         return batch
 
 
@@ -65,6 +77,29 @@ def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:
     if task.is_token_task:
         return _pad(labels, IGNORE_INDEX)
     return torch.tensor(labels, dtype=torch.float if task.problem_type in (MULTI_LABEL, REGRESSION) else torch.long)
+
+
+def _cut(values: list[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Cut what is written one behind the other into windows."""
+    ends = list(accumulate(lengths))
+    return [values[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def _row_windows(windows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Mark the windows of each row: (batch, num_windows)."""
+    owners = torch.tensor([i for i, lengths in enumerate(windows) for _ in lengths])
+    return owners == torch.arange(len(windows)).unsqueeze(1)
+
+
+def _flat_positions(positions: torch.Tensor, windows: Sequence[Sequence[int]], seq_len: int) -> torch.Tensor:
+    """Turn places in the windows of a row (batch, num_words) into places in all windows, padded to ``seq_len``."""
+    flat, first = positions.clone(), 0
+    for i, lengths in enumerate(windows):
+        for window, end in enumerate(accumulate(lengths)):
+            inside = (positions[i] >= end - lengths[window]) & (positions[i] < end)
+            flat[i, inside] = positions[i, inside] - (end - lengths[window]) + (first + window) * seq_len
+        first += len(lengths)
+    return flat
 
 
 def _pad(rows: list[list[int]], value: int, multiple: int | None = None) -> torch.Tensor:

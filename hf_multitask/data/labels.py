@@ -2,55 +2,103 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..models.losses import IGNORE_INDEX
 from ..models.names import unknown_name
+from ..models.tag_conversion import is_tag_of, to_iob2
 from ..models.tag_schemes import OUTSIDE, entity_types, tags_of_types
 from ..models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
 from .checks import words_of
 from .rows import Row, Rows
+from .tags import SchemeScan
 
 NO_NUMBER = float("nan")
+# Labels of which most occur once are refused beyond this number: the column rather holds texts or ids.
+MOST_RARE_LABELS = 1000
 
 
-def complete_task(task: TaskConfig, train: Rows) -> TaskConfig:
-    """Fill in what a task leaves to the data: its labels and its problem type.
+class LabelScan:
+    """Finds what a task leaves to the data - its labels and its problem type - while rows go by.
 
     Labels are sorted by name; tags begin with ``O``, and each entity type has its B- and its I- tag.
 
     Args:
         task: The task.
-        train: The training rows.
-
-    Returns:
-        The task with its labels, unless it is a regression without names.
-
-    Raises:
-        ValueError: If no training row has a label for the task, or the rows mix kinds of values.
+        tag_scheme: For a token task, the scheme that its tags are written in; recognised where None.
     """
-    values = [(i, row[str(task.column)]) for i, row in enumerate(train.rows) if row.get(str(task.column)) is not None]
-    if not values:
-        raise ValueError(f"{train.source}: task {task.name!r}: no row has a label in column {task.column!r}.")
-    if task.is_token_task:
+
+    def __init__(self, task: TaskConfig, tag_scheme: str | None = None) -> None:
+        self.task = task
+        self.tag_scheme = tag_scheme
+        self._tags = SchemeScan(str(task.column))
+        self._problem_type = task.problem_type
+        self._names: set[Any] = set()
+        self._length = 0  # of the first list of numbers
+        self._rows = 0
+
+    def add(self, rows: Rows) -> None:
+        """Take rows.
+
+        Raises:
+            ValueError: If the rows mix kinds of values. The message names file and line.
+        """
+        column = str(self.task.column)
+        labelled = [(i, row[column]) for i, row in enumerate(rows.rows) if row.get(column) is not None]
+        if self.task.is_token_task:
+            self._tags.add(rows)
+        elif labelled and self._problem_type is None:
+            self._problem_type = _problem_type(labelled[0][1])
+        if not self.task.is_token_task:
+            for i, value in labelled:
+                self._add_value(value, f"{rows.place(i)}: column {column!r}")
+        self._rows += len(labelled)
+
+    def _add_value(self, value: Any, place: str) -> None:
+        _check_kind(str(self._problem_type), value, place)
+        if self._problem_type != REGRESSION:
+            self._names.update(value if isinstance(value, list) else [value])
+        elif isinstance(value, list) and not self._length:
+            self._length = len(value)
+
+    def find_scheme(self) -> str:
+        """Return the scheme of the tags: the one that is given, or what they look like.
+
+        Raises:
+            ValueError: If they fit no scheme.
+        """
+        return self.tag_scheme or self._tags.scheme()
+
+    def complete(self, source: str) -> TaskConfig:
+        """Return the task with its labels, unless it is a regression without names.
+
+        Args:
+            source: What messages call the rows' origin.
+
+        Raises:
+            ValueError: If no row has a label for the task, or its tags fit no scheme.
+        """
+        task = self.task
+        if not self._rows:
+            raise ValueError(f"{source}: task {task.name!r}: no row has a label in column {task.column!r}.")
+        if task.is_token_task:
+            self.tag_scheme = self.find_scheme()
+            if task.labels is not None:
+                return task
+            tags = {to_iob2([tag], self.tag_scheme)[0] for tag in self._tags.tags if is_tag_of(tag, self.tag_scheme)}
+            return dataclasses.replace(task, labels=[OUTSIDE, *tags_of_types(entity_types(map(str, tags)))])
+        task = dataclasses.replace(task, problem_type=self._problem_type)
         if task.labels is not None:
             return task
-        tags = {tag for _, row_tags in values for tag in row_tags if tag is not None}
-        return dataclasses.replace(task, labels=[OUTSIDE, *tags_of_types(entity_types(tags))])
-    problem_type = task.problem_type or _problem_type([value for _, value in values])
-    for i, value in values:
-        _check_kind(problem_type, value, f"{train.place(i)}: column {task.column!r}")
-    task = dataclasses.replace(task, problem_type=problem_type)
-    if problem_type == REGRESSION:
-        lists = isinstance(values[0][1], list)
-        if lists and task.labels is None:
-            return dataclasses.replace(task, labels=[str(i) for i in range(len(values[0][1]))])
-        return task
-    if task.labels is not None:
-        return task
-    names = {name for _, value in values for name in (value if isinstance(value, list) else [value])}
-    return dataclasses.replace(task, labels=[str(name) for name in sorted(names, key=_label_order)])
+        if self._problem_type == REGRESSION:
+            return dataclasses.replace(task, labels=[str(i) for i in range(self._length)] or None)
+        if len(self._names) > max(MOST_RARE_LABELS, self._rows / 2):
+            raise ValueError(
+                f"{source}: task {task.name!r}: column {task.column!r} has {len(self._names):,} different labels in "
+                f"{self._rows:,} rows, most of which occur once; is it the right column? Give `labels` if it is."
+            )
+        return dataclasses.replace(task, labels=[str(name) for name in sorted(self._names, key=_label_order)])
 
 
 class LabelEncoder:
@@ -58,12 +106,14 @@ class LabelEncoder:
 
     Args:
         tasks: The tasks, with their labels.
+        labelled: Names of the tasks that the rows are labelled for; all others have no label in them.
         unseen_labels: What to do with a label that its task does not have: ``"error"`` or ``"ignore"`` (it counts
             for no loss and no score).
     """
 
-    def __init__(self, tasks: Sequence[TaskConfig], unseen_labels: str = "error") -> None:
+    def __init__(self, tasks: Sequence[TaskConfig], labelled: Collection[str], unseen_labels: str = "error") -> None:
         self.tasks = list(tasks)
+        self.labelled = set(labelled)
         self.unseen_labels = unseen_labels
         self._label2id = {task.name: task.label2id for task in self.tasks}
 
@@ -71,7 +121,7 @@ class LabelEncoder:
         """Encode the labels of all rows.
 
         Args:
-            rows: The rows of a split.
+            rows: The rows.
 
         Returns:
             For each row the encoded labels by task; and by task, how often each unseen label occurs.
@@ -80,27 +130,28 @@ class LabelEncoder:
             ValueError: If ``unseen_labels`` is ``"error"`` and there are some; the message lists them with the place
                 of the first.
         """
-        unseen: dict[str, Counter] = {task.name: Counter() for task in self.tasks}
+        unseen: dict[str, Counter] = {task.name: Counter() for task in self.tasks if task.name in self.labelled}
         first: dict[str, str] = {}
         encoded = []
         for i, row in enumerate(rows.rows):
             labels = {}
             for task in self.tasks:
-                before = unseen[task.name].total()
-                labels[task.name] = self._encode_one(task, row, unseen[task.name], rows, i)
-                if unseen[task.name].total() > before:
+                missed: list[str] = []
+                labels[task.name] = self._encode_one(task, row, rows, i, missed)
+                if missed:
+                    unseen[task.name].update(missed)
                     first.setdefault(task.name, rows.place(i))
             encoded.append(labels)
         if self.unseen_labels == "error":
             self._refuse_unseen(unseen, first)
         return encoded, unseen
 
-    def _encode_one(self, task: TaskConfig, row: Row, unseen: Counter, rows: Rows, i: int) -> Any:
-        value = row.get(str(task.column))
+    def _encode_one(self, task: TaskConfig, row: Row, rows: Rows, i: int, missed: list[str]) -> Any:
+        value = row.get(str(task.column)) if task.name in self.labelled else None
         ids = self._label2id[task.name]
         if task.is_token_task:
             tags = value if value is not None else [None] * len(words_of(row))
-            return [_known_id(ids, tag, unseen) for tag in tags]
+            return [_known_id(ids, tag, missed) for tag in tags]
         if value is not None:
             _check_kind(str(task.problem_type), value, f"{rows.place(i)}: column {task.column!r}")
         if task.problem_type == REGRESSION:
@@ -113,14 +164,14 @@ class LabelEncoder:
         if task.problem_type == MULTI_LABEL:
             if value is None:
                 return [NO_NUMBER] * task.num_labels
-            present = {_known_id(ids, str(name), unseen) for name in value}
+            present = {_known_id(ids, str(name), missed) for name in value}
             return [float(label in present) for label in range(task.num_labels)]
-        return _known_id(ids, None if value is None else str(value), unseen)
+        return _known_id(ids, None if value is None else str(value), missed)
 
     def _refuse_unseen(self, unseen: dict[str, Counter], first: dict[str, str]) -> None:
         messages = []
         for task in self.tasks:
-            if counts := unseen[task.name]:
+            if counts := unseen.get(task.name):
                 listed = ", ".join(f"{label!r} ({count} times)" for label, count in counts.most_common(20))
                 closest = unknown_name("label", next(iter(counts)), task.labels or [])
                 messages.append(
@@ -133,17 +184,15 @@ class LabelEncoder:
             )
 
 
-def _known_id(ids: dict[str, int], label: str | None, unseen: Counter) -> int:
+def _known_id(ids: dict[str, int], label: str | None, missed: list[str]) -> int:
     if label is None:
         return IGNORE_INDEX
     if label not in ids:
-        unseen[label] += 1
-        return IGNORE_INDEX
-    return ids[label]
+        missed.append(label)
+    return ids.get(label, IGNORE_INDEX)
 
 
-def _problem_type(values: Sequence[Any]) -> str:
-    first = values[0]
+def _problem_type(first: Any) -> str:
     if isinstance(first, list):
         return REGRESSION if first and all(isinstance(item, float) for item in first) else MULTI_LABEL
     return REGRESSION if isinstance(first, float) else SINGLE_LABEL

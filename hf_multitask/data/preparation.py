@@ -1,71 +1,31 @@
 """From rows to the tokenised, labelled data sets that the trainer takes."""
 
+import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..models.names import unknown_name
-from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.class_weights import BALANCED
+from ..models.names import MAX_NAMES_SHOWN, unknown_name
+from ..models.tasks import REGRESSION, TaskConfig
 from .alignment import Aligner
-from .checks import check_inputs, check_labels, read_numbers, words_of
-from .file_formats import Columns
-from .labels import LabelEncoder, complete_task
-from .readers import read_rows
-from .rows import Row, Rows
-from .tags import complete_scheme, read_tags
+from .balance import complete_class_weights, label_counts
+from .data_config import SPLITS, DataConfig, data_configs
+from .loading import TRAIN, LoadedDataSet
+from .readers import Source
+from .report import SplitReport
+from .rows import Row
+from .streaming import StreamedDataSet, TrainingStream
+from .tokenising import tokenise
 
 logger = logging.getLogger(__name__)
 
-TRAIN = "train"
-LABEL_SUBWORDS = ("first", "all")
-UNSEEN_LABELS = ("error", "ignore")
-
-
-@dataclass
-class SplitReport:
-    """What became of the rows of a split.
-
-    Args:
-        rows: Number of rows.
-        words: Number of words that token tasks label.
-        truncated_rows: Rows cut at the longest length.
-        lost_words: Words without a subword, cut off or dropped by the tokenizer: predicted as ``O`` and scored.
-        unlabelled_rows: By task, the rows without a label.
-        unseen_labels: By task, how often each label occurs that the task does not have.
-        broken_tags: By token task, the rows whose tags break the rule of their scheme.
-    """
-
-    rows: int
-    words: int
-    truncated_rows: int
-    lost_words: int
-    unlabelled_rows: dict[str, int]
-    unseen_labels: dict[str, Counter]
-    broken_tags: dict[str, int] = field(default_factory=dict)
-
-    def losses(self) -> list[str]:
-        """Say what was cut, dropped or left out, one line each; nothing where all is whole."""
-        lines = []
-        if self.truncated_rows:
-            lines.append(f"{self.truncated_rows} of {self.rows} rows cut at the longest length")
-        if self.lost_words:
-            lines.append(f"{self.lost_words} of {self.words} words have no subword: predicted as O, and scored")
-        for task, count in self.unlabelled_rows.items():
-            if count:
-                lines.append(f"{count} of {self.rows} rows have no label for {task!r}")
-        for task, count in self.broken_tags.items():
-            if count:
-                lines.append(f"{count} of {self.rows} rows have tags of {task!r} that break their scheme's rule")
-        for task, unseen in self.unseen_labels.items():
-            if unseen:
-                lines.append(f"{unseen.total()} labels of {task!r} ignored: {', '.join(sorted(unseen))}")
-        return lines
+# The data set of a row, by its number, where several are prepared together.
+DATA_SET_COLUMN = "data_set"
 
 
 @dataclass
@@ -73,54 +33,45 @@ class PreparedData:
     """Tokenised, labelled splits, and the tasks with the labels that were read.
 
     Args:
-        splits: The data sets by split.
+        splits: The data sets by split; train is a `TrainingStream` where it is streamed.
         tasks: The tasks, each with its labels.
-        reports: What became of the rows, by split.
+        reports: What became of the rows, by split; of a stream, what its first pass has told.
     """
 
-    splits: datasets.DatasetDict
+    splits: dict[str, datasets.Dataset | TrainingStream]
     tasks: list[TaskConfig]
     reports: dict[str, SplitReport] = field(default_factory=dict)
 
-    def __getitem__(self, split: str) -> datasets.Dataset:
+    def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""
         if split not in self.splits:
             raise KeyError(unknown_name("split", split, self.splits))
         return self.splits[split]
 
-    def get(self, split: str) -> datasets.Dataset | None:
+    def get(self, split: str) -> datasets.Dataset | TrainingStream | None:
         """Return a split, None where there is none."""
         return self.splits.get(split)
 
 
 def prepare_datasets(
-    data: Mapping[str, str | Path | datasets.Dataset | Sequence[Row]],
+    data: Mapping[str, Source] | DataConfig | Sequence[DataConfig],
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[TaskConfig],
-    max_length: int | None = None,
-    label_subwords: str = "first",
-    unseen_labels: str = "error",
-    format: str | None = None,
-    columns: Columns | None = None,
+    **options: Any,
 ) -> PreparedData:
-    """Read, check, tokenise and align the splits of a data set.
+    """Read, check, tokenise and align the splits of one or several data sets.
 
     A row has ``tokens`` (a list of words) or ``text``, and a column for each task: a string, a list of strings or a
-    number for a sequence task, a list with one tag a word for a token task. A label may be missing.
+    number for a sequence task; for a token task a list with one tag a word, or of spans ``{"start", "end", "label"}``
+    of the text. A label may be missing. Beside token tasks a text is split into words as `split_words` does.
 
     Args:
-        data: By split, a file, a folder of ``save_to_disk``, a ``datasets.Dataset`` or a list of rows; see
-            `read_rows`. Labels that a task does not name are read from ``"train"``.
+        data: By split - ``"train"``, ``"validation"``, ``"test"`` - a file, a folder of ``save_to_disk``, a data set
+            of ``datasets`` or a list of rows; or one `DataConfig` or several, whose rows are put together by split.
+            Labels that a task does not name are read from train.
         tokenizer: A fast tokenizer, as `load_tokenizer` returns it.
         tasks: The tasks.
-        max_length: Longest sequence in subwords; what the tokenizer says where None.
-        label_subwords: Which subwords of a word are trained on: the ``"first"``, or ``"all"`` (I- behind the first).
-            Prediction reads the first.
-        unseen_labels: What to do with a label that train never has: ``"error"``, or ``"ignore"`` (it counts for no
-            loss and no score).
-        format: The files' format; by their extension where None.
-        columns: By our name of a column, its name in the files, or its number in CoNLL files: ``{"tokens": 0,
-            "ner": 3}``.
+        options: Further fields of `DataConfig`, such as ``max_length``, where ``data`` is a mapping.
 
     Returns:
         The data sets, the tasks with their labels, and what was cut or left out.
@@ -129,73 +80,148 @@ def prepare_datasets(
         ValueError: If something in the data is wrong. The message names file and line, what was expected and what
             was found.
     """
-    for name, value, allowed in (
-        ("label_subwords", label_subwords, LABEL_SUBWORDS),
-        ("unseen_labels", unseen_labels, UNSEEN_LABELS),
-    ):
-        if value not in allowed:
-            raise ValueError(unknown_name(name, value, allowed))
-    if not data:
-        raise ValueError("data has no split; expected at least one, such as {'train': 'train.jsonl'}.")
-    rows = {split: read_rows(source, split, format, columns) for split, source in data.items()}
-    for split_rows in rows.values():
-        check_inputs(split_rows)
-        read_numbers(split_rows, tasks)
-        check_labels(split_rows, tasks)
-    told_by = [rows[TRAIN]] if TRAIN in rows else list(rows.values())
-    tasks = [complete_scheme(task, told_by) if task.is_token_task else task for task in tasks]
-    broken = {
-        split: {task.name: read_tags(task, split_rows) for task in tasks if task.is_token_task}
-        for split, split_rows in rows.items()
+    configs = data_configs(data, options)
+    _check_task_names(configs, tasks)
+    tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
+    streaming = any(config.streams_train for config in configs)
+    loaded = [LoadedDataSet(config, tasks, streaming) for config in configs]
+    for data_set in loaded:
+        data_set.split_off_validation()
+    tasks = _completed_tasks(tasks, loaded)
+    encoded = {
+        (split, number): data_set.encode(data_set.rows[split], tasks)
+        for number, data_set in enumerate(loaded)
+        for split in data_set.rows
     }
-    tasks = _completed_tasks(tasks, rows)
-    splits, reports = datasets.DatasetDict(), {}
-    for split, split_rows in rows.items():
-        aligner = Aligner(
-            tokenizer, tasks, max_length or tokenizer.model_max_length, label_subwords if split == TRAIN else "first"
+    tasks = _balanced_tasks(tasks, [labels for (split, _), (labels, _) in encoded.items() if split == TRAIN])
+    aligners = {split: _aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
+    prepared = PreparedData({}, tasks)
+    for split in SPLITS:
+        parts, report = [], SplitReport()
+        for number, data_set in enumerate(loaded):
+            if (split, number) in encoded:
+                labels, counted = encoded[split, number]
+                data_set.reports[split].add(counted)
+                part = _tokenised(data_set, split, labels, tasks, aligners[split])
+                parts.append(part.add_column(DATA_SET_COLUMN, [number] * len(part)) if len(loaded) > 1 else part)
+            if split in data_set.reports:
+                report.add(data_set.reports[split])
+        if parts:
+            joined = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+            if not (configs[0].truncate or report.windowed_rows):
+                joined = joined.remove_columns("window_lengths")
+            prepared.splits[split], prepared.reports[split] = joined, report
+    if streaming:
+        prepared.splits[TRAIN] = TrainingStream(
+            [StreamedDataSet(data_set, aligners[TRAIN], tasks) for data_set in loaded]
         )
-        splits[split], reports[split] = _prepare_split(split_rows, tasks, aligner, unseen_labels)
-        reports[split].broken_tags = broken[split]
-        for line in reports[split].losses():
-            logger.warning("%s: %s.", split_rows.source, line)
-    return PreparedData(splits, tasks, reports)
+    return prepared
 
 
-def _completed_tasks(tasks: Sequence[TaskConfig], rows: Mapping[str, Rows]) -> list[TaskConfig]:
-    if TRAIN in rows:
-        return [complete_task(task, rows[TRAIN]) for task in tasks]
+def _check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]) -> None:
+    """Check that data sets name tasks that there are, and that each task has a data set."""
+    names = [task.name for task in tasks]
+    for config in configs:
+        for name in config.tasks or []:
+            if name not in names:
+                raise ValueError(f"data: {unknown_name('task', name, names)}")
+    for name in names:
+        if not any(config.tasks is None or name in config.tasks for config in configs):
+            raise ValueError(f"data: no data set has the task {name!r}; name it in the `tasks` of one.")
+
+
+def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:
+    """Note with a token task which subword of a word it reads, as the model predicts with it."""
+    if not task.is_token_task:
+        return task
+    return dataclasses.replace(task, label_subword="last" if label_subwords == "last" else "first")
+
+
+def _completed_tasks(tasks: Sequence[TaskConfig], loaded: Sequence[LoadedDataSet]) -> list[TaskConfig]:
+    """Fill in what tasks leave to the training rows; data sets must agree on it."""
+    found: dict[str, list[tuple[str, TaskConfig]]] = {task.name: [] for task in tasks}
+    for data_set in loaded:
+        if TRAIN in data_set.sources:
+            for name, task in data_set.scan().items():
+                found[name].append((data_set.name_of(TRAIN), task))
+        else:
+            data_set.recognise_schemes()
+    completed = []
     for task in tasks:
-        if task.labels is None and task.problem_type != REGRESSION:
+        if not found[task.name]:
+            if task.labels is None and task.problem_type != REGRESSION:
+                splits = ", ".join(split for data_set in loaded for split in data_set.sources)
+                raise ValueError(
+                    f"task {task.name!r} has no labels and there is no split 'train' to read them from, found "
+                    f"{splits}."
+                )
+            completed.append(task)
+            continue
+        _refuse_disagreement(found[task.name])
+        schemes = {data_set.schemes[task.name] for data_set in loaded if task.name in data_set.schemes}
+        result = found[task.name][0][1]
+        if task.is_token_task:
+            result = dataclasses.replace(result, tag_scheme=schemes.pop() if len(schemes) == 1 else None)
+        completed.append(result)
+    return completed
+
+
+def _refuse_disagreement(found: Sequence[tuple[str, TaskConfig]]) -> None:
+    """Refuse data sets whose training rows make different tasks of one."""
+    (first, expected), *others = found
+    for source, task in others:
+        if task.problem_type != expected.problem_type:
             raise ValueError(
-                f"task {task.name!r} has no labels and there is no split 'train' to read them from, found "
-                f"{', '.join(rows)}."
+                f"task {task.name!r}: {first} makes it a {expected.problem_type}, {source} a {task.problem_type}."
             )
-    return list(tasks)
+        for here, there, holder, other in (
+            (task, expected, source, first),
+            (expected, task, first, source),
+        ):
+            if extra := sorted(set(here.labels or []) - set(there.labels or [])):
+                shown = ", ".join(extra[:MAX_NAMES_SHOWN])
+                raise ValueError(
+                    f"task {task.name!r}: {holder} has labels that {other} does not have: {shown}. Rows of one data "
+                    "set would teach that the other's labels do not occur. Name all `labels` in the task if that is "
+                    "right, or make two tasks of it."
+                )
 
 
-def _prepare_split(
-    rows: Rows, tasks: Sequence[TaskConfig], aligner: Aligner, unseen_labels: str
-) -> tuple[datasets.Dataset, SplitReport]:
-    labels, unseen = LabelEncoder(tasks, unseen_labels).encode(rows)
-    words = [words_of(row) for row in rows.rows]
-    label_features = {task.name: _label_feature(task) for task in tasks}
-    features = datasets.Features({"words": datasets.List(datasets.Value("string")), "labels": label_features})
-    dataset = datasets.Dataset.from_dict({"words": words, "labels": labels}, features=features)
-    dataset = dataset.map(aligner, batched=True, remove_columns=["words"], desc=f"Aligning {rows.source}")
-    report = SplitReport(
-        rows=len(dataset),
-        words=sum(len(row) for row in words) if aligner.token_tasks else 0,
-        truncated_rows=sum(dataset["truncated"]),
-        lost_words=sum(dataset["lost_words"]) if aligner.token_tasks else 0,
-        unlabelled_rows={task.name: sum(row.get(str(task.column)) is None for row in rows.rows) for task in tasks},
-        unseen_labels=unseen,
-    )
-    return dataset.remove_columns(["truncated", *(["lost_words"] if aligner.token_tasks else [])]), report
+def _balanced_tasks(tasks: Sequence[TaskConfig], train: Sequence[Sequence[Row]]) -> list[TaskConfig]:
+    """Work out balanced class weights from the label ids of the training rows."""
+    balanced = []
+    for task in tasks:
+        if task.class_weights == BALANCED:
+            if not train:
+                raise ValueError(
+                    f"task {task.name!r}: class_weights={BALANCED!r} needs all rows of train at hand, which a stream "
+                    "or an evaluation does not have; give the weights by label."
+                )
+            task = complete_class_weights(
+                task, *label_counts(task, [row[task.name] for rows in train for row in rows])
+            )
+        balanced.append(task)
+    return balanced
 
 
-def _label_feature(task: TaskConfig) -> Any:
-    if task.is_token_task:
-        return datasets.List(datasets.Value("int64"))
-    if task.problem_type in (MULTI_LABEL, REGRESSION):
-        return datasets.List(datasets.Value("float32"))
-    return datasets.Value("int64")
+def _aligner(
+    tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], config: DataConfig, split: str
+) -> Aligner:
+    # All subwords of a word are for training: a prediction has one.
+    label_subwords = "first" if config.label_subwords == "all" and split != TRAIN else config.label_subwords
+    return Aligner(tokenizer, tasks, config.max_length, config.overlap, config.truncate, label_subwords)
+
+
+def _tokenised(
+    data_set: LoadedDataSet, split: str, labels: Sequence[Row], tasks: Sequence[TaskConfig], aligner: Aligner
+) -> datasets.Dataset:
+    """Tokenise a split, count what that does to its rows, and say what was lost."""
+    name, report = data_set.name_of(split), data_set.reports[split]
+    words = data_set.words(data_set.rows[split])
+    dataset = tokenise(words, labels, tasks, aligner, data_set.config.num_proc, name)
+    counted = [column for column in ("truncated", "lost_words") if column in dataset.column_names]
+    wanted = [*counted, *(["window_lengths"] if "window_lengths" in dataset.column_names else []), "length"]
+    report.add_tokenised({column: dataset[column] for column in wanted}, aligner.special_tokens)
+    for line in report.losses():
+        logger.warning("%s: %s.", name, line)
+    return dataset.remove_columns(counted)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
+from .mixing import MixedOrder
+
 # A group is shuffled rows sorted by length; larger groups pad less, smaller ones mix rows better.
 BATCHES_PER_GROUP = 50
 
@@ -15,26 +17,42 @@ class LengthGroupedSampler(Sampler[int]):
     The order does not depend on the state of a random generator, so a run that is resumed inside an epoch sees the
     batches that the uninterrupted one sees.
 
+    Rows are sorted by length only within groups of 50 batches. Of a mix of data sets, each group so has the rows that
+    the mix has there: with strict turns as many of each data set, though its batches may differ where lengths do.
+
     Args:
-        lengths: Length of each row.
+        lengths: Length of each row; with a mix, of the data sets one after the other.
         batch_size: Rows that one optimizer step takes, on all processes.
         seed: Seed of the order.
         epoch: Returns the epoch whose order is wanted.
+        order: Which rows an epoch takes, where it is not each row once.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int],
+        order: MixedOrder | None = None,
+    ) -> None:
         self.lengths = torch.as_tensor(lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
+        self.order = order
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths if self.order is None else self.order)
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
-        generator.manual_seed(hash((self.seed, self.epoch())) % 2**63)
-        shuffled = torch.randperm(len(self.lengths), generator=generator)
+        epoch = self.epoch()
+        generator.manual_seed(hash((self.seed, epoch)) % 2**63)
+        if self.order is None:
+            shuffled = torch.randperm(len(self.lengths), generator=generator)
+        else:
+            shuffled = self.order.rows(epoch)
         batches = []
         for group in shuffled.split(self.batch_size * BATCHES_PER_GROUP):
             by_length = group[self.lengths[group].argsort(descending=True, stable=True)]

@@ -1,44 +1,72 @@
 """The tags of rows, read from the scheme that they are written in into IOB2."""
 
-import dataclasses
-from collections.abc import Iterable
-
-from ..models.tag_conversion import TAG_SCHEMES, find_broken, is_tag_of, recognise_scheme, tag_forms, to_iob2
+from ..models.tag_conversion import TAG_SCHEMES, SchemeRecogniser, find_broken, is_tag_of, tag_forms, to_iob2
 from ..models.tasks import TaskConfig
 from .rows import TOKENS_COLUMN, Rows
 
 
-def complete_scheme(task: TaskConfig, splits: Iterable[Rows]) -> TaskConfig:
-    """Fill in the tag scheme that a token task leaves to the data.
+class SchemeScan:
+    """Recognises the tag scheme of a column while rows go by.
 
     Args:
-        task: The token task.
-        splits: The rows that tell the scheme.
-
-    Returns:
-        The task with its scheme.
-
-    Raises:
-        ValueError: If the tags fit no scheme. The message names the place of the first that is not IOB2.
+        column: The column of the tags.
     """
-    if task.tag_scheme is not None:
-        return task
-    column = str(task.column)
-    splits = list(splits)
-    sequences = [row[column] for rows in splits for row in rows.rows if row.get(column) is not None]
-    try:
-        return dataclasses.replace(task, tag_scheme=recognise_scheme(sequences))
-    except ValueError as error:
-        place = next(place for rows in splits if (place := _first_foreign(rows, column)))
-        raise ValueError(f"{place}: column {column!r}: {error} Name it as the task's tag_scheme.") from error
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._recogniser = SchemeRecogniser()
+        self._first_foreign: str | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that occur."""
+        return list(self._recogniser.tags)
+
+    def add(self, rows: Rows) -> None:
+        """Take rows.
+
+        Raises:
+            ValueError: If a value is no tag of any scheme. The message names the row.
+        """
+        for i, row in enumerate(rows.rows):
+            tags = row.get(self.column)
+            if tags is None:
+                continue
+            try:
+                self._recogniser.add(tags)
+            except ValueError as error:
+                raise ValueError(f"{rows.place(i)}: column {self.column!r}: {error}") from error
+            if self._first_foreign is None:
+                self._first_foreign = next(
+                    (
+                        rows.place(i, word)
+                        for word, tag in enumerate(tags)
+                        if tag is not None and not is_tag_of(tag, "IOB2")
+                    ),
+                    None,
+                )
+
+    def scheme(self) -> str:
+        """Return the scheme.
+
+        Raises:
+            ValueError: If the tags fit no scheme. The message names the place of the first that is not IOB2.
+        """
+        try:
+            return self._recogniser.scheme()
+        except ValueError as error:
+            raise ValueError(
+                f"{self._first_foreign}: column {self.column!r}: {error} Name it as the task's tag_scheme."
+            ) from error
 
 
-def read_tags(task: TaskConfig, rows: Rows) -> int:
+def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
     """Turn a token task's tags into IOB2, in place.
 
     Args:
-        task: The token task, with its scheme.
-        rows: The rows of a split.
+        task: The token task.
+        rows: The rows.
+        scheme: The scheme that they are written in.
 
     Returns:
         The number of rows whose tags break the rule of their scheme; they are read as conlleval does.
@@ -47,7 +75,7 @@ def read_tags(task: TaskConfig, rows: Rows) -> int:
         ValueError: If a tag is none of the scheme, or breaks its rule and the task has ``strict_tags``. The message
             names file, line, word and tag.
     """
-    column, scheme = str(task.column), str(task.tag_scheme)
+    column = str(task.column)
     broken_rows = 0
     for i, row in enumerate(rows.rows):
         tags = row.get(column)
@@ -69,14 +97,6 @@ def read_tags(task: TaskConfig, rows: Rows) -> int:
                 )
         row[column] = to_iob2(tags, scheme)
     return broken_rows
-
-
-def _first_foreign(rows: Rows, column: str) -> str | None:
-    for i, row in enumerate(rows.rows):
-        for word, tag in enumerate(row.get(column) or []):
-            if tag is not None and not is_tag_of(tag, "IOB2"):
-                return rows.place(i, word)
-    return None
 
 
 def _place(rows: Rows, i: int, word: int, column: str) -> str:

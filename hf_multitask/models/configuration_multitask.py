@@ -20,6 +20,9 @@ class MultiTaskConfig(PreTrainedConfig):
         pooling: How the states of a text become one vector: ``"mean"``, ``"cls"`` or ``"max"``.
         normalize_embeddings: Whether `MultiTaskModel.encode` scales its vectors to length 1. The heads take the
             vectors as they are pooled.
+        overlap: Subwords that a window of a text longer than the tokenizer's ``model_max_length`` shares with the one
+            before; a quarter of that length where None.
+        truncate: Whether such a text is cut off instead of into windows.
 
     Raises:
         ValueError: If ``pooling`` is unknown, or two tasks have the same name.
@@ -36,6 +39,8 @@ class MultiTaskConfig(PreTrainedConfig):
     pooling: str = "mean"
     normalize_embeddings: bool = False
     initializer_range: float = 0.02
+    overlap: int | None = None
+    truncate: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the values and turn the tasks of a saved config into `TaskConfig`."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch.nn import functional
@@ -51,7 +52,11 @@ def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor)
     """Sum a task's loss over the labelled items of each example.
 
     Cross entropy for one label of several, binary cross entropy for each of several labels, squared error for
-    numbers.
+    numbers; with the task's class weights and label smoothing, in training and in evaluation alike.
+
+    The mean is these sums over the number of labelled items, with class weights too: that number does not depend on
+    how a batch is cut. Torch divides by the sum of the weights instead. With balanced weights both are the same over
+    the whole of train, where the mean weight is 1.
 
     Args:
         task: The task.
@@ -61,6 +66,9 @@ def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor)
 
     Returns:
         Sums (batch,) in float32; 0 where an example has no label.
+
+    Raises:
+        ValueError: If the task's class weights are not worked out yet.
     """
     logits = logits.float()
     if task.problem_type in (MULTI_LABEL, REGRESSION):
@@ -69,9 +77,40 @@ def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor)
         if task.problem_type == REGRESSION:
             losses = functional.mse_loss(logits, targets, reduction="none")
         else:
-            losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+            targets = targets * (1 - task.label_smoothing) + task.label_smoothing / 2
+            losses = functional.binary_cross_entropy_with_logits(
+                logits, targets, pos_weight=_class_weights(task, logits.device), reduction="none"
+            )
         return losses.masked_fill(~labelled, 0.0).sum(1)
     losses = functional.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), reduction="none", ignore_index=IGNORE_INDEX
+        logits.flatten(0, -2),
+        labels.flatten(),
+        weight=_class_weights(task, logits.device),
+        label_smoothing=task.label_smoothing,
+        reduction="none",
+        ignore_index=IGNORE_INDEX,
     )
     return losses.view(labels.size(0), -1).sum(1)
+
+
+def _class_weights(task: TaskConfig, device: torch.device) -> torch.Tensor | None:
+    """Return a task's class weights on a device (num_labels,), None where it has none.
+
+    Raises:
+        ValueError: If they are still to be worked out from train.
+    """
+    if task.class_weights is None:
+        return None
+    if isinstance(task.class_weights, str):
+        raise ValueError(
+            f"task {task.name!r}: class_weights={task.class_weights!r} is not worked out yet: take the tasks that "
+            "prepare_datasets returns, or give the weights by label."
+        )
+    return _weight_vector(tuple(task.class_weights[label] for label in task.labels or ()), device)
+
+
+@lru_cache(maxsize=64)
+def _weight_vector(weights: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    # A tensor that is made in inference mode could not be used in training afterwards.
+    with torch.inference_mode(False):
+        return torch.tensor(weights, dtype=torch.float32, device=device)

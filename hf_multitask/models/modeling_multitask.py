@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
@@ -17,8 +18,11 @@ from .encoders import find_model, load_config, load_tokenizer
 from .heads import LinearHead
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
-from .pooling import SentencePooling, pool, read_sentence_pooling
+from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling
 from .tasks import TaskConfig
+
+# Windows of long texts that are encoded at a time without gradients, however few rows they belong to.
+LEAST_WINDOWS_A_PASS = 8
 
 
 @dataclass
@@ -126,6 +130,7 @@ class MultiTaskModel(PreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         tag_positions: torch.Tensor | None = None,
+        row_windows: torch.Tensor | None = None,
         labels: Mapping[str, torch.Tensor] | None = None,
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
         return_dict: bool | None = None,
@@ -140,6 +145,9 @@ class MultiTaskModel(PreTrainedModel):
             inputs_embeds: Embeddings (batch, seq_len, hidden) instead of ``input_ids``.
             tag_positions: For token tasks, the index of each word's subword (batch, num_words); -1 where a word has
                 none or the row is padded. Without it, every token of the sequence counts as a word.
+            row_windows: Where rows are cut into windows, which are those of each row (batch, num_windows); all that
+                is (batch, seq_len) above is then (num_windows, seq_len), and ``tag_positions`` count through all of
+                them. A row's logits for a sequence task are the mean of its windows', weighted by their tokens.
             labels: By task, as the collator makes them; see `losses.example_losses`.
             num_items_in_batch: By task, the number of labelled items that the loss is divided by: those of the whole
                 accumulated batch on all processes. This batch's own where None.
@@ -150,12 +158,13 @@ class MultiTaskModel(PreTrainedModel):
             The logits by task and, with labels, the losses.
         """
         inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "inputs_embeds": inputs_embeds}
-        encoded = self.encoder(
-            attention_mask=attention_mask,
-            **{name: value for name, value in inputs.items() if value is not None},
-            **encoder_kwargs,
-        )
-        logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions)
+        inputs = {"attention_mask": attention_mask, **inputs}
+        given = {name: value for name, value in inputs.items() if value is not None}
+        if row_windows is not None and not torch.is_grad_enabled():
+            encoded = self._encode_in_parts(given, encoder_kwargs, max(len(row_windows), LEAST_WINDOWS_A_PASS))
+        else:
+            encoded = self.encoder(**given, **encoder_kwargs)
+        logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions, row_windows)
         loss, losses = None, None
         if labels is not None:
             losses = {
@@ -172,8 +181,27 @@ class MultiTaskModel(PreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
+    def _encode_in_parts(
+        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], size: int
+    ) -> ModelOutput:
+        """Encode windows ``size`` at a time, so that one long text needs no more memory than a batch of short ones."""
+        parts = zip(*(value.split(size) for value in inputs.values()), strict=True)
+        outputs = [self.encoder(**dict(zip(inputs, part, strict=True)), **encoder_kwargs) for part in parts]
+        if len(outputs) == 1:
+            return outputs[0]
+        joined: dict[str, Any] = {"last_hidden_state": torch.cat([output.last_hidden_state for output in outputs])}
+        for name in ("hidden_states", "attentions"):
+            if outputs[0].get(name) is not None:
+                layers = zip(*(output[name] for output in outputs), strict=True)
+                joined[name] = tuple(torch.cat(layer) for layer in layers)
+        return BaseModelOutput(**joined)
+
     def apply_heads(
-        self, states: torch.Tensor, attention_mask: torch.Tensor | None, tag_positions: torch.Tensor | None
+        self,
+        states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        tag_positions: torch.Tensor | None,
+        row_windows: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Map the encoder's states to every task's logits.
 
@@ -181,18 +209,24 @@ class MultiTaskModel(PreTrainedModel):
             states: Token states (batch, seq_len, hidden).
             attention_mask: See `forward`.
             tag_positions: See `forward`.
+            row_windows: See `forward`.
 
         Returns:
             By task, (batch, num_labels) or (batch, num_words, num_labels).
         """
         pooled = pool(states, attention_mask, self.config.pooling)
         words = states
-        if tag_positions is not None:
+        if tag_positions is not None and row_windows is not None:
+            words = states.flatten(0, 1)[tag_positions.clamp(min=0)]
+        elif tag_positions is not None:
             index = tag_positions.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.size(-1))
             words = states.gather(1, index)
-        return {
-            task.name: self.heads[task.name](words if task.is_token_task else pooled) for task in self.config.tasks
-        }
+        logits = {}
+        for task in self.config.tasks:
+            logits[task.name] = self.heads[task.name](words if task.is_token_task else pooled)
+            if row_windows is not None and not task.is_token_task:
+                logits[task.name] = mean_of_windows(logits[task.name], attention_mask, row_windows)
+        return logits
 
     def layer_groups(self) -> LayerGroups:
         """Return the groups that can be frozen, from the bottom up; printed, they are a table."""

@@ -42,6 +42,25 @@ def pool(states: torch.Tensor, attention_mask: torch.Tensor | None, mode: str) -
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
 
 
+def mean_of_windows(
+    logits: torch.Tensor, attention_mask: torch.Tensor | None, row_windows: torch.Tensor
+) -> torch.Tensor:
+    """Reduce the logits of the windows of each text to their mean, weighted by the windows' tokens.
+
+    Args:
+        logits: Logits of windows (num_windows, num_labels).
+        attention_mask: 1 for tokens, 0 for padding (num_windows, seq_len); all windows weigh the same where None.
+        row_windows: Which windows are those of a text (batch, num_windows).
+
+    Returns:
+        Logits of the texts (batch, num_labels).
+    """
+    weights = row_windows.to(logits.dtype)
+    if attention_mask is not None:
+        weights = weights * attention_mask.sum(dim=1).to(logits.dtype)
+    return (weights @ logits) / weights.sum(dim=1, keepdim=True)
+
+
 def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
     """Read a JSON file that stands beside a model.
 

@@ -168,8 +168,8 @@ def find_broken(tags: Sequence[str | None], scheme: str) -> BrokenTag | None:
     return None
 
 
-def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
-    """Recognise the scheme that the tags of a split are written in.
+class SchemeRecogniser:
+    """Recognises the scheme that tags are written in, from rows that come one after the other.
 
     - L- or U- among the prefixes: BILOU. E- or S-: BIOES.
     - Only B- and I-: the one of IOB1 and IOB2 whose rule fewer words break, IOB2 if equal. So I- tags alone are IOB1;
@@ -181,6 +181,47 @@ def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
     IOB2 of the type ``52``). Refused rather than guessed: prefixes of several schemes, tags with prefixes beside tags
     without, L- or E- without any B- (IOE1 and IOE2 look so), and types that may be tags written in another way, such
     as ``B``, ``B_PER`` or ``PER-B``.
+    """
+
+    def __init__(self) -> None:
+        # In the order of their first occurrence, which messages keep.
+        self.tags: dict[str, None] = {}
+        self._broken = dict.fromkeys(("IOB2", "IOB1"), 0)
+
+    def add(self, tags: Sequence[str | None]) -> None:
+        """Take the tags of a row, None for a word without one.
+
+        Raises:
+            ValueError: If a value is no tag of any scheme.
+        """
+        present = [tag for tag in tags if tag is not None]
+        for tag in set(present) - self.tags.keys():
+            if not is_tag_of(tag, RAW):
+                raise ValueError(f"{tag!r} is no tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'.")
+        self.tags.update(dict.fromkeys(present))
+        if all(is_tag_of(tag, "IOB2") for tag in set(present)):
+            for scheme in self._broken:
+                self._broken[scheme] += _count_broken(present, scheme)
+
+    def scheme(self) -> str:
+        """Return the scheme of all tags so far, one of `TAG_SCHEMES`.
+
+        Raises:
+            ValueError: If the tags fit no scheme, or may be meant in several ways. The message lists them.
+        """
+        found = list(self.tags)
+        fitting = [scheme for scheme in _LETTERS if not _foreign(found, scheme)]
+        if "IOB2" in fitting:
+            return min(self._broken, key=lambda scheme: self._broken[scheme])
+        if fitting:
+            _refuse_ends_alone(found, fitting[0])
+            return fitting[0]
+        _refuse_mixture(found)
+        return RAW
+
+
+def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
+    """Recognise the scheme that the tags of a split are written in; see `SchemeRecogniser`.
 
     Args:
         sequences: The tags of each row, None for a word without one.
@@ -191,19 +232,10 @@ def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
     Raises:
         ValueError: If the tags fit no scheme, or may be meant in several ways. The message lists them.
     """
-    rows = [[tag for tag in tags if tag is not None] for tags in sequences]
-    wrong = [tag for tags in rows for tag in tags if not is_tag_of(tag, RAW)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} is no tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'.")
-    found = list(dict.fromkeys(tag for tags in rows for tag in tags))
-    fitting = [scheme for scheme in _LETTERS if not _foreign(found, scheme)]
-    if "IOB2" in fitting:
-        return min(("IOB2", "IOB1"), key=lambda scheme: sum(_count_broken(tags, scheme) for tags in rows))
-    if fitting:
-        _refuse_ends_alone(found, fitting[0])
-        return fitting[0]
-    _refuse_mixture(found)
-    return RAW
+    recogniser = SchemeRecogniser()
+    for tags in sequences:
+        recogniser.add(tags)
+    return recogniser.scheme()
 
 
 def _rewrite(tags: Sequence[str | None], source: str, target: str) -> list[str | None]:

@@ -1,11 +1,13 @@
 """The one description of a task that data, model, losses and metrics read."""
 
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from torch import nn
 
+from .class_weights import check_class_weights, weights_by_label
 from .names import unknown_name
 from .tag_conversion import scheme_of_name
 from .tag_schemes import OUTSIDE, entity_types, tags_of_types
@@ -18,6 +20,8 @@ SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
+
+LABEL_SUBWORD = ("first", "last")
 
 # A metric is called <task>_<metric>, behind the name of a split: these names would make two of them equal.
 RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
@@ -40,8 +44,16 @@ class TaskConfig:
         constrained_decoding: For token tasks, predict only tag sequences that IOB2 allows.
         tag_scheme: For token tasks, the scheme of the data's tags: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``, ``"BIOES"`` or
             ``"raw"``; recognised from the data where None. Inside and in predictions tags are IOB2.
+        label_subword: For token tasks, the subword of a word whose output is the word's: ``"first"`` or ``"last"``.
+            `prepare_datasets` sets it.
         strict_tags: For token tasks, refuse tags that break the rule of their scheme instead of reading them as
             conlleval does.
+        class_weights: Factor of the loss of each label's items: ``"balanced"`` (from the label counts of train, see
+            `data.balance.complete_class_weights`) or weights by label, 1.0 where one is missing. For token tasks a key
+            is a tag, or an entity type for both its tags. For several labels it is the weight of a label's presence
+            (``pos_weight``). Once the labels are known it holds the weight of every label.
+        label_smoothing: Share of the target that is spread evenly over the labels, in [0, 1). For several labels the
+            targets 0 and 1 move by half of it towards 0.5.
 
     Raises:
         ValueError: If a value is not allowed. The message names the task, the value and what is allowed.
@@ -56,7 +68,10 @@ class TaskConfig:
     dropout: float = 0.1
     constrained_decoding: bool = True
     tag_scheme: str | None = None
+    label_subword: str = "first"
     strict_tags: bool = False
+    class_weights: str | dict[str, float] | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -72,6 +87,7 @@ class TaskConfig:
             self.column = self.name
         if self.labels is not None:
             self.labels = self._checked_labels(list(self.labels))
+        self._check_balance()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TaskConfig":
@@ -140,6 +156,8 @@ class TaskConfig:
             )
 
     def _check_scheme(self) -> None:
+        if self.label_subword not in LABEL_SUBWORD:
+            raise ValueError(f"task {self.name!r}: {unknown_name('label_subword', self.label_subword, LABEL_SUBWORD)}")
         if self.tag_scheme is None and not self.strict_tags:
             return
         if not self.is_token_task:
@@ -158,15 +176,31 @@ class TaskConfig:
         if self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"task {self.name!r}: {unknown_name('problem_type', self.problem_type, PROBLEM_TYPES)}")
 
+    def _check_balance(self) -> None:
+        smoothing = self.label_smoothing
+        if isinstance(smoothing, bool) or not isinstance(smoothing, (int, float)) or not 0 <= smoothing < 1:
+            raise ValueError(f"task {self.name!r}: label_smoothing must be a number in [0, 1), found {smoothing!r}.")
+        if self.problem_type == REGRESSION and (smoothing or self.class_weights is not None):
+            raise ValueError(f"task {self.name!r}: class_weights and label_smoothing are not for regression.")
+        if self.class_weights is None:
+            return
+        try:
+            check_class_weights(self.class_weights)
+            if self.labels is not None and not isinstance(self.class_weights, str):
+                self.class_weights = weights_by_label(self.class_weights, self.labels, self.is_token_task)
+        except ValueError as error:
+            raise ValueError(f"task {self.name!r}: {error}") from error
+
     def _checked_labels(self, labels: list[str]) -> list[str]:
         wrong = [label for label in labels if not isinstance(label, str)]
         if wrong:
             raise ValueError(f"task {self.name!r}: labels must be strings, found {wrong[0]!r}.")
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        twice = sorted(label for label, count in Counter(labels).items() if count > 1)
         if twice:
             raise ValueError(f"task {self.name!r}: labels occur twice: {', '.join(twice)}.")
         if self.is_token_task:
-            missing = [tag for tag in [OUTSIDE, *tags_of_types(entity_types(labels))] if tag not in labels]
+            present = set(labels)
+            missing = [tag for tag in [OUTSIDE, *tags_of_types(entity_types(labels))] if tag not in present]
             return labels + missing
         if not labels:
             raise ValueError(f"task {self.name!r}: labels is empty; leave it out to read the labels from the data.")

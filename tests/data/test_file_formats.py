@@ -123,7 +123,7 @@ def test_packed_lines(write):
         ("a.json", '[{"text": "x"},\n{]', {}, r"a\.json:2: expected JSON"),
         ("a.dat", "x", {}, r"the extension '\.dat' tells no format; give `format`: jsonl, json, csv"),
         ("a.dat", "x", {"format": "jsonline"}, r"unknown format 'jsonline'. Did you mean 'jsonl'"),
-        ("a.parquet", b"PAR1 cut short", {}, r"a\.parquet: expected a Parquet file"),
+        ("a.parquet", b"PAR1 cut short", {}, r"a\.parquet: expected a whole Parquet file"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(name, content, given, message, write):

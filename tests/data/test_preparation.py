@@ -49,7 +49,7 @@ def test_one_word_one_label_whatever_the_tokenizer_drops(kind, words):
     data = prepare_datasets({"train": [train], "test": [row]}, TOKENIZER[kind], [SLOTS], max_length=10)
     prepared = data["test"][0]
     assert len(prepared["tag_positions"]) == len(prepared["labels"]["slots"]) == len(words)
-    assert len(prepared["input_ids"]) <= 10
+    assert max(prepared.get("window_lengths", [prepared["length"]])) <= 10
     positions = [position for position in prepared["tag_positions"] if position >= 0]
     assert positions == sorted(set(positions))
     assert data.reports["test"].lost_words == prepared["tag_positions"].count(-1)
@@ -79,24 +79,27 @@ def test_all_subwords_are_labelled_on_request_in_train_only(tokenizer):
 
 def test_cut_and_dropped_words_are_counted_and_said(tokenizer, caplog):
     rows = [{"tokens": ["paris"] * 30, "slots": ["O"] * 30}, {"tokens": ["paris", "\u200b"], "slots": ["B-x", "O"]}]
-    data = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12)
+    data = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12, truncate=True)
     report = data.reports["train"]
     assert (report.rows, report.words, report.truncated_rows, report.lost_words) == (2, 32, 1, 21)
-    assert "train: 1 of 2 rows cut at the longest length." in caplog.text
+    assert "train: 1 of 2 rows cut off at the longest length." in caplog.text
     assert "train: 21 of 32 words have no subword: predicted as O, and scored." in caplog.text
 
 
 def test_a_row_that_just_fits_is_not_cut(tokenizer, caplog):
     rows = [{"tokens": ["paris"] * 10, "slots": ["O"] * 9 + ["B-x"]}]
-    report = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12).reports["train"]
-    assert report.truncated_rows == 0
+    for truncate in (False, True):
+        report = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12, truncate=truncate).reports[
+            "train"
+        ]
+        assert (report.truncated_rows, report.windowed_rows) == (0, 0)
     assert not caplog.text
 
 
 def test_rows_may_lack_labels_and_that_is_counted(tokenizer, caplog):
     rows = [*ROWS, {"text": "no labels at all"}, {"tokens": ["none"], "intent": None, "slots": None}]
     data = prepare_datasets({"train": rows}, tokenizer, [INTENT, SLOTS])
-    assert data["train"][22]["labels"] == {"intent": -100, "slots": [-100]}
+    assert data["train"][22]["labels"] == {"intent": -100, "slots": [-100] * 4}
     assert data["train"][23]["labels"] == {"intent": -100, "slots": [-100]}
     assert "2 of 24 rows have no label for 'intent'" in caplog.text
 
@@ -150,7 +153,7 @@ def test_a_dataset_with_label_names_is_taken_as_it_is(tokenizer):
         ({"text": " "}, "'text' is empty"),
         ({"text": 7}, "'text' must be a string, found 7"),
         ({"sentence": "a"}, "expected a column 'tokens' or 'text', found 'sentence'"),
-        ({"text": "a b", "slots": ["O", "O"]}, "tags need a column 'tokens'"),
+        ({"text": "a b", "slots": ["O", "O"]}, "expected spans of 'text', or tags and a column 'tokens', found"),
         ({"tokens": ["a"], "intent": {"a": 1}}, "expected a label, a number or a list of them"),
         ({"tokens": ["a"], "intent": ["x", "y"]}, "expected one label"),
     ],
@@ -217,7 +220,8 @@ def test_labels_that_train_never_has_are_ignored_on_request_and_counted(tokenize
     ("arguments", "message"),
     [
         ({"unseen_labels": "ignored"}, "unknown unseen_labels 'ignored'. Did you mean 'ignore'"),
-        ({"label_subwords": "last"}, "unknown label_subwords 'last'"),
+        ({"label_subwords": "lst"}, "unknown label_subwords 'lst'. Did you mean 'last'"),
+        ({"max_lenght": 3}, "unknown option 'max_lenght'. Did you mean 'max_length'"),
     ],
 )
 def test_unknown_options_are_refused(arguments, message, tokenizer):

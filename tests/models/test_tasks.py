@@ -1,6 +1,10 @@
 """The description of a task, and what it refuses."""
 
+import dataclasses
+import json
+
 import pytest
+import yaml
 
 from hf_multitask import TaskConfig
 
@@ -27,6 +31,33 @@ def test_a_task_survives_a_round_trip():
     assert TaskConfig.from_dict(task.to_dict()) == task
 
 
+def test_class_weights_are_by_label_once_the_labels_are_known():
+    task = TaskConfig("intent", "sequence_classification", class_weights={"b": 2})
+    assert task.class_weights == {"b": 2}
+    task = dataclasses.replace(task, labels=["a", "b"])
+    assert list(task.class_weights.items()) == [("a", 1.0), ("b", 2.0)]
+
+
+def test_weights_of_entity_types_are_those_of_both_tags_and_a_tags_own_goes_first():
+    given = {"O": 0.1, "PER": 3.0, "I-PER": 2.0, "I-LOC": 5.0}
+    task = TaskConfig("ner", "token_classification", labels=["O", "B-PER", "B-LOC"], class_weights=given)
+    assert task.class_weights == {"O": 0.1, "B-PER": 3.0, "I-PER": 2.0, "B-LOC": 1.0, "I-LOC": 5.0}
+
+
+@pytest.mark.parametrize("labels", [None, ["a", "b"]])
+@pytest.mark.parametrize("weights", [None, "balanced", {"a": 0.5}])
+def test_weights_and_smoothing_survive_json_and_yaml(weights, labels):
+    task = TaskConfig("intent", "sequence_classification", labels, class_weights=weights, label_smoothing=0.1)
+    assert TaskConfig.from_dict(json.loads(json.dumps(task.to_dict(), sort_keys=True))) == task
+    assert TaskConfig.from_dict(yaml.safe_load(yaml.safe_dump(task.to_dict()))) == task
+
+
+def test_a_regression_that_is_read_from_the_data_has_no_class_weights():
+    task = TaskConfig("grade", "sequence_classification", class_weights="balanced")
+    with pytest.raises(ValueError, match="task 'grade': class_weights and label_smoothing are not for regression"):
+        dataclasses.replace(task, problem_type="regression")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -46,6 +77,32 @@ def test_a_task_survives_a_round_trip():
         ({"loss_weight": -1.0}, "loss_weight must be a number from 0, found -1.0"),
         ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), found 1.0"),
         ({"dropout": "0.1"}, r"dropout must be a number in \[0, 1\), found '0.1'"),
+        ({"class_weights": "balance"}, "task 'intent': unknown class_weights 'balance'. Did you mean 'balanced'"),
+        (
+            {"class_weights": [1.0]},
+            r"class_weights must be 'balanced' or a mapping of labels to weights, found \[1.0\]",
+        ),
+        ({"class_weights": {"a": 0}}, "class_weights of 'a' must be a finite number above 0, found 0"),
+        ({"class_weights": {"a": -1.0}}, "must be a finite number above 0, found -1.0"),
+        ({"class_weights": {"a": float("inf")}}, "must be a finite number above 0, found inf"),
+        ({"class_weights": {"a": float("nan")}}, "must be a finite number above 0, found nan"),
+        ({"class_weights": {"a": "2"}}, "must be a finite number above 0, found '2'"),
+        ({"class_weights": {"a": True}}, "must be a finite number above 0, found True"),
+        ({"class_weights": {1: 2.0}}, "labels in class_weights must be strings, found 1"),
+        (
+            {"labels": ["music", "rain"], "class_weights": {"musik": 2.0}},
+            "task 'intent': unknown label in class_weights 'musik'. Did you mean 'music'",
+        ),
+        (
+            {"type": "token_classification", "labels": ["B-PER"], "class_weights": {"PERS": 2.0}},
+            r"unknown label in class_weights 'PERS'. Did you mean 'PER'\? Allowed: 'B-PER', 'O', 'I-PER', 'PER'",
+        ),
+        ({"problem_type": "regression", "class_weights": {"a": 1.0}}, "class_weights and label_smoothing are not for"),
+        ({"problem_type": "regression", "label_smoothing": 0.1}, "class_weights and label_smoothing are not for"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be a number in \[0, 1\), found 1.0"),
+        ({"label_smoothing": -0.1}, r"label_smoothing must be a number in \[0, 1\), found -0.1"),
+        ({"label_smoothing": "0.1"}, r"label_smoothing must be a number in \[0, 1\), found '0.1'"),
+        ({"label_smoothing": float("nan")}, r"label_smoothing must be a number in \[0, 1\), found nan"),
         ({"lables": ["a"]}, "unknown key 'lables'. Did you mean 'labels'"),
     ],
 )

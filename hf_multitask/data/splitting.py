@@ -1,0 +1,68 @@
+"""Validation rows taken from train, with each label's share of them."""
+
+import math
+import random
+from collections.abc import Collection, Sequence
+
+
+def split_validation(labels: Sequence[Collection[str]], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split rows into train and validation so that each label has its share in both.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, On the Stratification of Multi-Label Data,
+    algorithm 1) into two parts: the label with the fewest rows left goes first, and gets the rows that it still lacks
+    in validation. Where that is no whole number, it is rounded to what brings all of validation closest to its share,
+    so that many rare labels together have their share too. A row stays in train if one of its labels would otherwise
+    have none there: each label keeps a row in train, and a label with a single row has it only there.
+
+    Args:
+        labels: For each row its labels; of several tasks as ``"<task>:<label>"``. A row may have none.
+        share: Share of the rows that go to validation, in (0, 1).
+        seed: Which of the rows of a label are taken. The same seed and rows give the same split.
+
+    Returns:
+        The indexes of the rows of train and those of validation, ascending.
+
+    Raises:
+        ValueError: If ``share`` is not in (0, 1), or no row is left for train or validation.
+    """
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ValueError(f"share of validation must be a number in (0, 1), found {share!r}.")
+    ids = _label_ids(labels)
+    order = list(range(len(labels)))
+    random.Random(seed).shuffle(order)  # noqa: S311 (no secret)
+    rows_of: list[list[int]] = [[] for _ in range(max(map(max, ids), default=0) + 1)]
+    for row in order:
+        for label in ids[row]:
+            rows_of[label].append(row)
+    left = [len(rows) for rows in rows_of]
+    in_validation = [0] * len(rows_of)
+    is_validation: dict[int, bool] = {}
+    while open_labels := [label for label, count in enumerate(left) if count]:
+        label = min(open_labels, key=left.__getitem__)
+        rows = [row for row in rows_of[label] if row not in is_validation]
+        own = share * len(rows_of[label]) - in_validation[label]
+        overall = share * (len(is_validation) + len(rows)) - sum(is_validation.values())
+        wanted = min(max(round(overall), math.floor(own)), math.ceil(own))
+        for row in rows:
+            train_has_others = all(in_validation[other] + 1 < len(rows_of[other]) for other in ids[row])
+            is_validation[row] = wanted > 0 and train_has_others
+            wanted -= is_validation[row]
+            for other in ids[row]:
+                left[other] -= 1
+                in_validation[other] += is_validation[row]
+    train, validation = ([row for row in range(len(labels)) if is_validation[row] == part] for part in (False, True))
+    if not train or not validation:
+        raise ValueError(
+            f"share of validation {share!r}: {len(labels)} rows leave {len(train)} for train and {len(validation)} "
+            "for validation, expected at least one each. Each label keeps a row in train."
+        )
+    return train, validation
+
+
+def _label_ids(labels: Sequence[Collection[str]]) -> list[set[int]]:
+    """Number the labels by name, and add one that every row has: rows without a label need their share too.
+
+    The order of a set of strings differs from process to process, that of their numbers does not.
+    """
+    ids = {name: i for i, name in enumerate(sorted({name for row in labels for name in row}))}
+    return [{len(ids), *(ids[name] for name in row)} for row in labels]

@@ -1,0 +1,66 @@
+"""Tokenised splits, kept on disk for the next run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from accelerate import PartialState
+from datasets.fingerprint import Hasher
+
+from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from .alignment import Aligner
+
+CACHE_FOLDER = "hf_multitask"
+
+
+def tokenise(
+    words: Sequence[Sequence[str]],
+    labels: Sequence[dict[str, Any]],
+    tasks: Sequence[TaskConfig],
+    aligner: Aligner,
+    num_proc: int | None = None,
+    name: str = "rows",
+) -> datasets.Dataset:
+    """Tokenise and align rows, or take them from the cache of an earlier run.
+
+    The cache is that of ``datasets``; what it holds is found by the words, the labels, the tokenizer and how it is
+    used. ``datasets.disable_caching()`` turns it off.
+
+    Args:
+        words: The words of each row.
+        labels: The labels of each row by task.
+        tasks: All tasks of the model.
+        aligner: What tokenises.
+        num_proc: Processes that tokenise.
+        name: What the progress bar calls the rows.
+
+    Returns:
+        The data set, with the columns that `Aligner` makes.
+    """
+    features = datasets.Features(
+        {
+            "words": datasets.List(datasets.Value("string")),
+            "labels": {task.name: _label_feature(task) for task in tasks},
+        }
+    )
+    rows = datasets.Dataset.from_dict({"words": list(words), "labels": list(labels)}, features=features)
+    options: dict[str, Any] = {"batched": True, "remove_columns": ["words"], "desc": f"Aligning {name}"}
+    if not datasets.is_caching_enabled():
+        return rows.map(aligner, num_proc=num_proc, new_fingerprint=Hasher.hash(name), **options)
+    key = Hasher.hash((rows._fingerprint, aligner.fingerprint()))
+    folder = Path(datasets.config.HF_DATASETS_CACHE, CACHE_FOLDER)
+    folder.mkdir(parents=True, exist_ok=True)
+    # One process of a machine writes, the others read what it has written.
+    with PartialState().local_main_process_first():
+        return rows.map(
+            aligner, num_proc=num_proc, new_fingerprint=key, cache_file_name=str(folder / f"{key}.arrow"), **options
+        )
+
+
+def _label_feature(task: TaskConfig) -> Any:
+    if task.is_token_task:
+        return datasets.List(datasets.Value("int64"))
+    if task.problem_type in (MULTI_LABEL, REGRESSION):
+        return datasets.List(datasets.Value("float32"))
+    return datasets.Value("int64")
