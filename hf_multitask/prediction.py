@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from .data import MultiTaskDataCollator, Rows
 from .data.alignment import Aligner
 from .data.checks import check_inputs
-from .data.rows import TEXT_COLUMN, TOKENS_COLUMN
+from .data.rows import TEXT_COLUMN, TOKENS_COLUMN, batch_rows
 from .data.words import Word, join_words, locate_words, split_words
 from .models import MultiTaskModel, TaskConfig
 from .models.decoding import decode
@@ -99,8 +99,7 @@ class _Predictor:
     @torch.no_grad()
     def predict(self, rows: Sequence[tuple[str, list[Word]]]) -> list[dict[str, Any]]:
         columns = self.align({"words": [[word.text for word in row_words] for _, row_words in rows]})
-        features = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        batch = {name: tensor.to(self.model.device) for name, tensor in self.collate(features).items()}
+        batch = {name: tensor.to(self.model.device) for name, tensor in self.collate(batch_rows(columns)).items()}
         logits = self.model(**batch).logits
         results: list[dict[str, Any]] = [{} for _ in rows]
         for task in self.tasks:

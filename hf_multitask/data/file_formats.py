@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import pyarrow
 from pyarrow import parquet
 
 from ..models.names import unknown_name
+from .annotation_tools import ANNOTATION_TOOLS
 from .conll import read_conll
 from .lines import read_lines, shorten
 from .rows import TOKENS_COLUMN, LocatedRow, dataset_rows, rename_columns, unplaced, with_label_names
+
+logger = logging.getLogger(__name__)
 
 # What a config's `columns` says: our name of a column, and its name or number in the file.
 Columns = Mapping[str, str | int]
@@ -99,6 +103,23 @@ def _read_json(path: Path, format: str) -> Iterator[LocatedRow]:
     if not all(isinstance(row, dict) for row in values):
         raise ValueError(f"{path}: expected a list of JSON objects; one a line is `jsonl`.")
     yield from map(unplaced, values)
+
+
+def _read_annotations(path: Path, format: str) -> Iterator[LocatedRow]:
+    """Read the export of an annotation tool: a record a line, or a list of them in a ``.json`` file."""
+    is_list = path.name.removesuffix(".gz").endswith(".json")
+    records: Iterator[tuple[int | None, Any]] = (
+        ((None, record) for record in _load_json(path)) if is_list else _json_lines(path)
+    )
+    left_out = 0
+    for i, (line, record) in enumerate(records):
+        row = ANNOTATION_TOOLS[format](record, f"{path}, record {i}" if line is None else f"{path}:{line}")
+        if row is None:
+            left_out += 1
+        else:
+            yield LocatedRow(row, line, [])
+    if left_out:
+        logger.warning("%s: %d records that the annotator rejected or skipped are left out.", path, left_out)
 
 
 def _load_json(path: Path) -> list[Any]:
@@ -194,6 +215,7 @@ _READERS: dict[str, Callable[[Path, str], Iterator[LocatedRow]]] = {
     "csv": _read_table,
     "tsv": _read_table,
     "parquet": _read_parquet,
+    **dict.fromkeys(ANNOTATION_TOOLS, _read_annotations),
 }
 CONLL = "conll"
 FORMATS = (*_READERS, CONLL)

@@ -119,9 +119,12 @@ def rename_row(row: Row, columns: Mapping[str, str | int]) -> Row:
 def dataset_rows(dataset: datasets.Dataset | datasets.IterableDataset) -> Iterator[Row]:
     """Yield the rows of a data set, with names instead of the ids of `ClassLabel` columns."""
     for batch in dataset.with_format(None).iter(batch_size=1000):
-        columns = list(batch)
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        yield from with_label_names(rows, dataset.features)
+        yield from with_label_names(batch_rows(batch), dataset.features)
+
+
+def batch_rows(batch: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """Turn the columns of some rows into rows."""
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
 def with_label_names(rows: Sequence[Row], features: datasets.Features | None) -> Sequence[Row]:

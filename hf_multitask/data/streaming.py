@@ -11,7 +11,7 @@ from .alignment import Aligner
 from .loading import ROWS_AT_ONCE, LoadedDataSet
 from .mixing import MixedTurns, Sampling, shuffled
 from .report import SplitReport
-from .rows import Row, Rows
+from .rows import Row, Rows, batch_rows
 
 # Rows of a data set that are shuffled together; as many are in memory.
 SHUFFLE_ROWS = 10_000
@@ -59,7 +59,7 @@ class StreamedDataSet:
         report.add(encoded)
         columns = self.aligner({"words": self.loaded.words(rows), "labels": labels})
         report.add_tokenised(columns, self.aligner.special_tokens)
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return batch_rows(columns)
 
     def count_rows(self) -> int:
         """Return the number of training rows; they are read once if it is not known yet."""
@@ -210,9 +210,10 @@ class _EndlessReader:
             self.raw.set_epoch(self.passes)
             if self.raw_state is not None:
                 self.raw.load_state_dict(self.raw_state)
-            rows = iter(self.raw)
-            while block := list(islice(rows, SHUFFLE_ROWS)):
+            # Iterated row by row in a worker of a DataLoader it would leave out the rows of the other workers.
+            for columns in self.raw.iter(batch_size=SHUFFLE_ROWS):
                 behind = self.raw.state_dict()
+                block = batch_rows(columns)
                 first = self.block * SHUFFLE_ROWS
                 order = shuffled(len(block), self.seed, self.number, self.passes, self.block)
                 for i in order[self.taken :].tolist():

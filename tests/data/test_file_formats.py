@@ -102,6 +102,52 @@ def test_a_list_of_json_objects(name, write):
     assert read_rows(write(name, json.dumps(ROWS, indent=1))).rows == ROWS
 
 
+SPANS = [{"start": 5, "end": 10, "label": "place"}]
+EXPORTS = {
+    "doccano": ("a.jsonl", json.dumps({"id": 1, "text": "from paris", "label": [[5, 10, "place"]]})),
+    "prodigy": (
+        "a.jsonl",
+        "\n".join(
+            json.dumps({"text": "from paris", "spans": SPANS, "answer": answer}) for answer in ("accept", "reject")
+        ),
+    ),
+    "spacy": ("a.json", json.dumps([["from paris", {"entities": [[5, 10, "place"]]}]])),
+    "label_studio": (
+        "a.json.gz",
+        json.dumps(
+            [
+                {
+                    "data": {"text": "from paris"},
+                    "annotations": [
+                        {
+                            "was_cancelled": False,
+                            "result": [
+                                {
+                                    "type": "labels",
+                                    "from_name": "label",
+                                    "to_name": "text",
+                                    "value": {"start": 5, "end": 10, "text": "paris", "labels": ["place"]},
+                                }
+                            ],
+                        }
+                    ],
+                }
+            ]
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", EXPORTS)
+def test_exports_of_annotation_tools_become_tagged_words(tool, write, tokenizer, caplog):
+    name, content = EXPORTS[tool]
+    task = TaskConfig("ner", "token_classification", column="spans")
+    data = prepare_datasets({"train": write(name, content)}, tokenizer, [task], format=tool)
+    (row,) = data["train"]
+    assert [data.tasks[0].labels[tag] for tag in row["labels"]["ner"]] == ["O", "B-place"]
+    assert ("1 records that the annotator rejected" in caplog.text) == (tool == "prodigy")
+
+
 def test_packed_lines(write):
     text = "".join(json.dumps(row) + "\n" for row in ROWS)
     assert read_rows(write("a.jsonl.gz", text)).rows == ROWS

@@ -17,10 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 from hf_multitask import (
+    DataConfig,
     FreezeCallback,
     MultiTaskModel,
     MultiTaskTrainer,
     MultiTaskTrainingArguments,
+    Sampling,
     TaskConfig,
     freeze,
     load_tokenizer,
@@ -37,6 +39,7 @@ DEFAULTS = {
     "batch": 6,  # rows of a process and micro-batch
     "accumulation": 1,
     "rows": 22,
+    "data": "whole",  # or mixed: a data set a task; streamed; windows: rows longer than the longest length
     "missing": {},  # by task, the rank that never has its labels
     "schedule": None,
     "epochs": 4,
@@ -63,6 +66,15 @@ def make_rows(scenario):
         without = {task: None for task, lacking in scenario["missing"].items() if lacking == rank}
         rows.append({**ROWS[i % len(ROWS)], **without})
     return rows
+
+
+def make_data(scenario):
+    """Return the data sets that a scenario trains on."""
+    rows = make_rows(scenario)
+    if scenario["data"] == "mixed":
+        return [DataConfig(train=rows[i:], validation=ROWS[:10], tasks=[task]) for i, task in enumerate(TASKS)]
+    options = {"streamed": {"streaming": True}, "windows": {"max_length": 8}}.get(scenario["data"], {})
+    return DataConfig(train=rows, validation=ROWS[:10], **options)
 
 
 class Recorder(TrainerCallback):
@@ -148,7 +160,7 @@ def make_multitask(scenario, encoder):
     tasks = [TaskConfig(name, kind, dropout=0.0) for name, kind in TASKS.items()]
     # The first rows have every label, so that the label sets are the same whatever is missing.
     prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
-    data = prepare_datasets({"train": make_rows(scenario), "validation": ROWS[:10]}, tokenizer, prepared.tasks)
+    data = prepare_datasets(make_data(scenario), tokenizer, prepared.tasks)
     torch.manual_seed(0)
     return MultiTaskModel.from_encoder(encoder, prepared.tasks), data, tokenizer
 
@@ -215,7 +227,8 @@ def make_trainer(scenario, encoder, folder):
         # was divided by it, would make the loss greater by the numbers of processes and of accumulated batches.
         trainer.model_accepts_loss_kwargs = False
         return trainer, recorder
-    trainer = RecordingTrainer(freeze_schedule=scenario["schedule"], **common)
+    sampling = Sampling("temperature", stopping="all_exhausted")
+    trainer = RecordingTrainer(freeze_schedule=scenario["schedule"], sampling=sampling, **common)
     trainer.recorder, trainer.metric_differs = recorder, scenario["metric_differs"]
     return trainer, recorder
 
