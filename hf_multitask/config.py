@@ -31,6 +31,14 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "report_to": "none",
 }
 
+# A stream has no epochs: a tenth of the run stands for one.
+STREAMING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "steps",
+    "eval_steps": 0.1,
+    "save_strategy": "steps",
+    "save_steps": 0.1,
+}
+
 
 @strict
 @dataclass
@@ -161,6 +169,8 @@ class RunConfig:
         if "output_dir" in self.training:
             raise ValueError("training.output_dir is the run's output_dir; give it there.")
         defaults = dict(TRAINING_DEFAULTS)
+        if any(config.streams_train for config in self.data_sets):
+            defaults |= STREAMING_DEFAULTS
         if not any(config.validation or config.validation_split for config in self.data_sets):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {**defaults, **self.training, "output_dir": self.output_dir}

@@ -11,7 +11,9 @@ from hf_multitask import RunConfig, run_training
 from hf_multitask.runs import run_plan
 
 FOLDER = Path(__file__).parents[1] / "examples"
-EXAMPLES = sorted(FOLDER.glob("*.yaml"))
+# On public data sets: tests/test_data_sets.py.
+ON_OTHER_DATA = ["wnut17-clinc150"]
+EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_OTHER_DATA)
 
 STAGES = {
     "encoder-frozen": ["heads"],
@@ -62,5 +64,5 @@ def test_an_example_runs_through_its_stages(config, request, tmp_path, caplog):
 
 def test_each_example_is_listed():
     listed = (FOLDER / "README.md").read_text()
-    assert all(f"({path.name})" in listed for path in EXAMPLES)
+    assert all(f"({path.name})" in listed for path in FOLDER.glob("*.yaml"))
     assert {path.stem for path in EXAMPLES} == {*STAGES, "everything-frozen"}

@@ -1,10 +1,11 @@
 """Checks of the rows that read no label set: columns, words, types."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from ..models.names import unknown_name
-from ..models.tasks import REGRESSION, TaskConfig
+from ..models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
 from .rows import TEXT_COLUMN, TOKENS_COLUMN, Row, Rows
 
 
@@ -56,27 +57,44 @@ def check_inputs(rows: Rows) -> None:
         _check_characters("".join(tokens or []) + (text or ""), rows.place(i))
 
 
-def read_numbers(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
-    """Turn the strings that a table holds into numbers where a task is declared a regression.
+def read_values(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Turn the values of tables and annotation tools into what a task's declared problem type takes, in place.
+
+    A string becomes a number for a regression; for several labels, the labels of a JSON list in it, or the only one.
+    A list of one becomes its label where a row has one.
 
     Args:
         rows: The rows of a split.
         tasks: The tasks.
 
     Raises:
-        ValueError: If a string is no number. The message names file and line.
+        ValueError: If a string is no number, or begins like a list and is none. The message names file and line.
     """
     for task in tasks:
-        if task.problem_type != REGRESSION:
-            continue
         for i, row in enumerate(rows.rows):
-            value = row.get(str(task.column))
-            if isinstance(value, str):
-                try:
-                    row[str(task.column)] = float(value)
-                except ValueError as error:
-                    place = f"{rows.place(i)}: column {task.column!r}"
-                    raise ValueError(f"{place}: expected a number, found {value!r:.80}.") from error
+            value, place = row.get(str(task.column)), f"{rows.place(i)}: column {task.column!r}"
+            if task.problem_type == SINGLE_LABEL and isinstance(value, list) and len(value) == 1:
+                row[str(task.column)] = value[0]
+            elif task.problem_type == REGRESSION and isinstance(value, str):
+                row[str(task.column)] = _number(value, place)
+            elif task.problem_type == MULTI_LABEL and isinstance(value, str):
+                row[str(task.column)] = _labels(value, place)
+
+
+def _number(value: str, place: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"{place}: expected a number, found {value!r:.80}.") from error
+
+
+def _labels(value: str, place: str) -> list[Any]:
+    if not value.startswith("["):
+        return [value]
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: expected a JSON list of labels, found {value!r:.80}.") from error
 
 
 def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:

@@ -9,7 +9,7 @@ import datasets
 
 from ..models.tag_conversion import from_iob2
 from ..models.tasks import REGRESSION, TaskConfig
-from .checks import check_columns, check_inputs, check_labels, read_numbers, words_of
+from .checks import check_columns, check_inputs, check_labels, read_values, words_of
 from .data_config import DataConfig
 from .labels import LabelEncoder, LabelScan
 from .readers import Source, open_rows, source_name
@@ -119,7 +119,7 @@ class LoadedDataSet:
                 if row.get(TOKENS_COLUMN) is None:
                     row[TOKENS_COLUMN] = [word.text for word in split_words(row[TEXT_COLUMN])]
             report.words = sum(len(row[TOKENS_COLUMN]) for row in rows.rows)
-        read_numbers(rows, self.tasks)
+        read_values(rows, self.tasks)
         check_labels(rows, self.tasks)
         return report
 

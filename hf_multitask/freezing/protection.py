@@ -24,10 +24,11 @@ def encode_sample(model: MultiTaskModel, batch: Mapping[str, torch.Tensor]) -> d
         batch: What the collator returns.
 
     Returns:
-        ``pooled`` (batch, hidden) and ``tokens`` (num_tokens, hidden), padding left out.
+        ``pooled`` (batch, hidden), one of each window where rows have several, and ``tokens`` (num_tokens, hidden),
+        padding left out.
     """
-    states: list[torch.Tensor] = []
-    hook = model.encoder.register_forward_hook(lambda _, __, output: states.append(output[0].float()))
+    parts: list[torch.Tensor] = []  # several, where rows have many windows
+    hook = model.encoder.register_forward_hook(lambda _, __, output: parts.append(output[0].float()))
     was_training = model.training
     model.eval()
     try:
@@ -36,7 +37,8 @@ def encode_sample(model: MultiTaskModel, batch: Mapping[str, torch.Tensor]) -> d
         hook.remove()
         model.train(was_training)
     mask = batch["attention_mask"]
-    return {"pooled": pool(states[0], mask, model.config.pooling), "tokens": states[0][mask.bool()]}
+    states = torch.cat(parts)
+    return {"pooled": pool(states, mask, model.config.pooling), "tokens": states[mask.bool()]}
 
 
 def drift(before: Mapping[str, torch.Tensor], now: Mapping[str, torch.Tensor]) -> dict[str, float]:
