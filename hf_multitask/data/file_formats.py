@@ -79,6 +79,21 @@ def open_file(path: str | Path, format: str | None = None, columns: Columns | No
     return rename_columns(rows, columns, str(path))
 
 
+def file_features(path: str | Path, format: str | None = None) -> datasets.Features | None:
+    """Return what the columns of a file hold, where it says so: of Parquet files and folders of ``save_to_disk``.
+
+    Args:
+        path: The file or folder.
+        format: See `open_file`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path).features
+    if (format or _EXTENSIONS.get(path.suffix.lower())) == "parquet":
+        return _open_parquet(path)[1]
+    return None
+
+
 def _read_jsonl(path: Path, format: str) -> Iterator[LocatedRow]:
     for number, record in _json_lines(path):
         if not isinstance(record, dict):
@@ -188,16 +203,27 @@ def _words_to_rows(path: Path, words: Iterator[LocatedRow], columns: dict[str, A
 
 
 def _read_parquet(path: Path, format: str) -> Iterator[LocatedRow]:
+    file, features = _open_parquet(path)
     try:
-        file = parquet.ParquetFile(path)
-        features = datasets.Features.from_arrow_schema(file.schema_arrow)
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
             yield from map(unplaced, with_label_names(batch.to_pylist(), features))
     except (OSError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path}: expected a whole Parquet file. {error}") from error
 
 
+def _open_parquet(path: Path) -> tuple[parquet.ParquetFile, datasets.Features]:
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path}: expected a whole Parquet file. {error}") from error
+    return file, datasets.Features.from_arrow_schema(file.schema_arrow)
+
+
 def _read_folder(path: Path) -> Iterator[LocatedRow]:
+    return map(unplaced, dataset_rows(_load_folder(path)))
+
+
+def _load_folder(path: Path) -> datasets.Dataset:
     try:
         dataset = datasets.load_from_disk(str(path))
     except (OSError, ValueError) as error:
@@ -206,7 +232,7 @@ def _read_folder(path: Path) -> Iterator[LocatedRow]:
         raise ValueError(
             f"{path}: holds the splits {', '.join(dataset)}; name one, such as {path / next(iter(dataset))}."
         )
-    return map(unplaced, dataset_rows(dataset))
+    return dataset
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[LocatedRow]]] = {

@@ -27,11 +27,13 @@ class LabelScan:
     Args:
         task: The task.
         tag_scheme: For a token task, the scheme that its tags are written in; recognised where None.
+        declared: The label names that the data set itself declares, in order; those that occur where None.
     """
 
-    def __init__(self, task: TaskConfig, tag_scheme: str | None = None) -> None:
+    def __init__(self, task: TaskConfig, tag_scheme: str | None = None, declared: Sequence[str] | None = None) -> None:
         self.task = task
         self.tag_scheme = tag_scheme
+        self.declared = declared
         self._tags = SchemeScan(str(task.column))
         self._problem_type = task.problem_type
         self._names: set[Any] = set()
@@ -86,13 +88,16 @@ class LabelScan:
             self.tag_scheme = self.find_scheme()
             if task.labels is not None:
                 return task
-            tags = {to_iob2([tag], self.tag_scheme)[0] for tag in self._tags.tags if is_tag_of(tag, self.tag_scheme)}
+            found = [tag for tag in self.declared or self._tags.tags if is_tag_of(tag, self.tag_scheme)]
+            tags = {to_iob2([tag], self.tag_scheme)[0] for tag in found}
             return dataclasses.replace(task, labels=[OUTSIDE, *tags_of_types(entity_types(map(str, tags)))])
         task = dataclasses.replace(task, problem_type=self._problem_type)
         if task.labels is not None:
             return task
         if self._problem_type == REGRESSION:
             return dataclasses.replace(task, labels=[str(i) for i in range(self._length)] or None)
+        if self.declared is not None:
+            return dataclasses.replace(task, labels=list(self.declared))
         if len(self._names) > max(MOST_RARE_LABELS, self._rows / 2):
             raise ValueError(
                 f"{source}: task {task.name!r}: column {task.column!r} has {len(self._names):,} different labels in "

@@ -12,7 +12,7 @@ from ..models.tasks import REGRESSION, TaskConfig
 from .checks import check_columns, check_inputs, check_labels, read_values, words_of
 from .data_config import DataConfig
 from .labels import LabelEncoder, LabelScan
-from .readers import Source, open_rows, source_name
+from .readers import Source, class_names, open_rows, source_name
 from .report import SplitReport
 from .rows import TEXT_COLUMN, TOKENS_COLUMN, LocatedRow, Row, Rows, rename_row, unplaced, with_label_names
 from .spans import is_span_list, read_spans
@@ -140,7 +140,8 @@ class LoadedDataSet:
         """
         if self.streaming and all(self._is_complete(task) for task in self.tasks):
             return {task.name: task for task in self.tasks}
-        scans = [LabelScan(task, self.schemes.get(task.name)) for task in self.tasks]
+        declared = class_names(self.sources[TRAIN], self.config.format, self.config.columns)
+        scans = [LabelScan(task, self.schemes.get(task.name), declared.get(str(task.column))) for task in self.tasks]
         if self.streaming:
             report = self.reports[TRAIN] = SplitReport()
             for chunk in self.chunks(TRAIN):

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import datasets
 
 from ..models.names import unknown_name
-from .file_formats import Columns, open_file
-from .rows import LocatedRow, Row, Rows, dataset_rows, rename_columns, unplaced
+from .file_formats import Columns, file_features, open_file
+from .rows import LocatedRow, Row, Rows, dataset_rows, rename_columns, rename_row, unplaced
 
 Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | Sequence[Row]
 
@@ -61,6 +61,24 @@ def read_rows(source: Source, name: str = "rows", format: str | None = None, col
     if not rows.rows:
         raise ValueError(f"{rows.source}: expected at least one row, found none.")
     return rows
+
+
+def class_names(source: Source, format: str | None = None, columns: Columns | None = None) -> dict[str, list[str]]:
+    """Return the label names that a source itself declares, as ``ClassLabel`` features.
+
+    Args:
+        source: See `open_rows`.
+        format: See `open_rows`.
+        columns: See `open_rows`.
+
+    Returns:
+        The names in the order of their ids, by our name of the column.
+    """
+    is_file = isinstance(source, (str, Path))
+    features = file_features(source, format) if is_file else getattr(source, "features", None)
+    labels = {name: getattr(feature, "feature", feature) for name, feature in (features or {}).items()}
+    named = {name: label.names for name, label in labels.items() if isinstance(label, datasets.ClassLabel)}
+    return rename_row(named, columns or {})
 
 
 def source_name(source: Source, name: str) -> str:

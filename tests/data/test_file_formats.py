@@ -87,6 +87,32 @@ def test_parquet_with_named_labels(tmp_path):
     assert rows.rows == [{"text": "x", "intent": "b"}, {"text": "y", "intent": None}]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "folder", "data set", "stream"])
+def test_declared_label_names_give_the_labels_in_their_order(kind, tokenizer, tmp_path):
+    names = {"intent": ["z", "unused", "a"], "ner": ["O", "B-b", "I-b", "B-a", "I-a"]}
+    features = datasets.Features(
+        {
+            "words": datasets.List(datasets.Value("string")),
+            "intent": datasets.ClassLabel(names=names["intent"]),
+            "ner": datasets.List(datasets.ClassLabel(names=names["ner"])),
+        }
+    )
+    rows = {"words": [["in", "paris"], ["now"]], "intent": [2, 0], "ner": [[0, 1], [0]]}
+    source = datasets.Dataset.from_dict(rows, features=features)
+    if kind == "parquet":
+        source.to_parquet(tmp_path / "a.parquet")
+        source = tmp_path / "a.parquet"
+    elif kind == "folder":
+        source.save_to_disk(tmp_path / "a")
+        source = tmp_path / "a"
+    elif kind == "stream":
+        source = source.to_iterable_dataset()
+    tasks = [TaskConfig("intent", "sequence_classification"), TaskConfig("ner", "token_classification")]
+    data = prepare_datasets({"train": source}, tokenizer, tasks, columns={"tokens": "words"})
+    assert [task.labels for task in data.tasks] == [names["intent"], ["O", "B-a", "I-a", "B-b", "I-b"]]
+    assert [row["labels"] for row in data["train"]] == [{"intent": 2, "ner": [0, 3]}, {"intent": 0, "ner": [0]}]
+
+
 def test_a_folder_of_save_to_disk(tmp_path):
     dataset = datasets.Dataset.from_list(ROWS)
     dataset.save_to_disk(tmp_path / "one")
