@@ -75,7 +75,7 @@ def class_names(source: Source, format: str | None = None, columns: Columns | No
         The names in the order of their ids, by our name of the column.
     """
     is_file = isinstance(source, (str, Path))
-    features = file_features(source, format) if is_file else getattr(source, "features", None)
+    features = file_features(str(source), format) if is_file else getattr(source, "features", None)
     labels = {name: getattr(feature, "feature", feature) for name, feature in (features or {}).items()}
     named = {name: label.names for name, label in labels.items() if isinstance(label, datasets.ClassLabel)}
     return rename_row(named, columns or {})
