@@ -149,7 +149,7 @@ def test_predictions_come_in_the_order_of_the_rows_one_a_word(model, data, token
 
 def test_words_beyond_the_longest_length_are_predicted_as_outside_and_scored(encoder, tasks, tokenizer, tmp_path):
     rows = [{"tokens": ["paris"] * 40, "intent": "PlayMusic", "slots": ["B-place"] * 40}, *ROWS]
-    data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, tasks, max_length=12)
+    data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, tasks, max_length=12, truncate=True)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
     trainer = make_trainer(model, data, tokenizer, tmp_path)
     output = trainer.predict(data["validation"])
