@@ -383,7 +383,7 @@ class MultiTaskTrainer(Trainer):
         """Return which rows each epoch takes of several data sets, None where it is each row once."""
         if not isinstance(dataset, datasets.Dataset) or DATA_SET_COLUMN not in dataset.column_names:
             return None
-        sizes = np.bincount(dataset[DATA_SET_COLUMN]).tolist()
+        sizes = np.bincount(dataset[DATA_SET_COLUMN][:]).tolist()
         return MixedOrder(sizes, self.sampling, self._data_seed, math.ceil(self.args.num_train_epochs))
 
     @property
@@ -399,7 +399,7 @@ class MultiTaskTrainer(Trainer):
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
             return None
         column = self.args.length_column_name
-        return list(dataset[column]) if column in dataset.column_names else None
+        return dataset[column][:] if column in dataset.column_names else None
 
     def prediction_step(
         self,

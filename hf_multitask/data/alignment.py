@@ -19,7 +19,8 @@ from .windows import flat_subwords
 NO_POSITION = -1
 LABEL_SUBWORDS = ("first", "all", "last")
 # What tokenises and aligns: rows that others have made are made anew.
-_VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(Path(__file__).read_bytes())]
+_CODE = [Path(__file__).with_name(name).read_bytes() for name in ("alignment.py", "windows.py")]
+_VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 # Overlap of windows where none is given, as a share of the longest length.
 DEFAULT_OVERLAP = 4
 
@@ -132,12 +133,15 @@ class Aligner:
 
     def fingerprint(self) -> str:
         """Return what tells this aligner from others: it is the same in every process."""
-        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        tokenizer = self.tokenizer
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
         # Set by each call of the tokenizer, so they only say what it did last.
-        tokenizer |= {"truncation": None, "padding": None}
-        names = [task.name for task in self.token_tasks]
-        settings = [self.max_length, self.overlap, self.truncate, self.label_subwords, names, *_VERSIONS]
-        return json.dumps([tokenizer, self.tokenizer.model_input_names, settings], sort_keys=True)
+        state |= {"truncation": None, "padding": None}
+        # What a call takes from around it.
+        given = [tokenizer.model_input_names, tokenizer.truncation_side, tokenizer.split_special_tokens]
+        tags = [(task.name, task.labels) for task in self.token_tasks]
+        settings = [self.max_length, self.overlap, self.truncate, self.label_subwords, tags, *_VERSIONS]
+        return json.dumps([state, given, settings], sort_keys=True)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Tokenise and align a batch.
@@ -146,28 +150,36 @@ class Aligner:
             batch: The column ``words`` (the text alone where a row is not split), and ``labels`` where there are any.
 
         Returns:
-            The model's inputs, ``length``, ``labels``; for token tasks ``tag_positions`` and ``lost_words`` (how many
-            have no subword); ``truncated`` where rows are cut at ``max_length``, ``window_lengths`` otherwise.
+            The model's inputs and ``length``; for token tasks ``tag_positions`` and ``lost_words`` (how many have no
+            subword), and ``labels`` where all subwords have one; ``truncated`` where rows are cut at ``max_length``,
+            ``window_lengths`` otherwise.
         """
         words = batch["words"]
         encoded, windows = self._tokenize(words)
-        columns: dict[str, list[Any]] = {}
-        for name in encoded:
-            values = encoded[name]
-            columns[name] = [
-                values[row[0]] if len(row) == 1 else list(chain.from_iterable(values[i] for i in row))
-                for row in windows
-            ]
+        one_each = len(windows) == len(encoded["input_ids"])
+        columns: dict[str, list[Any]] = {
+            name: values if one_each else [list(chain.from_iterable(values[i] for i in row)) for row in windows]
+            for name, values in encoded.items()
+        }
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
         if self.truncate:
             columns["truncated"] = [bool(encoded.encodings[i].overflowing) for (i,) in windows]
         else:
             columns["window_lengths"] = [[len(encoded["input_ids"][i]) for i in row] for row in windows]
-        if "labels" in batch:
-            columns["labels"] = [dict(labels) for labels in batch["labels"]]
         if self.token_tasks:
             word_ids = [self._word_ids(encoded, row) for row in windows]
-            columns["tag_positions"] = [self._align(word_ids[i], i, len(row), columns) for i, row in enumerate(words)]
+            if self.label_subwords == "all":
+                found = [all_subwords(ids, len(row)) for ids, row in zip(word_ids, words, strict=True)]
+                columns["tag_positions"] = [positions for positions, _ in found]
+                columns["labels"] = [
+                    self._spread(labels, of_words)
+                    for labels, (_, of_words) in zip(batch["labels"], found, strict=True)
+                ]
+            else:
+                columns["tag_positions"] = [
+                    word_positions(ids, len(row), self.label_subwords)
+                    for ids, row in zip(word_ids, words, strict=True)
+                ]
             columns["lost_words"] = [positions.count(NO_POSITION) for positions in columns["tag_positions"]]
         return columns
 
@@ -194,14 +206,9 @@ class Aligner:
             return encoded.word_ids(row[0])
         return flat_subwords([encoded.word_ids(i) for i in row], self.overlap)
 
-    def _align(self, word_ids: list[int | None], i: int, num_words: int, columns: dict[str, list[Any]]) -> list[int]:
-        if self.label_subwords != "all":
-            return word_positions(word_ids, num_words, self.label_subwords)
-        positions, words_of_subwords = all_subwords(word_ids, num_words)
-        labels = columns["labels"][i]
-        for task in self.token_tasks:
-            labels[task.name] = spread_tags(task, labels[task.name], words_of_subwords)
-        return positions
+    def _spread(self, labels: Mapping[str, Any], words: Sequence[int]) -> dict[str, Any]:
+        spread = {task.name: spread_tags(task, labels[task.name], words) for task in self.token_tasks}
+        return {**labels, **spread}
 
 
 def _checked_overlap(tokenizer: PreTrainedTokenizerBase, max_length: int | None, overlap: int | None) -> int:

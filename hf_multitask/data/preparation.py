@@ -221,7 +221,7 @@ def _tokenised(
     dataset = tokenise(words, labels, tasks, aligner, data_set.config.num_proc, name)
     counted = [column for column in ("truncated", "lost_words") if column in dataset.column_names]
     wanted = [*counted, *(["window_lengths"] if "window_lengths" in dataset.column_names else []), "length"]
-    report.add_tokenised({column: dataset[column] for column in wanted}, aligner.special_tokens)
+    report.add_tokenised({column: dataset[column][:] for column in wanted}, aligner.special_tokens)
     for line in report.losses():
         logger.warning("%s: %s.", name, line)
     return dataset.remove_columns(counted)

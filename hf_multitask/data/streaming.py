@@ -57,7 +57,7 @@ class StreamedDataSet:
         report.add(self.loaded.check(rows))
         labels, encoded = self.loaded.encode(rows, self.tasks)
         report.add(encoded)
-        columns = self.aligner({"words": self.loaded.words(rows), "labels": labels})
+        columns = {"labels": labels, **self.aligner({"words": self.loaded.words(rows), "labels": labels})}
         report.add_tokenised(columns, self.aligner.special_tokens)
         return batch_rows(columns)
 
@@ -219,6 +219,7 @@ class _EndlessReader:
                 for i in order[self.taken :].tolist():
                     self.taken += 1
                     yield first + i, block[i]
+                del block  # or it would stay in memory while the next one is read
                 self.block, self.taken, self.raw_state = self.block + 1, 0, behind
             if self.block == 0:
                 raise ValueError(f"data set {self.number}: expected at least one training row, found none.")

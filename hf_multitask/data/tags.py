@@ -1,6 +1,6 @@
 """The tags of rows, read from the scheme that they are written in into IOB2."""
 
-from ..models.tag_conversion import TAG_SCHEMES, SchemeRecogniser, find_broken, is_tag_of, tag_forms, to_iob2
+from ..models.tag_conversion import TAG_SCHEMES, SchemeRecogniser, find_foreign, read_and_check, tag_forms
 from ..models.tasks import TaskConfig
 from .rows import TOKENS_COLUMN, Rows
 
@@ -36,15 +36,9 @@ class SchemeScan:
                 self._recogniser.add(tags)
             except ValueError as error:
                 raise ValueError(f"{rows.place(i)}: column {self.column!r}: {error}") from error
-            if self._first_foreign is None:
-                self._first_foreign = next(
-                    (
-                        rows.place(i, word)
-                        for word, tag in enumerate(tags)
-                        if tag is not None and not is_tag_of(tag, "IOB2")
-                    ),
-                    None,
-                )
+            word = find_foreign(tags, "IOB2") if self._first_foreign is None else None
+            if word is not None:
+                self._first_foreign = rows.place(i, word)
 
     def scheme(self) -> str:
         """Return the scheme.
@@ -81,13 +75,13 @@ def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
         tags = row.get(column)
         if tags is None:
             continue
-        for word, tag in enumerate(tags):
-            if tag is not None and not is_tag_of(tag, scheme):
-                raise ValueError(
-                    f"{_place(rows, i, word, column)}: {tag!r} (word {word}, {row[TOKENS_COLUMN][word]!r}) is no "
-                    f"{scheme} tag; expected {tag_forms(scheme)}. Allowed as tag_scheme: {', '.join(TAG_SCHEMES)}."
-                )
-        broken = find_broken(tags, scheme)
+        word = find_foreign(tags, scheme)
+        if word is not None:
+            raise ValueError(
+                f"{_place(rows, i, word, column)}: {tags[word]!r} (word {word}, {row[TOKENS_COLUMN][word]!r}) is no "
+                f"{scheme} tag; expected {tag_forms(scheme)}. Allowed as tag_scheme: {', '.join(TAG_SCHEMES)}."
+            )
+        row[column], broken = read_and_check(tags, scheme)
         if broken is not None:
             broken_rows += 1
             if task.strict_tags:
@@ -95,7 +89,6 @@ def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
                     f"{_place(rows, i, broken.word, column)}: {broken.tag!r} (word {broken.word}, "
                     f"{row[TOKENS_COLUMN][broken.word]!r}) breaks the rule of {scheme}; expected {broken.expected!r}."
                 )
-        row[column] = to_iob2(tags, scheme)
     return broken_rows
 
 

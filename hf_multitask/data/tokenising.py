@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from accelerate import PartialState
 from datasets.fingerprint import Hasher
 
@@ -44,7 +45,9 @@ def tokenise(
             "labels": {task.name: _label_feature(task) for task in tasks},
         }
     )
-    rows = datasets.Dataset.from_dict({"words": list(words), "labels": list(labels)}, features=features)
+    # `Dataset.from_dict` would encode each item in Python.
+    table = pa.Table.from_pydict({"words": words, "labels": labels}, schema=features.arrow_schema)
+    rows = datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
     options: dict[str, Any] = {"batched": True, "remove_columns": ["words"], "desc": f"Aligning {name}"}
     if not datasets.is_caching_enabled():
         return rows.map(aligner, num_proc=num_proc, new_fingerprint=Hasher.hash(name), **options)

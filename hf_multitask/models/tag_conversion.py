@@ -18,7 +18,9 @@ A word without a tag, None, is passed over, as the metrics do it: the words arou
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from .names import MAX_NAMES_SHOWN, unknown_name
@@ -103,6 +105,20 @@ def is_tag_of(tag: object, scheme: str) -> bool:
     return tag == OUTSIDE or (tag[:2] in _PREFIXES[scheme] and len(tag) > 2)
 
 
+def find_foreign(tags: Sequence[str | None], scheme: str) -> int | None:
+    """Return the first word whose value is no tag of a scheme, None if all are.
+
+    Args:
+        tags: One tag a word, None for a word without one.
+        scheme: The scheme.
+
+    Raises:
+        ValueError: If there is no such scheme.
+    """
+    foreign = _foreign({tag for tag in tags if tag is not None}, scheme)
+    return min(map(tags.index, foreign), default=None)
+
+
 def tag_forms(scheme: str) -> str:
     """Return the forms that a scheme's tags have, as a message lists them.
 
@@ -128,6 +144,25 @@ def to_iob2(tags: Sequence[str | None], scheme: str) -> list[str | None]:
         ValueError: If a value is no tag of the scheme, or there is no such scheme. The message names word and tag.
     """
     return _rewrite(tags, scheme, "IOB2")
+
+
+def read_and_check(tags: Sequence[str | None], scheme: str) -> tuple[list[str | None], BrokenTag | None]:
+    """Do what `to_iob2` and `find_broken` do, in one go.
+
+    Args:
+        tags: One tag a word, None for a word without one.
+        scheme: The scheme that they are written in.
+
+    Returns:
+        Valid IOB2 tags, and the first word whose tag breaks the rule of its scheme.
+
+    Raises:
+        ValueError: If a value is no tag of the scheme, or there is no such scheme. The message names word and tag.
+    """
+    scheme = scheme_of_name(scheme)
+    spans = _read(tags, scheme)
+    read = _write(spans, tags, "IOB2")
+    return read, _first_difference(tags, read if scheme == "IOB2" else _write(spans, tags, scheme))
 
 
 def from_iob2(tags: Sequence[str | None], scheme: str) -> list[str | None]:
@@ -162,10 +197,7 @@ def find_broken(tags: Sequence[str | None], scheme: str) -> BrokenTag | None:
     Raises:
         ValueError: If a value is no tag of the scheme, or there is no such scheme.
     """
-    for i, (tag, expected) in enumerate(zip(tags, _rewrite(tags, scheme, scheme), strict=True)):
-        if tag is not None and expected is not None and tag != expected:
-            return BrokenTag(i, tag, expected)
-    return None
+    return _first_difference(tags, _rewrite(tags, scheme, scheme))
 
 
 class SchemeRecogniser:
@@ -186,7 +218,8 @@ class SchemeRecogniser:
     def __init__(self) -> None:
         # In the order of their first occurrence, which messages keep.
         self.tags: dict[str, None] = {}
-        self._broken = dict.fromkeys(("IOB2", "IOB1"), 0)
+        # How often one tag stands behind another, or first: all that the rules of IOB1 and IOB2 look at.
+        self._neighbours: Counter[tuple[str, str]] = Counter()
 
     def add(self, tags: Sequence[str | None]) -> None:
         """Take the tags of a row, None for a word without one.
@@ -199,9 +232,7 @@ class SchemeRecogniser:
             if not is_tag_of(tag, RAW):
                 raise ValueError(f"{tag!r} is no tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'.")
         self.tags.update(dict.fromkeys(present))
-        if all(is_tag_of(tag, "IOB2") for tag in set(present)):
-            for scheme in self._broken:
-                self._broken[scheme] += _count_broken(present, scheme)
+        self._neighbours.update(pairwise([OUTSIDE, *present]))
 
     def scheme(self) -> str:
         """Return the scheme of all tags so far, one of `TAG_SCHEMES`.
@@ -212,12 +243,20 @@ class SchemeRecogniser:
         found = list(self.tags)
         fitting = [scheme for scheme in _LETTERS if not _foreign(found, scheme)]
         if "IOB2" in fitting:
-            return min(self._broken, key=lambda scheme: self._broken[scheme])
+            return min(("IOB2", "IOB1"), key=self._count_broken)
         if fitting:
             _refuse_ends_alone(found, fitting[0])
             return fitting[0]
         _refuse_mixture(found)
         return RAW
+
+    def _count_broken(self, scheme: str) -> int:
+        """Count the words that break the rule of IOB1 or IOB2."""
+        return sum(
+            count
+            for (before, tag), count in self._neighbours.items()
+            if _rewrite([before, tag], scheme, scheme)[1] != tag
+        )
 
 
 def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
@@ -239,39 +278,47 @@ def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
 
 
 def _rewrite(tags: Sequence[str | None], source: str, target: str) -> list[str | None]:
-    source, target = scheme_of_name(source), scheme_of_name(target)
-    for i, tag in enumerate(tags):
-        if tag is not None and not is_tag_of(tag, source):
-            raise ValueError(f"{tag!r} (word {i}) is no {source} tag; expected {tag_forms(source)}.")
-    present = [tag for tag in tags if tag is not None]
-    written = iter(_write(_read(present, source), len(present), target))
-    return [None if tag is None else next(written) for tag in tags]
+    target = scheme_of_name(target)
+    return _write(_read(tags, scheme_of_name(source)), tags, target)
 
 
-def _read(tags: Sequence[str], scheme: str) -> list[TagSpan]:
+def _read(tags: Sequence[str | None], scheme: str) -> list[TagSpan]:
+    """Return the entities, their places counted without the words that have no tag."""
+    foreign = find_foreign(tags, scheme)
+    if foreign is not None:
+        raise ValueError(f"{tags[foreign]!r} (word {foreign}) is no {scheme} tag; expected {tag_forms(scheme)}.")
     spans: list[TagSpan] = []
     open_type = None  # of the entity that the next word may continue
-    for i, tag in enumerate(tags):
+    for i, tag in enumerate(tag for tag in tags if tag is not None):
         if tag == OUTSIDE:
             open_type = None
             continue
         prefix, kind = ("I-", tag) if scheme == RAW else (tag[:2], tag[2:])
         if prefix in _CONTINUES and kind == open_type:
-            spans[-1] = spans[-1]._replace(end=i + 1)
+            spans[-1] = TagSpan(kind, spans[-1].start, i + 1)
         else:
             spans.append(TagSpan(kind, i, i + 1))
         open_type = kind if prefix in _OPEN else None
     return spans
 
 
-def _write(spans: Sequence[TagSpan], length: int, scheme: str) -> list[str]:
-    tags = [OUTSIDE] * length
+def _write(spans: Sequence[TagSpan], tags: Sequence[str | None], scheme: str) -> list[str | None]:
+    """Write what `_read` returns of tags, None where there was None."""
+    written = [OUTSIDE] * sum(tag is not None for tag in tags)
     before = None
     for span in spans:
         touches = before is not None and (before.label, before.end) == (span.label, span.start)
-        tags[span.start : span.end] = _span_tags(span, scheme, touches)
+        written[span.start : span.end] = _span_tags(span, scheme, touches)
         before = span
-    return tags
+    following = iter(written)
+    return [None if tag is None else next(following) for tag in tags]
+
+
+def _first_difference(tags: Sequence[str | None], expected: Sequence[str | None]) -> BrokenTag | None:
+    for i, (tag, wanted) in enumerate(zip(tags, expected, strict=True)):
+        if tag is not None and wanted is not None and tag != wanted:
+            return BrokenTag(i, tag, wanted)
+    return None
 
 
 def _span_tags(span: TagSpan, scheme: str, touches: bool) -> list[str]:
@@ -286,10 +333,6 @@ def _span_tags(span: TagSpan, scheme: str, touches: bool) -> list[str]:
     if scheme == "IOB1" and touches:
         chosen[0] = "B"
     return [f"{letter}-{span.label}" for letter in chosen]
-
-
-def _count_broken(tags: Sequence[str], scheme: str) -> int:
-    return sum(tag != expected for tag, expected in zip(tags, _rewrite(tags, scheme, scheme), strict=True))
 
 
 def _foreign(tags: Iterable[str], scheme: str) -> list[str]:

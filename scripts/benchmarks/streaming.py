@@ -1,0 +1,75 @@
+"""The memory that streaming takes, by the number of rows in the file."""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hf_multitask import load_tokenizer, prepare_datasets
+from hf_multitask.data import MultiTaskDataCollator, Sampling, StreamBatches, TrainingStream
+
+from .rows import TASKS, write_rows
+
+BATCH_SIZE = 32
+MIB = 2**20
+
+
+def measure_streams(sizes: Sequence[int], encoder: str) -> list[dict[str, Any]]:
+    """Stream a generated file of each size once, each in a process of its own.
+
+    Args:
+        sizes: Number of rows of each file.
+        encoder: Hub name or folder with the tokenizer.
+
+    Returns:
+        What `stream_once` returns, for each size.
+    """
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            path = Path(folder, f"{size}.jsonl")
+            write_rows(path, size)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                results.append(pool.apply(stream_once, (str(path), size, encoder)))
+            path.unlink()
+    return results
+
+
+def stream_once(path: str, rows: int, encoder: str) -> dict[str, Any]:
+    """Read the labels from a file, then take its rows as training does, once.
+
+    Args:
+        path: The file.
+        rows: Number of its rows.
+        encoder: Hub name or folder with the tokenizer.
+
+    Returns:
+        ``rows``; ``rows_per_second`` of the batches, and ``rows_per_cpu_second``; ``start_mib`` and ``peak_mib``: the
+        resident memory in front of them, and its highest value while they come.
+    """
+    tokenizer = load_tokenizer(encoder)
+    data = prepare_datasets({"train": path}, tokenizer, TASKS, streaming=True)
+    stream = data["train"]
+    if not isinstance(stream, TrainingStream):
+        raise TypeError(f"expected a stream, found {type(stream)}.")
+    collate = MultiTaskDataCollator(tokenizer, data.tasks)
+    batches = StreamBatches(stream, collate, Sampling(), seed=0, batch_size=BATCH_SIZE)
+    process = psutil.Process()
+    first = peak = process.memory_info().rss
+    start, cpu_start = time.perf_counter(), time.process_time()
+    taken = 0
+    for batch in islice(batches, -(-rows // BATCH_SIZE)):
+        taken += len(batch["labels"]["intent"]) if batch else 0
+        peak = max(peak, process.memory_info().rss)
+    return {
+        "rows": rows,
+        "rows_per_second": taken / (time.perf_counter() - start),
+        "rows_per_cpu_second": taken / (time.process_time() - cpu_start),
+        "start_mib": first / MIB,
+        "peak_mib": peak / MIB,
+    }
