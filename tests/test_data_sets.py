@@ -258,6 +258,14 @@ def test_validation_is_split_off_where_there_is_none(values, tokenizer, tasks, w
     assert 4 <= len(parts[1]) <= 7
 
 
+def test_spans_that_fit_no_words_are_counted_where_validation_is_split_off(tokenizer):
+    rows = [{"text": "in paris now", "slots": [[3, 6, "place"]]} for _ in range(10)]
+    data = prepare_datasets(
+        {"train": rows}, tokenizer, [TaskConfig("slots", "token_classification")], validation_split=0.2
+    )
+    assert data.reports["train"].mismatched_spans["slots"] == 10
+
+
 def test_balanced_class_weights_come_from_train(values, write_jsonl):
     values["tasks"] = [
         {**TASKS[0], "class_weights": "balanced", "label_smoothing": 0.1},

@@ -13,9 +13,12 @@ from accelerate import PartialState
 from ..config import RunConfig
 from ..data import read_rows
 from ..freezing.results import STAGES_NAME
+from ..inspection import inspect_data
+from ..plots import check_picture, save_picture
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
+from .inspection import print_inspection
 from .overrides import parse_columns, parse_overrides
 from .tables import print_metrics, print_plan, print_prediction, print_stages
 
@@ -69,6 +72,29 @@ def plan(
     print_plan(stages)
     if output is not None:
         typer.echo(f"Stages written to {output}: freeze: {output} trains them.")
+
+
+@app.command("inspect", context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def inspect_command(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
+    rows: Annotated[int, typer.Option(min=0, help="Training rows of each data set to show.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON instead of tables.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw label counts and lengths into this .png or .svg file.")
+    ] = None,
+) -> None:
+    """Show what the data of a config is: labels, lengths, duplicates, what is broken or unseen; train nothing."""
+    if picture is not None:
+        check_picture(picture)
+    inspection = inspect_data(RunConfig.from_file(config, parse_overrides(context.args)), rows)
+    if as_json:
+        typer.echo(json.dumps(inspection.to_dict(), indent=2))
+    else:
+        print_inspection(inspection)
+    if picture is not None:
+        save_picture(inspection, picture)
+        typer.echo(f"Picture written to {picture}", err=as_json)
 
 
 @app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
@@ -135,13 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments, those of the process where None.
 
     Returns:
-        The exit status: 0, 2 for an error in input, 130 where the user interrupted.
+        The exit status: 0, 2 for an error in input or an extra that is missing, 130 where the user interrupted.
     """
     if PartialState().is_main_process:
         _show_progress_messages()
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
         return 2
     return result if isinstance(result, int) else 0

@@ -204,12 +204,15 @@ class LoadedDataSet:
         rows = self.rows[TRAIN]
         labels = [self._labels_of(row) for row in rows.rows]
         parts = split_validation(labels, share, SPLIT_SEED)
+        mismatched = self.reports[TRAIN].mismatched_spans
         self.sources[VALIDATION] = self.sources[TRAIN]
         for split, chosen in zip((TRAIN, VALIDATION), parts, strict=True):
             self.rows[split] = rows.take(chosen)
             self.reports[split] = SplitReport(rows=len(chosen))
             if self.has_token_task:
                 self.reports[split].words = sum(len(words_of(rows.rows[i])) for i in chosen)
+        # They were counted in all rows, before the split.
+        self.reports[TRAIN].mismatched_spans = mismatched
 
     def _labels_of(self, row: Row) -> set[str]:
         labels: set[str] = set()

@@ -81,20 +81,14 @@ def prepare_datasets(
             was found.
     """
     configs = data_configs(data, options)
-    _check_task_names(configs, tasks)
-    tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
-    streaming = any(config.streams_train for config in configs)
-    loaded = [LoadedDataSet(config, tasks, streaming) for config in configs]
-    for data_set in loaded:
-        data_set.split_off_validation()
-    tasks = _completed_tasks(tasks, loaded)
+    loaded, tasks = load_data_sets(configs, tasks)
     encoded = {
         (split, number): data_set.encode(data_set.rows[split], tasks)
         for number, data_set in enumerate(loaded)
         for split in data_set.rows
     }
     tasks = _balanced_tasks(tasks, [labels for (split, _), (labels, _) in encoded.items() if split == TRAIN])
-    aligners = {split: _aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
+    aligners = {split: build_aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
     prepared = PreparedData({}, tasks)
     for split in SPLITS:
         parts, report = [], SplitReport()
@@ -111,11 +105,51 @@ def prepare_datasets(
             if not (configs[0].truncate or report.windowed_rows):
                 joined = joined.remove_columns("window_lengths")
             prepared.splits[split], prepared.reports[split] = joined, report
-    if streaming:
+    if any(config.streams_train for config in configs):
         prepared.splits[TRAIN] = TrainingStream(
             [StreamedDataSet(data_set, aligners[TRAIN], tasks) for data_set in loaded]
         )
     return prepared
+
+
+def load_data_sets(
+    configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]
+) -> tuple[list[LoadedDataSet], list[TaskConfig]]:
+    """Read and check data sets, and fill in what tasks leave to their training rows.
+
+    Args:
+        configs: The data sets.
+        tasks: The tasks.
+
+    Returns:
+        The data sets, their rows not encoded yet; the tasks with their labels.
+
+    Raises:
+        ValueError: If something in the data is wrong. The message names file and line.
+    """
+    _check_task_names(configs, tasks)
+    tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
+    streaming = any(config.streams_train for config in configs)
+    loaded = [LoadedDataSet(config, tasks, streaming) for config in configs]
+    for data_set in loaded:
+        data_set.split_off_validation()
+    return loaded, _completed_tasks(tasks, loaded)
+
+
+def build_aligner(
+    tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], config: DataConfig, split: str
+) -> Aligner:
+    """Return what tokenises a split.
+
+    Args:
+        tokenizer: The tokenizer.
+        tasks: The tasks, with their labels.
+        config: A data set; what says how rows are tokenised is the same in all of a run.
+        split: The split.
+    """
+    # All subwords of a word are for training: a prediction has one.
+    label_subwords = "first" if config.label_subwords == "all" and split != TRAIN else config.label_subwords
+    return Aligner(tokenizer, tasks, config.max_length, config.overlap, config.truncate, label_subwords)
 
 
 def _check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]) -> None:
@@ -202,14 +236,6 @@ def _balanced_tasks(tasks: Sequence[TaskConfig], train: Sequence[Sequence[Row]])
             )
         balanced.append(task)
     return balanced
-
-
-def _aligner(
-    tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], config: DataConfig, split: str
-) -> Aligner:
-    # All subwords of a word are for training: a prediction has one.
-    label_subwords = "first" if config.label_subwords == "all" and split != TRAIN else config.label_subwords
-    return Aligner(tokenizer, tasks, config.max_length, config.overlap, config.truncate, label_subwords)
 
 
 def _tokenised(

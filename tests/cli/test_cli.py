@@ -12,8 +12,9 @@ import pytest
 import torch
 import yaml
 
-from hf_multitask import MultiTaskModel, run_evaluation
+from hf_multitask import MultiTaskModel, RunConfig, run_evaluation
 from hf_multitask.cli import main
+from hf_multitask.inspection import inspect_data
 from hf_multitask.runs import find_last_checkpoint
 from tests.tiny import ROWS, save_tiny_encoder
 
@@ -80,7 +81,7 @@ def test_train_evaluate_predict(config, tmp_path, capsys):
             assert " ".join(row["tokens"])[entity["start"] : entity["end"]] == entity["text"]
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["quickstart"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["inspect"], ["quickstart"]])
 def test_help_is_everywhere(command, capsys):
     assert main([*command, "--help"]) == 0
     assert "Usage:" in capsys.readouterr().out
@@ -202,3 +203,65 @@ def test_an_interrupt_leaves_the_last_checkpoint_usable(config):
     epochs = str(steps // 2 + 2)
     assert main(["train", str(config), "--resume", "--training.num_train_epochs", epochs]) == 0
     assert (out / "metrics.json").is_file()
+
+
+def test_inspect_prints_the_counts(config, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["inspect", str(config), "--data.max_length", "6", "--rows", "1"]) == 0
+    output = capsys.readouterr().out
+    cells = {
+        row[0]: row[1:] for line in output.splitlines() if (row := [cell.strip() for cell in line.split("│")[1:-1]])
+    }
+    counts = inspect_data(RunConfig.from_file(config, {"data.max_length": 6})).data_sets[0].splits
+    train, test = counts["train"], counts["test"]
+    assert cells["rows"] == ["16", "9", "13"]
+    assert cells["rows over 6 subwords"][0] == (
+        f"{train.windowed_rows} in {train.windows} windows ({train.cut_share:.2%})"
+    )
+    assert train.windowed_rows > 0
+    assert cells["rows that stand in train"] == [
+        "",
+        "9, 0 with other labels",
+        f"{test.also_in['train'].rows}, 0 with other labels",
+    ]
+    assert cells["PlayMusic"] == [str(split.tasks["intent"].labels["PlayMusic"]) for split in counts.values()]
+    assert cells["B-place"][0] == str(sum("B-place" in row["slots"] for row in ROWS[:16]))
+    assert f"{config.parent / 'train.jsonl'}:1\n" in output
+    assert f"{config.parent / 'train.jsonl'}:2\n" not in output
+    assert "intent: PlayMusic" in output
+
+
+def test_inspect_shows_what_is_broken_or_unseen(config, write_jsonl, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    rows = [{"tokens": ["in", "rome"], "intent": "Fly", "slots": ["O", "I-place"]}]
+    write_jsonl(rows, config.parent / "test.jsonl")
+    assert main(["inspect", str(config), "--rows", "0"]) == 0
+    output = capsys.readouterr().out
+    assert f"{config.parent / 'test.jsonl'}:1: slots: 'I-place' (word 1, 'rome') breaks the rule" in output
+    assert "expected 'B-place'" in output
+    cells = {
+        row[0]: row[1:] for line in output.splitlines() if (row := [cell.strip() for cell in line.split("│")[1:-1]])
+    }
+    assert cells["intent: labels that train never has"] == ["0", "0", "1"]
+    assert cells["Fly"] == ["0", "0", "1 unseen"]
+    assert cells["slots: rows with broken tags"] == ["0", "0", "1"]
+
+
+def test_inspect_as_json_writes_nothing_else_to_stdout(config):
+    picture = config.parent / "data.png"
+    command = [sys.executable, "-m", "hf_multitask", "inspect", config, "--json", "--picture", picture, "--rows=2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == inspect_data(RunConfig.from_file(config), num_rows=2).to_dict()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"Picture written to {picture}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [("data.gif", "expected a file that ends with .png or .svg"), ("data.png", "pip install 'hf-multitask[plots]'")],
+)
+def test_a_picture_that_can_not_be_drawn_is_refused_at_once(picture, message, config, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["inspect", str(config), "--encoder", "./nowhere", "--picture", picture]) == 2
+    assert message in capsys.readouterr().err

@@ -134,8 +134,8 @@ def test_a_dataset_with_label_names_is_taken_as_it_is(tokenizer):
     )
     rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "intent": [1], "slots": [[1, 2]]}, features=features)
     data = prepare_datasets({"train": rows}, tokenizer, [INTENT, SLOTS])
-    assert data.tasks[0].labels == ["high"]
-    assert data["train"][0]["labels"] == {"intent": 0, "slots": [1, 2]}
+    assert data.tasks[0].labels == ["low", "high"]
+    assert data["train"][0]["labels"] == {"intent": 1, "slots": [1, 2]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""How `inspect` prints what the data of a config is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..data import SPLITS
+from ..data.duplicates import Duplicates
+from ..data.lengths import Lengths
+from ..data.split_counts import RowSample, SplitInspection, TaskInspection
+from ..inspection import DataInspection, DataSetInspection
+from ..models.tag_schemes import OUTSIDE, tag_spans
+from ..models.tasks import TOKEN_CLASSIFICATION
+
+# Labels of a task that are listed: half of them the most frequent, half the least.
+MAX_LABELS_SHOWN = 20
+PERCENTILES_SHOWN = ("50", "95", "99")
+# Neighbouring words differ in colour, and a word has the colour of its subwords.
+WORD_STYLES = ("cyan", "magenta")
+
+
+def print_inspection(inspection: DataInspection, console: Console | None = None) -> None:
+    """Print tables of counts and labels, what is broken or unseen, and a few rows.
+
+    Args:
+        inspection: What `inspect_data` returns.
+        console: Where to print; standard output where None.
+    """
+    console = console or Console()
+    for i, data_set in enumerate(inspection.data_sets):
+        title = "data" if len(inspection.data_sets) == 1 else f"data.{i}"
+        sources = ", ".join(f"{split} {counts.source}" for split, counts in data_set.splits.items())
+        _print(console, Text.assemble((title, "bold"), f": {sources}"))
+        console.print(_counts_table(inspection, data_set))
+        for task in data_set.tasks:
+            console.print(_labels_table(task, data_set))
+            _print_broken(console, task, data_set)
+        for sample in data_set.samples:
+            _print_sample(console, sample, inspection)
+
+
+def _counts_table(inspection: DataInspection, data_set: DataSetInspection) -> Table:
+    splits = list(data_set.splits.values())
+    rows: dict[str, list[str]] = {"rows": [f"{split.rows:,}" for split in splits]}
+    percents = "/".join([*PERCENTILES_SHOWN, "100"])
+    rows[f"words a row, {percents} %"] = [_lengths(split.word_lengths) for split in splits]
+    rows[f"subwords a row, {percents} %"] = [_lengths(split.subword_lengths) for split in splits]
+    rows["subwords a word"] = [f"{split.subwords_per_word:.2f}" for split in splits]
+    rows["unknown subwords"] = [_share(split.unknown_subwords, split.subwords) for split in splits]
+    if inspection.max_length is not None:
+        rows[f"rows over {inspection.max_length} subwords"] = [_cut(split) for split in splits]
+    rows["rows without a subword"] = [f"{split.empty_rows:,}" for split in splits]
+    rows["words without a subword"] = [f"{split.lost_words:,}" for split in splits]
+    rows["rows that repeat one before"] = [_duplicates(split.repeated) for split in splits]
+    for other in SPLITS:
+        if any(other in split.also_in for split in splits):
+            cells = [_duplicates(split.also_in[other]) if other in split.also_in else "" for split in splits]
+            rows[f"rows that stand in {other}"] = cells
+    for task in data_set.tasks:
+        is_token_task = inspection.task_types[task] == TOKEN_CLASSIFICATION
+        rows |= _task_rows(task, is_token_task, [split.tasks[task] for split in splits])
+    table = Table("", *data_set.splits)
+    for name, cells in rows.items():
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _task_rows(task: str, is_token_task: bool, splits: Sequence[TaskInspection]) -> dict[str, list[str]]:
+    counts = {
+        "rows without a label": [split.unlabelled_rows for split in splits],
+        "labels that train never has": [sum(split.unseen_labels.values()) for split in splits],
+    }
+    if is_token_task:
+        counts["rows with broken tags"] = [split.broken_rows for split in splits]
+        counts["mismatched spans"] = [split.mismatched_spans for split in splits]
+    return {f"{task}: {name}": [f"{count:,}" for count in cells] for name, cells in counts.items()}
+
+
+def _labels_table(task: str, data_set: DataSetInspection) -> Table:
+    splits = [split.tasks[task] for split in data_set.splits.values()]
+    table = Table(task, *data_set.splits)
+    for name in dict.fromkeys(name for split in splits for name in split.numbers):
+        numbers = [split.numbers.get(name) for split in splits]
+        cells = [f"{item.least:g} to {item.greatest:g}, mean {item.mean:.4g}" if item else "" for item in numbers]
+        table.add_row(Text(name), *cells)
+    names, hidden = data_set.shown_labels(task, MAX_LABELS_SHOWN)
+    for i, name in enumerate(names):
+        if hidden and i == len(names) // 2:
+            sums = [sum(split.labels.get(other, 0) for other in hidden) for split in splits]
+            table.add_row(f"… {len(hidden)} more (all: --json)", *(f"{count:,}" for count in sums))
+        cells = [
+            f"{split.labels.get(name, 0):,}{' unseen' if name in split.unseen_labels else ''}" for split in splits
+        ]
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _print_broken(console: Console, task: str, data_set: DataSetInspection) -> None:
+    for counts in data_set.splits.values():
+        for broken in counts.tasks[task].broken_tags:
+            found = f"{task}: {broken.tag!r} (word {broken.word}, {broken.text!r}) breaks the rule of its scheme"
+            _print(console, Text(f"{broken.place}: {found}; expected {broken.expected!r}", "red"))
+
+
+def _print_sample(console: Console, sample: RowSample, inspection: DataInspection) -> None:
+    _print(console, Text(sample.place, "bold"))
+    words = [(word, _word_style(i)) for i, word in enumerate(sample.words)]
+    subwords = [
+        (subword, "bold red" if subword == inspection.unknown_token else _word_style(i))
+        for i, group in enumerate(sample.subwords)
+        for subword in group
+    ]
+    for name, parts in (("words", words), ("subwords", subwords)):
+        _print(console, Text.assemble(f"  {name}: ", Text(" ").join(Text(*part) for part in parts)))
+    for task, value in sample.labels.items():
+        _print(console, Text.assemble(f"  {task}: ", _label(sample, inspection.task_types[task], value)))
+
+
+def _label(sample: RowSample, task_type: str, value: Any) -> Text:
+    if value is None:
+        return Text("no label", "dim")
+    if task_type != TOKEN_CLASSIFICATION:
+        return Text(", ".join(map(str, value if isinstance(value, list) else [value])), "bold cyan")
+    shown, end = [], 0
+    for entity in tag_spans([tag or OUTSIDE for tag in value]):
+        shown += [Text(word) for word in sample.words[end : entity.start]]
+        words = " ".join(sample.words[entity.start : entity.end])
+        shown.append(Text.assemble((f"[{words}]", "bold cyan"), (f"({entity.label})", "cyan")))
+        end = entity.end
+    return Text(" ").join([*shown, *map(Text, sample.words[end:])])
+
+
+def _print(console: Console, text: Text) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _word_style(i: int) -> str:
+    return WORD_STYLES[i % len(WORD_STYLES)]
+
+
+def _lengths(lengths: Lengths) -> str:
+    return " / ".join(map(str, [*(lengths.percentiles[name] for name in PERCENTILES_SHOWN), lengths.longest]))
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} ({count / max(total, 1):.2%})"
+
+
+def _cut(split: SplitInspection) -> str:
+    if split.truncated_rows:
+        return f"{split.truncated_rows:,} cut off ({split.cut_share:.2%})"
+    return f"{split.windowed_rows:,} in {split.windows:,} windows ({split.cut_share:.2%})" if split.windows else "0"
+
+
+def _duplicates(duplicates: Duplicates) -> str:
+    return f"{duplicates.rows:,}, {duplicates.other_labels:,} with other labels" if duplicates.rows else "0"
