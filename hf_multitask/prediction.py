@@ -120,7 +120,8 @@ class _Predictor:
     def _tag_result(
         self, task: TaskConfig, text: str, words: Sequence[Word], ids: Sequence[int], probabilities: Sequence[float]
     ) -> dict[str, Any]:
-        labels = [task.id2label[i] for i in ids[: len(words)]]
+        names = task.labels or []
+        labels = [names[i] for i in ids[: len(words)]]
         entities = []
         for span in tag_spans(labels):
             start, end = words[span.start].start, words[span.end - 1].end

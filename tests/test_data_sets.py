@@ -168,7 +168,9 @@ def test_data_sets_that_disagree_on_a_tasks_labels_are_refused(tokenizer):
         DataConfig(train=[{"text": "a", "intent": label}, {"text": "b", "intent": "x"}]) for label in ("y", "z")
     ]
     task = TaskConfig("intent", "sequence_classification")
-    with pytest.raises(ValueError, match="task 'intent': train has labels that train does not have: z"):
+    with pytest.raises(
+        ValueError, match="data set 1, split train has labels that data set 0, split train does not have: z"
+    ):
         prepare_datasets(configs, tokenizer, [task])
     data = prepare_datasets(configs, tokenizer, [dataclasses.replace(task, labels=["x", "y", "z"])])
     assert data["train"]["labels"] == [{"intent": i} for i in (1, 0, 2, 0)]

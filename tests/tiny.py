@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 SENTENCES = [
@@ -50,9 +50,9 @@ METRIC_NAMES = [
 SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
 
-def wordpiece() -> Tokenizer:
+def wordpiece(lowercase: bool = True) -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.train_from_iterator(
@@ -61,9 +61,13 @@ def wordpiece() -> Tokenizer:
     return tokenizer
 
 
-def byte_level(add_prefix_space: bool = False) -> Tokenizer:
+def byte_level(add_prefix_space: bool = False, split: bool = False) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=not split)
+    if split:
+        # As Qwen and Llama 3 do: the words are parted in front of the bytes.
+        parts = pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([parts, tokenizer.pre_tokenizer])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -85,19 +89,34 @@ def unigram() -> Tokenizer:
     return tokenizer
 
 
+def byte_fallback() -> Tokenizer:
+    """Train a SentencePiece-like BPE as Llama and Gemma have it: unknown characters become their bytes."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = [*SPECIAL.values(), *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return tokenizer
+
+
 TOKENIZERS = {
     "wordpiece": wordpiece,
+    "wordpiece-cased": lambda: wordpiece(lowercase=False),
     "byte-level": byte_level,
+    "byte-level-split": lambda: byte_level(split=True),
     "byte-level-prefix": lambda: byte_level(add_prefix_space=True),
+    "byte-fallback": byte_fallback,
     "unigram": unigram,
 }
 
 
-def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+def make_tokenizer(kind: str, special_tokens: bool = True) -> PreTrainedTokenizerFast:
     """Train a tokenizer and wrap it as transformers loads it."""
     tokenizer = TOKENIZERS[kind]()
     ids = [("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))]
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
+    if special_tokens:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=48, **SPECIAL)
 
 

@@ -108,7 +108,7 @@ class Aligner:
         label_subwords: Which subwords carry a word's tag: the ``"first"``, ``"all"`` or the ``"last"``.
 
     Raises:
-        ValueError: If ``overlap`` leaves a window nothing new.
+        ValueError: If ``overlap`` leaves a window nothing new, or the tokenizer cuts on the left.
     """
 
     def __init__(
@@ -120,6 +120,11 @@ class Aligner:
         truncate: bool = False,
         label_subwords: str = "first",
     ) -> None:
+        if tokenizer.truncation_side != "right":
+            # Windows would come last first.
+            raise ValueError(
+                f"the tokenizer must cut on the right, found truncation_side={tokenizer.truncation_side!r}."
+            )
         self.tokenizer = tokenizer
         self.token_tasks = [task for task in tasks if task.is_token_task]
         self.max_length = max_length or tokenizer.model_max_length
@@ -138,7 +143,7 @@ class Aligner:
         # Set by each call of the tokenizer, so they only say what it did last.
         state |= {"truncation": None, "padding": None}
         # What a call takes from around it.
-        given = [tokenizer.model_input_names, tokenizer.truncation_side, tokenizer.split_special_tokens]
+        given = [tokenizer.model_input_names, tokenizer.split_special_tokens]
         tags = [(task.name, task.labels) for task in self.token_tasks]
         settings = [self.max_length, self.overlap, self.truncate, self.label_subwords, tags, *_VERSIONS]
         return json.dumps([state, given, settings], sort_keys=True)

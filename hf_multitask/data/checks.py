@@ -134,14 +134,16 @@ def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
     for word, tag in enumerate(tags):
         if tag is not None and not isinstance(tag, str):
             place = f"{rows.place(i, word)}: column {task.column!r}"
-            raise ValueError(f"{place}: expected the name of a tag, found {tag!r} (word {word}, {tokens[word]!r}).")
+            found = f"found {tag!r:.80} (word {word}, {tokens[word]!r:.80})"
+            hint = " Ids need names: make the column a ClassLabel of `datasets`, or write the tags as strings."
+            raise ValueError(f"{place}: expected the name of a tag, {found}.{hint if isinstance(tag, int) else ''}")
+    _check_characters("".join(filter(None, tags)), place)
 
 
 def _check_label(task: TaskConfig, rows: Rows, i: int, value: Any) -> None:
-    if isinstance(value, list):
-        wrong = [item for item in value if not isinstance(item, (str, int, float))]
-    else:
-        wrong = [] if isinstance(value, (str, int, float)) else [value]
+    place = f"{rows.place(i)}: column {task.column!r}"
+    items = value if isinstance(value, list) else [value]
+    wrong = [item for item in items if not isinstance(item, (str, int, float))]
     if wrong:
-        place = f"{rows.place(i)}: column {task.column!r}"
         raise ValueError(f"{place}: expected a label, a number or a list of them, found {wrong[0]!r:.80}.")
+    _check_characters("".join(item for item in items if isinstance(item, str)), place)

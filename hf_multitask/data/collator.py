@@ -64,8 +64,12 @@ class MultiTaskDataCollator:
         padding = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         for name in self.tokenizer.model_input_names:
             if name in rows[0]:
+                # Attention to nothing is NaN: a row without a single token attends to one of padding.
+                nothing = [1 if name == "attention_mask" else padding.get(name, 0)]
                 sequences = [
-                    part for row, lengths in zip(rows, windows, strict=True) for part in _cut(row[name], lengths)
+                    part or nothing
+                    for row, lengths in zip(rows, windows, strict=True)
+                    for part in _cut(row[name], lengths)
                 ]
                 batch[name] = _pad(sequences, padding.get(name, 0), self.pad_to_multiple_of)
         if "row_windows" in batch and "tag_positions" in batch:
@@ -95,9 +99,10 @@ def _flat_positions(positions: torch.Tensor, windows: Sequence[Sequence[int]], s
     """Turn places in the windows of a row (batch, num_words) into places in all windows, padded to ``seq_len``."""
     flat, first = positions.clone(), 0
     for i, lengths in enumerate(windows):
-        for window, end in enumerate(accumulate(lengths)):
-            inside = (positions[i] >= end - lengths[window]) & (positions[i] < end)
-            flat[i, inside] = positions[i, inside] - (end - lengths[window]) + (first + window) * seq_len
+        starts = torch.tensor(list(accumulate(lengths[:-1], initial=0)))
+        found = positions[i, positions[i] != NO_POSITION]
+        window = torch.searchsorted(starts, found, right=True) - 1
+        flat[i, positions[i] != NO_POSITION] = found - starts[window] + (first + window) * seq_len
         first += len(lengths)
     return flat
 

@@ -107,10 +107,9 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}:{number}: expected a JSON object, found {shorten(line)} ({error.msg})."
-            ) from error
+        except (ValueError, RecursionError) as error:  # also of numbers too long and lists too deep
+            reason = getattr(error, "msg", error)
+            raise ValueError(f"{path}:{number}: expected a JSON object, found {shorten(line)} ({reason}).") from error
 
 
 def _read_json(path: Path, format: str) -> Iterator[LocatedRow]:
@@ -143,6 +142,8 @@ def _load_json(path: Path) -> list[Any]:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: expected JSON ({error.msg}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON ({error}).") from error
     if not isinstance(values, list):
         raise ValueError(f"{path}: expected a list of JSON objects, found {shorten(text)}. One a line is `jsonl`.")
     return values

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from ..models.tag_conversion import from_iob2
+from ..models.tag_conversion import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
 from .checks import check_columns, check_inputs, check_labels, read_values, words_of
 from .data_config import DataConfig
@@ -36,13 +36,17 @@ class LoadedDataSet:
         config: Where the rows are and how they are read.
         tasks: All tasks of the model.
         streaming: Whether the training rows are read while they are used.
+        name: What messages call it where the config has no name.
 
     Raises:
         ValueError: If something in the rows is wrong. The message names file and line.
     """
 
-    def __init__(self, config: DataConfig, tasks: Sequence[TaskConfig], streaming: bool = False) -> None:
+    def __init__(
+        self, config: DataConfig, tasks: Sequence[TaskConfig], streaming: bool = False, name: str | None = None
+    ) -> None:
         self.config = config
+        self.name = config.name or name
         self.streaming = streaming
         names = [task.name for task in tasks] if config.tasks is None else config.tasks
         self.tasks = [task for task in tasks if task.name in names]
@@ -60,7 +64,7 @@ class LoadedDataSet:
     def name_of(self, split: str) -> str:
         """Return what messages call a split."""
         source = self.sources[split]
-        name = split if self.config.name is None else f"{self.config.name}, split {split}"
+        name = split if self.name is None else f"{self.name}, split {split}"
         return source_name(source, name)
 
     def open(self, split: str) -> Iterator[LocatedRow]:
@@ -240,7 +244,8 @@ class LoadedDataSet:
             spans, text = row.get(column), row.get(TEXT_COLUMN)
             tokens = row.get(TOKENS_COLUMN)
             place = f"{rows.place(i)}: column {column!r}"
-            if text is None or not is_span_list(spans, empty=tokens is None):
+            # Words have tags, one each, so that an empty list is none of tags.
+            if text is None or not is_span_list(spans, empty=True):
                 if tokens is None and spans is not None:
                     raise ValueError(
                         f"{place}: expected spans of 'text', or tags and a column 'tokens', found {spans!r:.80}."
@@ -248,6 +253,12 @@ class LoadedDataSet:
                 continue
             words = split_words(text) if tokens is None else locate_words(tokens, text)
             tags, count = read_spans(text, words, spans, place, self.config.span_mismatch)
-            row[column] = from_iob2(tags, self.schemes[task.name] or "IOB2")
+            scheme = self.schemes[task.name] or "IOB2"
+            row[column] = from_iob2(tags, scheme)
+            if to_iob2(row[column], scheme) != tags:
+                raise ValueError(
+                    f"{place}: two spans of one label stand side by side, which tag_scheme={scheme!r} can't tell "
+                    "apart; leave out `tag_scheme`."
+                )
             mismatched += count
         return mismatched

@@ -130,7 +130,8 @@ def load_data_sets(
     _check_task_names(configs, tasks)
     tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
     streaming = any(config.streams_train for config in configs)
-    loaded = [LoadedDataSet(config, tasks, streaming) for config in configs]
+    names = [f"data set {number}" if len(configs) > 1 else None for number in range(len(configs))]
+    loaded = [LoadedDataSet(config, tasks, streaming, name) for config, name in zip(configs, names, strict=True)]
     for data_set in loaded:
         data_set.split_off_validation()
     return loaded, _completed_tasks(tasks, loaded)

@@ -109,8 +109,9 @@ def load_hub_split(
     try:
         splits = datasets.get_dataset_split_names(name, config, **options)
     except (OSError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise ValueError(
-            f"data set {name!r} could not be read: {error} Without the hub it has to be in the cache of `datasets`, "
+            f"data set {name!r} could not be read: {reason}. Without the hub it has to be in the cache of `datasets`, "
             "or in folders: load it once where the hub is in reach, write each split with save_to_disk, and give the "
             "folders as train, validation and test, without `name`."
         ) from error

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..models.names import MAX_NAMES_SHOWN
+
 
 @dataclass
 class SplitReport:
@@ -78,5 +80,8 @@ class SplitReport:
         for task, count in self.mismatched_spans.items():
             lines[f"{count} spans of {task!r} start or end inside a word"] = count
         for task, unseen in self.unseen_labels.items():
-            lines[f"{unseen.total()} labels of {task!r} ignored: {', '.join(sorted(unseen))}"] = unseen.total()
+            names = sorted(unseen)
+            more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+            shown = ", ".join(names[:MAX_NAMES_SHOWN])
+            lines[f"{unseen.total()} labels of {task!r} ignored: {shown}{more}"] = unseen.total()
         return [line for line, count in lines.items() if count]

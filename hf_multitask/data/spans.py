@@ -13,16 +13,14 @@ A mismatch is counted once, whatever became of it. Spans that overlap in charact
 """
 
 import difflib
-import re
-import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from ..models.names import unknown_name
 from ..models.tag_schemes import OUTSIDE
-from .words import Word
+from .words import Word, grapheme_clusters
 
 SPAN_MISMATCH = ("widen", "error", "drop")
 
@@ -31,11 +29,6 @@ _OFFSET_KEYS = ("start_offset", "end_offset", "label")
 _FORMS = "{'start': 0, 'end': 5, 'label': 'PER'} or [0, 5, 'PER']"
 
 _WAYS = "expected a span of whole words; other ways to treat a mismatch: 'widen', 'drop'."
-
-_JOINER = "\u200d"
-# What continues a character besides the marks: joiners, skin tones, the tags of flags such as Scotland's, the later
-# parts of a Hangul syllable, Japanese voicing signs of half width.
-_CONTINUES = re.compile("[\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\u1160-\u11ff\uff9e\uff9f]")
 
 # Other units that tools count offsets in: their name, codec and bytes.
 _OTHER_UNITS = (("UTF-16 units, as JavaScript does", "utf-16-le", 2), ("bytes of UTF-8", "utf-8", 1))
@@ -117,17 +110,18 @@ def read_spans(text: str, words: Sequence[Word], value: Any, place: str, mismatc
         raise ValueError(f"{place}: expected a list of spans, each as {_FORMS}, found {value!r:.80}.")
     spans = sorted(_place_span(text, item, i, place) for i, item in enumerate(value))
     _refuse_overlaps(spans, place)
-    edges = [_strip(text, word.start, word.end) for word in words]
-    starts, ends = [start for start, _ in edges], [end for _, end in edges]
+    edges = set(accumulate(map(len, grapheme_clusters(text)), initial=0))
+    stripped = [_strip(text, word.start, word.end) for word in words]
+    starts, ends = [start for start, _ in stripped], [end for _, end in stripped]
     tags: list[str | None] = [OUTSIDE] * len(words)
     mismatched = taken = 0
     for span in spans:
-        start, end = _widen(text, starts, ends, span)
+        start, end = _widen(edges, starts, ends, span)
         first, last = _touched(starts, ends, start, end)
         fits = first < last and (start, end) == (span.start, span.end)
         mismatched += not fits
         if not fits and mismatch == "error":
-            raise ValueError(f"{place}: {span.name} {_misfit(text, words, span, start, end)}; {_WAYS}")
+            raise ValueError(f"{place}: {span.name} {_misfit(text, edges, words, span, start, end)}; {_WAYS}")
         if not fits and mismatch == "drop":
             tags[first:last] = [None] * (last - first)
             continue
@@ -238,15 +232,15 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _widen(text: str, starts: Sequence[int], ends: Sequence[int], span: _Placed) -> tuple[int, int]:
-    """Widen a range of characters until it cuts neither a word nor a combining sequence."""
+def _widen(edges: Collection[int], starts: Sequence[int], ends: Sequence[int], span: _Placed) -> tuple[int, int]:
+    """Widen a range of characters until it cuts neither a word nor a combining sequence, which end at ``edges``."""
     start, end = span.start, span.end
     while True:
         before = start, end
         first, last = _touched(starts, ends, start, end)
         if first < last:
             start, end = min(start, starts[first]), max(end, ends[last - 1])
-        start, end = _sequence_start(text, start), _sequence_end(text, end)
+        start, end = _sequence_start(edges, start), _sequence_end(edges, end)
         if (start, end) == before:
             return before
 
@@ -257,41 +251,19 @@ def _touched(starts: Sequence[int], ends: Sequence[int], start: int, end: int) -
     return first, max(first, bisect_left(starts, end))
 
 
-def _sequence_start(text: str, i: int) -> int:
-    while _is_inside_sequence(text, i):
+def _sequence_start(edges: Collection[int], i: int) -> int:
+    while i not in edges:
         i -= 1
     return i
 
 
-def _sequence_end(text: str, i: int) -> int:
-    while _is_inside_sequence(text, i):
+def _sequence_end(edges: Collection[int], i: int) -> int:
+    while i not in edges:
         i += 1
     return i
 
 
-def _is_inside_sequence(text: str, i: int) -> bool:
-    """Tell whether a cut in front of character ``i`` would go through a combining sequence."""
-    if not 0 < i < len(text) or text[i - 1].isspace():
-        return False
-    kind = unicodedata.category(text[i])
-    if kind.startswith("M") or _CONTINUES.match(text[i]):
-        return True
-    if text[i - 1] == _JOINER:
-        # With punctuation next, it only shapes the letter before it, as in the Arabic abbreviation of hijri.
-        return kind[0] in "LS"
-    # Two flag letters make a flag: inside one, an odd number of them stands in front.
-    is_flag_letter = "\U0001f1e6" <= text[i] <= "\U0001f1ff"
-    return is_flag_letter and _count_flag_letters(text, i) % 2 == 1
-
-
-def _count_flag_letters(text: str, end: int) -> int:
-    start = end
-    while start > 0 and "\U0001f1e6" <= text[start - 1] <= "\U0001f1ff":
-        start -= 1
-    return end - start
-
-
-def _misfit(text: str, words: Sequence[Word], span: _Placed, start: int, end: int) -> str:
+def _misfit(text: str, edges: Collection[int], words: Sequence[Word], span: _Placed, start: int, end: int) -> str:
     """Say what a span cuts, given what it had to be widened to."""
     if (start, end) == (span.start, span.end):
         return "covers none of the words"
@@ -299,5 +271,5 @@ def _misfit(text: str, words: Sequence[Word], span: _Placed, start: int, end: in
     for word in words:
         if word.start < cut < word.end:
             return f"{edge} inside the word {word.text!r:.80} ({word.start} to {word.end})"
-    sequence = text[_sequence_start(text, cut) : _sequence_end(text, cut)]
+    sequence = text[_sequence_start(edges, cut) : _sequence_end(edges, cut)]
     return f"{edge} inside the combined character {sequence!r:.80}"

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Collection, Sequence
+from heapq import heapify, heappop, heappush
 
 
 def split_validation(labels: Sequence[Collection[str]], share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -37,18 +38,26 @@ def split_validation(labels: Sequence[Collection[str]], share: float, seed: int)
     left = [len(rows) for rows in rows_of]
     in_validation = [0] * len(rows_of)
     is_validation: dict[int, bool] = {}
-    while open_labels := [label for label, count in enumerate(left) if count]:
-        label = min(open_labels, key=left.__getitem__)
+    taken = 0
+    # A label is in it once for each number of rows that it has had left; the present one comes first.
+    queue = [(count, label) for label, count in enumerate(left)]
+    heapify(queue)
+    while queue:
+        count, label = heappop(queue)
+        if count == 0 or count != left[label]:
+            continue
         rows = [row for row in rows_of[label] if row not in is_validation]
         own = share * len(rows_of[label]) - in_validation[label]
-        overall = share * (len(is_validation) + len(rows)) - sum(is_validation.values())
+        overall = share * (len(is_validation) + len(rows)) - taken
         wanted = min(max(round(overall), math.floor(own)), math.ceil(own))
         for row in rows:
             train_has_others = all(in_validation[other] + 1 < len(rows_of[other]) for other in ids[row])
             is_validation[row] = wanted > 0 and train_has_others
             wanted -= is_validation[row]
+            taken += is_validation[row]
             for other in ids[row]:
                 left[other] -= 1
+                heappush(queue, (left[other], other))
                 in_validation[other] += is_validation[row]
     train, validation = ([row for row in range(len(labels)) if is_validation[row] == part] for part in (False, True))
     if not train or not validation:

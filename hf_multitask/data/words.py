@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
+
+import regex
 
 # A run of characters without white space, less the punctuation at its edges and a possessive 's, which are words of
 # their own; scripts that are written without spaces give a word a character.
@@ -13,6 +16,7 @@ _WORD = re.compile(
     r"|['’]s(?!\w)"
     r"|\S"
 )
+_CLUSTER = regex.compile(r"\X")
 
 
 class Word(NamedTuple):
@@ -26,13 +30,35 @@ class Word(NamedTuple):
 def split_words(text: str) -> list[Word]:
     """Split a text into words; punctuation at a word's edge is a word of its own.
 
+    No word begins or ends inside of a grapheme cluster.
+
     Args:
         text: Any text.
 
     Returns:
         The words, in order; their places count characters of ``text``.
     """
-    return [Word(match.group(), match.start(), match.end()) for match in _WORD.finditer(text)]
+    clusters = grapheme_clusters(text)
+    starts = list(accumulate(map(len, clusters), initial=0))
+    # Each cluster counts as its first letter or digit, or what it begins with.
+    skeleton = "".join(c if len(c) == 1 else next(filter(str.isalnum, c), c[0]) for c in clusters)
+    places = [(starts[match.start()], starts[match.end()]) for match in _WORD.finditer(skeleton)]
+    return [Word(text[start:end], start, end) for start, end in places]
+
+
+def grapheme_clusters(text: str) -> list[str]:
+    """Part a text into what a reader takes for one character each: a letter and its marks, a joined emoji, a flag.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The parts, in order; each character of white space is a part of its own.
+    """
+    clusters: list[str] = []
+    for run in re.findall(r"\s|\S+", text):
+        clusters += run if run.isascii() else _CLUSTER.findall(run)
+    return clusters
 
 
 def locate_words(tokens: Sequence[str], text: str) -> list[Word]:

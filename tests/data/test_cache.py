@@ -137,11 +137,6 @@ def other_inputs(tokenizer):
     return tokenizer
 
 
-def other_side(tokenizer):
-    tokenizer.truncation_side = "left"
-    return tokenizer
-
-
 def other_rows(column, value):
     rows = copy.deepcopy(ROWS)
     rows[0][column] = value
@@ -180,7 +175,6 @@ def is_taken_anew(cache, aligned, before, after):
         (other_normalizer, {}),
         (other_template, {}),
         (other_inputs, {}),
-        (other_side, CUT),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -1,8 +1,11 @@
 """Words of a text, each with its place."""
 
+import re
+import unicodedata
 from itertools import pairwise
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +23,14 @@ from hf_multitask.data.words import join_words, locate_words, split_words
         ("東京 は", ["東", "京", "は"]),
         ("São Paulo — “Zoë”", ["São", "Paulo", "—", "“", "Zoë", "”"]),
         ("a_b @user #tag", ["a_b", "@", "user", "#", "tag"]),
+        ("cafe\u0301, Zoe\u0301's", ["cafe\u0301", ",", "Zoe\u0301", "'s"]),
+        ("मैं हिन्दी।", ["मैं", "हिन्दी", "।"]),
+        ("ที่นี่", ["ที่", "นี่"]),
+        ("👨\u200d👩\u200d👧\u200d👦👍🏽", ["👨\u200d👩\u200d👧\u200d👦", "👍🏽"]),
+        ("🇩🇪🇫🇷 ❤\ufe0f!", ["🇩🇪", "🇫🇷", "❤\ufe0f", "!"]),
+        ("שָׁלוֹם \u200fמֻחَمَّد", ["שָׁלוֹם", "\u200f", "מֻחَمَّد"]),
+        ("\u06dd١٢٣", ["\u06dd١٢٣"]),
+        ("\u0600 \u0301a", ["\u0600", "\u0301", "a"]),
         ("", []),
         (" \t\n", []),
     ],
@@ -34,6 +45,41 @@ def test_every_word_is_a_slice_of_the_text_and_nothing_but_white_space_is_left_o
     assert all(text[word.start : word.end] == word.text for word in words)
     assert all(before.end <= word.start for before, word in pairwise(words))
     assert "".join(word.text for word in words) == "".join(text.split())
+
+
+COMBINED = [
+    "\u0301",
+    "\u200d",
+    "\u200c",
+    "\ufe0f",
+    "\u20e3",
+    "👨",
+    "👩",
+    "🏽",
+    "🇩",
+    "🇪",
+    "म",
+    "ै",
+    "ं",
+    "ที่",
+    "\u06dd",
+    "\u1161",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from([*COMBINED, *"ae1', \n"]), st.characters()), max_size=30).map("".join))
+def test_no_word_begins_or_ends_inside_of_a_grapheme_cluster(text):
+    # White space parts words whatever comes behind or before it.
+    edges = {edge for word in split_words(text) for edge in (word.start, word.end)}
+    for run in re.finditer(r"\S+", text):
+        ends = {run.start() + cluster.end() for cluster in regex.finditer(r"\X", run.group())}
+        assert edges & set(range(run.start() + 1, run.end())) <= ends
+
+
+@pytest.mark.parametrize("text", ["Zoé's café, über-naïve “ñandú”", "Ἀθῆναι (Ελλάδα)", "Việt Nam… 3½ kg"])
+def test_composed_and_decomposed_letters_give_the_same_words(text):
+    words = [word.text for word in split_words(unicodedata.normalize("NFD", text))]
+    assert [unicodedata.normalize("NFC", word) for word in words] == [word.text for word in split_words(text)]
 
 
 @given(st.lists(st.text(min_size=1)))

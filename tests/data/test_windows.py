@@ -1,0 +1,121 @@
+"""Windows of long rows: which of them counts for a word, and how they stand in a batch."""
+
+import pytest
+import torch
+
+from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
+from hf_multitask.data.windows import flat_subwords
+from hf_multitask.trainer import _first_rows
+from tests.tiny import ROWS
+
+INTENT = TaskConfig("intent", "sequence_classification")
+SLOTS = TaskConfig("slots", "token_classification")
+LONG = {"tokens": ["paris", "in", "rain"] * 9, "slots": ["B-place", "O", "O"] * 9, "intent": "GetWeather"}
+# Each of these words is one subword: 10 of a window of 12 are words.
+LENGTH = {"max_length": 12, "overlap": 4}
+
+
+@pytest.fixture(scope="module")
+def mixed(encoders):
+    """Return prepared rows, short and long in turns, and what puts them into batches."""
+    from hf_multitask import load_tokenizer
+
+    tokenizer = load_tokenizer(encoders["bert"])
+    rows = [ROWS[0], LONG, ROWS[1], {**LONG, "tokens": ["rain"] * 16, "slots": ["O"] * 16}, ROWS[2]]
+    data = prepare_datasets({"train": rows}, tokenizer, [INTENT, SLOTS], **LENGTH)
+    return data, MultiTaskDataCollator(tokenizer, data.tasks)
+
+
+def words_read(windows, overlap):
+    """Return the words that each window is read for."""
+    flat = iter(flat_subwords(windows, overlap))
+    return [[word for word in (next(flat) for _ in window) if word is not None] for window in windows]
+
+
+@pytest.mark.parametrize(
+    ("windows", "overlap", "read"),
+    [
+        ([[None, 0, 1, 2, None]], 1, [[0, 1, 2]]),
+        ([[None, 0, 1, 2, 3, None], [None, 2, 3, 4, 5, None]], 2, [[0, 1, 2], [3, 4, 5]]),
+        ([[None, 0, 1, 2, 3, None], [None, 3, 4, None]], 1, [[0, 1, 2, 3], [4]]),
+        ([[None, 0, 1, None], [None, 2, 3, None]], 0, [[0, 1], [2, 3]]),
+        ([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6]], 4, [[0, 1, 2], [3], [4, 5, 6]]),
+        ([[None, 0, 0, 0, None], [None, 0, 0, 1, None]], 2, [[0, 0], [0, 1]]),
+        ([[None, None]], 0, [[]]),
+    ],
+    ids=["one", "two", "short last", "no overlap", "three deep", "a word in two windows", "no word"],
+)
+def test_a_subword_is_read_where_the_nearer_end_is_farthest(windows, overlap, read):
+    assert words_read(windows, overlap) == read
+
+
+def test_rows_that_fit_make_a_batch_without_windows(mixed):
+    data, collate = mixed
+    batch = collate([data["train"][i] for i in (0, 2, 4)])
+    assert list(batch) == ["labels", "tag_positions", "input_ids", "attention_mask"]
+    assert batch["input_ids"].shape[0] == 3
+
+
+def test_a_batch_begins_with_its_rows_and_has_a_line_for_each_window(mixed):
+    data, collate = mixed
+    batch = collate(list(data["train"]))
+    assert next(iter(batch)) == "row_windows"
+    assert batch["row_windows"].sum(1).tolist() == [1, 4, 1, 2, 1]
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (9, 12)
+    assert batch["labels"]["intent"].shape == (5,)
+    assert batch["tag_positions"].shape == batch["labels"]["slots"].shape == (5, 27)
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_the_first_rows_of_a_batch_are_the_batch_of_the_first_rows(mixed, count):
+    data, collate = mixed
+    cut = _first_rows(collate(list(data["train"])), count)
+    alone = collate([data["train"][i] for i in range(count)])
+    alone.setdefault("row_windows", torch.eye(count, dtype=torch.bool))
+    assert torch.equal(cut["row_windows"], alone["row_windows"])
+    assert torch.equal(cut["labels"]["intent"], alone["labels"]["intent"])
+    words = alone["tag_positions"].size(1)
+    assert (cut["tag_positions"][:, words:] == -1).all()
+    assert torch.equal(cut["labels"]["slots"][:, :words], alone["labels"]["slots"])
+    for name in ("input_ids", "attention_mask"):
+        assert torch.equal(cut[name][:, : alone[name].size(1)], alone[name])
+    there = alone["tag_positions"] >= 0
+    ids, expected = cut["input_ids"].flatten(), alone["input_ids"].flatten()
+    assert torch.equal(ids[cut["tag_positions"][:, :words][there]], expected_ids(alone, expected, there))
+
+
+def expected_ids(batch, ids, there):
+    """Return the subword of each word; without windows, positions count inside of a row."""
+    positions = batch["tag_positions"]
+    if batch["row_windows"].size(0) == batch["row_windows"].size(1):
+        positions = positions + torch.arange(len(positions)).unsqueeze(1) * batch["input_ids"].size(1)
+    return ids[positions[there]]
+
+
+def test_windows_are_counted_and_said(mixed, tokenizer, caplog):
+    data, _ = mixed
+    report = data.reports["train"]
+    assert (report.rows, report.windowed_rows, report.windows, report.lost_words) == (5, 2, 6, 0)
+    prepare_datasets({"train": [ROWS[0], LONG]}, tokenizer, [INTENT, SLOTS], **LENGTH)
+    assert "train: 1 of 2 rows cut into 4 windows." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_length": 12, "overlap": 10}, r"overlap must be from 0 to 9 \(max_length=12\), found 10"),
+        ({"max_length": 12, "overlap": -1}, r"overlap must be from 0 to 9 \(max_length=12\), found -1"),
+        ({"max_length": 2}, r"max_length=2 leaves no room for a word beside 2 special tokens"),
+        ({"max_length": 12, "overlap": 2, "truncate": True}, "truncate and overlap exclude each other"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(given, message, tokenizer):
+    with pytest.raises(ValueError, match=message):
+        prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], **given)
+
+
+@pytest.mark.parametrize("max_length", [3, 4, 5])
+def test_the_least_room_works_without_an_overlap_being_given(max_length, tokenizer):
+    row = prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], max_length=max_length)["train"][0]
+    assert max(row["window_lengths"]) == max_length
+    assert -1 not in row["tag_positions"]
