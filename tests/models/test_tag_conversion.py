@@ -12,8 +12,10 @@ from hf_multitask.models.tag_conversion import (
     TAG_SCHEMES,
     BrokenTag,
     find_broken,
+    find_foreign,
     from_iob2,
     is_tag_of,
+    read_and_check,
     recognise_scheme,
     scheme_of_name,
     tag_forms,
@@ -222,6 +224,21 @@ def test_what_is_read_is_valid_and_reading_it_again_changes_nothing(scheme, data
 
 @pytest.mark.parametrize("scheme", TAG_SCHEMES)
 @given(data=st.data(), gaps=st.lists(st.integers(0, 2), max_size=9))
+def test_reading_and_checking_at_once_is_both(scheme, data, gaps):
+    tags = with_gaps(data.draw(any_tags(scheme)), gaps)
+    assert read_and_check(tags, scheme) == (to_iob2(tags, scheme), find_broken(tags, scheme))
+
+
+def test_the_first_tag_of_another_scheme_is_found():
+    assert find_foreign(["O", None, "B-x", "U-x", "x", "U-x"], "IOB2") == 3
+    assert find_foreign(["O", None, "B-x", "U-x"], "BILOU") is None
+    assert find_foreign([], "IOB2") is None
+    with pytest.raises(ValueError, match=r"'U-x' \(word 3\) is no IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'"):
+        read_and_check(["O", None, "B-x", "U-x"], "IOB2")
+
+
+@pytest.mark.parametrize("scheme", TAG_SCHEMES)
+@given(data=st.data(), gaps=st.lists(st.integers(0, 2), max_size=9))
 def test_words_without_a_tag_are_passed_over(scheme, data, gaps):
     tags = data.draw(any_tags(scheme))
     gaps = gaps[: len(tags)]
@@ -240,6 +257,19 @@ def test_words_without_a_tag_are_passed_over(scheme, data, gaps):
 def test_the_scheme_of_a_random_split_is_recognised(scheme, drawn):
     rows = [from_iob2(iob2_of(*row), scheme) for row in [*drawn, ([TagSpan("PER", 0, 1), TagSpan("PER", 2, 4)], 5)]]
     assert recognise_scheme(rows) == scheme
+
+
+@given(rows=st.lists(any_tags("IOB2"), max_size=5))
+def test_the_scheme_that_fewer_words_break_is_recognised(rows):
+    def broken(scheme):
+        written = [from_iob2(to_iob2(tags, scheme), scheme) for tags in rows]
+        return sum(
+            tag != wanted
+            for tags, other in zip(rows, written, strict=True)
+            for tag, wanted in zip(tags, other, strict=True)
+        )
+
+    assert recognise_scheme(rows) == ("IOB1" if broken("IOB1") < broken("IOB2") else "IOB2")
 
 
 @given(rows=st.lists(any_tags("raw", ("person", "geo-loc", "date_time")), max_size=4))

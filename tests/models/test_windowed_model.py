@@ -249,6 +249,7 @@ def test_a_protected_head_is_held_on_rows_with_windows(encoders, tmp_path):
     assert np.isfinite(drifts).all()
 
 
+@pytest.mark.slow
 def test_a_document_of_100_000_words_has_100_000_labels(encoders):
     model, tokenizer = eager(encoders["bert"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
