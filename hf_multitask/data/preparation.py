@@ -130,6 +130,8 @@ def load_data_sets(
     _check_task_names(configs, tasks)
     tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
     streaming = any(config.streams_train for config in configs)
+    if streaming and any(config.validation_split for config in configs):
+        raise ValueError("data: validation_split needs all rows of train, and another data set is streamed.")
     names = [f"data set {number}" if len(configs) > 1 else None for number in range(len(configs))]
     loaded = [LoadedDataSet(config, tasks, streaming, name) for config, name in zip(configs, names, strict=True)]
     for data_set in loaded:

@@ -166,6 +166,12 @@ def test_a_stream_that_cannot_train_is_refused(rows, options, message, tokenizer
         prepare_datasets({"train": rows}, tokenizer, tasks, streaming=True, **options)
 
 
+def test_validation_cannot_be_split_off_beside_a_stream(tokenizer, tasks):
+    configs = [DataConfig(train=ROWS, streaming=True), DataConfig(train=ROWS, validation_split=0.2)]
+    with pytest.raises(ValueError, match="validation_split needs all rows of train, and another data set is streamed"):
+        prepare_datasets(configs, tokenizer, tasks)
+
+
 def test_balanced_class_weights_need_all_rows(tokenizer):
     task = TaskConfig("intent", "sequence_classification", class_weights="balanced")
     with pytest.raises(ValueError, match="needs all rows of train at hand, which a stream"):
