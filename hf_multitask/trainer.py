@@ -26,6 +26,7 @@ from .data import (
     StreamBatches,
     TrainingStream,
 )
+from .data.collator import first_rows
 from .data.streaming import STREAM_KEY, identity
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
@@ -42,8 +43,6 @@ logger = logging.getLogger(__name__)
 
 # Where the stream of a checkpoint's training rows goes on.
 STREAM_NAME = "stream.json"
-# What a batch has one of a row, where all else has one of a window.
-ROW_INPUTS = ("labels", "tag_positions")
 
 
 class MultiTaskTrainer(Trainer):
@@ -281,8 +280,8 @@ class MultiTaskTrainer(Trainer):
         kept = min(max(remainder - self.args.process_index * rows_a_batch, 0), rows_a_batch)
         if kept == 0:
             # DDP waits for each process: one row, without labels.
-            return {**_first_rows(batch, 1), "labels": ignore_labels(self.tasks, _first_rows(batch["labels"], 1))}
-        return _first_rows(batch, kept)
+            return {**first_rows(batch, 1), "labels": ignore_labels(self.tasks, first_rows(batch["labels"], 1))}
+        return first_rows(batch, kept)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Save as ``Trainer`` does, and where a stream goes on.
@@ -450,18 +449,6 @@ def _find_sampler(dataloader: Any) -> Any:
     while hasattr(sampler, "batch_sampler"):
         sampler = sampler.batch_sampler
     return getattr(sampler, "sampler", None)
-
-
-def _first_rows(batch: Any, count: int) -> Any:
-    """Cut a batch, and the mappings in it, to its first rows."""
-    if not isinstance(batch, Mapping):
-        return batch[:count]
-    if "row_windows" not in batch:
-        return {name: _first_rows(value, count) for name, value in batch.items()}
-    windows = int(batch["row_windows"][:count].sum())
-    of_windows = {name: value[:windows] for name, value in batch.items() if name not in ROW_INPUTS}
-    of_rows = {name: _first_rows(batch[name], count) for name in ROW_INPUTS if name in batch}
-    return {**of_windows, **of_rows, "row_windows": batch["row_windows"][:count, :windows]}
 
 
 def _take(values: Any, order: np.ndarray) -> Any:

@@ -12,6 +12,9 @@ from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .alignment import NO_POSITION
 
+# What a batch has one of a row, where all else has one of a window.
+_OF_ROWS = ("labels", "tag_positions")
+
 
 @dataclass
 class MultiTaskDataCollator:
@@ -75,6 +78,23 @@ class MultiTaskDataCollator:
         if "row_windows" in batch and "tag_positions" in batch:
             batch["tag_positions"] = _flat_positions(batch["tag_positions"], windows, batch["input_ids"].size(1))
         return batch
+
+
+def first_rows(batch: Any, count: int) -> Any:
+    """Cut a batch to its first rows, with all of their windows.
+
+    Args:
+        batch: What `MultiTaskDataCollator` returns, or something that has an item a row.
+        count: Number of rows.
+    """
+    if not isinstance(batch, Mapping):
+        return batch[:count]
+    if "row_windows" not in batch:
+        return {name: first_rows(value, count) for name, value in batch.items()}
+    windows = int(batch["row_windows"][:count].sum())
+    of_windows = {name: value[:windows] for name, value in batch.items() if name not in _OF_ROWS}
+    of_rows = {name: first_rows(batch[name], count) for name in _OF_ROWS if name in batch}
+    return {**of_windows, **of_rows, "row_windows": batch["row_windows"][:count, :windows]}
 
 
 def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
+from hf_multitask.data.collator import first_rows
 from hf_multitask.data.windows import flat_subwords
-from hf_multitask.trainer import _first_rows
 from tests.tiny import ROWS
 
 INTENT = TaskConfig("intent", "sequence_classification")
@@ -69,7 +69,7 @@ def test_a_batch_begins_with_its_rows_and_has_a_line_for_each_window(mixed):
 @pytest.mark.parametrize("count", range(1, 6))
 def test_the_first_rows_of_a_batch_are_the_batch_of_the_first_rows(mixed, count):
     data, collate = mixed
-    cut = _first_rows(collate(list(data["train"])), count)
+    cut = first_rows(collate(list(data["train"])), count)
     alone = collate([data["train"][i] for i in range(count)])
     alone.setdefault("row_windows", torch.eye(count, dtype=torch.bool))
     assert torch.equal(cut["row_windows"], alone["row_windows"])
