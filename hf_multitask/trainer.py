@@ -270,7 +270,7 @@ class MultiTaskTrainer(Trainer):
             return batch
         if not has_length(self.train_dataset):
             return batch
-        order = self._mixed_order(self.train_dataset)
+        order = self._mixed_order()
         rows = len(self.train_dataset) if order is None else len(order)
         # Accelerate's own remainder forgets the other processes where a resumed run skips batches.
         remainder = rows % (self.args.train_batch_size * self.args.world_size)
@@ -366,9 +366,14 @@ class MultiTaskTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
         )
 
+    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
+        """Remove what ``Trainer`` does, and the number of the data set, which only the sampler reads."""
+        dataset = super()._remove_unused_columns(dataset, description)
+        return dataset.remove_columns([name for name in dataset.column_names if name == DATA_SET_COLUMN])
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
-        lengths, order = self._lengths(dataset), self._mixed_order(dataset)
+        lengths, order = self._lengths(dataset), self._mixed_order()
         if lengths is None and order is not None:
             lengths = [0] * len(dataset)
         if lengths is None:
@@ -378,8 +383,9 @@ class MultiTaskTrainer(Trainer):
             lengths, rows_a_step, self._data_seed, epoch=lambda: int(self.state.epoch or 0), order=order
         )
 
-    def _mixed_order(self, dataset: Any) -> MixedOrder | None:
-        """Return which rows each epoch takes of several data sets, None where it is each row once."""
+    def _mixed_order(self) -> MixedOrder | None:
+        """Return which training rows each epoch takes of several data sets, None where it is each row once."""
+        dataset = self.train_dataset
         if not isinstance(dataset, datasets.Dataset) or DATA_SET_COLUMN not in dataset.column_names:
             return None
         sizes = np.bincount(dataset[DATA_SET_COLUMN][:]).tolist()
