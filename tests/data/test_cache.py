@@ -25,6 +25,8 @@ TAGS = ["O", "B-place", "I-place"]
 def cache(tmp_path, monkeypatch):
     """Return the empty folder of the cache."""
     folder = tmp_path / "cache"
+    # Where `datasets` starts processes it leaves a copy in its place, which others then change in vain.
+    monkeypatch.setattr(os, "environ", os.environ)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     return folder
 
