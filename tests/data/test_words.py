@@ -76,7 +76,7 @@ def test_no_word_begins_or_ends_inside_of_a_grapheme_cluster(text):
         assert edges & set(range(run.start() + 1, run.end())) <= ends
 
 
-@pytest.mark.parametrize("text", ["Zoé's café, über-naïve “ñandú”", "Ἀθῆναι (Ελλάδα)", "Việt Nam… 3½ kg"])
+@pytest.mark.parametrize("text", ["Zoé's café, über-naïve “ñandú”", "Ἀθῆναι (Ελλάδα)", "Hà Nội… 3½ kg"])
 def test_composed_and_decomposed_letters_give_the_same_words(text):
     words = [word.text for word in split_words(unicodedata.normalize("NFD", text))]
     assert [unicodedata.normalize("NFC", word) for word in words] == [word.text for word in split_words(text)]
