@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from .data.collator import first_rows
 from .data.streaming import STREAM_KEY, identity
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
+from .freezing.prefix_plan import NEVER
 from .freezing.progress import check_watched_metrics
 from .freezing.protection import count_items
 from .freezing.rates import peak_rates, trained_rates
+from .freezing.stored_prefix import StoredPrefix
 from .metrics import build_compute_metrics, task_metric_names
 from .models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from .models.decoding import decode
@@ -103,6 +106,7 @@ class MultiTaskTrainer(Trainer):
         self._steps_since_log = 0
         self._rates: dict[str, float] = {}
         self._labelled_rows: dict[str, torch.Tensor] = {}
+        self._stored_prefix: StoredPrefix | None = None
         self._stream_state: dict[str, Any] | None = None
         self._stream_report = SplitReport()
 
@@ -114,9 +118,25 @@ class MultiTaskTrainer(Trainer):
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
         self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
         self._stream_state, self._stream_report = self._read_stream_state(resume_from_checkpoint), SplitReport()
-        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        if self.args.store_frozen != NEVER:
+            self._stored_prefix = StoredPrefix(self)
+        try:
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self._stored_prefix = None
         self._report_rows()
         return result
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Train on a batch as ``Trainer`` does, from the stored states of what is frozen."""
+        if self._stored_prefix is not None:
+            self._stored_prefix.begin_step()
+        return super().training_step(*args, **kwargs)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        if self._stored_prefix is not None:
+            inputs = self._stored_prefix.add_states(inputs)
+        return super()._prepare_inputs(inputs)
 
     def plan(self) -> list[StagePlan]:
         """Work out what each stage of the schedule will train, with which rates and memory.
@@ -367,9 +387,12 @@ class MultiTaskTrainer(Trainer):
         )
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
-        """Remove what ``Trainer`` does, and the number of the data set, which only the sampler reads."""
-        dataset = super()._remove_unused_columns(dataset, description)
-        return dataset.remove_columns([name for name in dataset.column_names if name == DATA_SET_COLUMN])
+        """Remove what ``Trainer`` does and the number of the data set, which only the sampler reads."""
+        given, dataset = dataset, super()._remove_unused_columns(dataset, description)
+        dataset = dataset.remove_columns([name for name in dataset.column_names if name == DATA_SET_COLUMN])
+        if self._stored_prefix is None:
+            return dataset
+        return self._stored_prefix.number_rows(given, dataset, is_training=given is self.train_dataset)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -437,7 +460,9 @@ class MultiTaskTrainer(Trainer):
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""
-        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix_in_use = nullcontext() if self._stored_prefix is None else self._stored_prefix.evaluating(dataloader)
+        with prefix_in_use:
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         if self.freeze_callback.run is not None and prefix == "eval":
             drift = self.freeze_callback.run.measure_drift()

@@ -4,15 +4,25 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .freezing.prefix_plan import AUTO, STORE_FROZEN
+from .freezing.prefix_store import DTYPES
+from .models.names import unknown_name
+
 HEAD_LEARNING_RATE_FACTOR = 10.0
 
 
 @dataclass
 class MultiTaskTrainingArguments(TrainingArguments):
-    """``TrainingArguments`` with a learning rate for the heads and batches of like length.
+    """``TrainingArguments`` with a rate for the heads, batches of like length, and frozen layers computed once.
 
     Args:
         head_learning_rate: Peak learning rate of the heads; 10 times ``learning_rate`` where None.
+        store_frozen: Whether the states of frozen layers are computed once and kept on disk: ``"auto"`` where that
+            saves more than it costs and there is room, ``"always"``, ``"never"``.
+        store_dtype: Their type: ``"float32"``, ``"bfloat16"`` (computed in it too) or ``"float16"``.
+        store_dir: Folder of the stored states, which later runs read too; in the cache of ``datasets`` where None.
+        store_max_bytes: The most that all stored states in the folder may take; those longest not used make room.
+            Half of the free disk where None.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -34,9 +44,37 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "Not needed: the collator takes the columns that the model knows."}
     )
 
+    store_frozen: str = field(
+        default=AUTO,
+        metadata={
+            "help": "Whether frozen layers are computed once and their states kept on disk: 'auto' where it pays, "
+            "'always', 'never'.",
+            "choices": STORE_FROZEN,
+        },
+    )
+    store_dtype: str = field(
+        default="float32",
+        metadata={"help": "Type of the stored states: 'float32', 'bfloat16' or 'float16'.", "choices": tuple(DTYPES)},
+    )
+    store_dir: str | None = field(
+        default=None, metadata={"help": "Folder of stored states; in the cache of datasets if not given."}
+    )
+    store_max_bytes: int | None = field(
+        default=None,
+        metadata={
+            "help": "The most that all stored states in the folder may take; older ones make room. Half of the free "
+            "disk if not given."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Refuse what would silently do something else."""
         super().__post_init__()
+        for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(unknown_name(name, value, allowed))
+        if self.store_max_bytes is not None and self.store_max_bytes < 0:
+            raise ValueError(f"store_max_bytes must be at least 0, found {self.store_max_bytes}.")
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor is not supported: it has no meaning over several tasks.")
         if self.batch_eval_metrics:

@@ -1,6 +1,6 @@
 """Data: reading, checking, aligning to subwords, mixing, batching."""
 
-from .collator import MultiTaskDataCollator
+from .collator import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from .data_config import SPLITS, DataConfig
 from .mixing import MixedOrder, Sampling
 from .preparation import DATA_SET_COLUMN, PreparedData, prepare_datasets
@@ -12,6 +12,7 @@ from .streaming import StreamBatches, TrainingStream
 
 __all__ = [
     "DATA_SET_COLUMN",
+    "ROW_NUMBER_COLUMN",
     "SPLITS",
     "DataConfig",
     "LengthGroupedSampler",

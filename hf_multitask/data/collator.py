@@ -12,8 +12,10 @@ from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .alignment import NO_POSITION
 
+# The number of a row in its data set, which batches carry where something is kept by row.
+ROW_NUMBER_COLUMN = "row_number"
 # What a batch has one of a row, where all else has one of a window.
-_OF_ROWS = ("labels", "tag_positions")
+_OF_ROWS = ("labels", "tag_positions", "row_numbers")
 
 
 @dataclass
@@ -51,7 +53,8 @@ class MultiTaskDataCollator:
             ``labels`` by task and ``tag_positions`` (batch, num_words) where the rows have them; ``input_ids``,
             ``attention_mask`` and what else the tokenizer makes (batch, seq_len). Where a row has several windows,
             these are (num_windows, seq_len), ``row_windows`` (batch, num_windows) marks those of each row, and
-            ``tag_positions`` count through all windows.
+            ``tag_positions`` count through all windows. ``row_numbers`` is a list, which stays where it is when a
+            batch goes to a device.
         """
         batch: dict[str, Any] = {}
         windows = [row.get("window_lengths") or [len(row["input_ids"])] for row in rows]
@@ -77,6 +80,8 @@ class MultiTaskDataCollator:
                 batch[name] = _pad(sequences, padding.get(name, 0), self.pad_to_multiple_of)
         if "row_windows" in batch and "tag_positions" in batch:
             batch["tag_positions"] = _flat_positions(batch["tag_positions"], windows, batch["input_ids"].size(1))
+        if ROW_NUMBER_COLUMN in rows[0]:
+            batch["row_numbers"] = [row[ROW_NUMBER_COLUMN] for row in rows]
         return batch
 
 

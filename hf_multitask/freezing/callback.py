@@ -64,7 +64,7 @@ class FreezeCallback(TrainerCallback):
         if self.run is not None:
             self.run.release()  # an earlier training was broken off
         groups = (self.groups or layer_groups(model)).bind(model)
-        steps_per_epoch = _steps_per_epoch(args, state, train_dataloader)
+        steps_per_epoch = count_steps_per_epoch(args, state, train_dataloader)
         epochs = state.max_steps / steps_per_epoch
         schedule = build_schedule(self.spec, groups, epochs, args.metric_for_best_model)
         self.run = self.make_run(schedule, groups, steps_per_epoch, args, state, model, optimizer)
@@ -109,8 +109,8 @@ class FreezeCallback(TrainerCallback):
             self.run = None
 
 
-def _steps_per_epoch(args: TrainingArguments, state: TrainerState, dataloader: DataLoader | None) -> int:
-    """Return the optimizer steps of an epoch, as the Trainer counts them."""
+def count_steps_per_epoch(args: TrainingArguments, state: TrainerState, dataloader: DataLoader | None) -> int:
+    """Return the optimizer steps of an epoch, as the Trainer counts them; of a stream, those of the run."""
     if dataloader is None or not has_length(dataloader):
         return state.max_steps
     return max(-(-len(dataloader) // args.gradient_accumulation_steps), 1)

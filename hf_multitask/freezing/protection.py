@@ -93,8 +93,10 @@ class Teacher:
         Returns:
             The distances, not weighted.
         """
+        # The teacher's layers may differ from those whose states are stored.
+        left_out = ("labels", "stored_states", "entering")
         with torch.no_grad():
-            taught = self.model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+            taught = self.model(**{name: value for name, value in inputs.items() if name not in left_out}).logits
         return {
             task.name: distances(task, logits[task.name], taught[task.name], inputs).sum()
             / counts[task.name].clamp(min=1)

@@ -73,6 +73,17 @@ class FreezeRun:
         """The current stage."""
         return self.schedule.stages[self.current.stage]
 
+    def remaining(self) -> list[tuple[Sequence[str], int]]:
+        """Return the groups that train and for how many steps at most, stage by stage, from now on."""
+        step, last = self.state.global_step, self.state.max_steps
+        end = self.progress.next_boundary or last
+        stages: list[tuple[Sequence[str], int]] = [(self.current.trained, min(end, last) - step)]
+        for stage in self.schedule.stages[self.current.stage + 1 :]:
+            step, length = end, stage.max_steps(self.steps_per_epoch)
+            end = last if length is None else step + length
+            stages.append((stage.trained(self.groups), max(min(end, last) - step, 0)))
+        return stages
+
     # What a trainer that does more extends.
 
     def check(self) -> None:

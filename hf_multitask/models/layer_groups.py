@@ -191,6 +191,23 @@ def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
     return None if expected is not None and len(layers) < expected else layers
 
 
+@torch.no_grad()
+def run_two_tokens(encoder: PreTrainedModel) -> None:
+    """Run an encoder on two tokens, for hooks to see how it runs.
+
+    In eval mode, which draws no random number, so that a run is the same whether its encoder is looked at or not.
+    """
+    modes = [(module, module.training) for module in encoder.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        input_ids = torch.ones(1, 2, dtype=torch.long, device=encoder.device)
+        encoder(input_ids=input_ids, attention_mask=input_ids)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def _encoder_groups(encoder: PreTrainedModel) -> Iterator[tuple[str, list[nn.Parameter]]]:
     layers = find_layers(encoder)
     if layers is None:
@@ -214,7 +231,6 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.removeprefix("module.").split(".") if part not in _WRAPPERS)
 
 
-@torch.no_grad()
 def _run_after(encoder: PreTrainedModel, last_layer: nn.Module) -> set[nn.Parameter]:
     """Return the weights of the modules that a forward pass first runs behind the last layer.
 
@@ -233,16 +249,9 @@ def _run_after(encoder: PreTrainedModel, last_layer: nn.Module) -> set[nn.Parame
 
     hooks = [module.register_forward_pre_hook(note) for module in encoder.modules()]
     hooks.append(last_layer.register_forward_hook(pass_last_layer))
-    modes = [(module, module.training) for module in encoder.modules()]
     try:
-        # Eval mode draws no random number, so that a run is the same whether its groups are looked at or not.
-        for module, _ in modes:
-            module.training = False
-        input_ids = torch.ones(1, 2, dtype=torch.long, device=encoder.device)
-        encoder(input_ids=input_ids, attention_mask=input_ids)
+        run_two_tokens(encoder)
     finally:
-        for module, mode in modes:
-            module.training = mode
         for hook in hooks:
             hook.remove()
     return {parameter for module in after - before for parameter in module.parameters(recurse=False)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .encoders import find_model, load_config, load_tokenizer
 from .heads import LinearHead
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
+from .partial_pass import HEADS, PartialPass
 from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling
 from .tasks import TaskConfig
 
@@ -133,6 +135,8 @@ class MultiTaskModel(PreTrainedModel):
         row_windows: torch.Tensor | None = None,
         labels: Mapping[str, torch.Tensor] | None = None,
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
+        stored_states: torch.Tensor | None = None,
+        entering: str | None = None,
         return_dict: bool | None = None,
         **encoder_kwargs: Any,
     ) -> MultiTaskOutput | tuple:
@@ -151,6 +155,9 @@ class MultiTaskModel(PreTrainedModel):
             labels: By task, as the collator makes them; see `losses.example_losses`.
             num_items_in_batch: By task, the number of labelled items that the loss is divided by: those of the whole
                 accumulated batch on all processes. This batch's own where None.
+            stored_states: States of the encoder (batch, seq_len, hidden), as `states_entering` returns them: what lies
+                below the group that they enter is not run.
+            entering: The group that ``stored_states`` enter.
             return_dict: False for a plain tuple.
             encoder_kwargs: Passed to the encoder, such as ``output_hidden_states``.
 
@@ -160,7 +167,11 @@ class MultiTaskModel(PreTrainedModel):
         inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "inputs_embeds": inputs_embeds}
         inputs = {"attention_mask": attention_mask, **inputs}
         given = {name: value for name, value in inputs.items() if value is not None}
-        if row_windows is not None and not torch.is_grad_enabled():
+        if entering == HEADS:
+            encoded: ModelOutput = BaseModelOutput(last_hidden_state=stored_states)
+        elif stored_states is not None and entering is not None:
+            encoded = self.partial_pass.run_from(stored_states, entering, {**given, **encoder_kwargs})
+        elif row_windows is not None and not torch.is_grad_enabled():
             encoded = self._encode_in_parts(given, encoder_kwargs, max(len(row_windows), LEAST_WINDOWS_A_PASS))
         else:
             encoded = self.encoder(**given, **encoder_kwargs)
@@ -180,6 +191,34 @@ class MultiTaskModel(PreTrainedModel):
             attentions=encoded.get("attentions"),
         )
         return output.to_tuple() if return_dict is False else output
+
+    @cached_property
+    def partial_pass(self) -> PartialPass:
+        """What runs a part of the encoder's layers."""
+        return PartialPass(self.encoder)
+
+    def states_entering(
+        self,
+        groups: Sequence[str],
+        stored_states: torch.Tensor | None = None,
+        entering: str | None = None,
+        **encoder_inputs: Any,
+    ) -> dict[str, torch.Tensor]:
+        """Run the encoder as far as it takes and return the states that enter some of its layer groups.
+
+        Args:
+            groups: Names of groups: ``encoder.1`` …, ``encoder.norm``; ``heads`` for what the encoder returns.
+            stored_states: States to start from; from the bottom where None.
+            entering: The group that ``stored_states`` enter.
+            encoder_inputs: What the encoder takes, such as ``input_ids``.
+
+        Returns:
+            The states (batch, seq_len, hidden) by group.
+
+        Raises:
+            ValueError: If states cannot be taken there. The message names the groups where they can.
+        """
+        return self.partial_pass.states_entering(groups, encoder_inputs, stored_states, entering)
 
     def _encode_in_parts(
         self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], size: int

@@ -55,7 +55,10 @@ def alone(scenario):
     """Return the same training on one process, with the same rows in each optimizer step."""
     full = {**DEFAULTS, **scenario}
     batch = full["batch"] * full["world_size"] * full["accumulation"]
-    return {**full, "alone": True, "step_rows": batch, "metric_differs": False}
+    arguments = {**full["arguments"], "store_frozen": "never"}
+    if full["trainer"] != "multitask":
+        arguments = full["arguments"]
+    return {**full, "arguments": arguments, "alone": True, "step_rows": batch, "metric_differs": False}
 
 
 def make_rows(scenario):
@@ -86,6 +89,7 @@ class Recorder(TrainerCallback):
         self.steps = []
         self.bytes = 0
         self.labelled = dict.fromkeys(TASKS, 0)
+        self.stored_batches = 0
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self.weights = self._weights()
@@ -112,9 +116,10 @@ class Recorder(TrainerCallback):
                 "moved": [name for name, weight in weights.items() if not torch.equal(weight, self.weights[name])],
                 "bytes": self.bytes,
                 "labelled": self.labelled,
+                "stored_batches": self.stored_batches,
             }
         )
-        self.weights, self.bytes, self.labelled = weights, 0, dict.fromkeys(TASKS, 0)
+        self.weights, self.bytes, self.labelled, self.stored_batches = weights, 0, dict.fromkeys(TASKS, 0), 0
 
 
 def count_bytes(recorder):
@@ -137,6 +142,7 @@ class RecordingTrainer(MultiTaskTrainer):
         if model.training:
             for task, labels in inputs["labels"].items():
                 self.recorder.labelled[task] += int((labels != -100).sum())
+            self.recorder.stored_batches += "stored_states" in inputs
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def evaluation_loop(self, *args, **kwargs):

@@ -56,7 +56,16 @@ PLAIN_STAGES = {
         {"train": "all"},
     ]
 }
+DOWN = {
+    "stages": [
+        {"train": "heads", "steps": 3},
+        {"train": ["heads", "encoder[-2:]"], "steps": 3},
+        {"train": ["heads", "encoder.2"], "steps": 2},
+        {"train": "all"},
+    ]
+}
 SLOTS_MISSING = {"missing": {"slots": 1}}
+STORED = {"schedule": DOWN, "rows": 25, "arguments": {"store_frozen": "always", "eval_strategy": "epoch"}}
 EACH_EPOCH = {"eval_strategy": "epoch"}
 
 # A batch of 6 on each of 2 processes leaves 10 of 22 rows for the last step, and one row of 25, on rank 0.
@@ -78,6 +87,9 @@ EXACT = [
     },
     {"name": "windows", "schedule": STAGES, "data": "windows", "rows": 25},
     {"name": "gradual", "schedule": "gradual", "epochs": 5, **SLOTS_MISSING},
+    {"name": "stored", **STORED, **SLOTS_MISSING},
+    {"name": "stored accumulated", **STORED, "batch": 3, "accumulation": 2},
+    {"name": "stored windows", **STORED, "data": "windows"},
     {"name": "protected", "schedule": PROTECTED, "arguments": EACH_EPOCH, **SLOTS_MISSING},
     {"name": "frozen before", "schedule": STAGES, "frozen_before": ["encoder"], **SLOTS_MISSING},
     {
@@ -108,7 +120,7 @@ EXACT = [
 SAVED = {
     "name": "saved",
     "schedule": STAGES,
-    "arguments": {"save_strategy": "steps", "save_steps": 1},
+    "arguments": {"save_strategy": "steps", "save_steps": 1, "store_frozen": "always"},
     **SLOTS_MISSING,
 }
 RESUMED = [{**SAVED, "name": f"resumed {step}", "resume": ["saved", step]} for step in (2, 5)]
@@ -243,6 +255,15 @@ def test_a_resumed_run_ends_with_the_same_bits(on_two, scenario):
     check_steps(report)
     assert len(report["ranks"][0]["steps"]) == 8 - scenario["resume"][1]
     assert largest_difference(on_two.weights(scenario["name"]), on_two.weights("saved")) == 0
+
+
+@by_name([scenario for scenario in EXACT if scenario["name"].startswith("stored")])
+def test_every_rank_reads_stored_states_while_layers_are_frozen(on_two, scenario):
+    for rank in on_two.report(scenario["name"])["ranks"]:
+        micro_batches = scenario.get("accumulation", 1)
+        stored = [step["stored_batches"] for step in rank["steps"]]
+        assert stored[:8] == [micro_batches, micro_batches, min(micro_batches, 1)] * 2 + [micro_batches] * 2
+        assert set(stored[8:]) == {0}
 
 
 def test_activation_checkpointing_is_really_on(on_two):

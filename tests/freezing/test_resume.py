@@ -99,6 +99,8 @@ CASES = {
     "on worse": (WORSE, EACH_STEP),
     "rates": (RATES, {}),
     "protected": (PROTECTED, {"eval_strategy": "steps", "eval_steps": 2}),
+    "stored": (BY_TIME, {"store_frozen": "always", "eval_strategy": "steps", "eval_steps": 2}),
+    "by metric, stored": (BY_METRIC, {"store_frozen": "always", **EACH_STEP}),
     "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
     "accumulated, protected": (PROTECTED, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
 }

@@ -1,0 +1,133 @@
+"""Computing the states that are stored."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from filelock import FileLock
+from huggingface_hub.utils import tqdm
+
+from ..models.modeling_multitask import MultiTaskModel
+from .prefix_store import PartWriter, PrefixStore, RowLayout
+
+# What a collator makes beside the encoder's inputs.
+_NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
+
+
+@dataclass
+class PrefixBuilder:
+    """Runs rows through the lower layers of an encoder and writes the states that enter layer groups.
+
+    Rows come longest first, so that batches hold little padding.
+
+    Args:
+        model: The model.
+        dataset: The rows, with the columns that the encoder takes.
+        collator: What makes a batch of them.
+        layout: Where the states go.
+        part: The part that this process computes.
+        rows_a_batch: Rows a pass; windows a pass where rows have several.
+        autocast: Returns a context in which the encoder computes.
+        show_progress: Whether to show a progress bar.
+    """
+
+    model: MultiTaskModel
+    dataset: datasets.Dataset
+    collator: Callable[[Sequence[Any]], dict[str, Any]]
+    layout: RowLayout
+    part: int
+    rows_a_batch: int
+    autocast: Callable[[], AbstractContextManager]
+    show_progress: bool = False
+
+    def build(
+        self, folders: Mapping[str, Path], start: PrefixStore | None = None, entering: str | None = None
+    ) -> None:
+        """Write this process's part of each store; what an earlier process has written stays.
+
+        Args:
+            folders: The stores' folders by the group that the states enter.
+            start: A store of lower states to start from; from the tokens where None.
+            entering: The group that these enter.
+
+        Raises:
+            OSError: If they cannot be written. What was written of them is removed.
+        """
+        with ExitStack() as locks:
+            missing = {}
+            for group, folder in sorted(folders.items()):
+                folder.mkdir(parents=True, exist_ok=True)
+                path = self.layout.path(folder, self.part)
+                # A run beside this one may compute the same; a killed one leaves its lock open.
+                locks.enter_context(FileLock(path.with_suffix(".lock")))
+                if not path.is_file():
+                    missing[group] = PartWriter(folder, self.layout, self.part)
+            try:
+                if missing:
+                    self._write(missing, start, entering)
+            except OSError:
+                for writer in missing.values():
+                    writer.discard()
+                raise
+
+    @torch.no_grad()
+    def _write(self, writers: Mapping[str, PartWriter], start: PrefixStore | None, entering: str | None) -> None:
+        rows = self.layout.rows(self.part).tolist()
+        # Whole batches only: their states are the same bits whenever they are computed.
+        done = min(writer.num_rows for writer in writers.values()) // self.rows_a_batch * self.rows_a_batch
+        for writer in writers.values():
+            writer.go_on_behind(done)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress) as bar:
+                for i in range(done, len(rows), self.rows_a_batch):
+                    batch = rows[i : i + self.rows_a_batch]
+                    states = None if start is None else start.read(batch)
+                    for group, found in self._states(batch, list(writers), states, entering).items():
+                        writers[group].write(found)
+                    bar.update(len(batch))
+        finally:
+            self.model.train(was_training)
+        for writer in writers.values():
+            writer.finish()
+
+    def _states(
+        self, rows: Sequence[int], groups: Sequence[str], states: torch.Tensor | None, entering: str | None
+    ) -> dict[str, torch.Tensor]:
+        """Return the states of rows, without padding, by group."""
+        device = self.model.device
+        collated = self.collator(self.dataset.__getitems__(list(rows)))
+        inputs = {name: value.to(device) for name, value in collated.items() if name not in _NOT_ENCODED}
+        if states is not None:
+            inputs["stored_states"] = pad_states(states, inputs["attention_mask"]).to(self.model.dtype)
+        found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
+        # A long text has many windows: as many a pass as there are rows otherwise.
+        parts = zip(*(value.split(self.rows_a_batch) for value in inputs.values()), strict=True)
+        for values in parts:
+            part = dict(zip(inputs, values, strict=True))
+            with self.autocast():
+                computed = self.model.states_entering(groups, entering=entering, **part)
+            mask = part["attention_mask"].bool()
+            for group, value in computed.items():
+                found[group].append(value[mask].to(self.layout.dtype))
+        return {group: torch.cat(values) for group, values in found.items()}
+
+
+def pad_states(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Put the states of tokens where the tokens are in a batch.
+
+    Args:
+        states: States of all tokens of the batch, one behind the other (num_tokens, hidden).
+        attention_mask: 1 for tokens, 0 for padding (batch, seq_len).
+
+    Returns:
+        States (batch, seq_len, hidden); padding has those of some token, which nothing attends to.
+    """
+    # Counting tokens waits for no device, as picking them by a mask would.
+    index = attention_mask.flatten().cumsum(0).sub(1).clamp(min=0).view_as(attention_mask)
+    return states.to(attention_mask.device)[index]

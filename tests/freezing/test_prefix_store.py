@@ -1,0 +1,156 @@
+"""Stored states: the bits that were written come back, and nothing half written is read."""
+
+import errno
+import os
+import resource
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_multitask.freezing import prefix_store
+from hf_multitask.freezing.prefix_build import pad_states
+from hf_multitask.freezing.prefix_store import DTYPES, PartWriter, PrefixStore, RowLayout
+from hf_multitask.freezing.store_folder import StoreFolder
+
+WIDTH = 3
+
+
+def states_of(lengths, dtype=torch.float32):
+    """Return states that tell row and token."""
+    return [
+        (torch.arange(length * WIDTH).view(length, WIDTH) + 1000.0 * row).to(dtype)
+        for row, length in enumerate(lengths)
+    ]
+
+
+def write(folder, layout, states, rows_a_batch=3):
+    for part in range(layout.num_parts):
+        writer = PartWriter(folder, layout, part)
+        rows = layout.rows(part)
+        for start in range(0, len(rows), rows_a_batch):
+            writer.write(torch.cat([states[row] for row in rows[start : start + rows_a_batch]]))
+        writer.finish()
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=30),
+    num_parts=st.integers(1, 4),
+    dtype=st.sampled_from(sorted(DTYPES)),
+    data=st.data(),
+)
+def test_rows_come_back_in_any_order(tmp_path_factory, lengths, num_parts, dtype, data):
+    folder = tmp_path_factory.mktemp("store")
+    lengths, dtype = np.array(lengths), DTYPES[dtype]
+    states = states_of(lengths, dtype)
+    write(folder, RowLayout(lengths, num_parts, WIDTH, dtype), states)
+    store = PrefixStore.find(folder, lengths, WIDTH, dtype)
+    asked = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=40))
+    assert torch.equal(store.read(asked), torch.cat([states[row] for row in asked]))
+
+
+def test_rows_come_back_when_pages_are_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(prefix_store, "_MAPPED_BYTES", 100)
+    lengths = np.full(200, 7)
+    states = states_of(lengths)
+    write(tmp_path, RowLayout(lengths, 2, WIDTH, torch.float32), states)
+    store = PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32)
+    for start in (0, 50, 20):
+        rows = range(start, start + 100)
+        assert torch.equal(store.read(rows), torch.cat([states[row] for row in rows]))
+
+
+@pytest.mark.parametrize("written", [0, 1, 40, 83, 84, 85, 200, 263, 264])
+def test_a_killed_build_goes_on_where_it_was(tmp_path, written):
+    lengths = np.array([2, 5, 1, 4, 3, 7])
+    layout = RowLayout(lengths, 1, WIDTH, torch.float32)
+    states = states_of(lengths)
+    write(tmp_path / "whole", layout, states)
+    whole = layout.path(tmp_path / "whole", 0).read_bytes()
+    assert len(whole) == 264
+    killed = PartWriter(tmp_path / "killed", layout, 0)
+    killed.file.write(whole[:written])
+    killed.file.close()
+    assert PrefixStore.find(tmp_path / "killed", lengths, WIDTH, torch.float32) is None
+
+    writer = PartWriter(tmp_path / "killed", layout, 0)
+    rows = layout.rows(0)
+    assert rows.tolist() == [5, 1, 3, 4, 0, 2]
+    ends = np.cumsum(lengths[rows]) * layout.token_bytes
+    assert writer.num_rows == (ends <= written).sum()
+    writer.go_on_behind(writer.num_rows)
+    for row in rows[writer.num_rows :]:
+        writer.write(states[row])
+    writer.finish()
+    assert layout.path(tmp_path / "killed", 0).read_bytes() == whole
+
+
+def test_a_store_with_a_part_missing_or_cut_is_not_read(tmp_path):
+    lengths = np.array([2, 5, 1, 4])
+    layout = RowLayout(lengths, 2, WIDTH, torch.float32)
+    write(tmp_path, layout, states_of(lengths))
+    assert PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32) is not None
+    path = layout.path(tmp_path, 1)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32) is None
+    path.unlink()
+    assert PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32) is None
+    path.write_bytes(content)
+    assert PrefixStore.find(tmp_path, lengths + 1, WIDTH, torch.float32) is None
+    assert PrefixStore.find(tmp_path / "nowhere", lengths, WIDTH, torch.float32) is None
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
+    lengths = np.full(1000, 50)
+    writer = PartWriter(tmp_path, RowLayout(lengths, 1, WIDTH, torch.float32), 0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            writer.write(torch.zeros(50_000, WIDTH))
+        writer.discard()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+
+def test_states_of_tokens_go_where_the_tokens_are():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
+    states = torch.arange(12.0).view(6, 2)
+    padded = pad_states(states, mask)
+    assert torch.equal(padded[mask.bool()], states)
+    assert padded.isfinite().all()
+
+
+def make_stores(folder, sizes):
+    for age, (key, size) in enumerate(sizes.items()):
+        (folder / key).mkdir(parents=True)
+        (folder / key / "part").write_bytes(bytes(size))
+        os.utime(folder / key, (1000 + age, 1000 + age))
+
+
+def test_the_longest_unused_stores_make_room(tmp_path):
+    make_stores(tmp_path, {"a": 100, "b": 200, "c": 300})
+    folder = StoreFolder(tmp_path, max_bytes=700)
+    assert folder.room(in_use=[]) == 700
+    assert folder.room(in_use=["c"]) == 400
+    folder.make_room(100, in_use=[])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+    folder.touch("a")
+    folder.make_room(250, in_use=[])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+    folder.make_room(650, in_use=["c"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
+
+
+def test_without_a_limit_half_of_the_disk_is_left(tmp_path, monkeypatch):
+    make_stores(tmp_path, {"a": 100})
+    usage = type("Usage", (), {"free": 900})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    assert StoreFolder(tmp_path).room(in_use=[]) == 500
+    assert StoreFolder(tmp_path).room(in_use=["a"]) == 400
+    assert StoreFolder(tmp_path, max_bytes=5000).room(in_use=["a"]) == 900
