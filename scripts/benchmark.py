@@ -3,15 +3,20 @@
 ``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints test scores.
 ``python scripts/benchmark.py mix CONFIG`` trains on data sets with a task each, together and one alone.
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
+``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
+``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, made for a GPU.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.accelerator import accelerator
 from benchmarks.data import data
+from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.training import mix, scores
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -45,9 +50,50 @@ def _parser() -> argparse.ArgumentParser:
         help="rows to stream (default: 10^4 to 10^6)",
     )
     command.set_defaults(run=data)
+    _add_speed(commands.add_parser("speed", help="training against plain trainers, tasknet and a bare loop"))
+    _add_accelerator(commands.add_parser("accelerator", help="speed and memory at the size of BERT-base"))
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="write the result to this JSON file too")
     return parser
+
+
+def _add_speed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, help="folder with train.jsonl (default: generated rows)")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder, like BERT (default: %(default)s)")
+    command.add_argument("--rows", type=int, default=4000, help="rows of an epoch (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds of each setting (default: %(default)s)")
+    command.add_argument("--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
+    command.add_argument(
+        "--full", action="store_true", help="run all epochs of plain trainers, also where each costs the same"
+    )
+    command.add_argument(
+        "--store-frozen",
+        default="auto",
+        choices=["auto", "always", "never"],
+        help="whether states of frozen layers are kept (default: %(default)s)",
+    )
+    command.add_argument("--tasknet-python", type=Path, help="Python of an environment with tasknet")
+    command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
+    command.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="(default: %(default)s)")
+    command.set_defaults(run=speed)
+
+
+def _add_accelerator(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--steps", type=int, default=100, help="steps of an epoch (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=128, help="rows a step (default: %(default)s)")
+    command.add_argument("--length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    command.add_argument("--layers", type=int, default=12, help="layers of the encoder (default: %(default)s)")
+    command.add_argument("--hidden-size", type=int, default=768, help="its width (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.add_argument("--workers", type=int, default=4, help="processes that make batches (default: %(default)s)")
+    command.add_argument(
+        "--peak-tflops",
+        type=float,
+        default=989,
+        help="the device's peak in bf16 (default: %(default)s, that of an H100 or H200 without sparsity)",
+    )
+    command.set_defaults(run=accelerator)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

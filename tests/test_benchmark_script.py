@@ -1,10 +1,12 @@
 """The benchmarks run and write what they promise; how long they take is no matter here."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from transformers import TrainerCallback
 
 from hf_multitask.data.mixing import STRATEGIES
 from tests.tiny import METRIC_NAMES, ROWS
@@ -25,6 +27,43 @@ def run(monkeypatch, tmp_path):
         return json.loads(path.read_text(encoding="utf-8"))
 
     return run_benchmark
+
+
+class TrainedParameters(TrainerCallback):
+    """Notes in each epoch which weights train."""
+
+    def __init__(self):
+        self.by_epoch = []
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        names = {name.replace(".classifier", "") for name, weight in model.named_parameters() if weight.requires_grad}
+        epoch = (state.global_step - 1) * state.num_train_epochs // state.max_steps
+        if len(self.by_epoch) == epoch:
+            self.by_epoch.append(names)
+        assert self.by_epoch[epoch] == names
+
+
+@pytest.fixture
+def workload(monkeypatch, encoder):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.workload import make_workload
+
+    return make_workload(str(encoder), ROWS, batch_size=8)
+
+
+def test_accelerator_counts_operations_and_memory_by_stage(run, capsys):
+    sizes = ("--layers", 3, "--hidden-size", 16, "--length", 6, "--steps", 2, "--batch-size", 4, "--workers", 0)
+    result = run("accelerator", *sizes, "--repeats", 1)
+    assert result["benchmark"] == "accelerator"
+    # A layer of width h has 12 h^2 weights in its matrices, and 13 h beside them; the heads are one matrix each.
+    weights = 3 * (12 * 16**2 + 13 * 16) + (16 + 1) * (7 + 73)
+    assert result["flops_of_example"] == 6 * weights * 6 + 12 * 3 * 16 * 6**2
+    for line in result["runs"].values():
+        operations = line["examples_per_second"] * result["flops_of_example"]
+        assert line["share_of_peak"] == pytest.approx(operations / 989e12)
+    assert list(result["stages"]) == ["heads", "upper third", "all"]
+    assert all(peak > 0 for peak in result["stages"].values())
+    assert "share of peak" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -78,3 +117,96 @@ def test_scores_are_those_of_each_seed(run, encoder, write_jsonl, tmp_path, caps
     assert (result["benchmark"], one["seed"]) == ("scores", 3)
     assert list(one["test"]) == METRIC_NAMES
     assert "mean" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_speed_compares_training_with_plain_trainers_and_a_bare_loop(run, encoder, write_jsonl, tmp_path, capsys):
+    write_jsonl(ROWS, tmp_path / "train.jsonl")
+    wanted = ["joint", "heads", "joint_limit", "losses"]
+    options = ("--encoder", encoder, "--data", tmp_path, "--rows", 30, "--batch-size", 8, "--threads", 1)
+    result = run("speed", *options, "--repeats", 2, "--only", *wanted, "tasknet")
+    assert (result["benchmark"], result["rows"], result["left_out"]) == ("speed", 30, ["tasknet"])
+    assert {"cores", "processor", "torch", "avx512_bf16", "amx_tile"} <= result["machine"].keys()
+    assert {name: list(runs) for name, runs in result["runs"].items()} == {
+        "joint": ["single_task_trainers", "ours", "bare_loop"],
+        "heads": ["joint_module", "ours"],
+    }
+    lines = {line["name"]: line for line in result["comparisons"]}
+    assert list(lines) == wanted
+    losses = lines.pop("losses")
+    assert losses["passed"]
+    assert list(losses["by_schedule"]) == ["heads", "gradual"]
+    for line in lines.values():
+        assert len(line["ratios"]) == 2
+        assert line["passed"] == (line["ratio"] >= line["bar"])
+    # Each epoch of the plain trainer costs the same: 2 of 10 are run, and the table says so.
+    assert [lines[name]["scaled"] for name in lines] == [False, True, False]
+    plain = result["runs"]["heads"]["joint_module"]
+    assert (plain["epochs"], plain["measured_epochs"]) == (10, 2)
+    assert plain["examples_per_second"] == pytest.approx(300 / plain["seconds"])
+    printed = capsys.readouterr().out
+    assert "2 epochs measured, scaled to 10" in printed
+    assert "tasknet: left out" in printed
+
+
+def test_the_plain_trainer_unfreezes_the_layers_that_ours_does(workload, tmp_path):
+    from benchmarks.our_trainer import build_trainer, gradual_schedule
+    from benchmarks.plain_trainers import JointModuleTrainer
+
+    epochs = workload.num_layers + 2
+    ours = build_trainer(workload, str(tmp_path), epochs, gradual_schedule(workload.num_layers, epochs))
+    plain = JointModuleTrainer(workload).build(str(tmp_path), epochs, trained_layers=None)
+    noted = []
+    for trainer in (ours, plain):
+        noted.append(TrainedParameters())
+        trainer.add_callback(noted[-1])
+        trainer.train()
+    assert noted[0].by_epoch == noted[1].by_epoch
+    assert len(noted[0].by_epoch) == epochs
+    assert noted[0].by_epoch[0] == {
+        f"heads.{task}.{part}" for task in ("intent", "slots") for part in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_the_plain_trainer_freezes_the_layers_that_ours_does(workload, tmp_path, count):
+    from benchmarks.our_trainer import build_trainer
+    from benchmarks.plain_trainers import JointModuleTrainer
+
+    ours = build_trainer(workload, str(tmp_path), 1, f"top:{count}" if count else "encoder")
+    plain = JointModuleTrainer(workload).build(str(tmp_path), 1, trained_layers=count)
+    noted = []
+    for trainer in (ours, plain):
+        noted.append(TrainedParameters())
+        trainer.add_callback(noted[-1])
+        trainer.train()
+    assert noted[0].by_epoch == noted[1].by_epoch
+
+
+def test_speed_compares_with_tasknet_in_its_own_environment(run, encoder, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f"""#!{sys.executable}
+import json, sys
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+rows = [json.loads(line) for line in open(options["--rows"])]
+assert sys.argv[1].endswith("tasknet_program.py") and len(rows) == 9 and options["--epochs"] == "1"
+print("a line that a library prints")
+print(json.dumps({{"seconds": 18.0, "versions": {{"torch": "2.13.0"}}}}))
+""")
+    python.chmod(0o755)
+    options = ("--encoder", encoder, "--rows", 9, "--threads", 1, "--repeats", 1, "--tasknet-python", python)
+    result = run("speed", *options, "--only", "tasknet")
+    assert (result["tasknet"], result["left_out"]) == ({"torch": "2.13.0"}, [])
+    assert result["runs"]["joint"]["tasknet"]["examples_per_second"] == 0.5
+    (line,) = result["comparisons"]
+    assert line["ratio"] == 18.0 / result["runs"]["joint"]["ours"]["seconds"]
+
+
+@pytest.mark.slow
+def test_speed_compares_the_memory_of_more_rows(run, encoder, capsys):
+    result = run("speed", "--encoder", encoder, "--rows", 9, "--threads", 1, "--only", "memory")
+    (line,) = result["comparisons"]
+    assert line["rows"] == [9, 90]
+    assert all(100 < peak < 10_000 for peak in line["peak_mib"])
+    assert line["ratio"] == line["peak_mib"][1] / line["peak_mib"][0]
+    assert "<= 1.1" in capsys.readouterr().out

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+from transformers import PrinterCallback, Trainer
+
 
 def compare(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, Any]]:
     """Time functions in turns and compare each with the first.
@@ -43,3 +46,36 @@ def print_table(title: str, lines: Mapping[str, Mapping[str, Any]]) -> None:
     print(f"{'':<28}{'seconds':>10}{'ratio':>10}{'of CPU':>10}")
     for name, line in lines.items():
         print(f"{name:<28}{line['seconds']:10.2f}{line['ratio']:10.2f}{line['cpu_ratio']:10.2f}")
+
+
+def time_in_turns(functions: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Run functions that time themselves in turns: A B A B.
+
+    Args:
+        functions: By name, what returns its seconds; what it does before and behind them does not count.
+        repeats: Number of rounds, in each of which every function runs once.
+
+    Returns:
+        The seconds of each round by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            gc.collect()
+            seconds[name].append(function())
+    return seconds
+
+
+def time_training(trainer: Trainer) -> float:
+    """Return the seconds that a trainer's ``train`` takes."""
+    trainer.remove_callback(PrinterCallback)  # the table is what is to be printed
+    start = time.perf_counter()
+    trainer.train()
+    wait_for_device()
+    return time.perf_counter() - start
+
+
+def wait_for_device() -> None:
+    """Wait until the accelerator, where there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

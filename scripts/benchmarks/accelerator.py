@@ -1,0 +1,152 @@
+"""Training at the size of BERT-base in bf16: examples a second, share of the device's peak, memory by stage.
+
+The weights and the tokens are random. It runs without an accelerator too, where only the numbers mean little.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from hf_multitask import MultiTaskModel, TaskConfig
+from hf_multitask.data import PreparedData
+from hf_multitask.freezing.results import STAGES_NAME
+from hf_multitask.models.layer_groups import EMBEDDINGS
+
+from .bare_loop import BareLoop
+from .machine import machine_facts
+from .our_trainer import build_trainer, time_joint_training
+from .timing import time_in_turns, time_training
+from .workload import SEED, Workload, silence_libraries
+
+INTENTS, SLOT_TYPES = 7, 36  # about as many as SNIPS has
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCAB_SIZE = 30522
+WIDTH_OF_A_HEAD = 64
+STAGE_EPOCHS = 3  # one for each stage
+MIB = 2**20
+
+
+def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure joint training against a bare loop, and the peak memory of each stage of ``three-stage``."""
+    silence_libraries()
+    options = {"bf16": True, "dataloader_num_workers": arguments.workers}
+    with tempfile.TemporaryDirectory() as folder:
+        work = _make_workload(arguments, Path(folder))
+        seconds = _time_in_turns(work, arguments.repeats, options)
+        stages = _peak_memory_of_stages(work, options)
+        model = MultiTaskModel.from_encoder(folder, work.data.tasks)
+    flops = flops_of_example(model, arguments.length)
+    rows = arguments.steps * arguments.batch_size
+    runs = {}
+    for name, times in seconds.items():
+        rate = rows / statistics.median(times)
+        share = rate * flops / (arguments.peak_tflops * 1e12)
+        runs[name] = {"examples_per_second": rate, "share_of_peak": share, "all_seconds": times}
+    ratios = [bare / ours for bare, ours in zip(seconds["bare_loop"], seconds["ours"], strict=True)]
+    result = {
+        "benchmark": "accelerator",
+        "machine": machine_facts(),
+        "device": work.device,
+        "length": arguments.length,
+        "batch_size": arguments.batch_size,
+        "layers": arguments.layers,
+        "hidden_size": arguments.hidden_size,
+        "flops_of_example": flops,
+        "peak_tflops": arguments.peak_tflops,
+        "runs": runs,
+        "ratio": statistics.median(ratios),
+        "stages": stages,
+    }
+    _print_result(result)
+    return result
+
+
+def flops_of_example(model: MultiTaskModel, length: int) -> float:
+    """Count the operations of training on one example, forward and backward.
+
+    6 for each weight and token; the embeddings are only looked up. The products of the attention have
+    no weights: 12 for each layer, unit of the width and pair of tokens.
+
+    Args:
+        model: The model.
+        length: Tokens of an example.
+    """
+    config = model.encoder.config
+    weights = sum(group.num_parameters for group in model.layer_groups() if group.name != EMBEDDINGS)
+    return 6 * weights * length + 12 * config.num_hidden_layers * config.hidden_size * length**2
+
+
+def _time_in_turns(work: Workload, repeats: int, options: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the seconds of an epoch; the batches of the bare loop are gone when the memory is measured."""
+    bare_loop = BareLoop(work)
+    functions: dict[str, Callable[[], float]] = {
+        "bare_loop": lambda: bare_loop.time(1, bf16=True),
+        "ours": lambda: time_joint_training(work, 1, **options),
+    }
+    return time_in_turns(functions, repeats)
+
+
+def _make_workload(arguments: argparse.Namespace, folder: Path) -> Workload:
+    """Save a random encoder in a folder and make rows of random tokens for it."""
+    torch.manual_seed(SEED)
+    hidden_size = arguments.hidden_size
+    config = BertConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=hidden_size,
+        num_hidden_layers=arguments.layers,
+        num_attention_heads=max(hidden_size // WIDTH_OF_A_HEAD, 1),
+        intermediate_size=4 * hidden_size,
+    )
+    BertModel(config).save_pretrained(folder)
+    vocabulary = {word: i for i, word in enumerate((*SPECIAL, *map(str, range(VOCAB_SIZE - len(SPECIAL)))))}
+    tokenizer = BertTokenizer(vocab=vocabulary)
+    count, length = arguments.steps * arguments.batch_size, arguments.length
+    ids = torch.randint(len(SPECIAL), VOCAB_SIZE, (count, length)).tolist()
+    intent_labels = [f"intent {i}" for i in range(INTENTS)]
+    slot_labels = ["O", *(f"{prefix}-{i}" for i in range(SLOT_TYPES) for prefix in "BI")]
+    intents = torch.randint(len(intent_labels), (count,)).tolist()
+    slots = torch.randint(len(slot_labels), (count, length)).tolist()
+    train = datasets.Dataset.from_dict(
+        {
+            "labels": [{"intent": one, "slots": many} for one, many in zip(intents, slots, strict=True)],
+            "input_ids": ids,
+            "attention_mask": [[1] * length] * count,
+            "length": [length] * count,
+            "tag_positions": [list(range(length))] * count,
+        }
+    )
+    tasks = [
+        TaskConfig("intent", "sequence_classification", labels=intent_labels),
+        TaskConfig("slots", "token_classification", labels=slot_labels),
+    ]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = PreparedData({"train": train}, tasks)
+    return Workload(str(folder), [], data, tokenizer, arguments.batch_size, device)
+
+
+def _peak_memory_of_stages(work: Workload, options: Mapping[str, Any]) -> dict[str, float]:
+    """Train in stages and return each one's peak in MiB: of the device, or without one the resident memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        time_training(build_trainer(work, folder, STAGE_EPOCHS, "three-stage", **options))
+        stages = json.loads(Path(folder, STAGES_NAME).read_text(encoding="utf-8"))["stages"]
+    return {stage["name"]: stage["peak_memory_bytes"] / MIB for stage in stages}
+
+
+def _print_result(result: Mapping[str, Any]) -> None:
+    print(f"{result['device']}: {result['layers']} layers of width {result['hidden_size']}, bf16", end="")
+    print(f", {result['batch_size']} rows of {result['length']} tokens a step")
+    print(f"\n{'':<12}{'examples/s':>12}{'share of peak':>16}")
+    for name, run in result["runs"].items():
+        print(f"{name:<12}{run['examples_per_second']:>12.1f}{run['share_of_peak']:>16.3%}")
+    print(f"\nours against the bare loop: {result['ratio']:.2f}")
+    print(f"\n{'stage':<16}{'peak MiB':>10}")
+    for stage, peak in result["stages"].items():
+        print(f"{stage:<16}{peak:>10,.0f}")
