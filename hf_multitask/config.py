@@ -52,6 +52,8 @@ class RunConfig:
         freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a
             mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
+        attn_implementation: The encoder's attention, such as ``"sdpa"`` or ``"flash_attention_2"``; its own choice
+            where None.
         sampling: How much of each of several data sets the training takes.
         training: Fields of `MultiTaskTrainingArguments`.
         output_dir: Folder of the model and its checkpoints.
@@ -63,6 +65,7 @@ class RunConfig:
     output_dir: str
     freeze: str | list[str] | dict[str, Any] = "none"
     pooling: str | None = None
+    attn_implementation: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     training: dict[str, Any] = field(default_factory=dict)
 

@@ -24,6 +24,7 @@ from .freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from .metrics import task_metric_names
 from .model_card import build_model_card
 from .models import MultiTaskConfig, MultiTaskModel, find_model, load_tokenizer
+from .models.attention import check_attention
 from .models.encoders import load_config
 from .models.tasks import REGRESSION
 from .trainer import MultiTaskTrainer
@@ -149,10 +150,15 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
 def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
     """Prepare the data and build model and trainer, as a config says."""
     arguments = config.training_arguments()
+    if config.attn_implementation is not None:
+        # Before the data, which takes its time.
+        check_attention(load_config(find_model(config.encoder)), config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
     data = prepare_datasets(config.data_sets, tokenizer, config.tasks)
     set_seed(arguments.seed)
-    model = MultiTaskModel.from_encoder(config.encoder, data.tasks, pooling=config.pooling)
+    model = MultiTaskModel.from_encoder(
+        config.encoder, data.tasks, pooling=config.pooling, attn_implementation=config.attn_implementation
+    )
     _note_length(config.data_sets[0], model, tokenizer)
     if data.get("validation") is not None and "metric_for_best_model" not in config.training:
         arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)

@@ -40,6 +40,7 @@ from .metrics import build_compute_metrics, task_metric_names
 from .models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from .models.decoding import decode
 from .models.losses import count_labelled, example_losses, ignore_labels
+from .precision import log_precision
 from .training_args import MultiTaskTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ class MultiTaskTrainer(Trainer):
         if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
+        if self.is_world_process_zero():
+            log_precision(self.args, self.model.dtype)
         self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
         self._stream_state, self._stream_report = self._read_stream_state(resume_from_checkpoint), SplitReport()
         if self.args.store_frozen != NEVER:
@@ -356,6 +359,8 @@ class MultiTaskTrainer(Trainer):
             logs |= {f"learning_rate_{name}": rate for name, rate in self._rates.items()}
             logs |= {f"{name}_rows": count for name, count in self._take_labelled_rows().items()}
             self._task_losses, self._steps_since_log = {}, 0
+            # The Trainer subtracts the sum from itself: a NaN would stay.
+            self._tr_loss.zero_()
         super().log(logs, start_time)
 
     def get_train_dataloader(self) -> DataLoader:

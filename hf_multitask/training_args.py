@@ -66,9 +66,16 @@ class MultiTaskTrainingArguments(TrainingArguments):
             "disk if not given."
         },
     )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Replace a loss of NaN in the log; looking for it waits for the device at every step."},
+    )
 
     def __post_init__(self) -> None:
         """Refuse what would silently do something else."""
+        if self.accelerator_config is None and self.dataloader_pin_memory:  # type: ignore[has-type]
+            # A batch goes to the device while the one before it is computed, instead of being waited for.
+            self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:

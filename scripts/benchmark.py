@@ -5,6 +5,7 @@
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
 ``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, made for a GPU.
+``python scripts/benchmark.py compile`` measures what torch.compile gains or costs, on this machine's processor or GPU.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accelerator import accelerator
+from benchmarks.compilation import compilation
 from benchmarks.data import data
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.training import mix, scores
@@ -52,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=data)
     _add_speed(commands.add_parser("speed", help="training against plain trainers, tasknet and a bare loop"))
     _add_accelerator(commands.add_parser("accelerator", help="speed and memory at the size of BERT-base"))
+    command = commands.add_parser("compile", help="what torch.compile gains or costs")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument("--backend", default="inductor", help="what compiles (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
+    command.set_defaults(run=compilation)
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="write the result to this JSON file too")
     return parser

@@ -85,6 +85,15 @@ def test_data_compares_what_rows_cost(run, encoder, capsys):
     assert all(name in printed for name in (*result["alignment"], *result["mixing"], "Streaming"))
 
 
+@pytest.mark.slow
+def test_compile_compares_steps_and_counts_graphs(run, encoder, capsys):
+    result = run("compile", "--encoder", encoder, "--backend", "eager", "--batch-size", 4, "--repeats", 1)
+    assert (result["benchmark"], result["stages"]) == ("compile", 3)
+    assert list(result["training"]) == ["eager", "compiled"]
+    assert 3 <= result["graphs"] <= 3 + 2
+    assert "graphs compiled for 3 stages" in capsys.readouterr().out
+
+
 def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_path, capsys):
     files = {split: str(write_jsonl(rows)) for split, rows in SPLITS.items()}
     config = {

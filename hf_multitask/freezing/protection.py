@@ -136,4 +136,5 @@ def count_items(task: TaskConfig, inputs: Mapping[str, Any]) -> torch.Tensor:
     """Count the rows of a batch, or for a token task its words."""
     if task.is_token_task:
         return (inputs["tag_positions"] >= 0).sum()
-    return torch.tensor(len(inputs.get("row_windows", inputs["input_ids"])))
+    # Filled on the device: a number that is sent there would be waited for.
+    return inputs["input_ids"].new_full((), len(inputs.get("row_windows", inputs["input_ids"])))

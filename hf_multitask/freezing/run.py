@@ -4,6 +4,7 @@ import difflib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from ..models.layer_groups import LayerGroups
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer, check_replicas, looks_for_unused_parameters
+from .compilation import room_for_stages
 from .progress import Progress, Transition, check_watched_metrics, read_evaluations, replay
 from .results import write_stage_results
 from .schedule import SCHEDULE_NAME, FreezeSchedule, FreezeStage
@@ -67,6 +69,7 @@ class FreezeRun:
         self.as_found = {name: weight.requires_grad for name, weight in self.weights.items()}
         self.eval_on_start = args.eval_on_start
         self.mark = time.perf_counter()
+        self.while_training = ExitStack()
 
     @property
     def stage(self) -> FreezeStage:
@@ -140,6 +143,8 @@ class FreezeRun:
     def begin(self, control: TrainerControl) -> None:
         """Check that the schedule can hold, and freeze what is frozen at this step."""
         self.check()
+        if self.args.torch_compile:
+            self.while_training.enter_context(room_for_stages(len(self.schedule.stages)))
         self.measured = self._read_record()
         self._warn_of_risks()
         step = self.state.global_step
@@ -264,6 +269,7 @@ class FreezeRun:
         for name, weight in self.weights.items():
             weight.requires_grad_(self.as_found[name])
         set_modes(self.model, self.groups)
+        self.while_training.close()
 
     def _restore_weights(self, step: int) -> None:
         PartialState().wait_for_everyone()

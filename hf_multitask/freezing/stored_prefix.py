@@ -20,6 +20,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ..data import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from ..models.layer_groups import EMBEDDINGS, NORM
 from ..models.partial_pass import HEADS, lowest_trained
+from ..precision import has_native_bf16
 from .callback import count_steps_per_epoch
 from .prefix_build import PrefixBuilder, pad_states
 from .prefix_key import prefix_digests, read_rows, store_key
@@ -85,6 +86,8 @@ class StoredPrefix:
         # Layers below each group that states can enter.
         depths = {name: i for i, name in enumerate(layers) if i} | {NORM: len(layers), HEADS: len(layers)}
         self.depths = {name: depth for name, depth in depths.items() if name in [*self.names, HEADS]}
+        if self.args.torch_compile:
+            self.depths = {HEADS: self.depths[HEADS]}  # a graph has all layers of the encoder
         self.rows: list[StoredRows] = []
         self.entering: str | None = None
         self.reading: StoredRows | None = None
@@ -193,6 +196,8 @@ class StoredPrefix:
             return
         rows.store, rows.entering = None, self.entering
         if self.hindrance is not None or self.entering not in self.depths:
+            if self.args.torch_compile and self.entering != self.names[0]:
+                self._say("Compiled, the frozen layers of a training encoder are computed in every pass.")
             return
         rows.keys = {group: self._key(rows, group) for group in self.depths}
         found = self._find_stores(rows)
@@ -296,8 +301,9 @@ class StoredPrefix:
 
     @property
     def _computes_in_bfloat16(self) -> bool:
-        """Whether states are computed as they are stored though the run computes in float32."""
-        return self.dtype == torch.bfloat16 and self.accelerator.mixed_precision == "no"
+        """Whether states are computed in bfloat16, as they are stored, though the run computes in float32."""
+        runs_in_full = self.accelerator.mixed_precision == "no"
+        return self.dtype == torch.bfloat16 and runs_in_full and has_native_bf16(self.args.device)
 
     def _autocast(self) -> AbstractContextManager:
         if self._computes_in_bfloat16:

@@ -54,6 +54,7 @@ class MultiTaskFreezeRun(FreezeRun):
         self.trainer = trainer
         self.teacher: Teacher | None = None
         self.states_before: dict[str, torch.Tensor] | None = None
+        self.stage_factor: tuple[tuple[int, int], StageRateFactor] | None = None
 
     def check(self) -> None:
         """Refuse also a schedule of learning rates that stages cannot be fitted into."""
@@ -119,11 +120,17 @@ class MultiTaskFreezeRun(FreezeRun):
         if self.stage.has_own_schedule:
             start = self.progress.stage_start
             length = self.stage.max_steps(self.steps_per_epoch) or self.state.max_steps - start
-            return StageRateFactor(self.stage, length)(self.state.global_step - start)
+            return self._stage_factor(start, length)(self.state.global_step - start)
         scheduler = self.trainer.lr_scheduler
         known = [rate / base for rate, base in zip(scheduler.get_last_lr(), scheduler.base_lrs, strict=True) if base]
         # Without a rate above 0 in the run, those of the stages follow its schedule all the same.
         return known[0] if known else scheduler.lr_lambdas[0](scheduler.last_epoch)
+
+    def _stage_factor(self, start: int, length: int) -> StageRateFactor:
+        """Return the stage's own course, made once a stage."""
+        if self.stage_factor is None or self.stage_factor[0] != (start, length):
+            self.stage_factor = (start, length), StageRateFactor(self.stage, length)
+        return self.stage_factor[1]
 
     def _watch_risks(self) -> None:
         """Keep what a head that is frozen over a training encoder is measured and held by."""

@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
+from .attention import check_attention, ready_masks
 from .configuration_multitask import MultiTaskConfig
 from .encoders import find_model, load_config, load_tokenizer
 from .heads import LinearHead
@@ -80,6 +81,7 @@ class MultiTaskModel(PreTrainedModel):
         name_or_path: str | Path,
         tasks: Sequence[TaskConfig],
         pooling: str | None = None,
+        attn_implementation: str | None = None,
         **kwargs: Any,
     ) -> "MultiTaskModel":
         """Put new heads on a pretrained encoder.
@@ -88,14 +90,16 @@ class MultiTaskModel(PreTrainedModel):
             name_or_path: Hub name or folder of the encoder.
             tasks: The tasks, each with its labels.
             pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
-            kwargs: Passed to ``AutoModel.from_pretrained``, such as ``revision`` or ``attn_implementation``.
+            attn_implementation: ``"sdpa"``, ``"eager"``, or ``"flash_attention_2"``, which leaves padding out; the
+                encoder's own where None.
+            kwargs: Passed to ``AutoModel.from_pretrained``, such as ``revision``.
 
         Returns:
             The model, with new heads, in float32 unless ``dtype`` says otherwise.
 
         Raises:
             ValueError: If there is no such encoder, or it pools in a way that is not supported or, with the hub out
-                of reach, not known. Give ``pooling`` then.
+                of reach, not known (give ``pooling`` then), or the attention is not there.
         """
         source = find_model(name_or_path)
         hub_kwargs = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if key in kwargs}
@@ -103,6 +107,9 @@ class MultiTaskModel(PreTrainedModel):
             read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
         )
         encoder_config = load_config(source, **hub_kwargs)
+        if attn_implementation is not None:
+            check_attention(encoder_config, attn_implementation)
+            kwargs["attn_implementation"] = attn_implementation
         encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
         _drop_pooler(encoder)
         encoder.config.name_or_path = str(name_or_path)
@@ -170,11 +177,12 @@ class MultiTaskModel(PreTrainedModel):
         if entering == HEADS:
             encoded: ModelOutput = BaseModelOutput(last_hidden_state=stored_states)
         elif stored_states is not None and entering is not None:
-            encoded = self.partial_pass.run_from(stored_states, entering, {**given, **encoder_kwargs})
+            above = {**ready_masks(self.encoder, given), **encoder_kwargs}
+            encoded = self.partial_pass.run_from(stored_states, entering, above)
         elif row_windows is not None and not torch.is_grad_enabled():
             encoded = self._encode_in_parts(given, encoder_kwargs, max(len(row_windows), LEAST_WINDOWS_A_PASS))
         else:
-            encoded = self.encoder(**given, **encoder_kwargs)
+            encoded = self.encoder(**ready_masks(self.encoder, given), **encoder_kwargs)
         logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions, row_windows)
         loss, losses = None, None
         if labels is not None:
@@ -225,7 +233,8 @@ class MultiTaskModel(PreTrainedModel):
     ) -> ModelOutput:
         """Encode windows ``size`` at a time, so that one long text needs no more memory than a batch of short ones."""
         parts = zip(*(value.split(size) for value in inputs.values()), strict=True)
-        outputs = [self.encoder(**dict(zip(inputs, part, strict=True)), **encoder_kwargs) for part in parts]
+        batches = [ready_masks(self.encoder, dict(zip(inputs, part, strict=True))) for part in parts]
+        outputs = [self.encoder(**batch, **encoder_kwargs) for batch in batches]
         if len(outputs) == 1:
             return outputs[0]
         joined: dict[str, Any] = {"last_hidden_state": torch.cat([output.last_hidden_state for output in outputs])}

@@ -268,6 +268,7 @@ def run(scenario, encoder, folder):
         trainer_callback.register_again = register_again
         DistributedDataParallelKwargs.register_comm_hook = register_hook
     args = trainer.args
+    wrapped = getattr(trainer.model_wrapped, "_orig_mod", trainer.model_wrapped)
     mine = {
         "rank": args.process_index,
         "pid": os.getpid(),
@@ -283,7 +284,8 @@ def run(scenario, encoder, folder):
         report = {
             "world_size": args.world_size,
             "distributed_type": trainer.accelerator.distributed_type.value,
-            "is_ddp": isinstance(trainer.model_wrapped, DistributedDataParallel),
+            "is_ddp": isinstance(wrapped, DistributedDataParallel),
+            "is_compiled": wrapped is not trainer.model_wrapped,
             "checkpointing": trainer.model.is_activation_checkpointing,
             "mixed_precision": trainer.accelerator.mixed_precision,
             "ranks": ranks,

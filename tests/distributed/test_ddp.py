@@ -125,6 +125,12 @@ SAVED = {
 }
 RESUMED = [{**SAVED, "name": f"resumed {step}", "resume": ["saved", step]} for step in (2, 5)]
 BF16 = {"name": "bf16", "schedule": STAGES, "arguments": {"bf16": True}, **SLOTS_MISSING}
+COMPILED = {
+    "name": "compiled",
+    "schedule": STAGES,
+    "arguments": {"torch_compile": True, "torch_compile_backend": "eager"},
+    "rows": 24,  # a multiple of the batch: Dynamo is slow, and a last batch of another size would be compiled too
+}
 PLAIN = [
     {"name": "plain", "trainer": "plain", "rows": 24, "schedule": PLAIN_STAGES},
     {
@@ -278,6 +284,16 @@ def test_replicas_stay_equal_in_bf16(on_two):
     check_ranks(report, BF16, 2)
     check_steps(report)
     assert largest_difference(on_two.weights("bf16"), on_two.weights("stages")) > 0
+
+
+def test_compiled_replicas_stay_equal_and_reduce_only_what_trains(encoder, tmp_path):
+    done = launch_scenarios(torchrun(2), [COMPILED], encoder, tmp_path)
+    report = done.report("compiled")
+    assert report["is_compiled"]
+    check_ranks(report, COMPILED, 2)
+    check_steps(report)
+    eager = {**COMPILED, "arguments": {}}
+    assert difference_to_one_process(done, eager, encoder, tmp_path) < 1e-5
 
 
 @by_name(PLAIN)

@@ -150,6 +150,11 @@ def test_losses_are_those_of_computed_states(train, schedule, kwargs):
     assert_same_training(train("always", schedule, **kwargs, **epochs), train("never", schedule, **kwargs, **epochs))
 
 
+def test_compiled(train):
+    compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    assert_same_training(train("always", DOWN, **compiled), train("never", DOWN))
+
+
 @pytest.mark.parametrize("schedule", [DOWN, AGAIN], ids=["down", "frozen again"])
 def test_under_autocast_losses_differ_by_less_than_its_precision(train, schedule):
     arguments = {"bf16": True, "use_cpu": True}

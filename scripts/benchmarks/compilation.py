@@ -1,0 +1,104 @@
+"""What torch.compile gains or costs: steps of training compiled and not, and how often is compiled over the stages."""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import torch
+from torch._dynamo.utils import counters
+
+from hf_multitask import (
+    MultiTaskModel,
+    MultiTaskTrainer,
+    MultiTaskTrainingArguments,
+    PreparedData,
+    load_tokenizer,
+    prepare_datasets,
+)
+
+from .rows import TASKS, generate_rows
+from .timing import compare, print_table
+
+# Batches of each measurement, of all lengths that the rows have.
+BATCHES = 20
+# Three stages, so that the count of compilations is that of a usual schedule.
+SCHEDULE = "three-stage"
+
+
+def compilation(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time training steps in turns, compiled and not, and count what a run in stages compiles."""
+    datasets.disable_progress_bars()
+    tokenizer = load_tokenizer(arguments.encoder)
+    data = prepare_datasets({"train": list(generate_rows(BATCHES * arguments.batch_size))}, tokenizer, TASKS)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {
+            name: _steps(arguments, data, tokenizer, folder, backend)
+            for name, backend in (("eager", None), ("compiled", arguments.backend))
+        }
+        for run in steps.values():
+            run()  # compiles
+        timed = compare(steps, arguments.repeats)
+        graphs = _graphs_of_stages(arguments, data, tokenizer, folder)
+    print_table(f"{BATCHES} steps of {arguments.batch_size} rows, all layers training", timed)
+    print(f"\n{SCHEDULE}: {graphs['graphs']} graphs compiled for {graphs['stages']} stages")
+    return {
+        "benchmark": "compile",
+        "encoder": str(arguments.encoder),
+        "backend": arguments.backend,
+        "batch_size": arguments.batch_size,
+        "steps": BATCHES,
+        "repeats": arguments.repeats,
+        "threads": torch.get_num_threads(),
+        "training": timed,
+        **graphs,
+    }
+
+
+def _trainer(
+    arguments: argparse.Namespace, data: PreparedData, tokenizer: Any, folder: str, backend: str | None, **options: Any
+) -> MultiTaskTrainer:
+    model = MultiTaskModel.from_encoder(arguments.encoder, data.tasks)
+    args = MultiTaskTrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=arguments.batch_size,
+        num_train_epochs=3,
+        torch_compile=backend is not None,
+        torch_compile_backend=backend,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    return MultiTaskTrainer(model=model, args=args, train_dataset=data["train"], processing_class=tokenizer, **options)
+
+
+def _steps(
+    arguments: argparse.Namespace, data: PreparedData, tokenizer: Any, folder: str, backend: str | None
+) -> Callable[[], None]:
+    """Return a function that trains on each batch once."""
+    trainer = _trainer(arguments, data, tokenizer, folder, backend)
+    model = trainer.accelerator.prepare_model(trainer.model)
+    model.train()
+    optimizer = trainer.create_optimizer()
+    batches = list(trainer.get_train_dataloader())
+
+    def run() -> None:
+        for batch in batches:
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def _graphs_of_stages(
+    arguments: argparse.Namespace, data: PreparedData, tokenizer: Any, folder: str
+) -> dict[str, int]:
+    """Train in stages and count the graphs; the eager backend is given the same ones and loses no time with them."""
+    torch._dynamo.reset()
+    counters.clear()
+    trainer = _trainer(arguments, data, tokenizer, folder, "eager", freeze_schedule=SCHEDULE)
+    trainer.train()
+    stages = sum("freeze_stage" in entry for entry in trainer.state.log_history)
+    return {"graphs": counters["stats"]["unique_graphs"], "stages": stages}
