@@ -23,12 +23,15 @@ from .data import (
     MixedOrder,
     MultiTaskDataCollator,
     Sampling,
+    SortedTokenBatchSampler,
     SplitReport,
     StreamBatches,
+    TokenBatchSampler,
     TrainingStream,
 )
 from .data.collator import first_rows
 from .data.streaming import STREAM_KEY, identity
+from .data.token_batches import check_training_rows, padded_lengths
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
 from .freezing.prefix_plan import NEVER
@@ -66,7 +69,7 @@ class MultiTaskTrainer(Trainer):
             tasks where they are not given.
 
     Raises:
-        ValueError: If the schedule does not fit the model.
+        ValueError: If the schedule does not fit the model, or ``max_tokens_per_batch`` the training rows.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -97,6 +100,8 @@ class MultiTaskTrainer(Trainer):
         if args.n_gpu > 1:
             logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
             args._n_gpu = 1
+        if args.max_tokens_per_batch is not None:
+            check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
         super().__init__(model=model, args=args, **kwargs)
         self.decayed = set(self.get_decay_parameter_names(model))
         self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
@@ -389,6 +394,43 @@ class MultiTaskTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
+    def _get_dataloader(self, dataset: Dataset, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+        """Return the batches of rows, as ``Trainer`` does; of batches counted in tokens, this process's own."""
+        batches = self._token_batches(dataset, is_training)
+        if batches is None:
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        return DataLoader(
+            self._remove_unused_columns(dataset),
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers and is_training,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
+    def _token_batches(self, dataset: Any, is_training: bool) -> Sampler[list[int]] | None:
+        """Return the batches counted in tokens, None where they have a fixed number of rows."""
+        args, max_tokens = self.args, self.args.max_tokens_per_batch
+        if max_tokens is None or self._lengths(dataset) is None:
+            return None
+        lengths = padded_lengths(dataset, args.length_column_name)
+        if not is_training:
+            # Predictions are gathered from batches of one size.
+            return SortedTokenBatchSampler(lengths, max_tokens) if args.world_size == 1 else None
+        batches_a_step = args.gradient_accumulation_steps * args.world_size
+        return TokenBatchSampler(
+            lengths,
+            max_tokens,
+            self._data_seed,
+            epoch=lambda: int(self.state.epoch or 0),
+            order=self._mixed_order(),
+            num_epochs=math.ceil(args.num_train_epochs),
+            total_batches=args.max_steps * batches_a_step if args.max_steps > 0 else None,
+            num_processes=args.world_size,
+            process_index=args.process_index,
         )
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:

@@ -23,6 +23,11 @@ class MultiTaskTrainingArguments(TrainingArguments):
         store_dir: Folder of the stored states, which later runs read too; in the cache of ``datasets`` where None.
         store_max_bytes: The most that all stored states in the folder may take; those longest not used make room.
             Half of the free disk where None.
+        max_tokens_per_batch: Tokens of a batch on each process, padding counted: a batch has as many rows of like
+            length as fit, its number of rows times the longest (with windows, of windows). A longer row is a batch of
+            its own. ``per_device_train_batch_size`` is not used then; ``per_device_eval_batch_size`` is where several
+            processes evaluate, as their predictions are gathered from batches of one size. What a collator adds to pad
+            to a multiple is not counted. Batches of a fixed number of rows where None.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -30,6 +35,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the heads; 10 times learning_rate if not given."}
+    )
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={"help": "As many rows a batch as fit into so many tokens with padding, not a fixed number of rows."},
     )
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "Order of the training rows; batches of like length by default."}
@@ -86,6 +95,20 @@ class MultiTaskTrainingArguments(TrainingArguments):
             raise ValueError("label_smoothing_factor is not supported: it has no meaning over several tasks.")
         if self.batch_eval_metrics:
             raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
+        if self.max_tokens_per_batch is not None:
+            self._check_max_tokens(self.max_tokens_per_batch)
+
+    def _check_max_tokens(self, max_tokens: object) -> None:
+        if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
+            raise ValueError(f"max_tokens_per_batch must be a whole number from 1, found {max_tokens!r}.")
+        if self.train_sampling_strategy != "group_by_length":
+            raise ValueError(
+                "max_tokens_per_batch needs train_sampling_strategy='group_by_length', found "
+                f"{self.train_sampling_strategy!r}."
+            )
+        for name in ("auto_find_batch_size", "dataloader_drop_last"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is for batches of a fixed number of rows; max_tokens_per_batch has none.")
 
     @property
     def peak_head_learning_rate(self) -> float:

@@ -9,6 +9,7 @@ from .report import SplitReport
 from .rows import Rows
 from .sampling import LengthGroupedSampler, LengthSortedSampler
 from .streaming import StreamBatches, TrainingStream
+from .token_batches import SortedTokenBatchSampler, TokenBatchSampler
 
 __all__ = [
     "DATA_SET_COLUMN",
@@ -22,8 +23,10 @@ __all__ = [
     "PreparedData",
     "Rows",
     "Sampling",
+    "SortedTokenBatchSampler",
     "SplitReport",
     "StreamBatches",
+    "TokenBatchSampler",
     "TrainingStream",
     "load_hub_split",
     "prepare_datasets",

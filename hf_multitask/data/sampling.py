@@ -46,9 +46,8 @@ class LengthGroupedSampler(Sampler[int]):
         return len(self.lengths if self.order is None else self.order)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator()
         epoch = self.epoch()
-        generator.manual_seed(hash((self.seed, epoch)) % 2**63)
+        generator = epoch_generator(self.seed, epoch)
         if self.order is None:
             shuffled = torch.randperm(len(self.lengths), generator=generator)
         else:
@@ -79,3 +78,13 @@ class LengthSortedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order)
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """Make the random generator of an epoch; it is the same in every process.
+
+    Args:
+        seed: Seed of the order.
+        epoch: The epoch, from 0.
+    """
+    return torch.Generator().manual_seed(hash((seed, epoch)) % 2**63)

@@ -55,10 +55,18 @@ def alone(scenario):
     """Return the same training on one process, with the same rows in each optimizer step."""
     full = {**DEFAULTS, **scenario}
     batch = full["batch"] * full["world_size"] * full["accumulation"]
-    arguments = {**full["arguments"], "store_frozen": "never"}
-    if full["trainer"] != "multitask":
-        arguments = full["arguments"]
-    return {**full, "arguments": arguments, "alone": True, "step_rows": batch, "metric_differs": False}
+    step_batches = full["world_size"] * full["accumulation"] if counts_tokens(full) else 1
+    arguments = full["arguments"]
+    if full["trainer"] == "multitask":
+        # What several processes read from a store, one process computes.
+        arguments = {**arguments, "store_frozen": "never"}
+    how = {"arguments": arguments, "alone": True, "step_rows": batch, "step_batches": step_batches}
+    return {**full, **how, "metric_differs": False}
+
+
+def counts_tokens(scenario):
+    """Return whether batches have as many rows as fit into a number of tokens."""
+    return "max_tokens_per_batch" in scenario["arguments"]
 
 
 def make_rows(scenario):
@@ -137,6 +145,14 @@ class RecordingTrainer(MultiTaskTrainer):
 
     recorder = None
     metric_differs = False
+    num_processes = 1
+
+    def _token_batches(self, dataset, is_training):
+        batches = super()._token_batches(dataset, is_training)
+        if is_training and batches is not None:
+            # On one process too, as many batches as the processes can share.
+            batches.num_batches += -batches.num_batches % self.num_processes
+        return batches
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         if model.training:
@@ -203,9 +219,9 @@ def make_trainer(scenario, encoder, folder):
     args = (TrainingArguments if is_plain else MultiTaskTrainingArguments)(
         output_dir=str(folder / scenario["name"]),
         per_device_train_batch_size=scenario["step_rows"] if is_alone else scenario["batch"],
-        gradient_accumulation_steps=1 if is_alone else scenario["accumulation"],
+        gradient_accumulation_steps=scenario["step_batches"] if is_alone else scenario["accumulation"],
         num_train_epochs=scenario["epochs"],
-        train_sampling_strategy="sequential",
+        train_sampling_strategy="group_by_length" if counts_tokens(scenario) else "sequential",
         learning_rate=1e-3,
         warmup_steps=0,
         logging_steps=1,
@@ -236,6 +252,7 @@ def make_trainer(scenario, encoder, folder):
     sampling = Sampling("temperature", stopping="all_exhausted")
     trainer = RecordingTrainer(freeze_schedule=scenario["schedule"], sampling=sampling, **common)
     trainer.recorder, trainer.metric_differs = recorder, scenario["metric_differs"]
+    trainer.num_processes = scenario["world_size"]
     return trainer, recorder
 
 

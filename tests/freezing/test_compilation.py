@@ -59,6 +59,7 @@ def train(encoders, data, tokenizer, tmp_path):
                 {"callbacks": [watch]},
                 learning_rate=1e-3,
                 logging_steps=100,
+                store_frozen="never",
                 **{**compiled, **arguments},
             )
             trainer.train()

@@ -87,6 +87,7 @@ def watch_training(encoders, data, tokenizer, tmp_path):
             gradient_accumulation_steps=BATCHES_A_STEP,
             per_device_train_batch_size=1,
             weight_decay=0.1,
+            store_frozen="never",
             **arguments,
         )
         trainer.add_callback(watch)  # behind the trainer's own, which enters the stage
