@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -110,6 +111,8 @@ def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:
 
 def _cut(values: list[int], lengths: Sequence[int]) -> list[list[int]]:
     """Cut what is written one behind the other into windows."""
+    if len(lengths) == 1:
+        return [values]
     ends = list(accumulate(lengths))
     return [values[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
@@ -137,4 +140,5 @@ def _pad(rows: list[list[int]], value: int, multiple: int | None = None) -> torc
     longest = max(len(row) for row in rows)
     if multiple:
         longest = -(-longest // multiple) * multiple
-    return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
+    # By way of an array: torch looks at each number of a list on its own.
+    return torch.from_numpy(np.array([row + [value] * (longest - len(row)) for row in rows], dtype=np.int64))
