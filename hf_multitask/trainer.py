@@ -1,38 +1,21 @@
 """The Trainer for several tasks on one encoder."""
 
-import json
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from .data import (
-    DATA_SET_COLUMN,
-    LengthGroupedSampler,
-    LengthSortedSampler,
-    MixedOrder,
-    MultiTaskDataCollator,
-    Sampling,
-    SortedTokenBatchSampler,
-    SplitReport,
-    StreamBatches,
-    TokenBatchSampler,
-    TrainingStream,
-)
-from .data.collator import first_rows
-from .data.streaming import STREAM_KEY, identity
-from .data.token_batches import check_training_rows, padded_lengths
+from .batching import Batching, in_given_order
+from .data import DATA_SET_COLUMN, MultiTaskDataCollator, Sampling, TrainingStream
+from .data.token_batches import check_training_rows
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
 from .freezing.prefix_plan import NEVER
@@ -43,14 +26,11 @@ from .freezing.stored_prefix import StoredPrefix
 from .metrics import build_compute_metrics, task_metric_names
 from .models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from .models.decoding import decode
-from .models.losses import count_labelled, example_losses, ignore_labels
+from .models.losses import count_labelled, example_losses
 from .precision import log_precision
 from .training_args import MultiTaskTrainingArguments
 
 logger = logging.getLogger(__name__)
-
-# Where the stream of a checkpoint's training rows goes on.
-STREAM_NAME = "stream.json"
 
 
 class MultiTaskTrainer(Trainer):
@@ -84,7 +64,6 @@ class MultiTaskTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.tasks = model.config.tasks
-        self.sampling = sampling or Sampling()
         self.layer_groups = model.layer_groups()
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
@@ -104,6 +83,7 @@ class MultiTaskTrainer(Trainer):
         if args.max_tokens_per_batch is not None:
             check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
         super().__init__(model=model, args=args, **kwargs)
+        self.batching = Batching(self, sampling or Sampling())
         self.decayed = set(self.get_decay_parameter_names(model))
         self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
         if freeze_schedule is not None:
@@ -114,8 +94,6 @@ class MultiTaskTrainer(Trainer):
         self._rates: dict[str, float] = {}
         self._labelled_rows: dict[str, torch.Tensor] = {}
         self._stored_prefix: StoredPrefix | None = None
-        self._stream_state: dict[str, Any] | None = None
-        self._stream_report = SplitReport()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
@@ -126,7 +104,7 @@ class MultiTaskTrainer(Trainer):
         if self.is_world_process_zero():
             log_precision(self.args, self.model.dtype)
         self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
-        self._stream_state, self._stream_report = self._read_stream_state(resume_from_checkpoint), SplitReport()
+        self.batching.begin(resume_from_checkpoint)
         if self.args.store_frozen != NEVER:
             self._stored_prefix = StoredPrefix(self)
         try:
@@ -245,11 +223,11 @@ class MultiTaskTrainer(Trainer):
             return [], None  # a run that is resumed at the end of its freeze schedule
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
-        self._take_notes(batches)
+        self.batching.take_notes(batches)
         if not batches or "labels" not in batches[0]:
             return batches, None
         if self.accelerator.gradient_state.end_of_dataloader:
-            batches[-1] = self._without_repeated_rows(batches[-1])
+            batches[-1] = self.batching.without_repeated_rows(batches[-1])
         names, counts = [], []
         for task in self.tasks:
             names.append(task.name)
@@ -264,22 +242,6 @@ class MultiTaskTrainer(Trainer):
         if self._counts_are_global:
             totals = self.accelerator.reduce(totals, reduction="sum")
         return batches, dict(zip(names, totals, strict=True))
-
-    def _take_notes(self, batches: Sequence[dict[str, Any]]) -> None:
-        """Take out of the batches of a stream where it is to go on, and what became of its rows."""
-        for batch in batches:
-            notes = batch.pop(STREAM_KEY, None)
-            if notes is not None:
-                self._stream_state = notes["state"]
-                self._stream_report.add(notes["report"])
-
-    def _read_stream_state(self, checkpoint: str | bool | None) -> dict[str, Any] | None:
-        """Return where a stream goes on behind a checkpoint, None where it begins anew."""
-        if not checkpoint or self.args.ignore_data_skip:
-            return None
-        folder = get_last_checkpoint(self.args.output_dir) if checkpoint is True else checkpoint
-        path = Path(str(folder), STREAM_NAME)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def _take_labelled_rows(self) -> dict[str, int]:
         """Return the labelled rows of each task on all processes since the last call."""
@@ -297,28 +259,8 @@ class MultiTaskTrainer(Trainer):
             for name in totals:
                 totals[name] += logs.get(f"{name}_rows", 0)
         logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
-        for line in self._stream_report.losses():
+        for line in self.batching.stream_report.losses():
             logger.warning("train, as streamed: %s.", line)
-
-    def _without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
-        fills_up = self.accelerator.even_batches and not self.accelerator.split_batches
-        if self.args.world_size == 1 or not fills_up or self.args.dataloader_drop_last:
-            return batch
-        if not has_length(self.train_dataset):
-            return batch
-        order = self._mixed_order()
-        rows = len(self.train_dataset) if order is None else len(order)
-        # Accelerate's own remainder forgets the other processes where a resumed run skips batches.
-        remainder = rows % (self.args.train_batch_size * self.args.world_size)
-        if remainder == 0:
-            return batch
-        rows_a_batch = self.args.train_batch_size
-        kept = min(max(remainder - self.args.process_index * rows_a_batch, 0), rows_a_batch)
-        if kept == 0:
-            # DDP waits for each process: one row, without labels.
-            return {**first_rows(batch, 1), "labels": ignore_labels(self.tasks, first_rows(batch["labels"], 1))}
-        return first_rows(batch, kept)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Save as ``Trainer`` does, and where a stream goes on.
@@ -326,8 +268,7 @@ class MultiTaskTrainer(Trainer):
         What the main process writes next says that the checkpoint is whole, for all.
         """
         super()._save_rng_state(output_dir)
-        if self._stream_state is not None and self.args.process_index == 0:
-            Path(output_dir, STREAM_NAME).write_text(json.dumps(self._stream_state), encoding="utf-8")
+        self.batching.save(output_dir)
         self.accelerator.wait_for_everyone()
 
     @property
@@ -379,68 +320,17 @@ class MultiTaskTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the batches of training rows, as ``Trainer`` does; of a stream, each process's own part of them."""
-        if not isinstance(self.train_dataset, TrainingStream):
-            return super().get_train_dataloader()
-        args = self.args
-        rows_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        batches = StreamBatches(
-            self.train_dataset,
-            self.data_collator,
-            self.sampling,
-            seed=self._data_seed,
-            batch_size=args.train_batch_size,
-            num_processes=args.world_size,
-            process_index=args.process_index,
-            total_rows=args.max_steps * rows_a_step,
-        )
-        if self._stream_state is not None:
-            batches.load_state_dict(self._stream_state)
-        return DataLoader(
-            batches,
-            batch_size=None,
-            collate_fn=identity,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-        )
+        if isinstance(self.train_dataset, TrainingStream):
+            return self.batching.load_stream(self.train_dataset)
+        return super().get_train_dataloader()
 
     def _get_dataloader(self, dataset: Dataset, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
         """Return the batches of rows, as ``Trainer`` does; of batches counted in tokens, this process's own."""
-        batches = self._token_batches(dataset, is_training)
+        batches = self.batching.token_batches(dataset, is_training)
         if batches is None:
             return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
-        return DataLoader(
-            self._remove_unused_columns(dataset),
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers and is_training,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-        )
-
-    def _token_batches(self, dataset: Any, is_training: bool) -> Sampler[list[int]] | None:
-        """Return the batches counted in tokens, None where they have a fixed number of rows."""
-        args, max_tokens = self.args, self.args.max_tokens_per_batch
-        if max_tokens is None or self._lengths(dataset) is None:
-            return None
-        lengths = padded_lengths(dataset, args.length_column_name)
-        if not is_training:
-            # Predictions are gathered from batches of one size.
-            return SortedTokenBatchSampler(lengths, max_tokens) if args.world_size == 1 else None
-        batches_a_step = args.gradient_accumulation_steps * args.world_size
-        return TokenBatchSampler(
-            lengths,
-            max_tokens,
-            self._data_seed,
-            epoch=lambda: int(self.state.epoch or 0),
-            order=self._mixed_order(),
-            num_epochs=math.ceil(args.num_train_epochs),
-            total_batches=args.max_steps * batches_a_step if args.max_steps > 0 else None,
-            num_processes=args.world_size,
-            process_index=args.process_index,
-        )
+        rows = self._remove_unused_columns(dataset)
+        return self.batching.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
         """Remove what ``Trainer`` does and the number of the data set, which only the sampler reads."""
@@ -451,39 +341,13 @@ class MultiTaskTrainer(Trainer):
         return self._stored_prefix.number_rows(given, dataset, is_training=given is self.train_dataset)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
-        lengths, order = self._lengths(dataset), self._mixed_order()
-        if lengths is None and order is not None:
-            lengths = [0] * len(dataset)
-        if lengths is None:
-            return super()._get_train_sampler(dataset)
-        rows_a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler(
-            lengths, rows_a_step, self._data_seed, epoch=lambda: int(self.state.epoch or 0), order=order
-        )
-
-    def _mixed_order(self) -> MixedOrder | None:
-        """Return which training rows each epoch takes of several data sets, None where it is each row once."""
-        dataset = self.train_dataset
-        if not isinstance(dataset, datasets.Dataset) or DATA_SET_COLUMN not in dataset.column_names:
-            return None
-        sizes = np.bincount(dataset[DATA_SET_COLUMN][:]).tolist()
-        return MixedOrder(sizes, self.sampling, self._data_seed, math.ceil(self.args.num_train_epochs))
-
-    @property
-    def _data_seed(self) -> int:
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        sampler = self.batching.train_sampler(dataset)
+        return super()._get_train_sampler(dataset) if sampler is None else sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        lengths = self._lengths(eval_dataset)
-        return super()._get_eval_sampler(eval_dataset) if lengths is None else LengthSortedSampler(lengths)
-
-    def _lengths(self, dataset: Dataset | None) -> list[int] | None:
-        """Return the rows' lengths if batches of like length are wanted and the lengths are known."""
-        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
-            return None
-        column = self.args.length_column_name
-        return dataset[column][:] if column in dataset.column_names else None
+        sampler = self.batching.eval_sampler(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset) if sampler is None else sampler
 
     def prediction_step(
         self,
@@ -523,23 +387,5 @@ class MultiTaskTrainer(Trainer):
         if self.freeze_callback.run is not None and prefix == "eval":
             drift = self.freeze_callback.run.measure_drift()
             output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
-        sampler = _find_sampler(dataloader)
-        if not isinstance(sampler, LengthSortedSampler):
-            return output
-        order = np.argsort(sampler.order)
-        return output._replace(predictions=_take(output.predictions, order), label_ids=_take(output.label_ids, order))
-
-
-def _find_sampler(dataloader: Any) -> Any:
-    """Return the sampler at the bottom of what accelerate wraps around it."""
-    sampler: Any = getattr(dataloader, "batch_sampler", None)
-    while hasattr(sampler, "batch_sampler"):
-        sampler = sampler.batch_sampler
-    return getattr(sampler, "sampler", None)
-
-
-def _take(values: Any, order: np.ndarray) -> Any:
-    """Reorder the rows of arrays in nested mappings."""
-    if isinstance(values, Mapping):
-        return {name: _take(value, order) for name, value in values.items()}
-    return None if values is None else values[order]
+        predictions, labels = (in_given_order(dataloader, values) for values in (output.predictions, output.label_ids))
+        return output._replace(predictions=predictions, label_ids=labels)

@@ -145,14 +145,6 @@ class RecordingTrainer(MultiTaskTrainer):
 
     recorder = None
     metric_differs = False
-    num_processes = 1
-
-    def _token_batches(self, dataset, is_training):
-        batches = super()._token_batches(dataset, is_training)
-        if is_training and batches is not None:
-            # On one process too, as many batches as the processes can share.
-            batches.num_batches += -batches.num_batches % self.num_processes
-        return batches
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         if model.training:
@@ -166,6 +158,19 @@ class RecordingTrainer(MultiTaskTrainer):
         if self.metric_differs and self.args.process_index > 0:
             output.metrics["eval_loss"] = -10.0 * (self.state.global_step + 1)  # always better
         return output
+
+
+def take_as_many_batches(trainer, processes):
+    """Let one process, too, take as many batches counted in tokens as several can share."""
+    token_batches = trainer.batching.token_batches
+
+    def shared(dataset, is_training):
+        batches = token_batches(dataset, is_training)
+        if is_training and batches is not None:
+            batches.num_batches += -batches.num_batches % processes
+        return batches
+
+    trainer.batching.token_batches = shared
 
 
 class NaiveCallback(TrainerCallback):
@@ -252,7 +257,7 @@ def make_trainer(scenario, encoder, folder):
     sampling = Sampling("temperature", stopping="all_exhausted")
     trainer = RecordingTrainer(freeze_schedule=scenario["schedule"], sampling=sampling, **common)
     trainer.recorder, trainer.metric_differs = recorder, scenario["metric_differs"]
-    trainer.num_processes = scenario["world_size"]
+    take_as_many_batches(trainer, scenario["world_size"])
     return trainer, recorder
 
 
