@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 # Share of the disk that stores may take where no limit is given, of what is free without them.
@@ -27,11 +27,9 @@ class StoreFolder:
         Args:
             in_use: Keys of stores that must stay.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        free, sizes = shutil.disk_usage(self.path).free, self._sizes()
-        limit = (free + sum(sizes.values())) * _SHARE_OF_DISK if self.max_bytes is None else self.max_bytes
+        sizes = self._sizes()
         kept = sum(size for key, size in sizes.items() if key in in_use)
-        return max(min(int(limit) - kept, free + sum(sizes.values()) - kept), 0)
+        return max(self._limit(sizes) - kept, 0)
 
     def make_room(self, num_bytes: int, in_use: Collection[str]) -> None:
         """Remove the stores that were longest not used, as many as it takes.
@@ -40,21 +38,27 @@ class StoreFolder:
             num_bytes: Bytes that are to be written.
             in_use: Keys of stores that must stay.
         """
-        free, sizes = shutil.disk_usage(self.path).free, self._sizes()
-        limit = (free + sum(sizes.values())) * _SHARE_OF_DISK if self.max_bytes is None else self.max_bytes
+        sizes = self._sizes()
+        limit = self._limit(sizes)
         by_age = sorted((key for key in sizes if key not in in_use), key=lambda key: (self.path / key).stat().st_mtime)
         for key in by_age:
-            if sum(sizes.values()) + num_bytes <= limit and num_bytes <= free:
+            if sum(sizes.values()) + num_bytes <= limit:
                 return
             shutil.rmtree(self.path / key, ignore_errors=True)
-            free += sizes.pop(key)
+            del sizes[key]
 
     def touch(self, key: str) -> None:
         """Note that a store is used now."""
         os.utime(self.path / key)
 
+    def _limit(self, sizes: Mapping[str, int]) -> int:
+        """Return what all stores may take, never more than the disk has for them."""
+        available = shutil.disk_usage(self.path).free + sum(sizes.values())
+        return min(int(available * _SHARE_OF_DISK) if self.max_bytes is None else self.max_bytes, available)
+
     def _sizes(self) -> dict[str, int]:
         """Return the bytes on the disk by key."""
+        self.path.mkdir(parents=True, exist_ok=True)
         folders = [path for path in self.path.iterdir() if path.is_dir()]
         return {
             folder.name: sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) for folder in folders

@@ -131,7 +131,8 @@ class StoredPrefix:
         if self.reading is not None:
             self._open(self.reading)
         elif entering in self.depths:
-            self._say("Frozen layers are computed in every pass: %s.", self.hindrance)
+            reason = self.hindrance or "the batches do not tell which rows they have"
+            self._say("Frozen layers are computed in every pass: %s.", reason)
 
     @contextmanager
     def evaluating(self, dataloader: Any) -> Iterator[None]:
@@ -230,17 +231,14 @@ class StoredPrefix:
         plans: list[PrefixPlan | None] = [None]
         if self.accelerator.is_main_process:
             stages = [(entering, epochs * rows.passes_an_epoch) for entering, epochs in self._stages()]
-            room = Room(self.folder.room(self._keys_in_use(found)), psutil.virtual_memory().available)
+            in_use = {key for known in self.rows for key in known.keys.values()}
+            room = Room(self.folder.room(in_use), psutil.virtual_memory().available)
             bytes_each = int(rows.digest_and_lengths[1].sum()) * self._token_bytes
-            plans = [plan_store(self.args.store_frozen, stages, self.depths, found, bytes_each, room)]
-            plan = plans[0]
-            if plan is not None and plan.entering:
-                self.folder.make_room(bytes_each * len(plan.entering), self._keys_in_use(found))
-        (plan,) = broadcast_object_list(plans)
-        return plan
-
-    def _keys_in_use(self, found: Collection[str]) -> set[str]:
-        return {rows.keys[group] for rows in self.rows for group in found if group in rows.keys}
+            plan = plan_store(self.args.store_frozen, stages, self.depths, found, bytes_each, room)
+            if plan.entering:
+                self.folder.make_room(bytes_each * len(plan.entering), in_use)
+            plans = [plan]
+        return broadcast_object_list(plans)[0]
 
     def _stages(self) -> list[tuple[str, float]]:
         """Return what frozen states enter from now on and for how many epochs, stage by stage."""
