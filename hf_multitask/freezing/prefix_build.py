@@ -12,7 +12,7 @@ from filelock import FileLock
 from huggingface_hub.utils import tqdm
 
 from ..models.modeling_multitask import MultiTaskModel
-from .prefix_store import PartWriter, PrefixStore, RowLayout
+from .prefix_store import Part, PartWriter, PrefixStore
 
 # What a collator makes beside the encoder's inputs.
 _NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
@@ -28,7 +28,6 @@ class PrefixBuilder:
         model: The model.
         dataset: The rows, with the columns that the encoder takes.
         collator: What makes a batch of them.
-        layout: Where the states go.
         part: The part that this process computes.
         rows_a_batch: Rows a pass; windows a pass where rows have several.
         autocast: Returns a context in which the encoder computes.
@@ -38,8 +37,7 @@ class PrefixBuilder:
     model: MultiTaskModel
     dataset: datasets.Dataset
     collator: Callable[[Sequence[Any]], dict[str, Any]]
-    layout: RowLayout
-    part: int
+    part: Part
     rows_a_batch: int
     autocast: Callable[[], AbstractContextManager]
     show_progress: bool = False
@@ -61,11 +59,11 @@ class PrefixBuilder:
             missing = {}
             for group, folder in sorted(folders.items()):
                 folder.mkdir(parents=True, exist_ok=True)
-                path = self.layout.path(folder, self.part)
+                path = self.part.path(folder)
                 # A run beside this one may compute the same; a killed one leaves its lock open.
                 locks.enter_context(FileLock(path.with_suffix(".lock")))
                 if not path.is_file():
-                    missing[group] = PartWriter(folder, self.layout, self.part)
+                    missing[group] = PartWriter(folder, self.part)
             try:
                 if missing:
                     self._write(missing, start, entering)
@@ -76,7 +74,7 @@ class PrefixBuilder:
 
     @torch.no_grad()
     def _write(self, writers: Mapping[str, PartWriter], start: PrefixStore | None, entering: str | None) -> None:
-        rows = self.layout.rows(self.part).tolist()
+        rows = self.part.rows.tolist()
         # Whole batches only: their states are the same bits whenever they are computed.
         done = min(writer.num_rows for writer in writers.values()) // self.rows_a_batch * self.rows_a_batch
         for writer in writers.values():
@@ -114,7 +112,7 @@ class PrefixBuilder:
                 computed = self.model.states_entering(groups, entering=entering, **part)
             mask = part["attention_mask"].bool()
             for group, value in computed.items():
-                found[group].append(value[mask].to(self.layout.dtype))
+                found[group].append(value[mask].to(self.part.layout.dtype))
         return {group: torch.cat(values) for group, values in found.items()}
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,16 @@ _MAPPED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class RowLayout:
-    """Where the states of each row are: rows in the order in which they are computed, longest first.
+class StatesLayout:
+    """What the states of a data set's rows are like; rows are computed and written longest first.
 
     Args:
         lengths: Tokens of each row (num_rows).
-        num_parts: Files that the rows are spread over, one a process.
         hidden_size: Width of the states.
         dtype: Their type.
     """
 
     lengths: np.ndarray
-    num_parts: int
     hidden_size: int
     dtype: torch.dtype
 
@@ -37,17 +36,44 @@ class RowLayout:
         """Bytes of the states of a token."""
         return self.hidden_size * self.dtype.itemsize
 
-    def rows(self, part: int) -> np.ndarray:
-        """Return the numbers of the rows that a part holds, in its order."""
-        return np.argsort(-self.lengths, kind="stable")[part :: self.num_parts]
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the states of all rows."""
+        return int(self.lengths.sum()) * self.token_bytes
 
-    def path(self, folder: Path, part: int) -> Path:
-        """Return the file of a part."""
-        return folder / f"{part:05}-of-{self.num_parts:05}{_SUFFIX}"
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The numbers of the rows, longest first."""
+        return np.argsort(-self.lengths, kind="stable")
 
-    def num_bytes(self, part: int) -> int:
-        """Return the size of a part."""
-        return int(self.lengths[self.rows(part)].sum()) * self.token_bytes
+
+@dataclass(frozen=True)
+class Part:
+    """The rows that one process writes, into one file.
+
+    Args:
+        layout: The layout of all rows.
+        index: Which part.
+        count: Number of parts.
+    """
+
+    layout: StatesLayout
+    index: int
+    count: int
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of its rows, in the order in which they are written."""
+        return self.layout.order[self.index :: self.count]
+
+    @property
+    def row_bytes(self) -> np.ndarray:
+        """Bytes of each of its rows."""
+        return self.layout.lengths[self.rows] * self.layout.token_bytes
+
+    def path(self, folder: Path) -> Path:
+        """Return its file in the folder of a store."""
+        return folder / f"{self.index:05}-of-{self.count:05}{_SUFFIX}"
 
 
 class PartWriter:
@@ -57,14 +83,13 @@ class PartWriter:
 
     Args:
         folder: Folder of the store.
-        layout: The layout.
         part: The part.
     """
 
-    def __init__(self, folder: Path, layout: RowLayout, part: int) -> None:
-        self.path = layout.path(folder, part)
+    def __init__(self, folder: Path, part: Part) -> None:
+        self.path = part.path(folder)
         self.unfinished = self.path.with_suffix(".unfinished")
-        self.ends = np.cumsum(layout.lengths[layout.rows(part)]) * layout.token_bytes
+        self.ends = np.cumsum(part.row_bytes)
         folder.mkdir(parents=True, exist_ok=True)
         self.file = self.unfinished.open("ab")
 
@@ -101,39 +126,35 @@ class PrefixStore:
 
     Args:
         folder: The folder; all parts are there.
-        layout: The layout with which they were written.
+        parts: The parts.
     """
 
-    def __init__(self, folder: Path, layout: RowLayout) -> None:
-        self.layout = layout
-        self.parts = [_MappedPart(layout.path(folder, part), layout) for part in range(layout.num_parts)]
-        self.part_of = np.empty(len(layout.lengths), dtype=np.int64)
-        self.start_of = np.empty(len(layout.lengths), dtype=np.int64)
-        for part in range(layout.num_parts):
-            rows = layout.rows(part)
-            self.part_of[rows] = part
-            self.start_of[rows] = np.cumsum(layout.lengths[rows]) - layout.lengths[rows]
+    def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
+        self.layout = parts[0].layout
+        self.parts = [_MappedPart(part.path(folder), part.layout) for part in parts]
+        self.part_of = np.empty(len(self.layout.lengths), dtype=np.int32)
+        self.start_of = np.empty(len(self.layout.lengths), dtype=np.int64)
+        for part in parts:
+            lengths = self.layout.lengths[part.rows]
+            self.part_of[part.rows] = part.index
+            self.start_of[part.rows] = np.cumsum(lengths, dtype=np.int64) - lengths
 
     @classmethod
-    def find(cls, folder: Path, lengths: np.ndarray, hidden_size: int, dtype: torch.dtype) -> "PrefixStore | None":
+    def find(cls, folder: Path, layout: StatesLayout) -> "PrefixStore | None":
         """Open a store that is there as a whole, however many processes have written it.
 
         Args:
             folder: Folder of the store.
-            lengths: Tokens of each row (num_rows).
-            hidden_size: Width of the states.
-            dtype: Their type.
+            layout: The layout that it must have.
 
         Returns:
             The store; None where there is none, or a file has not the size that it must have.
         """
         for first in sorted(folder.glob(f"00000-of-*{_SUFFIX}")):
-            layout = RowLayout(lengths, int(first.stem.rpartition("-")[2]), hidden_size, dtype)
-            paths = [layout.path(folder, part) for part in range(layout.num_parts)]
-            if all(
-                path.is_file() and path.stat().st_size == layout.num_bytes(part) for part, path in enumerate(paths)
-            ):
-                return cls(folder, layout)
+            count = int(first.stem.rpartition("-")[2])
+            parts = [Part(layout, index, count) for index in range(count)]
+            if all(_is_whole(part.path(folder), part) for part in parts):
+                return cls(folder, parts)
         return None
 
     def read(self, rows: Sequence[int]) -> torch.Tensor:
@@ -146,10 +167,14 @@ class PrefixStore:
         )
 
 
+def _is_whole(path: Path, part: Part) -> bool:
+    return path.is_file() and path.stat().st_size == part.row_bytes.sum()
+
+
 class _MappedPart:
     """A file of states as a tensor."""
 
-    def __init__(self, path: Path, layout: RowLayout) -> None:
+    def __init__(self, path: Path, layout: StatesLayout) -> None:
         self.token_bytes = layout.token_bytes
         self.mapped_bytes = 0
         self.map: mmap.mmap | None = None

@@ -25,7 +25,7 @@ from .callback import count_steps_per_epoch
 from .prefix_build import PrefixBuilder, pad_states
 from .prefix_key import prefix_digests, read_rows, store_key
 from .prefix_plan import PrefixPlan, Room, in_bytes, plan_store
-from .prefix_store import DTYPES, PrefixStore, RowLayout
+from .prefix_store import DTYPES, Part, PrefixStore, StatesLayout
 from .store_folder import StoreFolder
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class StoredRows:
         columns: What the encoder's states are computed from.
         name: What messages call it.
         passes_an_epoch: How often it is gone through in an epoch.
+        hidden_size: Width of the states.
+        dtype: Their type.
         entering: The group for which a store was looked for.
         store: The store; None where states are computed.
         keys: Keys of its stores by group.
@@ -51,6 +53,8 @@ class StoredRows:
     columns: list[str]
     name: str
     passes_an_epoch: float
+    hidden_size: int
+    dtype: torch.dtype
     entering: str | None = None
     store: PrefixStore | None = None
     keys: dict[str, str] = field(default_factory=dict)
@@ -59,6 +63,11 @@ class StoredRows:
     def digest_and_lengths(self) -> tuple[str, np.ndarray]:
         """What tells the rows from others, and their tokens (num_rows)."""
         return read_rows(self.dataset, self.columns)
+
+    @cached_property
+    def layout(self) -> StatesLayout:
+        """What their states are like."""
+        return StatesLayout(self.digest_and_lengths[1], self.hidden_size, self.dtype)
 
 
 class StoredPrefix:
@@ -115,7 +124,8 @@ class StoredPrefix:
         columns = [name for name in taken if name in dataset.column_names]
         numbered = dataset.add_column(ROW_NUMBER_COLUMN, np.arange(len(dataset)))
         name, passes = ("train", 1.0) if is_training else ("evaluation", self._evaluations_an_epoch())
-        self.rows.append(StoredRows(given, numbered, columns, name, passes))
+        width = self.model.encoder.config.hidden_size
+        self.rows.append(StoredRows(given, numbered, columns, name, passes, width, self.dtype))
         return numbered
 
     def begin_step(self) -> None:
@@ -218,8 +228,7 @@ class StoredPrefix:
         return store_key(self.digests[group], rows.digest_and_lengths[0], str(self.dtype), computed_in)
 
     def _store(self, rows: StoredRows, group: str) -> PrefixStore | None:
-        width = self.model.encoder.config.hidden_size
-        return PrefixStore.find(self.folder.path / rows.keys[group], rows.digest_and_lengths[1], width, self.dtype)
+        return PrefixStore.find(self.folder.path / rows.keys[group], rows.layout)
 
     def _find_stores(self, rows: StoredRows) -> set[str]:
         """Return the groups whose entering states every process finds."""
@@ -233,7 +242,7 @@ class StoredPrefix:
             stages = [(entering, epochs * rows.passes_an_epoch) for entering, epochs in self._stages()]
             in_use = {key for known in self.rows for key in known.keys.values()}
             room = Room(self.folder.room(in_use), psutil.virtual_memory().available)
-            bytes_each = int(rows.digest_and_lengths[1].sum()) * self._token_bytes
+            bytes_each = rows.layout.num_bytes
             plan = plan_store(self.args.store_frozen, stages, self.depths, found, bytes_each, room)
             if plan.entering:
                 self.folder.make_room(bytes_each * len(plan.entering), in_use)
@@ -265,14 +274,11 @@ class StoredPrefix:
         below = min(self.depths[group] for group in plan.entering)
         starts = [group for group in found if self.depths[group] < below]
         start = max(starts, key=self.depths.__getitem__, default=None)
-        part, num_parts = self._part()
-        lengths, width = rows.digest_and_lengths[1], self.model.encoder.config.hidden_size
         builder = PrefixBuilder(
             self.model,
             rows.dataset.select_columns(rows.columns),
             self.trainer.data_collator,
-            RowLayout(lengths, num_parts, width, self.dtype),
-            part,
+            Part(rows.layout, *self._part()),
             self.args.eval_batch_size,
             self._autocast,
             show_progress=self.accelerator.is_main_process and not self.args.disable_tqdm,
@@ -308,16 +314,12 @@ class StoredPrefix:
             return torch.autocast(self.args.device.type, torch.bfloat16)
         return self.trainer.compute_loss_context_manager()
 
-    @property
-    def _token_bytes(self) -> int:
-        return self.model.encoder.config.hidden_size * self.dtype.itemsize
-
     def _report(self, rows: StoredRows, plan: PrefixPlan) -> None:
         if rows.store is None or self.entering is None:
             self._say("Frozen layers are computed in every pass over the %s rows: %s.", rows.name, plan.reason)
             return
         self.folder.touch(rows.keys[self.entering])
-        size = in_bytes(int(rows.digest_and_lengths[1].sum()) * self._token_bytes)
+        size = in_bytes(rows.layout.num_bytes)
         self._say(
             "Frozen layers are computed once: the states entering %s of %s %s rows (%s) are in %s; %s.",
             self.entering,

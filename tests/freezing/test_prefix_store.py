@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hf_multitask.freezing import prefix_store
 from hf_multitask.freezing.prefix_build import pad_states
-from hf_multitask.freezing.prefix_store import DTYPES, PartWriter, PrefixStore, RowLayout
+from hf_multitask.freezing.prefix_store import DTYPES, Part, PartWriter, PrefixStore, StatesLayout
 from hf_multitask.freezing.store_folder import StoreFolder
 
 WIDTH = 3
@@ -26,10 +26,11 @@ def states_of(lengths, dtype=torch.float32):
     ]
 
 
-def write(folder, layout, states, rows_a_batch=3):
-    for part in range(layout.num_parts):
-        writer = PartWriter(folder, layout, part)
-        rows = layout.rows(part)
+def write(folder, layout, states, num_parts=1, rows_a_batch=3):
+    for index in range(num_parts):
+        part = Part(layout, index, num_parts)
+        writer = PartWriter(folder, part)
+        rows = part.rows
         for start in range(0, len(rows), rows_a_batch):
             writer.write(torch.cat([states[row] for row in rows[start : start + rows_a_batch]]))
         writer.finish()
@@ -45,8 +46,9 @@ def test_rows_come_back_in_any_order(tmp_path_factory, lengths, num_parts, dtype
     folder = tmp_path_factory.mktemp("store")
     lengths, dtype = np.array(lengths), DTYPES[dtype]
     states = states_of(lengths, dtype)
-    write(folder, RowLayout(lengths, num_parts, WIDTH, dtype), states)
-    store = PrefixStore.find(folder, lengths, WIDTH, dtype)
+    layout = StatesLayout(lengths, WIDTH, dtype)
+    write(folder, layout, states, num_parts)
+    store = PrefixStore.find(folder, layout)
     asked = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=40))
     assert torch.equal(store.read(asked), torch.cat([states[row] for row in asked]))
 
@@ -55,8 +57,9 @@ def test_rows_come_back_when_pages_are_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(prefix_store, "_MAPPED_BYTES", 100)
     lengths = np.full(200, 7)
     states = states_of(lengths)
-    write(tmp_path, RowLayout(lengths, 2, WIDTH, torch.float32), states)
-    store = PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32)
+    layout = StatesLayout(lengths, WIDTH, torch.float32)
+    write(tmp_path, layout, states, num_parts=2)
+    store = PrefixStore.find(tmp_path, layout)
     for start in (0, 50, 20):
         rows = range(start, start + 100)
         assert torch.equal(store.read(rows), torch.cat([states[row] for row in rows]))
@@ -65,18 +68,19 @@ def test_rows_come_back_when_pages_are_given_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize("written", [0, 1, 40, 83, 84, 85, 200, 263, 264])
 def test_a_killed_build_goes_on_where_it_was(tmp_path, written):
     lengths = np.array([2, 5, 1, 4, 3, 7])
-    layout = RowLayout(lengths, 1, WIDTH, torch.float32)
+    layout = StatesLayout(lengths, WIDTH, torch.float32)
+    part = Part(layout, 0, 1)
     states = states_of(lengths)
     write(tmp_path / "whole", layout, states)
-    whole = layout.path(tmp_path / "whole", 0).read_bytes()
+    whole = part.path(tmp_path / "whole").read_bytes()
     assert len(whole) == 264
-    killed = PartWriter(tmp_path / "killed", layout, 0)
+    killed = PartWriter(tmp_path / "killed", part)
     killed.file.write(whole[:written])
     killed.file.close()
-    assert PrefixStore.find(tmp_path / "killed", lengths, WIDTH, torch.float32) is None
+    assert PrefixStore.find(tmp_path / "killed", layout) is None
 
-    writer = PartWriter(tmp_path / "killed", layout, 0)
-    rows = layout.rows(0)
+    writer = PartWriter(tmp_path / "killed", part)
+    rows = part.rows
     assert rows.tolist() == [5, 1, 3, 4, 0, 2]
     ends = np.cumsum(lengths[rows]) * layout.token_bytes
     assert writer.num_rows == (ends <= written).sum()
@@ -84,28 +88,28 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path, written):
     for row in rows[writer.num_rows :]:
         writer.write(states[row])
     writer.finish()
-    assert layout.path(tmp_path / "killed", 0).read_bytes() == whole
+    assert part.path(tmp_path / "killed").read_bytes() == whole
 
 
 def test_a_store_with_a_part_missing_or_cut_is_not_read(tmp_path):
     lengths = np.array([2, 5, 1, 4])
-    layout = RowLayout(lengths, 2, WIDTH, torch.float32)
-    write(tmp_path, layout, states_of(lengths))
-    assert PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32) is not None
-    path = layout.path(tmp_path, 1)
+    layout = StatesLayout(lengths, WIDTH, torch.float32)
+    write(tmp_path, layout, states_of(lengths), num_parts=2)
+    assert PrefixStore.find(tmp_path, layout) is not None
+    path = Part(layout, 1, 2).path(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32) is None
+    assert PrefixStore.find(tmp_path, layout) is None
     path.unlink()
-    assert PrefixStore.find(tmp_path, lengths, WIDTH, torch.float32) is None
+    assert PrefixStore.find(tmp_path, layout) is None
     path.write_bytes(content)
-    assert PrefixStore.find(tmp_path, lengths + 1, WIDTH, torch.float32) is None
-    assert PrefixStore.find(tmp_path / "nowhere", lengths, WIDTH, torch.float32) is None
+    assert PrefixStore.find(tmp_path, StatesLayout(lengths + 1, WIDTH, torch.float32)) is None
+    assert PrefixStore.find(tmp_path / "nowhere", layout) is None
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     lengths = np.full(1000, 50)
-    writer = PartWriter(tmp_path, RowLayout(lengths, 1, WIDTH, torch.float32), 0)
+    writer = PartWriter(tmp_path, Part(StatesLayout(lengths, WIDTH, torch.float32), 0, 1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
