@@ -66,6 +66,7 @@ def _trainer(
         num_train_epochs=3,
         torch_compile=backend is not None,
         torch_compile_backend=backend,
+        store_frozen="never",
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
