@@ -194,15 +194,18 @@ def test_the_plain_trainer_freezes_the_layers_that_ours_does(workload, tmp_path,
 
 
 def test_speed_compares_with_tasknet_in_its_own_environment(run, encoder, tmp_path):
-    python = tmp_path / "python"
-    python.write_text(f"""#!{sys.executable}
+    program = tmp_path / "program.py"
+    program.write_text("""
 import json, sys
 options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 rows = [json.loads(line) for line in open(options["--rows"])]
 assert sys.argv[1].endswith("tasknet_program.py") and len(rows) == 9 and options["--epochs"] == "1"
 print("a line that a library prints")
-print(json.dumps({{"seconds": 18.0, "versions": {{"torch": "2.13.0"}}}}))
+print(json.dumps({"seconds": 18.0, "versions": {"torch": "2.13.0"}}))
 """)
+    python = tmp_path / "python"
+    # The path of this environment's Python may have a space in it, which the first line of a script may not.
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
     python.chmod(0o755)
     options = ("--encoder", encoder, "--rows", 9, "--threads", 1, "--repeats", 1, "--tasknet-python", python)
     result = run("speed", *options, "--only", "tasknet")
