@@ -82,7 +82,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Refuse what would silently do something else."""
-        if self.accelerator_config is None and self.dataloader_pin_memory:  # type: ignore[has-type]
+        if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:  # type: ignore[has-type]
             # A batch goes to the device while the one before it is computed, instead of being waited for.
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
