@@ -122,7 +122,7 @@ class MultiTaskTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Estimate the operations of a step as ``Trainer`` does, but count the weights once and not at every step."""
-        return 6 * inputs["input_ids"].numel() * self._num_weights
+        return 6 * inputs["input_ids"].numel() * self._num_weights if "input_ids" in inputs else 0
 
     @cached_property
     def _num_weights(self) -> int:

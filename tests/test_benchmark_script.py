@@ -159,6 +159,14 @@ def test_speed_compares_training_with_plain_trainers_and_a_bare_loop(run, encode
     assert "tasknet: left out" in printed
 
 
+def trained_by_epoch(trainer):
+    """Train and return the names of the weights that train in each epoch."""
+    noted = TrainedParameters()
+    trainer.add_callback(noted)
+    trainer.train()
+    return noted.by_epoch
+
+
 def test_the_plain_trainer_unfreezes_the_layers_that_ours_does(workload, tmp_path):
     from benchmarks.our_trainer import build_trainer, gradual_schedule
     from benchmarks.plain_trainers import JointModuleTrainer
@@ -166,16 +174,10 @@ def test_the_plain_trainer_unfreezes_the_layers_that_ours_does(workload, tmp_pat
     epochs = workload.num_layers + 2
     ours = build_trainer(workload, str(tmp_path), epochs, gradual_schedule(workload.num_layers, epochs))
     plain = JointModuleTrainer(workload).build(str(tmp_path), epochs, trained_layers=None)
-    noted = []
-    for trainer in (ours, plain):
-        noted.append(TrainedParameters())
-        trainer.add_callback(noted[-1])
-        trainer.train()
-    assert noted[0].by_epoch == noted[1].by_epoch
-    assert len(noted[0].by_epoch) == epochs
-    assert noted[0].by_epoch[0] == {
-        f"heads.{task}.{part}" for task in ("intent", "slots") for part in ("weight", "bias")
-    }
+    trained = [trained_by_epoch(trainer) for trainer in (ours, plain)]
+    assert trained[0] == trained[1]
+    assert len(trained[0]) == epochs
+    assert trained[0][0] == {f"heads.{task}.{part}" for task in ("intent", "slots") for part in ("weight", "bias")}
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -185,12 +187,8 @@ def test_the_plain_trainer_freezes_the_layers_that_ours_does(workload, tmp_path,
 
     ours = build_trainer(workload, str(tmp_path), 1, f"top:{count}" if count else "encoder")
     plain = JointModuleTrainer(workload).build(str(tmp_path), 1, trained_layers=count)
-    noted = []
-    for trainer in (ours, plain):
-        noted.append(TrainedParameters())
-        trainer.add_callback(noted[-1])
-        trainer.train()
-    assert noted[0].by_epoch == noted[1].by_epoch
+    trained = [trained_by_epoch(trainer) for trainer in (ours, plain)]
+    assert trained[0] == trained[1]
 
 
 def test_speed_compares_with_tasknet_in_its_own_environment(run, encoder, tmp_path):

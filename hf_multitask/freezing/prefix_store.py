@@ -150,12 +150,8 @@ class PrefixStore:
         Returns:
             The store; None where there is none, or a file has not the size that it must have.
         """
-        for first in sorted(folder.glob(f"00000-of-*{_SUFFIX}")):
-            count = int(first.stem.rpartition("-")[2])
-            parts = [Part(layout, index, count) for index in range(count)]
-            if all(_is_whole(part.path(folder), part) for part in parts):
-                return cls(folder, parts)
-        return None
+        parts = find_parts(folder, layout)
+        return None if parts is None else cls(folder, parts)
 
     def read(self, rows: Sequence[int]) -> torch.Tensor:
         """Return the states of rows, one behind the other (num_tokens, hidden)."""
@@ -165,6 +161,21 @@ class PrefixStore:
                 for row in rows
             ]
         )
+
+
+def find_parts(folder: Path, layout: StatesLayout) -> list[Part] | None:
+    """Return the parts of a store that is there as a whole, None where there is none; nothing of it is read.
+
+    Args:
+        folder: Folder of the store.
+        layout: The layout that it must have.
+    """
+    for first in sorted(folder.glob(f"00000-of-*{_SUFFIX}")):
+        count = int(first.stem.rpartition("-")[2])
+        parts = [Part(layout, index, count) for index in range(count)]
+        if all(_is_whole(part.path(folder), part) for part in parts):
+            return parts
+    return None
 
 
 def _is_whole(path: Path, part: Part) -> bool:

@@ -25,7 +25,7 @@ from .callback import count_steps_per_epoch
 from .prefix_build import PrefixBuilder, pad_states
 from .prefix_key import prefix_digests, read_rows, store_key
 from .prefix_plan import PrefixPlan, Room, in_bytes, plan_store
-from .prefix_store import DTYPES, Part, PrefixStore, StatesLayout
+from .prefix_store import DTYPES, Part, PrefixStore, StatesLayout, find_parts
 from .store_folder import StoreFolder
 
 logger = logging.getLogger(__name__)
@@ -232,7 +232,9 @@ class StoredPrefix:
 
     def _find_stores(self, rows: StoredRows) -> set[str]:
         """Return the groups whose entering states every process finds."""
-        here = {group for group in self.depths if self._store(rows, group) is not None}
+        here = {
+            group for group, key in rows.keys.items() if find_parts(self.folder.path / key, rows.layout) is not None
+        }
         return set.intersection(*gather_object([here]))
 
     def _plan(self, rows: StoredRows, found: Collection[str]) -> PrefixPlan:
