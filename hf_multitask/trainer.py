@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
@@ -125,6 +126,10 @@ class MultiTaskTrainer(Trainer):
         return 6 * inputs["input_ids"].numel() * self._num_weights if "input_ids" in inputs else 0
 
     @cached_property
+    def _weights(self) -> list[nn.Parameter]:
+        return list(self.model.parameters())
+
+    @cached_property
     def _num_weights(self) -> int:
         return self.model.num_parameters(exclude_embeddings=True)
 
@@ -199,6 +204,13 @@ class MultiTaskTrainer(Trainer):
                     values = {"lr": rates[group.name], "weight_decay": decay, "layer_group": group.name}
                     groups.append({"params": parameters, **values})
         return groups
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor | None:
+        """Clip the gradients as ``Trainer`` does, without going through the weights that are frozen at every step."""
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            return super()._clip_grad_norm(model)
+        weights = [weight for weight in self._weights if weight.grad is not None]
+        return self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
 
     def _get_learning_rate(self) -> float:
         """Return the encoder's highest rate of those that train, or the heads' where the encoder is frozen."""
