@@ -4,12 +4,15 @@ Importing the package registers its config and model with the Auto classes.
 """
 
 from transformers import AutoConfig, AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .config import RunConfig
 from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
 from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
 from .metrics import build_compute_metrics
 from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
+from .models.configuration_multitask import PIPELINE_NAME
+from .models.pipeline_multitask import MultiTaskPipeline
 from .prediction import predict
 from .runs import run_evaluation, run_training
 from .trainer import MultiTaskTrainer
@@ -26,6 +29,7 @@ __all__ = [
     "MultiTaskDataCollator",
     "MultiTaskModel",
     "MultiTaskOutput",
+    "MultiTaskPipeline",
     "MultiTaskTrainer",
     "MultiTaskTrainingArguments",
     "PreparedData",
@@ -43,3 +47,4 @@ __all__ = [
 
 AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig)
 AutoModel.register(MultiTaskConfig, MultiTaskModel)
+PIPELINE_REGISTRY.register_pipeline(PIPELINE_NAME, pipeline_class=MultiTaskPipeline, pt_model=AutoModel, type="text")

@@ -24,9 +24,9 @@ from .data import (
     TokenBatchSampler,
     TrainingStream,
 )
-from .data.collator import first_rows
 from .data.streaming import STREAM_KEY, identity
 from .data.token_batches import padded_lengths
+from .models.collator import first_rows
 from .models.losses import ignore_labels
 
 # Where the stream of a checkpoint's training rows goes on.

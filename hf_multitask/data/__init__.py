@@ -1,6 +1,6 @@
 """Data: reading, checking, aligning to subwords, mixing, batching."""
 
-from .collator import ROW_NUMBER_COLUMN, MultiTaskDataCollator
+from ..models.collator import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from .data_config import SPLITS, DataConfig
 from .mixing import MixedOrder, Sampling
 from .preparation import DATA_SET_COLUMN, PreparedData, prepare_datasets

@@ -8,8 +8,9 @@ token task without labels. A span keeps its own ``text`` where the tool exports 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..models.inputs import TEXT_COLUMN
 from ..models.names import unknown_name
-from .rows import TEXT_COLUMN, Row
+from .rows import Row
 from .spans import is_span_list, read_span
 
 SPANS_COLUMN = "spans"

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN, check_characters, check_input
 from ..models.names import unknown_name
 from ..models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
-from .rows import TEXT_COLUMN, TOKENS_COLUMN, Row, Rows
+from .rows import Row, Rows
 
 
 def words_of(row: Row) -> list[str]:
@@ -41,20 +42,7 @@ def check_inputs(rows: Rows) -> None:
             message names file and line.
     """
     for i, row in enumerate(rows.rows):
-        tokens, text = row.get(TOKENS_COLUMN), row.get(TEXT_COLUMN)
-        if tokens is None and text is None:
-            found = ", ".join(repr(key) for key in row) or "none"
-            raise ValueError(f"{rows.place(i)}: expected a column 'tokens' or 'text', found {found}.")
-        if tokens is not None:
-            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-                raise ValueError(f"{rows.place(i)}: 'tokens' must be a list of strings, found {tokens!r:.80}.")
-            if not tokens:
-                raise ValueError(f"{rows.place(i)}: 'tokens' is empty; expected at least one word.")
-        if text is not None and not isinstance(text, str):
-            raise ValueError(f"{rows.place(i)}: 'text' must be a string, found {text!r:.80}.")
-        if tokens is None and not str(text).strip():
-            raise ValueError(f"{rows.place(i)}: 'text' is empty; expected at least one word.")
-        _check_characters("".join(tokens or []) + (text or ""), rows.place(i))
+        check_input(row, rows.place(i))
 
 
 def read_values(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
@@ -115,15 +103,6 @@ def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
                 check(task, rows, i, value)
 
 
-def _check_characters(text: str, place: str) -> None:
-    """Refuse half a character, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        found = f"found half of a surrogate pair, {text[error.start]!r}, at character {error.start}"
-        raise ValueError(f"{place}: {found}: a character beyond U+FFFF was cut in two.") from error
-
-
 def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
     row, place = rows.rows[i], f"{rows.place(i)}: column {task.column!r}"
     tokens = row[TOKENS_COLUMN]
@@ -137,7 +116,7 @@ def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
             found = f"found {tag!r:.80} (word {word}, {tokens[word]!r:.80})"
             hint = " Ids need names: make the column a ClassLabel of `datasets`, or write the tags as strings."
             raise ValueError(f"{place}: expected the name of a tag, {found}.{hint if isinstance(tag, int) else ''}")
-    _check_characters("".join(filter(None, tags)), place)
+    check_characters("".join(filter(None, tags)), place)
 
 
 def _check_label(task: TaskConfig, rows: Rows, i: int, value: Any) -> None:
@@ -146,4 +125,4 @@ def _check_label(task: TaskConfig, rows: Rows, i: int, value: Any) -> None:
     wrong = [item for item in items if not isinstance(item, (str, int, float))]
     if wrong:
         raise ValueError(f"{place}: expected a label, a number or a list of them, found {wrong[0]!r:.80}.")
-    _check_characters("".join(item for item in items if isinstance(item, str)), place)
+    check_characters("".join(item for item in items if isinstance(item, str)), place)

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..models.inputs import TOKENS_COLUMN
 from .lines import read_lines, shorten
-from .rows import TOKENS_COLUMN, LocatedRow
+from .rows import LocatedRow
 
 DOCUMENT_START = "-DOCSTART-"
 _COMMENT = "#"

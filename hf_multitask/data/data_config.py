@@ -8,9 +8,9 @@ from typing import Any
 import datasets
 from huggingface_hub.dataclasses import strict
 
+from ..models.alignment import LABEL_SUBWORDS
 from ..models.names import unknown_name
 from ..models.tag_conversion import scheme_of_name
-from .alignment import LABEL_SUBWORDS
 from .readers import Source, load_hub_split
 from .spans import SPAN_MISMATCH
 

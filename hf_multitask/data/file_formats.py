@@ -11,11 +11,12 @@ import datasets
 import pyarrow
 from pyarrow import parquet
 
+from ..models.inputs import TOKENS_COLUMN
 from ..models.names import unknown_name
 from .annotation_tools import ANNOTATION_TOOLS
 from .conll import read_conll
 from .lines import read_lines, shorten
-from .rows import TOKENS_COLUMN, LocatedRow, dataset_rows, rename_columns, unplaced, with_label_names
+from .rows import LocatedRow, dataset_rows, rename_columns, unplaced, with_label_names
 
 logger = logging.getLogger(__name__)
 

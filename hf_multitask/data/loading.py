@@ -7,18 +7,19 @@ from typing import Any
 
 import datasets
 
+from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN
 from ..models.tag_conversion import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
+from ..models.words import locate_words, split_words
 from .checks import check_columns, check_inputs, check_labels, read_values, words_of
 from .data_config import DataConfig
 from .labels import LabelEncoder, LabelScan
 from .readers import Source, class_names, open_rows, source_name
 from .report import SplitReport
-from .rows import TEXT_COLUMN, TOKENS_COLUMN, LocatedRow, Row, Rows, rename_row, unplaced, with_label_names
+from .rows import LocatedRow, Row, Rows, rename_row, unplaced, with_label_names
 from .spans import is_span_list, read_spans
 from .splitting import split_validation
 from .tags import read_tags
-from .words import locate_words, split_words
 
 TRAIN, VALIDATION = "train", "validation"
 ROWS_AT_ONCE = 1000

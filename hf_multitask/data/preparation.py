@@ -9,10 +9,10 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from ..models.alignment import Aligner
 from ..models.class_weights import BALANCED
 from ..models.names import MAX_NAMES_SHOWN, unknown_name
 from ..models.tasks import REGRESSION, TaskConfig
-from .alignment import Aligner
 from .balance import complete_class_weights, label_counts
 from .data_config import SPLITS, DataConfig, data_configs
 from .loading import TRAIN, LoadedDataSet

@@ -8,9 +8,6 @@ import datasets
 
 from ..models.names import unknown_name
 
-TEXT_COLUMN = "text"
-TOKENS_COLUMN = "tokens"
-
 Row = dict[str, Any]
 
 

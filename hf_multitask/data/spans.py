@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ..models.names import unknown_name
 from ..models.tag_schemes import OUTSIDE
-from .words import Word, grapheme_clusters
+from ..models.words import Word, grapheme_clusters
 
 SPAN_MISMATCH = ("widen", "error", "drop")
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
+from ..models.alignment import NO_POSITION, Aligner
+from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN
 from ..models.tag_conversion import find_broken
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
-from .alignment import NO_POSITION, Aligner
+from ..models.words import split_words
 from .balance import label_counts
 from .duplicates import Duplicates, RowKeys
 from .lengths import Lengths
 from .loading import LoadedDataSet
 from .report import SplitReport
-from .rows import TEXT_COLUMN, TOKENS_COLUMN, Row, Rows
-from .words import split_words
+from .rows import Row, Rows
 
 # Broken tags of a task that are kept with their places.
 MAX_BROKEN_SHOWN = 5

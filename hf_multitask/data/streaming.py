@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .alignment import Aligner
+from ..models.alignment import Aligner
 from .loading import ROWS_AT_ONCE, LoadedDataSet
 from .mixing import MixedTurns, Sampling, shuffled
 from .report import SplitReport

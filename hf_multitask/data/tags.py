@@ -1,8 +1,9 @@
 """The tags of rows, read from the scheme that they are written in into IOB2."""
 
+from ..models.inputs import TOKENS_COLUMN
 from ..models.tag_conversion import TAG_SCHEMES, SchemeRecogniser, find_foreign, read_and_check, tag_forms
 from ..models.tasks import TaskConfig
-from .rows import TOKENS_COLUMN, Rows
+from .rows import Rows
 
 
 class SchemeScan:

@@ -1,6 +1,8 @@
 """Tokenised splits, kept on disk for the next run."""
 
+import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,14 @@ import pyarrow as pa
 from accelerate import PartialState
 from datasets.fingerprint import Hasher
 
+from ..models import alignment, windows
+from ..models.alignment import Aligner
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
-from .alignment import Aligner
 
 CACHE_FOLDER = "hf_multitask"
+# What tokenises and aligns: rows that others have made are made anew.
+_CODE = [Path(module.__file__).read_bytes() for module in (alignment, windows)]
+_VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 
 
 def tokenise(
@@ -51,7 +57,7 @@ def tokenise(
     options: dict[str, Any] = {"batched": True, "remove_columns": ["words"], "desc": f"Aligning {name}"}
     if not datasets.is_caching_enabled():
         return rows.map(aligner, num_proc=num_proc, new_fingerprint=Hasher.hash(name), **options)
-    key = Hasher.hash((rows._fingerprint, aligner.fingerprint()))
+    key = Hasher.hash((rows._fingerprint, aligner_fingerprint(aligner)))
     folder = Path(datasets.config.HF_DATASETS_CACHE, CACHE_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     # One process of a machine writes, the others read what it has written.
@@ -59,6 +65,19 @@ def tokenise(
         return rows.map(
             aligner, num_proc=num_proc, new_fingerprint=key, cache_file_name=str(folder / f"{key}.arrow"), **options
         )
+
+
+def aligner_fingerprint(aligner: Aligner) -> str:
+    """Return what tells an aligner from others: it is the same in every process."""
+    tokenizer = aligner.tokenizer
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Set by each call of the tokenizer, so they only say what it did last.
+    state |= {"truncation": None, "padding": None}
+    # What a call takes from around it.
+    given = [tokenizer.model_input_names, tokenizer.split_special_tokens]
+    tags = [(task.name, task.labels) for task in aligner.token_tasks]
+    settings = [aligner.max_length, aligner.overlap, aligner.truncate, aligner.label_subwords, tags, *_VERSIONS]
+    return json.dumps([state, given, settings], sort_keys=True)
 
 
 def _label_feature(task: TaskConfig) -> Any:

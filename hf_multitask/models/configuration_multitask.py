@@ -5,10 +5,14 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .names import unknown_name
 from .pooling import POOLING_MODES
 from .tasks import TaskConfig
+
+PIPELINE_NAME = "multi-task"
+PIPELINE_CLASS = "pipeline_multitask.MultiTaskPipeline"
 
 
 class MultiTaskConfig(PreTrainedConfig):
@@ -51,10 +55,16 @@ class MultiTaskConfig(PreTrainedConfig):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"tasks must have different names; more than one is called {', '.join(twice)}.")
+        if not type(self).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
+            # For those who have no hf_multitask installed; here the pipeline is known without the model's own code.
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as a mapping that JSON can hold."""
         values = super().to_dict()
         values["tasks"] = [task.to_dict() for task in self.tasks]
+        values["custom_pipelines"] = {
+            PIPELINE_NAME: {"impl": PIPELINE_CLASS, "pt": ["AutoModel"], "type": "text"},
+        }
         return values

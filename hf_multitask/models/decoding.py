@@ -74,3 +74,18 @@ def decode(task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor |
     if task.problem_type == MULTI_LABEL:
         return (logits > 0).long()
     return logits.argmax(dim=-1)
+
+
+def tag_probabilities(logits: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor) -> torch.Tensor:
+    """Return the probability of each word's tag, by itself; 1 for the ``O`` of a word without a subword.
+
+    Args:
+        logits: Scores (batch, num_words, num_labels).
+        ids: The words' tags (batch, num_words), as `decode_tags` returns them.
+        tag_positions: See `decode_tags`.
+
+    Returns:
+        Probabilities (batch, num_words).
+    """
+    picked = logits.float().softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return picked.masked_fill(tag_positions < 0, 1.0)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
@@ -21,6 +22,7 @@ from .heads import LinearHead
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
 from .partial_pass import HEADS, PartialPass
+from .pipeline_multitask import MultiTaskPipeline
 from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling
 from .tasks import TaskConfig
 
@@ -126,6 +128,18 @@ class MultiTaskModel(PreTrainedModel):
         model.name_or_path = source
         return model
 
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save as ``PreTrainedModel`` does, with the code that ``trust_remote_code=True`` runs without this package.
+
+        Args:
+            save_directory: Folder to write to.
+            args: See ``PreTrainedModel.save_pretrained``.
+            kwargs: The same.
+        """
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            custom_object_save(MultiTaskPipeline, save_directory)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -144,6 +158,7 @@ class MultiTaskModel(PreTrainedModel):
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
         stored_states: torch.Tensor | None = None,
         entering: str | None = None,
+        tasks: Sequence[str] | None = None,
         return_dict: bool | None = None,
         **encoder_kwargs: Any,
     ) -> MultiTaskOutput | tuple:
@@ -165,6 +180,7 @@ class MultiTaskModel(PreTrainedModel):
             stored_states: States of the encoder (batch, seq_len, hidden), as `states_entering` returns them: what lies
                 below the group that they enter is not run.
             entering: The group that ``stored_states`` enter.
+            tasks: Names of the tasks whose heads are run; all where None.
             return_dict: False for a plain tuple.
             encoder_kwargs: Passed to the encoder, such as ``output_hidden_states``.
 
@@ -183,14 +199,14 @@ class MultiTaskModel(PreTrainedModel):
             encoded = self._encode_in_parts(given, encoder_kwargs, max(len(row_windows), LEAST_WINDOWS_A_PASS))
         else:
             encoded = self.encoder(**ready_masks(self.encoder, given), **encoder_kwargs)
-        logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions, row_windows)
+        logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions, row_windows, tasks)
         loss, losses = None, None
         if labels is not None:
+            chosen = self._chosen(tasks)
             losses = {
-                task.name: self._task_loss(task, logits[task.name], labels, num_items_in_batch)
-                for task in self.config.tasks
+                task.name: self._task_loss(task, logits[task.name], labels, num_items_in_batch) for task in chosen
             }
-            loss = torch.stack([task.loss_weight * losses[task.name] for task in self.config.tasks]).sum()
+            loss = torch.stack([task.loss_weight * losses[task.name] for task in chosen]).sum()
         output = MultiTaskOutput(
             loss=loss,
             logits=logits,
@@ -250,14 +266,16 @@ class MultiTaskModel(PreTrainedModel):
         attention_mask: torch.Tensor | None,
         tag_positions: torch.Tensor | None,
         row_windows: torch.Tensor | None = None,
+        tasks: Sequence[str] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Map the encoder's states to every task's logits.
+        """Map the encoder's states to the tasks' logits.
 
         Args:
             states: Token states (batch, seq_len, hidden).
             attention_mask: See `forward`.
             tag_positions: See `forward`.
             row_windows: See `forward`.
+            tasks: See `forward`.
 
         Returns:
             By task, (batch, num_labels) or (batch, num_words, num_labels).
@@ -270,11 +288,14 @@ class MultiTaskModel(PreTrainedModel):
             index = tag_positions.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.size(-1))
             words = states.gather(1, index)
         logits = {}
-        for task in self.config.tasks:
+        for task in self._chosen(tasks):
             logits[task.name] = self.heads[task.name](words if task.is_token_task else pooled)
             if row_windows is not None and not task.is_token_task:
                 logits[task.name] = mean_of_windows(logits[task.name], attention_mask, row_windows)
         return logits
+
+    def _chosen(self, tasks: Sequence[str] | None) -> list[TaskConfig]:
+        return [task for task in self.config.tasks if tasks is None or task.name in tasks]
 
     def layer_groups(self) -> LayerGroups:
         """Return the groups that can be frozen, from the bottom up; printed, they are a table."""
@@ -334,3 +355,8 @@ def _drop_pooler(encoder: PreTrainedModel) -> None:
     """Remove a pooler that no head uses: its weights would never train and DDP would wait for them."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
+
+
+# A saved model carries its code.
+MultiTaskConfig.register_for_auto_class()
+MultiTaskModel.register_for_auto_class("AutoModel")

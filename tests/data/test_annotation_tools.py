@@ -6,7 +6,7 @@ import pytest
 
 from hf_multitask.data.annotation_tools import ANNOTATION_TOOLS
 from hf_multitask.data.spans import read_spans
-from hf_multitask.data.words import split_words
+from hf_multitask.models.words import split_words
 
 TEXT = "Anna is in Paris"
 SPANS = [{"start": 0, "end": 4, "label": "PER"}, {"start": 11, "end": 16, "label": "LOC"}]

@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hf_multitask.data.spans import SPAN_MISMATCH, Span, is_span_list, read_span, read_spans
-from hf_multitask.data.words import Word, locate_words, split_words
 from hf_multitask.models.tag_schemes import is_tag, tag_spans
+from hf_multitask.models.words import Word, locate_words, split_words
 
 PLACE = "rows.jsonl:3: column 'ner'"
 E_ACUTE = "e\u0301"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
-from hf_multitask.data.collator import first_rows
-from hf_multitask.data.windows import flat_subwords
+from hf_multitask.models.collator import first_rows
+from hf_multitask.models.windows import flat_subwords
 from tests.tiny import ROWS
 
 INTENT = TaskConfig("intent", "sequence_classification")

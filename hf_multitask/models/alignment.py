@@ -2,25 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
-from ..models.losses import IGNORE_INDEX
-from ..models.tag_schemes import inside_tag
-from ..models.tasks import TaskConfig
+from .losses import IGNORE_INDEX
+from .tag_schemes import inside_tag
+from .tasks import TaskConfig
 from .windows import flat_subwords
 
 NO_POSITION = -1
 LABEL_SUBWORDS = ("first", "all", "last")
-# What tokenises and aligns: rows that others have made are made anew.
-_CODE = [Path(__file__).with_name(name).read_bytes() for name in ("alignment.py", "windows.py")]
-_VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 # Overlap of windows where none is given, as a share of the longest length.
 DEFAULT_OVERLAP = 4
 
@@ -135,18 +129,6 @@ class Aligner:
         self.label_subwords = label_subwords
         self.prefix_space = needs_prefix_space(tokenizer)
         self.special_tokens = tokenizer.num_special_tokens_to_add()
-
-    def fingerprint(self) -> str:
-        """Return what tells this aligner from others: it is the same in every process."""
-        tokenizer = self.tokenizer
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        # Set by each call of the tokenizer, so they only say what it did last.
-        state |= {"truncation": None, "padding": None}
-        # What a call takes from around it.
-        given = [tokenizer.model_input_names, tokenizer.split_special_tokens]
-        tags = [(task.name, task.labels) for task in self.token_tasks]
-        settings = [self.max_length, self.overlap, self.truncate, self.label_subwords, tags, *_VERSIONS]
-        return json.dumps([state, given, settings], sort_keys=True)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Tokenise and align a batch.

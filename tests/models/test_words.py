@@ -9,7 +9,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_multitask.data.words import join_words, locate_words, split_words
+from hf_multitask.models.words import join_words, locate_words, split_words
 
 
 @pytest.mark.parametrize(

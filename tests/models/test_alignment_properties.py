@@ -11,11 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, predict, prepare_datasets
-from hf_multitask.data.alignment import Aligner
-from hf_multitask.data.words import join_words, split_words
 from hf_multitask.metrics import task_metrics
 from hf_multitask.models import MultiTaskOutput
+from hf_multitask.models.alignment import Aligner
 from hf_multitask.models.decoding import decode
+from hf_multitask.models.words import join_words, split_words
 from tests.tiny import SENTENCES, TOKENIZERS, make_tokenizer
 
 SLOTS = TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"])
@@ -291,7 +291,7 @@ class Oracle:
     def eval(self):
         return self
 
-    def __call__(self, tag_positions, **inputs):
+    def __call__(self, tag_positions, tasks, **inputs):
         logits = torch.zeros(*tag_positions.shape, self.task.num_labels)
         for i, ids in enumerate(self.ids):
             logits[i, np.arange(len(ids)), ids] = 9.0
@@ -324,7 +324,8 @@ def test_spans_of_whole_words_come_back_with_the_same_characters(kind, rows, wit
     task = TaskConfig("ner", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"])
     data = prepare_datasets({"train": rows}, TOKENIZER[kind], [task], span_mismatch="error")
     gold = [row["labels"]["ner"] for row in data["train"]]
-    predictions = predict(Oracle(data.tasks[0], gold), TOKENIZER[kind], rows)
+    oracles = [Oracle(data.tasks[0], [ids]) for ids in gold]
+    predictions = [next(predict(oracle, TOKENIZER[kind], [row])) for oracle, row in zip(oracles, rows, strict=True)]
     for row, prepared, prediction in zip(rows, data["train"], predictions, strict=True):
         found = [{key: entity[key] for key in ("start", "end", "label")} for entity in prediction["ner"]["entities"]]
         words = split_words(row["text"])
