@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from huggingface_hub.utils import tqdm
 from ..models.modeling_multitask import MultiTaskModel
 from .prefix_store import Part, PartWriter, PrefixStore
 
+# Tokens that are encoded at a time, at least: enough to keep a processor busy, too few to fill any memory.
+TOKENS_A_PASS = 2048
 # What a collator makes beside the encoder's inputs.
 _NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
 
@@ -29,7 +32,7 @@ class PrefixBuilder:
         dataset: The rows, with the columns that the encoder takes.
         collator: What makes a batch of them.
         part: The part that this process computes.
-        rows_a_batch: Rows a pass; windows a pass where rows have several.
+        tokens_a_pass: Tokens a pass, padding included; a single row, or window of one, may have more.
         autocast: Returns a context in which the encoder computes.
         show_progress: Whether to show a progress bar.
     """
@@ -38,7 +41,7 @@ class PrefixBuilder:
     dataset: datasets.Dataset
     collator: Callable[[Sequence[Any]], dict[str, Any]]
     part: Part
-    rows_a_batch: int
+    tokens_a_pass: int
     autocast: Callable[[], AbstractContextManager]
     show_progress: bool = False
 
@@ -75,16 +78,18 @@ class PrefixBuilder:
     @torch.no_grad()
     def _write(self, writers: Mapping[str, PartWriter], start: PrefixStore | None, entering: str | None) -> None:
         rows = self.part.rows.tolist()
+        bounds = batch_bounds(self.part.layout.lengths[self.part.rows], self.tokens_a_pass)
         # Whole batches only: their states are the same bits whenever they are computed.
-        done = min(writer.num_rows for writer in writers.values()) // self.rows_a_batch * self.rows_a_batch
+        written = min(writer.num_rows for writer in writers.values())
+        done = max(bound for bound in bounds if bound <= written)
         for writer in writers.values():
             writer.go_on_behind(done)
         was_training = self.model.training
         self.model.eval()
         try:
             with tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress) as bar:
-                for i in range(done, len(rows), self.rows_a_batch):
-                    batch = rows[i : i + self.rows_a_batch]
+                for i, end in pairwise(bounds[bounds.index(done) :]):
+                    batch = rows[i:end]
                     states = None if start is None else start.read(batch)
                     for group, found in self._states(batch, list(writers), states, entering).items():
                         writers[group].write(found)
@@ -104,8 +109,9 @@ class PrefixBuilder:
         if states is not None:
             inputs["stored_states"] = pad_states(states, inputs["attention_mask"]).to(self.model.dtype)
         found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
-        # A long text has many windows: as many a pass as there are rows otherwise.
-        parts = zip(*(value.split(self.rows_a_batch) for value in inputs.values()), strict=True)
+        # A long text has many windows.
+        windows_a_pass = max(1, self.tokens_a_pass // inputs["attention_mask"].size(1))
+        parts = zip(*(value.split(windows_a_pass) for value in inputs.values()), strict=True)
         for values in parts:
             part = dict(zip(inputs, values, strict=True))
             with self.autocast():
@@ -114,6 +120,23 @@ class PrefixBuilder:
             for group, value in computed.items():
                 found[group].append(value[mask].to(self.part.layout.dtype))
         return {group: torch.cat(values) for group, values in found.items()}
+
+
+def batch_bounds(lengths: Sequence[int], tokens_a_pass: int) -> list[int]:
+    """Cut rows into batches that have no more than a number of tokens, padding included.
+
+    Args:
+        lengths: Tokens of each row, longest first.
+        tokens_a_pass: The most tokens; a batch of one row may have more.
+
+    Returns:
+        Where batches begin, and the number of rows.
+    """
+    bounds = [0]
+    while bounds[-1] < len(lengths):
+        rows = max(1, tokens_a_pass // max(1, int(lengths[bounds[-1]])))
+        bounds.append(min(bounds[-1] + rows, len(lengths)))
+    return bounds
 
 
 def pad_states(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

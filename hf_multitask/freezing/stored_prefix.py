@@ -22,7 +22,7 @@ from ..models.layer_groups import EMBEDDINGS, NORM
 from ..models.partial_pass import HEADS, lowest_trained
 from ..precision import has_native_bf16
 from .callback import count_steps_per_epoch
-from .prefix_build import PrefixBuilder, pad_states
+from .prefix_build import TOKENS_A_PASS, PrefixBuilder, pad_states
 from .prefix_key import prefix_digests, read_rows, store_key
 from .prefix_plan import PrefixPlan, Room, in_bytes, plan_store
 from .prefix_store import DTYPES, Part, PrefixStore, StatesLayout, find_parts
@@ -281,7 +281,7 @@ class StoredPrefix:
             rows.dataset.select_columns(rows.columns),
             self.trainer.data_collator,
             Part(rows.layout, *self._part()),
-            self.args.eval_batch_size,
+            max(TOKENS_A_PASS, self.args.eval_batch_size * self._longest_pass(rows)),
             self._autocast,
             show_progress=self.accelerator.is_main_process and not self.args.disable_tqdm,
         )
@@ -297,6 +297,10 @@ class StoredPrefix:
             if self.accelerator.is_main_process:
                 logger.warning("Training goes on without stored states: %s.", self.hindrance)
         return not failures
+
+    def _longest_pass(self, rows: StoredRows) -> int:
+        """Return the tokens of the longest row, or window of one."""
+        return min(int(rows.layout.lengths.max()), self.trainer.data_collator.tokenizer.model_max_length)
 
     def _part(self) -> tuple[int, int]:
         """Return which part of the rows this process computes, and of how many."""
