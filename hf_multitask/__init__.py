@@ -1,24 +1,49 @@
 """One encoder, several jobs: multi-task training, inference and freezing on the Hugging Face Trainer.
 
-Importing the package registers its config and model with the Auto classes.
+Importing the package registers its config, model and pipeline with transformers. What trains is imported when it is
+asked for, so that those who only predict do not wait for it.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .config import RunConfig
-from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
-from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
-from .metrics import build_compute_metrics
 from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
 from .models.configuration_multitask import PIPELINE_NAME
 from .models.pipeline_multitask import MultiTaskPipeline
-from .prediction import predict
-from .runs import run_evaluation, run_training
-from .trainer import MultiTaskTrainer
-from .training_args import MultiTaskTrainingArguments
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
+    from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
+    from .metrics import build_compute_metrics
+    from .prediction import predict
+    from .runs import run_evaluation, run_training
+    from .trainer import MultiTaskTrainer
+    from .training_args import MultiTaskTrainingArguments
 
 __version__ = "0.1.0"
+
+_LAZY = {
+    "DataConfig": "data",
+    "FreezeCallback": "freezing",
+    "FreezeSchedule": "freezing",
+    "FreezeStage": "freezing",
+    "MultiTaskDataCollator": "data",
+    "MultiTaskTrainer": "trainer",
+    "MultiTaskTrainingArguments": "training_args",
+    "PreparedData": "data",
+    "RunConfig": "config",
+    "Sampling": "data",
+    "build_compute_metrics": "metrics",
+    "freeze": "freezing",
+    "predict": "prediction",
+    "prepare_datasets": "data",
+    "run_evaluation": "runs",
+    "run_training": "runs",
+}
 
 __all__ = [
     "DataConfig",
@@ -44,6 +69,16 @@ __all__ = [
     "run_evaluation",
     "run_training",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
 
 AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig)
 AutoModel.register(MultiTaskConfig, MultiTaskModel)

@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .batching import Batching, in_given_order
 from .data import DATA_SET_COLUMN, MultiTaskDataCollator, Sampling, TrainingStream
+from .data.arrow_rows import as_arrays
 from .data.token_batches import check_training_rows
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
@@ -348,9 +349,10 @@ class MultiTaskTrainer(Trainer):
         """Remove what ``Trainer`` does and the number of the data set, which only the sampler reads."""
         given, dataset = dataset, super()._remove_unused_columns(dataset, description)
         dataset = dataset.remove_columns([name for name in dataset.column_names if name == DATA_SET_COLUMN])
-        if self._stored_prefix is None:
-            return dataset
-        return self._stored_prefix.number_rows(given, dataset, is_training=given is self.train_dataset)
+        if self._stored_prefix is not None:
+            return self._stored_prefix.number_rows(given, dataset, is_training=given is self.train_dataset)
+        is_ours = type(self.data_collator) is MultiTaskDataCollator
+        return as_arrays(dataset, self.data_collator.columns) if is_ours else dataset
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset

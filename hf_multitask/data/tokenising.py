@@ -17,7 +17,7 @@ from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 CACHE_FOLDER = "hf_multitask"
 # What tokenises and aligns: rows that others have made are made anew.
-_CODE = [Path(module.__file__).read_bytes() for module in (alignment, windows)]
+_CODE = [Path(str(module.__file__)).read_bytes() for module in (alignment, windows)]
 _VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 
 

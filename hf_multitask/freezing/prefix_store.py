@@ -155,12 +155,17 @@ class PrefixStore:
 
     def read(self, rows: Sequence[int]) -> torch.Tensor:
         """Return the states of rows, one behind the other (num_tokens, hidden)."""
-        return torch.cat(
-            [
-                self.parts[self.part_of[row]].read(self.start_of[row], self.start_of[row] + self.layout.lengths[row])
-                for row in rows
-            ]
-        )
+        numbers = np.asarray(rows)
+        lengths = self.layout.lengths[numbers]
+        ends = np.cumsum(lengths)
+        tokens = np.arange(ends[-1]) + np.repeat(self.start_of[numbers] - (ends - lengths), lengths)
+        if len(self.parts) == 1:
+            return self.parts[0].read(tokens)
+        parts = np.repeat(self.part_of[numbers], lengths)
+        states = torch.empty(len(tokens), self.layout.hidden_size, dtype=self.layout.dtype)
+        for part in np.unique(parts):
+            states[parts == part] = self.parts[part].read(tokens[parts == part])
+        return states
 
 
 def find_parts(folder: Path, layout: StatesLayout) -> list[Part] | None:
@@ -195,10 +200,10 @@ class _MappedPart:
                 self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             self.states = torch.frombuffer(self.map, dtype=layout.dtype).view(-1, layout.hidden_size)
 
-    def read(self, start: int, end: int) -> torch.Tensor:
-        """Return the states of some tokens; they are valid until the next call."""
-        self.mapped_bytes += int(end - start) * self.token_bytes
+    def read(self, tokens: np.ndarray) -> torch.Tensor:
+        """Return the states of some tokens (num_tokens, hidden)."""
+        self.mapped_bytes += len(tokens) * self.token_bytes
         if self.map is not None and self.mapped_bytes > _MAPPED_BYTES:
             self.map.madvise(mmap.MADV_DONTNEED)
             self.mapped_bytes = 0
-        return self.states[start:end]
+        return self.states[torch.from_numpy(tokens)]

@@ -18,6 +18,7 @@ from transformers import Trainer
 from transformers.trainer_utils import IntervalStrategy
 
 from ..data import ROW_NUMBER_COLUMN, MultiTaskDataCollator
+from ..data.arrow_rows import as_arrays
 from ..models.layer_groups import EMBEDDINGS, NORM
 from ..models.partial_pass import HEADS, lowest_trained
 from ..precision import has_native_bf16
@@ -123,6 +124,7 @@ class StoredPrefix:
         taken = [*self.trainer.data_collator.tokenizer.model_input_names, "window_lengths"]
         columns = [name for name in taken if name in dataset.column_names]
         numbered = dataset.add_column(ROW_NUMBER_COLUMN, np.arange(len(dataset)))
+        numbered = as_arrays(numbered, self.trainer.data_collator.columns)
         name, passes = ("train", 1.0) if is_training else ("evaluation", self._evaluations_an_epoch())
         width = self.model.encoder.config.hidden_size
         self.rows.append(StoredRows(given, numbered, columns, name, passes, width, self.dtype))

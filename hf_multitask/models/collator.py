@@ -44,6 +44,11 @@ class MultiTaskDataCollator:
         if self.tokenizer.pad_token_id is None:
             raise ValueError("the tokenizer has no padding token; set tokenizer.pad_token.")
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns of rows that batches are made of, where rows have them."""
+        return [*self.tokenizer.model_input_names, "labels", "tag_positions", "window_lengths", ROW_NUMBER_COLUMN]
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Build a batch.
 
@@ -58,7 +63,7 @@ class MultiTaskDataCollator:
             batch goes to a device.
         """
         batch: dict[str, Any] = {}
-        windows = [row.get("window_lengths") or [len(row["input_ids"])] for row in rows]
+        windows = [_window_lengths(row) for row in rows]
         if max(len(lengths) for lengths in windows) > 1:
             # First, as the Trainer takes the length of a batch's first tensor for the number of its rows.
             batch["row_windows"] = _row_windows(windows)
@@ -74,7 +79,7 @@ class MultiTaskDataCollator:
                 # Attention to nothing is NaN: a row without a single token attends to one of padding.
                 nothing = [1 if name == "attention_mask" else padding.get(name, 0)]
                 sequences = [
-                    part or nothing
+                    part if len(part) else nothing
                     for row, lengths in zip(rows, windows, strict=True)
                     for part in _cut(row[name], lengths)
                 ]
@@ -106,10 +111,17 @@ def first_rows(batch: Any, count: int) -> Any:
 def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:
     if task.is_token_task:
         return _pad(labels, IGNORE_INDEX)
-    return torch.tensor(labels, dtype=torch.float if task.problem_type in (MULTI_LABEL, REGRESSION) else torch.long)
+    is_float = task.problem_type in (MULTI_LABEL, REGRESSION)
+    # By way of an array: torch looks at each number of a list on its own.
+    return torch.from_numpy(np.array(labels, dtype=np.float32 if is_float else np.int64))
 
 
-def _cut(values: list[int], lengths: Sequence[int]) -> list[list[int]]:
+def _window_lengths(row: Mapping[str, Any]) -> Sequence[int]:
+    lengths = row.get("window_lengths")
+    return [len(row["input_ids"])] if lengths is None or not len(lengths) else lengths
+
+
+def _cut(values: Sequence[int], lengths: Sequence[int]) -> list[Sequence[int]]:
     """Cut what is written one behind the other into windows."""
     if len(lengths) == 1:
         return [values]
@@ -135,10 +147,12 @@ def _flat_positions(positions: torch.Tensor, windows: Sequence[Sequence[int]], s
     return flat
 
 
-def _pad(rows: list[list[int]], value: int, multiple: int | None = None) -> torch.Tensor:
+def _pad(rows: Sequence[Sequence[int]], value: int, multiple: int | None = None) -> torch.Tensor:
     """Pad rows of different length on the right: (batch, longest)."""
     longest = max(len(row) for row in rows)
     if multiple:
         longest = -(-longest // multiple) * multiple
-    # By way of an array: torch looks at each number of a list on its own.
-    return torch.from_numpy(np.array([row + [value] * (longest - len(row)) for row in rows], dtype=np.int64))
+    padded = np.full((len(rows), longest), value, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)

@@ -195,8 +195,5 @@ def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOpt
             {"labels": [names[i] for i in ids], "scores": row[ids].tolist()}
             for ids, row in zip(above, scores, strict=True)
         ]
-    best = scores.max(-1)
-    return [
-        {"label": names[i], "score": score}
-        for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    highest, ids = scores.max(-1)
+    return [{"label": names[i], "score": score} for i, score in zip(ids.tolist(), highest.tolist(), strict=True)]
