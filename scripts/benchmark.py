@@ -4,6 +4,7 @@
 ``python scripts/benchmark.py mix CONFIG`` trains on data sets with a task each, together and one alone.
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
+``python scripts/benchmark.py inference --data DIR`` compares predictions with those of two stock pipelines.
 ``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, made for a GPU.
 ``python scripts/benchmark.py compile`` measures what torch.compile gains or costs, on this machine's processor or GPU.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
 from benchmarks.data import data
+from benchmarks.inference import inference
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.training import mix, scores
 
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=data)
     _add_speed(commands.add_parser("speed", help="training against plain trainers, tasknet and a bare loop"))
     _add_accelerator(commands.add_parser("accelerator", help="speed and memory at the size of BERT-base"))
+    _add_inference(commands.add_parser("inference", help="predictions against two stock pipelines"))
     command = commands.add_parser("compile", help="what torch.compile gains or costs")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
     command.add_argument("--backend", default="inductor", help="what compiles (default: %(default)s)")
@@ -85,6 +88,17 @@ def _add_speed(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
     command.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="(default: %(default)s)")
     command.set_defaults(run=speed)
+
+
+def _add_inference(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, help="folder with test.jsonl (default: generated rows)")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder, like BERT (default: %(default)s)")
+    command.add_argument("--rows", type=int, default=700, help="texts a pass (default: %(default)s)")
+    command.add_argument("--single-texts", type=int, default=200, help="texts one at a time (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="texts a batch (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
+    command.set_defaults(run=inference)
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:

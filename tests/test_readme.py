@@ -11,6 +11,7 @@ import datasets
 import pytest
 import yaml
 
+from hf_multitask import MultiTaskModel
 from hf_multitask.freezing import build_schedule
 from tests.tiny import ROWS
 
@@ -37,6 +38,14 @@ def test_the_python_example(folder, capsys):
     assert (folder / "out" / "intents" / "model.safetensors").is_file()
     intents = "|".join({row["intent"] for row in ROWS})
     assert re.search(rf"^({intents}) [01]\.\d+$", capsys.readouterr().out, flags=re.MULTILINE)
+
+
+def test_the_pipeline_example(folder, encoder, data, tokenizer, capsys):
+    MultiTaskModel.from_encoder(encoder, data.tasks).save_pretrained("out/intents")
+    tokenizer.save_pretrained("out/intents")
+    Path("requests.txt").write_text("play jazz\nrain in rome\n", encoding="utf-8")
+    exec(compile(block("python", "requests.txt"), "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_stages_of_the_yaml_example(model):

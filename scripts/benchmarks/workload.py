@@ -87,19 +87,20 @@ def make_workload(encoder: str, rows: Sequence[dict[str, Any]], batch_size: int 
     return Workload(encoder, list(rows), data, tokenizer, batch_size, device)
 
 
-def read_rows(folder: Path | None, count: int) -> list[dict[str, Any]]:
-    """Return the first rows of a folder's ``train.jsonl``, or generated ones.
+def read_rows(folder: Path | None, count: int, split: str = "train") -> list[dict[str, Any]]:
+    """Return the first rows of a file of a folder, or generated ones.
 
     Args:
         folder: The folder; rows are generated where None.
         count: Number of rows; those of the file are repeated where it has fewer.
+        split: Name of the file in front of ``.jsonl``.
 
     Returns:
         The rows.
     """
     if folder is None:
         return list(generate_rows(count))
-    with (folder / "train.jsonl").open(encoding="utf-8") as file:
+    with (folder / f"{split}.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in itertools.islice(file, count)]
     return list(itertools.islice(itertools.cycle(rows), count))
 

@@ -1,0 +1,179 @@
+"""How fast predictions are against two stock pipelines, and against what is possible."""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from hf_multitask.export import export_onnx
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, Pipeline
+
+import hf_multitask  # noqa: F401 (the multi-task pipeline registers itself)
+from hf_multitask import MultiTaskModel
+
+from .machine import machine_facts
+from .timing import time_in_turns
+from .workload import Workload, make_workload, read_rows, silence_libraries
+
+# By run: what it is compared with, and how many times as fast it should be.
+BARS = {
+    "ours": ("two_pipelines", 3.1),
+    "ours_bf16": ("two_pipelines", 4.5),
+    "ours_onnx_int8": ("two_pipelines", 6.5),
+    "ours (limit)": ("bare_forward", 0.85),
+}
+LATENCY_BAR, IMPORT_BAR = 0.5, 0.5
+IMPORT = "import time; {0}; start = time.perf_counter(); {1}; print(time.perf_counter() - start)"
+OF_TRANSFORMERS = "import torch; from transformers import AutoModel, AutoTokenizer, pipeline"
+
+
+def inference(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare predictions of a file's texts, of one text at a time, and the time that importing takes."""
+    silence_libraries()
+    # The stock pipelines would turn the tokenizers' threads off for the whole process.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    torch.set_num_threads(arguments.threads)
+    work = make_workload(arguments.encoder, read_rows(arguments.data, arguments.rows, "test"), arguments.batch_size)
+    texts = [" ".join(row["tokens"]) for row in work.rows]
+    facts = machine_facts()
+    print(
+        f"{facts['processor']}, {facts['threads']} threads; {len(texts):,} texts, {arguments.repeats} rounds in turns"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        pipelines = _pipelines(work, Path(folder))
+        seconds = time_in_turns(_passes(work, pipelines, texts), arguments.repeats)
+        latencies = _latencies(pipelines, texts[: arguments.single_texts])
+    lines = [_compare(name, seconds) for name in BARS]
+    lines.append(_line("latency", "two_pipelines", latencies["ours"] / latencies["two_pipelines"], LATENCY_BAR, False))
+    lines.append(_line("import, seconds", "", _import_seconds(arguments.repeats), IMPORT_BAR, False))
+    _print_lines(seconds, len(texts), lines)
+    return {
+        "benchmark": "inference",
+        "machine": facts,
+        "encoder": str(arguments.encoder),
+        "texts": len(texts),
+        "batch_size": arguments.batch_size,
+        "seconds": seconds,
+        "latency_seconds": latencies,
+        "comparisons": lines,
+    }
+
+
+def _pipelines(work: Workload, folder: Path) -> dict[str, Callable[..., Any]]:
+    """Return what predicts, by name; the weights of the heads do not matter for the time."""
+    model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks)
+    model.save_pretrained(folder)
+    work.tokenizer.save_pretrained(folder)
+    export_onnx(folder, int8=True)
+    intent, slots = _stock_pipelines(work)
+
+    def two_pipelines(texts: Any) -> None:
+        intent(texts, batch_size=work.batch_size)
+        slots(texts, batch_size=work.batch_size)
+
+    def ours(**options: Any) -> Pipeline:
+        return transformers.pipeline("multi-task", str(folder), batch_size=work.batch_size, device="cpu", **options)
+
+    return {
+        "two_pipelines": two_pipelines,
+        "ours": ours(),
+        "ours_bf16": ours(dtype=torch.bfloat16),
+        "ours_onnx_int8": ours(backend="onnx-int8"),
+    }
+
+
+def _stock_pipelines(work: Workload) -> tuple[Pipeline, Pipeline]:
+    name, labels = work.encoder_folder, work.num_labels
+    parts = {"tokenizer": work.tokenizer, "device": "cpu"}
+    intent = AutoModelForSequenceClassification.from_pretrained(name, num_labels=labels["intent"])
+    slots = AutoModelForTokenClassification.from_pretrained(name, num_labels=labels["slots"])
+    return (
+        transformers.pipeline("text-classification", intent, **parts),
+        transformers.pipeline("token-classification", slots, aggregation_strategy="simple", **parts),
+    )
+
+
+def _passes(
+    work: Workload, pipelines: dict[str, Callable[..., Any]], texts: Sequence[str]
+) -> dict[str, Callable[[], float]]:
+    """Return what predicts all texts once and times itself, by name."""
+    model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks).eval()
+    ordered = sorted(texts, key=len, reverse=True)
+    batches = [
+        work.tokenizer(ordered[start : start + work.batch_size], padding=True, return_tensors="pt")
+        for start in range(0, len(ordered), work.batch_size)
+    ]
+
+    @torch.inference_mode()
+    def bare_forward(_: Any) -> None:
+        for batch in batches:
+            model.encoder(**batch)
+
+    def timed(predict: Callable[..., Any]) -> Callable[[], float]:
+        def run() -> float:
+            start = time.perf_counter()
+            predict(list(texts))
+            return time.perf_counter() - start
+
+        return run
+
+    passes = {name: timed(predict) for name, predict in {**pipelines, "bare_forward": bare_forward}.items()}
+    for run in passes.values():
+        run()  # the first pass allocates
+    return passes
+
+
+def _latencies(pipelines: dict[str, Callable[..., Any]], texts: Sequence[str]) -> dict[str, float]:
+    """Return the median seconds of one text at a time, by name."""
+    seconds: dict[str, list[float]] = {name: [] for name in pipelines}
+    for text in texts:
+        for name, predict in pipelines.items():
+            start = time.perf_counter()
+            predict(text)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _import_seconds(repeats: int) -> float:
+    """Return the median seconds that importing this package takes, behind what transformers imports itself."""
+    command = [sys.executable, "-c", IMPORT.format(OF_TRANSFORMERS, "import hf_multitask")]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(repeats)]  # noqa: S603
+    return statistics.median(float(run.split()[-1]) for run in runs)
+
+
+def _compare(name: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    base, bar = BARS[name]
+    rounds = zip(seconds[name.partition(" ")[0]], seconds[base], strict=True)
+    return _line(name, base, statistics.median(other / own for own, other in rounds), bar, True)
+
+
+def _line(name: str, base: str, ratio: float, bar: float, at_least: bool) -> dict[str, Any]:
+    passed = ratio >= bar if at_least else ratio <= bar
+    return {
+        "name": name,
+        "base": base,
+        "ratio": ratio,
+        "bar": bar,
+        "bar_is": "at least" if at_least else "at most",
+        "passed": passed,
+    }
+
+
+def _print_lines(seconds: dict[str, list[float]], texts: int, lines: Sequence[dict[str, Any]]) -> None:
+    print(f"\n{'':<20}{'seconds':>10}{'texts/s':>10}")
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        print(f"{name:<20}{middle:>10.2f}{texts / middle:>10.0f}")
+    print(f"\n{'measurement':<20}{'against':<16}{'ratio':>8}{'bar':>10}")
+    for line in lines:
+        sign = ">=" if line["bar_is"] == "at least" else "<="
+        verdict = "" if line["passed"] else "  missed"
+        print(f"{line['name']:<20}{line['base']:<16}{line['ratio']:>8.2f}{sign:>5} {line['bar']:<5g}{verdict}")
