@@ -46,7 +46,8 @@ class RunConfig:
     """All that a training run is made of.
 
     Args:
-        encoder: Hub name or folder of the encoder.
+        encoder: Hub name or folder of the encoder, or of a multi-task model to go on from: tasks of names that it has
+            keep their heads and labels, the others get new heads.
         tasks: The tasks.
         data: The data set, or several whose rows are mixed.
         freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.trainer_utils import set_seed
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from .config import RunConfig
 from .data import SPLITS, DataConfig, PreparedData, prepare_datasets
+from .data.preparation import check_taught
 from .data.rows import Row
 from .freezing.plan import StagePlan
 from .freezing.results import STAGES_NAME
@@ -23,9 +25,10 @@ from .freezing.schedule import SCHEDULE_NAME
 from .freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from .metrics import task_metric_names
 from .model_card import build_model_card
-from .models import MultiTaskConfig, MultiTaskModel, find_model, load_tokenizer
+from .models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
 from .models.attention import check_attention
 from .models.encoders import load_config
+from .models.task_changes import continued_tasks, set_tasks
 from .models.tasks import REGRESSION
 from .trainer import MultiTaskTrainer
 from .training_args import MultiTaskTrainingArguments
@@ -150,15 +153,19 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
 def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
     """Prepare the data and build model and trainer, as a config says."""
     arguments = config.training_arguments()
+    # Before the data, which takes its time.
+    started_from = load_config(find_model(config.encoder))
+    encoder_config, tasks, has_head = started_from, config.tasks, set()
+    if isinstance(started_from, MultiTaskConfig):
+        encoder_config, tasks = started_from.encoder_config, _continued_tasks(config, started_from)
+        has_head = {task.name for task in started_from.tasks}
+    check_taught(config.data_sets, [task for task in tasks if task.name not in has_head])
     if config.attn_implementation is not None:
-        # Before the data, which takes its time.
-        check_attention(load_config(find_model(config.encoder)), config.attn_implementation)
+        check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
-    data = prepare_datasets(config.data_sets, tokenizer, config.tasks)
+    data = prepare_datasets(config.data_sets, tokenizer, tasks)
     set_seed(arguments.seed)
-    model = MultiTaskModel.from_encoder(
-        config.encoder, data.tasks, pooling=config.pooling, attn_implementation=config.attn_implementation
-    )
+    model = _build_model(config, started_from, data.tasks)
     _note_length(config.data_sets[0], model, tokenizer)
     if data.get("validation") is not None and "metric_for_best_model" not in config.training:
         arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)
@@ -172,6 +179,31 @@ def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
         processing_class=tokenizer,
     )
     return trainer, data
+
+
+def _continued_tasks(config: RunConfig, started_from: MultiTaskConfig) -> list[TaskConfig]:
+    """Return the tasks of a run that starts from a multi-task model."""
+    if config.pooling not in (None, started_from.pooling):
+        raise ValueError(
+            f"pooling is {config.pooling!r}, but {config.encoder} is a multi-task model whose heads were trained with "
+            f"{started_from.pooling!r}. Leave it out."
+        )
+    names = [task.name for task in config.tasks]
+    if left_out := [task.name for task in started_from.tasks if task.name not in names]:
+        logger.warning("%s: its tasks %s are not in `tasks` and left out.", config.encoder, ", ".join(left_out))
+    return continued_tasks(config.tasks, started_from.tasks)
+
+
+def _build_model(config: RunConfig, started_from: PreTrainedConfig, tasks: Sequence[TaskConfig]) -> MultiTaskModel:
+    """Put heads on the encoder; where it is that of a multi-task model, keep the heads that it has."""
+    attention = config.attn_implementation
+    if not isinstance(started_from, MultiTaskConfig):
+        return MultiTaskModel.from_encoder(config.encoder, tasks, config.pooling, attention)
+    model = MultiTaskModel.from_pretrained(
+        find_model(config.encoder), dtype=torch.float32, attn_implementation=attention
+    )
+    set_tasks(model, tasks)
+    return model
 
 
 def _holds_json(path: Path) -> bool:

@@ -43,7 +43,7 @@ class MultiTaskTrainer(Trainer):
     with a DDP that reduces only what trains.
 
     Args:
-        model: The model.
+        model: The model. Where its tasks are changed later, it needs a new trainer: this one refuses it.
         args: The arguments.
         freeze_schedule: What trains when; what `freezing.build_schedule` takes: a schedule, a preset's name, groups
             that are frozen throughout, a file, a mapping. What the model has frozen stays so where None.
@@ -99,6 +99,7 @@ class MultiTaskTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
+        self._check_tasks()
         is_baseline = self.freeze_schedule is not None and self.freeze_schedule.is_baseline
         if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
@@ -115,6 +116,14 @@ class MultiTaskTrainer(Trainer):
             self._stored_prefix = None
         self._report_rows()
         return result
+
+    def _check_tasks(self) -> None:
+        """Refuse a model whose tasks are no longer those that data, metrics and optimizer are for."""
+        if self.model.config.tasks != self.tasks:
+            before, now = (", ".join(task.name for task in tasks) for tasks in (self.tasks, self.model.config.tasks))
+            raise ValueError(
+                f"the model's tasks have changed since this trainer was built, from {before} to {now}; build another."
+            )
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Train on a batch as ``Trainer`` does, from the stored states of what is frozen."""
@@ -394,6 +403,7 @@ class MultiTaskTrainer(Trainer):
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""
+        self._check_tasks()
         prefix_in_use = nullcontext() if self._stored_prefix is None else self._stored_prefix.evaluating(dataloader)
         with prefix_in_use:
             output = super().evaluation_loop(dataloader, *args, **kwargs)

@@ -70,7 +70,7 @@ def prepare_datasets(
             of ``datasets`` or a list of rows; or one `DataConfig` or several, whose rows are put together by split.
             Labels that a task does not name are read from train.
         tokenizer: A fast tokenizer, as `load_tokenizer` returns it.
-        tasks: The tasks.
+        tasks: The tasks. One that has its labels may be in none of the data sets: no row has a label of it then.
         options: Further fields of `DataConfig`, such as ``max_length``, where ``data`` is a mapping.
 
     Returns:
@@ -156,15 +156,28 @@ def build_aligner(
 
 
 def _check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]) -> None:
-    """Check that data sets name tasks that there are, and that each task has a data set."""
+    """Check that data sets name tasks that there are, and that each task has a data set or is complete."""
     names = [task.name for task in tasks]
     for config in configs:
         for name in config.tasks or []:
             if name not in names:
                 raise ValueError(f"data: {unknown_name('task', name, names)}")
-    for name in names:
-        if not any(config.tasks is None or name in config.tasks for config in configs):
-            raise ValueError(f"data: no data set has the task {name!r}; name it in the `tasks` of one.")
+    check_taught(configs, [task for task in tasks if task.labels is None and task.problem_type != REGRESSION])
+
+
+def check_taught(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]) -> None:
+    """Check that each task has a data set.
+
+    Args:
+        configs: The data sets.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If none has one of them.
+    """
+    for task in tasks:
+        if not any(config.tasks is None or task.name in config.tasks for config in configs):
+            raise ValueError(f"data: no data set has the task {task.name!r}; name it in the `tasks` of one.")
 
 
 def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:

@@ -13,6 +13,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput
 
 from .attention import check_attention, ready_masks
@@ -23,7 +24,9 @@ from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
 from .partial_pass import HEADS, PartialPass
 from .pipeline_multitask import MultiTaskPipeline
-from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling
+from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
+from .single_task import single_task_model
+from .task_changes import add_task, remove_task, rename_task
 from .tasks import TaskConfig
 
 # Windows of long texts that are encoded at a time without gradients, however few rows they belong to.
@@ -109,6 +112,11 @@ class MultiTaskModel(PreTrainedModel):
             read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
         )
         encoder_config = load_config(source, **hub_kwargs)
+        if isinstance(encoder_config, MultiTaskConfig):
+            raise ValueError(
+                f"{name_or_path}: expected an encoder, found a multi-task model; load it with from_pretrained, and "
+                "change its tasks with add_task and remove_task."
+            )
         if attn_implementation is not None:
             check_attention(encoder_config, attn_implementation)
             kwargs["attn_implementation"] = attn_implementation
@@ -335,6 +343,85 @@ class MultiTaskModel(PreTrainedModel):
             return torch.empty(0, self.encoder.config.hidden_size, device=self.device)
         embeddings = torch.cat(vectors)
         return functional.normalize(embeddings, dim=1) if self.config.normalize_embeddings else embeddings
+
+    def add_task(self, task: TaskConfig) -> None:
+        """Put a new head on the encoder; the other heads stay as they are.
+
+        What was built for the tasks before - a trainer, its data, a pipeline - is to be built anew; a trainer that was
+        not refuses to train and to evaluate. The same goes for `remove_task` and `rename_task`.
+
+        Args:
+            task: The task, with its labels.
+
+        Raises:
+            ValueError: If the model has a task of that name, the task has no labels, or it reads another subword of a
+                word than the model's token tasks.
+        """
+        add_task(self, task)
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task and its head; see `add_task`.
+
+        Args:
+            name: Name of the task.
+
+        Raises:
+            ValueError: If there is no such task, or it is the last one.
+        """
+        remove_task(self, name)
+
+    def rename_task(self, old: str, new: str) -> None:
+        """Give a task another name; its head and the column of its labels stay. See `add_task`.
+
+        Args:
+            old: Name of the task.
+            new: Its new name.
+
+        Raises:
+            ValueError: If there is no such task, or the new name is taken or not allowed.
+        """
+        rename_task(self, old, new)
+
+    def export_task(
+        self, name: str, save_directory: str | Path | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> PreTrainedModel:
+        """Make a stock model of one task, such as ``BertForTokenClassification``, which computes the same logits.
+
+        Those of a token task are one a token; a word's are those of its first or last subword. A sequence task can be
+        a stock model only with ``pooling="cls"`` and not with every encoder, because the heads of stock models have a
+        layer more: it is set to let the states through, which is for predicting and not for training further.
+
+        Args:
+            name: Name of the task.
+            save_directory: Folder to save the stock model and the tokenizer to.
+            tokenizer: The tokenizer; loaded from where the model came from if None.
+
+        Returns:
+            The stock model, in eval mode, with weights of its own.
+
+        Raises:
+            ValueError: If there is no such task, or no stock model computes what its head does. The message says why
+                and what to use instead.
+        """
+        stock = single_task_model(self, name)
+        if save_directory is not None:
+            (tokenizer or load_tokenizer(self.name_or_path)).save_pretrained(save_directory)
+            stock.save_pretrained(save_directory)
+        return stock
+
+    def export_encoder(self, save_directory: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        """Save the encoder as a folder that sentence-transformers loads; its vectors are those of `encode`.
+
+        Args:
+            save_directory: Folder to write to.
+            tokenizer: The tokenizer; loaded from where the model came from if None.
+        """
+        tokenizer = tokenizer or load_tokenizer(self.name_or_path)
+        tokenizer.save_pretrained(save_directory)
+        self.encoder.save_pretrained(save_directory)
+        pooling = SentencePooling(self.config.pooling, self.config.normalize_embeddings)
+        limit = tokenizer.model_max_length if tokenizer.model_max_length < VERY_LARGE_INTEGER else None
+        write_sentence_pooling(save_directory, pooling, self.encoder.config.hidden_size, limit)
 
     def _task_loss(
         self,

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import transformers
 from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 from transformers.utils import cached_file
 
 from .names import unknown_name
 
 POOLING_MODES = ("mean", "cls", "max")
+
+# What sentence-transformers calls them, behind pooling_mode_.
+_FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
 
 
 class SentencePooling(NamedTuple):
@@ -126,6 +130,36 @@ def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooli
                 "supported. Give `pooling` to use the encoder alone."
             )
     return SentencePooling(mode, normalize)
+
+
+def write_sentence_pooling(
+    folder: str | Path, pooling: SentencePooling, hidden_size: int, max_seq_length: int | None
+) -> None:
+    """Write beside an encoder what makes it a sentence-transformers folder, in the form that all its versions read.
+
+    Args:
+        folder: The encoder's folder.
+        pooling: How it pools.
+        hidden_size: Width of its states.
+        max_seq_length: Subwords at which texts are cut; the encoder's own limit where None.
+    """
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] * pooling.normalize)]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(parts)
+    ]
+    modes = {f"pooling_mode_{_FLAGS[mode]}": mode == pooling.mode for mode in POOLING_MODES}
+    versions = {"transformers": transformers.__version__, "pytorch": torch.__version__}
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": {"word_embedding_dimension": hidden_size, **modes},
+        "sentence_bert_config.json": {"max_seq_length": max_seq_length, "do_lower_case": False},
+        "config_sentence_transformers.json": {"__version__": versions, "similarity_fn_name": "cosine"},
+    }
+    for path, _ in parts:
+        (Path(folder) / path).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (Path(folder) / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _pooling_mode(settings: dict[str, Any], source: str) -> str:
