@@ -108,7 +108,31 @@ def run_evaluation(
     Raises:
         ValueError: If something in the data is wrong.
     """
-    model, tokenizer = load_model(model_dir)
+    return evaluate_model(*load_model(model_dir), data, batch_size, **options)
+
+
+def evaluate_model(
+    model: MultiTaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: str | Path | Sequence[Row],
+    batch_size: int = 64,
+    **options: Any,
+) -> dict[str, float]:
+    """Score a model on labelled rows.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        data: File or rows.
+        batch_size: Rows a pass and device.
+        options: See `run_evaluation`.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        ValueError: If something in the data is wrong.
+    """
     subword = next((task.label_subword for task in model.config.tasks if task.is_token_task), "first")
     as_trained = {"overlap": model.config.overlap, "truncate": model.config.truncate, "label_subwords": subword}
     options = {**as_trained, **options}

@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from ..config import RunConfig
 from ..data import read_rows
+from ..export import export_onnx, export_torch, score_onnx
 from ..freezing.results import STAGES_NAME
 from ..inspection import inspect_data
 from ..plots import check_picture, save_picture
@@ -20,7 +21,7 @@ from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
 from .inspection import print_inspection
 from .overrides import parse_columns, parse_overrides
-from .tables import print_metrics, print_plan, print_prediction, print_stages
+from .tables import print_files, print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
@@ -152,6 +153,34 @@ def predict_command(
         for prediction in predict(model, tokenizer, checked, batch_size, tag_scheme):
             file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
     typer.echo(f"{len(checked.rows)} rows written to {output}")
+
+
+@app.command()
+def export(
+    model_dir: ModelDir,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write onnx/model.onnx: all heads in one graph.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write onnx/model_int8.onnx too, with weights in 8 bits.")
+    ] = False,
+    torch_export: Annotated[
+        bool, typer.Option("--torch-export", help="Write model.pt2, which torch.export.load reads.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="File with labels: score the ONNX graphs on it beside the model.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write to instead of MODEL_DIR.")] = None,
+) -> None:
+    """Write a trained model as a graph that runs without this package, and check it against the model."""
+    onnx = onnx or int8
+    if not onnx and not torch_export:
+        raise ValueError("export: expected --onnx, --int8 or --torch-export, found none of them.")
+    if data is not None and not onnx:
+        raise ValueError("--data scores ONNX graphs: give --onnx or --int8 with it.")
+    files = export_onnx(model_dir, output, int8) if onnx else []
+    files += [export_torch(model_dir, output)] if torch_export else []
+    print_files(files)
+    if data is not None:
+        print_metrics(score_onnx(model_dir, data, output))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

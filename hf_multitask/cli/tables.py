@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..export import ExportedFile
 from ..freezing.plan import StagePlan
 
 
@@ -44,6 +45,19 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
         rows[name] = [f"{stage['best'][name]:.4f}" if name in stage["best"] else "" for stage in stages]
     for name, cells in rows.items():
         table.add_row(name, *cells)
+    (console or Console()).print(table)
+
+
+def print_files(files: Sequence[ExportedFile], console: Console | None = None) -> None:
+    """Print exported files as a table, with their sizes and how far their logits are from the model's.
+
+    Args:
+        files: What `export_onnx` and `export_torch` return.
+        console: Where to print; standard output where None.
+    """
+    table = Table("file", "size", "logits differ from the model's by")
+    for file in files:
+        table.add_row(str(file.path), _mebibytes(file.num_bytes), f"{file.difference:.1e}")
     (console or Console()).print(table)
 
 

@@ -10,6 +10,7 @@ from transformers import Pipeline
 from .configuration_multitask import MultiTaskConfig
 from .inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, check_input, read_input
 from .names import unknown_name
+from .onnx_session import BACKENDS, TORCH, OnnxSession
 from .predictor import OutputOptions, Predictor
 
 DEFAULT_BATCH_SIZE = 32
@@ -25,11 +26,16 @@ class MultiTaskPipeline(Pipeline):
     Args:
         model: The model; it is put into eval mode.
         tokenizer: Its tokenizer.
+        backend: What computes the logits: ``"torch"``, the model itself; ``"onnx"`` or ``"onnx-int8"``, the graph that
+            ``hf-multitask export`` has put beside it, on the CPU.
         kwargs: What ``Pipeline`` takes (``device``, ``batch_size``), and what predictions hold, see `OutputOptions`:
             ``tasks``, ``top_k``, ``threshold``, ``word_labels``, ``tag_scheme``.
 
     Raises:
-        ValueError: If the model is no multi-task model, there is no tokenizer, or an option is wrong.
+        ValueError: If the model is no multi-task model, there is no tokenizer, an option is wrong, or the graph was
+            made from other weights.
+        FileNotFoundError: If there is no graph.
+        ImportError: If onnxruntime is needed and not installed.
     """
 
     _load_processor = False
@@ -37,13 +43,20 @@ class MultiTaskPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
 
-    def __init__(self, model: Any, tokenizer: Any = None, **kwargs: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any = None, backend: str = TORCH, **kwargs: Any) -> None:
         if model.config.model_type != MultiTaskConfig.model_type:
             raise ValueError(f"model: expected a multi-task model, found a model of type {model.config.model_type!r}.")
         if tokenizer is None:
             raise ValueError("tokenizer: the pipeline needs the model's tokenizer, found none.")
+        if backend not in BACKENDS:
+            raise ValueError(unknown_name("backend", backend, BACKENDS))
+        if backend != TORCH and kwargs.get("device") is None:
+            kwargs["device"] = "cpu"
         super().__init__(model, tokenizer, **kwargs)
+        if backend != TORCH and self.device.type != "cpu":
+            raise ValueError(f"device: backend {backend!r} computes on the CPU, found {self.device}.")
         self.model.eval()
+        self._session = None if backend == TORCH else OnnxSession.of_model(self.model, backend)
         self._predictors: dict[OutputOptions, Predictor] = {}
         self._predictor(self._postprocess_params)
 
@@ -135,7 +148,9 @@ class MultiTaskPipeline(Pipeline):
         return any(task.is_token_task for task in self.model.config.tasks)
 
     def _forward(self, input_tensors: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Run the model on a batch and return the logits of some tasks."""
+        """Run model or graph on a batch and return the logits of some tasks."""
+        if self._session is not None:
+            return self._session(input_tensors, tasks)
         return self.model(**input_tensors, tasks=tasks).logits
 
     def postprocess(self, model_outputs: Any) -> Any:
