@@ -19,6 +19,7 @@ from .models import MultiTaskModel, MultiTaskOutput, find_model
 from .models.alignment import NO_POSITION, Aligner
 from .models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, graph_inputs, weights_digest
 from .models.predictor import LogitsFunction
+from .models.tasks import LSTM_HEAD
 from .runs import evaluate_model, load_model
 
 TORCH_EXPORT_FILE = "model.pt2"
@@ -64,9 +65,14 @@ class _Graph(nn.Module):
         tag_positions: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        states = self.model.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
-        return self.model.apply_heads(states, attention_mask, tag_positions, row_windows)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        mixing = [task.name for task in self.model.config.tasks if task.mix_layers]
+        encoded = self.model.encoder(**inputs, output_hidden_states=bool(mixing))
+        mixed = {name: self.model.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing}
+        states = encoded.last_hidden_state
+        return self.model.apply_heads(states, attention_mask, tag_positions, row_windows, mixed_states=mixed)
 
 
 class _GraphModel(MultiTaskModel):
@@ -94,8 +100,8 @@ def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: b
         The files ``onnx/model.onnx`` and, with ``int8``, ``onnx/model_int8.onnx``.
 
     Raises:
-        ValueError: If there is no such model, no folder to write to, the encoder cannot be exported, or the graph
-            computes something else than the model.
+        ValueError: If there is no such model, no folder to write to, the encoder or a head cannot be exported, or the
+            graph computes something else than the model.
         ImportError: If a package of the extra ``onnx`` is missing.
     """
     for package in ONNX_PACKAGES:
@@ -181,6 +187,12 @@ def _output_folder(model_dir: str | Path, output: str | Path | None) -> Path:
 
 def _load(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
     model, tokenizer = load_model(model_dir)
+    for task in model.config.tasks:
+        if task.head == LSTM_HEAD:
+            raise ValueError(
+                f"task {task.name!r}: head={task.head!r} cannot be exported, because torch would fix the number of words "
+                "in the graph. Train it with head='linear' or 'mlp'; crf and mix_layers can be exported."
+            )
     return model.float().requires_grad_(False).eval(), tokenizer
 
 

@@ -48,6 +48,6 @@ def predict(
         return model(**batch, tasks=tasks).logits
 
     options = OutputOptions(word_labels=True, tag_scheme=tag_scheme)
-    predictor = Predictor(model.config, tokenizer, logits, model.device, options)
+    predictor = Predictor(model.config, tokenizer, logits, model.crfs, model.device, options)
     inputs = [read_input(row, rows.place(i), predictor.splits_words) for i, row in enumerate(rows.rows)]
     yield from predictor.stream(inputs, batch_size)

@@ -1,8 +1,8 @@
 """The Trainer for several tasks on one encoder."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,9 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
+from .averaging import WeightAverage, refuse_averaged
 from .batching import Batching, in_given_order
 from .data import DATA_SET_COLUMN, MultiTaskDataCollator, Sampling, TrainingStream
 from .data.arrow_rows import as_arrays
@@ -90,6 +91,14 @@ class MultiTaskTrainer(Trainer):
         self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
         if freeze_schedule is not None:
             self.add_callback(self.freeze_callback)
+        self.weight_average: WeightAverage | None = None
+        if args.ema_decay is not None:
+            if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+                found = self.accelerator.distributed_type.value
+                raise ValueError(f"ema_decay needs whole weights and does not work under {found}; leave it out.")
+            # Behind the schedule's: what trains is known then.
+            self.weight_average = WeightAverage(model, args.ema_decay)
+            self.add_callback(self.weight_average)
         # Sums since the last log, on the device: reading them at every step would wait for it.
         self._task_losses: dict[str, torch.Tensor] = {}
         self._steps_since_log = 0
@@ -108,6 +117,8 @@ class MultiTaskTrainer(Trainer):
             log_precision(self.args, self.model.dtype)
         self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
         self.batching.begin(resume_from_checkpoint)
+        if self.weight_average is not None:
+            self.weight_average.forget()
         if self.args.store_frozen != NEVER:
             self._stored_prefix = StoredPrefix(self)
         try:
@@ -291,7 +302,40 @@ class MultiTaskTrainer(Trainer):
         """
         super()._save_rng_state(output_dir)
         self.batching.save(output_dir)
+        if self.weight_average is not None and self.args.should_save:
+            self.weight_average.save(output_dir)
         self.accelerator.wait_for_everyone()
+
+    def _averaged(self) -> AbstractContextManager:
+        """Return a context in which the model's weights are their average, where there is one."""
+        return nullcontext() if self.weight_average is None else self.weight_average.applied()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as ``Trainer`` does, the average of the weights where there is one."""
+        with self._averaged():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict as ``Trainer`` does, with the average of the weights where there is one."""
+        with self._averaged():
+            return super().predict(*args, **kwargs)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model as ``Trainer`` does, with the average of the weights where there is one."""
+        with self._averaged():
+            super().save_model(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        if self.weight_average is None:
+            refuse_averaged(resume_from_checkpoint)
+        else:
+            self.weight_average.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.weight_average is not None:
+            self.weight_average.forget()
 
     @property
     def _protected_tasks(self) -> list[TaskConfig]:
@@ -389,17 +433,30 @@ class MultiTaskTrainer(Trainer):
         labels = inputs.pop("labels", None)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs: MultiTaskOutput = model(**inputs)
-        logits = outputs["logits"]
         predictions: dict[str, Any] = {}
         loss = None if labels is None else torch.zeros((), device=self.args.device)
         for task in self.tasks:
-            found = {"ids": decode(task, logits[task.name], inputs.get("tag_positions"))}
+            found = self._reduce(task, outputs["logits"][task.name], inputs.get("tag_positions"), labels)
             if labels is not None:
-                found["loss"] = example_losses(task, logits[task.name], labels[task.name])
-                found["count"] = count_labelled(task, labels[task.name])
                 loss = loss + task.loss_weight * found["loss"].sum() / found["count"].sum().clamp(min=1)
             predictions[task.name] = found
         return loss, None if prediction_loss_only else predictions, None if prediction_loss_only else labels
+
+    @torch.no_grad()
+    def _reduce(
+        self,
+        task: TaskConfig,
+        logits: torch.Tensor,
+        tag_positions: torch.Tensor | None,
+        labels: Mapping[str, torch.Tensor] | None,
+    ) -> dict[str, torch.Tensor]:
+        """Reduce a task's logits to ``ids`` and, with labels, ``loss`` and ``count`` by row."""
+        crf = self.model.crfs.get(task.name)
+        found = {"ids": decode(task, logits, tag_positions, crf)}
+        if labels is not None:
+            found["loss"] = example_losses(task, logits, labels[task.name], tag_positions, crf)
+            found["count"] = count_labelled(task, labels[task.name])
+        return found
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""

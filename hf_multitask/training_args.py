@@ -28,6 +28,9 @@ class MultiTaskTrainingArguments(TrainingArguments):
             its own. ``per_device_train_batch_size`` is not used then; ``per_device_eval_batch_size`` is where several
             processes evaluate, as their predictions are gathered from batches of one size. What a collator adds to pad
             to a multiple is not counted. Batches of a fixed number of rows where None.
+        ema_decay: Share of an exponential moving average of the weights that stays at each optimizer step, in (0, 1).
+            The average of what trains is evaluated and saved; training goes on with the weights themselves. None is
+            kept where None.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -75,6 +78,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
             "disk if not given."
         },
     )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={"help": "Evaluate and save an exponential moving average of the weights, such as 0.99."},
+    )
     logging_nan_inf_filter: bool = field(
         default=False,
         metadata={"help": "Replace a loss of NaN in the log; looking for it waits for the device at every step."},
@@ -91,6 +98,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
                 raise ValueError(unknown_name(name, value, allowed))
         if self.store_max_bytes is not None and self.store_max_bytes < 0:
             raise ValueError(f"store_max_bytes must be at least 0, found {self.store_max_bytes}.")
+        if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
+            raise ValueError(f"ema_decay must be a number in (0, 1), found {self.ema_decay!r}.")
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor is not supported: it has no meaning over several tasks.")
         if self.batch_eval_metrics:

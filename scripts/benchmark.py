@@ -1,6 +1,6 @@
 """Benchmarks of the library; each prints its table and can write it as JSON.
 
-``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints test scores.
+``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints the scores.
 ``python scripts/benchmark.py mix CONFIG`` trains on data sets with a task each, together and one alone.
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
@@ -20,8 +20,9 @@ from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
 from benchmarks.data import data
 from benchmarks.inference import inference
+from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
-from benchmarks.training import mix, scores
+from benchmarks.training import mix
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -29,7 +30,7 @@ ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("scores", help="test scores of joint training on intents and slots")
+    command = commands.add_parser("scores", help="scores of joint training on intents and slots")
     command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
     command.add_argument("--epochs", type=int, default=6, help="epochs (default: %(default)s)")
@@ -37,6 +38,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--head-learning-rate", type=float, default=2e-3, help="of the heads (default: %(default)s)")
     command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    command.add_argument("--train-rows", type=int, help="train on so many of the first rows (default: all)")
+    command.add_argument(
+        "--variants",
+        type=variant,
+        nargs="+",
+        default=[BASE],
+        metavar="NAME",
+        help=f"{', '.join(VARIANTS)}, or several joined by + (default: {BASE})",
+    )
     command.set_defaults(run=scores)
     command = commands.add_parser("mix", help="test scores of data sets with a task each, mixed and alone")
     command.add_argument("config", type=Path, help="config whose data sets each name their tasks")

@@ -119,14 +119,26 @@ def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_pa
     assert "intent + slots" in capsys.readouterr().out
 
 
-def test_scores_are_those_of_each_seed(run, encoder, write_jsonl, tmp_path, capsys):
+def test_scores_are_those_of_each_variant_and_seed(run, encoder, write_jsonl, tmp_path, capsys):
     for split, rows in SPLITS.items():
         write_jsonl(rows, tmp_path / f"{split}.jsonl")
-    result = run("scores", "--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 3)
-    (one,) = result["runs"]
-    assert (result["benchmark"], one["seed"]) == ("scores", 3)
-    assert list(one["test"]) == METRIC_NAMES
-    assert "mean" in capsys.readouterr().out
+    variants = ("plain", "lstm+crf+mix_layers+ema")
+    options = ("--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 3, "--train-rows", 9)
+    result = run("scores", *options, "--variants", *variants)
+    assert (result["benchmark"], result["train_rows"]) == ("scores", 9)
+    assert [(one["variant"], one["seed"]) for one in result["runs"]] == [(name, 3) for name in variants]
+    for one in result["runs"]:
+        assert list(one["test"]) == METRIC_NAMES
+        assert list(one["validation"]) == METRIC_NAMES
+    printed = capsys.readouterr().out
+    assert "9 training rows" in printed
+    assert all(printed.count(f"\n{name} ") == 2 for name in variants)
+
+
+def test_an_unknown_variant_is_refused(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("scores", "--data", tmp_path, "--variants", "lstm+crff")
+    assert "unknown variant 'crff'; allowed: constrained, plain, crf" in capsys.readouterr().err
 
 
 @pytest.mark.slow

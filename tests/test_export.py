@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -198,6 +199,19 @@ def test_a_model_with_tasks_of_one_kind(kind, pooling, encoders, tmp_path):
     export_onnx(folder)
     answers = [pipeline("multi-task", model=str(folder), backend=name)(TEXTS) for name in ("torch", "onnx")]
     assert_alike(*answers)
+
+
+def test_heads_of_other_kinds(encoders, tmp_path):
+    tasks = [replace(TASKS[0], head="mlp"), replace(TASKS[3], head="mlp", mix_layers=True, crf=True)]
+    folder = save_model(encoders["bert"], tmp_path, tasks)
+    export_onnx(folder)
+    assert_pipelines_agree(folder)
+
+
+def test_an_lstm_is_refused(encoders, tmp_path):
+    folder = save_model(encoders["bert"], tmp_path, [replace(TASKS[3], head="lstm")])
+    with pytest.raises(ValueError, match="task 'slots': head='lstm' cannot be exported"):
+        export_onnx(folder)
 
 
 def test_an_encoder_that_is_told_segments(encoders, tmp_path):

@@ -47,7 +47,7 @@ class Transition:
         trained: Groups that train from now on, from the bottom up.
         starts_stage: Whether the stage begins here.
         rate_factors: Factors of learning rates by group, from ``on_worse``.
-        restore_step: Step whose weights come back first; None where none do.
+        best_step: Step of the best evaluation of the stage that ends, where that restores its best weights.
     """
 
     step: int
@@ -56,7 +56,12 @@ class Transition:
     trained: tuple[str, ...]
     starts_stage: bool = True
     rate_factors: Mapping[str, float] = field(default_factory=dict)
-    restore_step: int | None = None
+    best_step: int | None = None
+
+    @property
+    def restore_step(self) -> int | None:
+        """Step whose weights come back first; None where none do."""
+        return None if self.best_step == self.step else self.best_step
 
 
 @dataclass(frozen=True)
@@ -357,7 +362,7 @@ class _Run:
         self.transitions.append(Transition(step, len(self.schedule.stages), reason, self.trained))
 
     def _enter(self, index: int, step: int, reason: str) -> None:
-        restore = self.best.step if index and self.best is not None and self.best.step != step else None
+        best = self.best.step if index and self.best is not None else None
         stage = self.schedule.stages[index]
         self.index, self.start = index, step
         length = stage.max_steps(self.steps_per_epoch)
@@ -368,8 +373,8 @@ class _Run:
         best_metric = self.schedule.best_metric(stage, self.best_metric)
         self.best = _Best(best_metric) if best_metric is not None else None
         # The evaluation of the weights that the stage starts from.
-        self._set_reference(self.seen.get(step if restore is None else restore))
-        self.transitions.append(Transition(step, index, reason, self.trained_by_stage[index], restore_step=restore))
+        self._set_reference(self.seen.get(step if best is None else best))
+        self.transitions.append(Transition(step, index, reason, self.trained_by_stage[index], best_step=best))
 
     def _set_reference(self, reference: Evaluation | None) -> None:
         self.reference = reference

@@ -193,6 +193,9 @@ class StoredPrefix:
             return "the training rows have no attention_mask"
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             return f"{self.accelerator.distributed_type.value} divides the layers between processes"
+        for task in self.model.config.tasks:
+            if task.mix_layers:
+                return f"mix_layers of task {task.name!r} needs the states of every layer"
         for config in (self.model.config, self.model.encoder.config):
             for name in ("output_hidden_states", "output_attentions"):
                 if getattr(config, name, False):

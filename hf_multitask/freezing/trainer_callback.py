@@ -95,6 +95,9 @@ class MultiTaskFreezeRun(FreezeRun):
 
     def enter(self, change: Transition) -> None:
         """Make a change, and begin to watch a head that it leaves behind."""
+        average = self.trainer.weight_average
+        if change.best_step is not None and average is not None:
+            average.settle()  # what was evaluated as the best, as are the weights that come back from earlier
         super().enter(change)
         self._watch_risks()
 

@@ -2,73 +2,101 @@
 
 import torch
 
+from .crf import CRF, TransitionScores, log_marginals, viterbi, word_counts
 from .tag_schemes import OUTSIDE, allowed_transitions
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 
-def viterbi(emissions: torch.Tensor, transitions: torch.Tensor) -> torch.Tensor:
-    """Find each row's best label sequence among those whose transitions are allowed.
+def transition_scores(task: TaskConfig, crf: CRF | None, device: torch.device) -> TransitionScores:
+    """Return what a task's tag sequences score beside their logits.
 
     Args:
-        emissions: Scores (batch, num_words, num_labels).
-        transitions: Allowed transitions as `allowed_transitions` returns them (num_labels + 1, num_labels).
+        task: A token task.
+        crf: Its CRF, where it has one.
+        device: Where the scores are to be.
 
     Returns:
-        Label ids (batch, num_words).
+        The CRF's scores, or zeros; with ``constrained_decoding``, ``-inf`` for what IOB2 does not allow.
+
+    Raises:
+        ValueError: If the task has a CRF that is not given.
     """
-    emissions = emissions.float()
-    penalty = torch.zeros(transitions.shape, device=emissions.device)
-    penalty.masked_fill_(~transitions.to(emissions.device), float("-inf"))
-    between, first = penalty[:-1], penalty[-1]
-    best = emissions[:, 0] + first
-    pointers = []
-    for i in range(1, emissions.size(1)):
-        scores, previous = (best.unsqueeze(2) + between).max(dim=1)
-        best = scores + emissions[:, i]
-        pointers.append(previous)
-    path = [best.argmax(dim=1, keepdim=True)]
-    for previous in reversed(pointers):
-        path.append(previous.gather(1, path[-1]))
-    return torch.cat(path[::-1], dim=1)
+    if task.crf and crf is None:
+        raise ValueError(f"task {task.name!r} is decoded with its CRF; give it: model.crfs[{task.name!r}].")
+    size = task.num_labels
+    if crf is None:
+        between, ends = torch.zeros(size, size, device=device), torch.zeros(size, device=device)
+        scores = TransitionScores(between, ends, ends)
+    else:
+        scores = crf.scores()
+    if task.constrained_decoding:
+        forbidden = ~allowed_transitions(tuple(task.labels or ())).to(device)
+        between = scores.between.masked_fill(forbidden[:-1], float("-inf"))
+        scores = TransitionScores(between, scores.first.masked_fill(forbidden[-1], float("-inf")), scores.last)
+    return scores
 
 
-def decode_tags(task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None) -> torch.Tensor:
+def decode_tags(
+    task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None, crf: CRF | None = None
+) -> torch.Tensor:
     """Predict one tag a word; a word without a subword is ``O``.
 
     Args:
         task: A token task.
         logits: Scores (batch, num_words, num_labels).
         tag_positions: Index of each word's subword (batch, num_words), -1 where it has none or the row is padded.
+        crf: The task's CRF, where it has one.
 
     Returns:
         Label ids (batch, num_words).
+
+    Raises:
+        ValueError: If the task has a CRF that is not given.
     """
-    outside = task.label2id[OUTSIDE]
+    scores = transition_scores(task, crf, logits.device)
     if logits.size(1) == 0:
         return logits.new_zeros(logits.shape[:2], dtype=torch.long)
-    if tag_positions is not None:
-        only_outside = torch.full((task.num_labels,), float("-inf"), device=logits.device)
-        only_outside[outside] = 0
-        logits = torch.where((tag_positions < 0).unsqueeze(-1), only_outside, logits.float())
-    if not task.constrained_decoding:
-        return logits.argmax(dim=-1)
-    return viterbi(logits, allowed_transitions(tuple(task.labels or ())))
+    emissions, counts = _emissions(task, logits, tag_positions)
+    if not task.constrained_decoding and crf is None:
+        return emissions.argmax(dim=-1)
+    ids = viterbi(emissions, scores, counts)
+    return ids if tag_positions is None else ids.masked_fill(tag_positions < 0, task.label2id[OUTSIDE])
 
 
-def decode(task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None = None) -> torch.Tensor:
+def _emissions(
+    task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of each word's tags, only ``O`` where it has no subword, and the words of each row."""
+    # A word's scores may all be shifted alike: so shifted, their sums stay small in a long row.
+    emissions = logits.float().log_softmax(-1)
+    if tag_positions is None:
+        return emissions, torch.full((len(logits),), logits.size(1), device=logits.device)
+    only_outside = torch.full((task.num_labels,), float("-inf"), device=logits.device)
+    only_outside[task.label2id[OUTSIDE]] = 0
+    has_subword = tag_positions >= 0
+    return torch.where(has_subword.unsqueeze(-1), emissions, only_outside), word_counts(has_subword)
+
+
+def decode(
+    task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None = None, crf: CRF | None = None
+) -> torch.Tensor:
     """Reduce a task's logits to what it predicts.
 
     Args:
         task: The task.
         logits: Scores (batch, num_labels), or (batch, num_words, num_labels) for a token task.
         tag_positions: For token tasks, see `decode_tags`.
+        crf: The same.
 
     Returns:
         Label ids (batch,) or (batch, num_words); zeros and ones (batch, num_labels) for several labels (those whose
         probability is above 0.5); the numbers (batch, num_labels) of a regression.
+
+    Raises:
+        ValueError: If the task has a CRF that is not given.
     """
     if task.is_token_task:
-        return decode_tags(task, logits, tag_positions)
+        return decode_tags(task, logits, tag_positions, crf)
     if task.problem_type == REGRESSION:
         return logits.float()
     if task.problem_type == MULTI_LABEL:
@@ -76,16 +104,30 @@ def decode(task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor |
     return logits.argmax(dim=-1)
 
 
-def tag_probabilities(logits: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor) -> torch.Tensor:
+def tag_probabilities(
+    task: TaskConfig, logits: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor, crf: CRF | None = None
+) -> torch.Tensor:
     """Return the probability of each word's tag, by itself; 1 for the ``O`` of a word without a subword.
 
+    With a CRF it is the tag's share in all tag sequences of the row that decoding allows.
+
     Args:
+        task: A token task.
         logits: Scores (batch, num_words, num_labels).
         ids: The words' tags (batch, num_words), as `decode_tags` returns them.
         tag_positions: See `decode_tags`.
+        crf: The task's CRF, where it has one.
 
     Returns:
         Probabilities (batch, num_words).
+
+    Raises:
+        ValueError: If the task has a CRF that is not given.
     """
-    picked = logits.float().softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    if task.crf:
+        emissions, counts = _emissions(task, logits, tag_positions)
+        probabilities = log_marginals(emissions, transition_scores(task, crf, logits.device), counts).exp()
+    else:
+        probabilities = logits.float().softmax(-1)
+    picked = probabilities.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     return picked.masked_fill(tag_positions < 0, 1.0)

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch.nn import functional
 
+from .crf import CRF, log_partition, word_counts
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 IGNORE_INDEX = -100
@@ -48,11 +49,18 @@ def ignore_labels(tasks: Sequence[TaskConfig], labels: Mapping[str, torch.Tensor
     return {name: torch.full_like(value, ignored[name]) for name, value in labels.items()}
 
 
-def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def example_losses(
+    task: TaskConfig,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    tag_positions: torch.Tensor | None = None,
+    crf: CRF | None = None,
+) -> torch.Tensor:
     """Sum a task's loss over the labelled items of each example.
 
     Cross entropy for one label of several, binary cross entropy for each of several labels, squared error for
-    numbers; with the task's class weights and label smoothing, in training and in evaluation alike.
+    numbers; with the task's class weights and label smoothing, in training and in evaluation alike. With a CRF it is
+    the negative log-likelihood of a row's labels; a word without one may have any.
 
     The mean is these sums over the number of labelled items, with class weights too: that number does not depend on
     how a batch is cut. Torch divides by the sum of the weights instead. With balanced weights both are the same over
@@ -63,14 +71,21 @@ def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor)
         logits: Scores (batch, num_labels), or (batch, num_words, num_labels) for a token task.
         labels: Label ids (batch,) or (batch, num_words); numbers (batch, num_labels) for several labels and
             regression.
+        tag_positions: With a CRF, the index of each word's subword (batch, num_words), -1 where it has none or the
+            row is padded. Rows end with their last labelled word where None.
+        crf: The task's CRF, where it has one.
 
     Returns:
         Sums (batch,) in float32; 0 where an example has no label.
 
     Raises:
-        ValueError: If the task's class weights are not worked out yet.
+        ValueError: If the task's class weights are not worked out yet, or it has a CRF that is not given.
     """
     logits = logits.float()
+    if task.crf:
+        if crf is None:
+            raise ValueError(f"task {task.name!r} has a loss of its CRF; give it: model.crfs[{task.name!r}].")
+        return _sequence_losses(crf, logits, labels, tag_positions)
     if task.problem_type in (MULTI_LABEL, REGRESSION):
         labelled = is_labelled(task, labels)
         targets = labels.float().masked_fill(~labelled, 0.0)
@@ -91,6 +106,29 @@ def example_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor)
         ignore_index=IGNORE_INDEX,
     )
     return losses.view(labels.size(0), -1).sum(1)
+
+
+# One loop over the words of each batch: compiled, it would be a graph for every number of words.
+@torch.compiler.disable
+def _sequence_losses(
+    crf: CRF, logits: torch.Tensor, labels: torch.Tensor, tag_positions: torch.Tensor | None
+) -> torch.Tensor:
+    """Return each row's negative log-likelihood: of all label sequences less of those that have the labels given."""
+    scores = crf.scores()
+    present = labels != IGNORE_INDEX if tag_positions is None else tag_positions >= 0
+    counts = word_counts(present)
+    is_word = torch.arange(labels.size(1), device=labels.device) < counts.unsqueeze(1)
+    labels = labels.masked_fill(~is_word, IGNORE_INDEX)
+    # A word's scores may all be shifted alike: so shifted, their sums stay small in a long row. What has no subword
+    # has no score of its own.
+    emissions = logits.log_softmax(-1).masked_fill(~present.unsqueeze(-1), 0.0)
+    names = torch.arange(logits.size(-1), device=labels.device)
+    agrees = (labels.unsqueeze(-1) == names) | (labels == IGNORE_INDEX).unsqueeze(-1)
+    given = emissions.masked_fill(~agrees, float("-inf"))
+    wanted, every = log_partition(torch.cat([given, emissions]), scores, counts.repeat(2)).chunk(2)
+    losses = torch.where((labels != IGNORE_INDEX).any(1), every - wanted, 0.0)
+    # Rows of one word have no transition: DDP waits for the gradient of each weight.
+    return losses + 0.0 * scores.between.sum()
 
 
 def _class_weights(task: TaskConfig, device: torch.device) -> torch.Tensor | None:

@@ -18,8 +18,9 @@ from transformers.utils import ModelOutput
 
 from .attention import check_attention, ready_masks
 from .configuration_multitask import MultiTaskConfig
+from .crf import CRF
 from .encoders import find_model, load_config, load_tokenizer
-from .heads import LinearHead
+from .heads import LayerMix, LinearHead, build_head
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
 from .partial_pass import HEADS, PartialPass
@@ -39,7 +40,7 @@ class MultiTaskOutput(ModelOutput):
 
     Args:
         loss: Sum of the tasks' losses, each times its ``loss_weight``; None without labels.
-        logits: By task, (batch, num_labels) or (batch, num_words, num_labels).
+        logits: By task, (batch, num_labels) or (batch, num_words, num_labels); of a task with a CRF, its emissions.
         losses: By task, the mean over the labelled items, not weighted; None without labels.
         hidden_states: The encoder's hidden states, where asked for.
         attentions: The encoder's attentions, where asked for.
@@ -50,6 +51,17 @@ class MultiTaskOutput(ModelOutput):
     losses: dict[str, torch.Tensor] | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class EncoderOutput(BaseModelOutput):
+    """What the encoder returns, and what heads make of the states of all its layers.
+
+    Args:
+        mixed_states: By task with ``mix_layers``, the states (batch, seq_len, hidden) that its head reads.
+    """
+
+    mixed_states: dict[str, torch.Tensor] | None = None
 
 
 class MultiTaskModel(PreTrainedModel):
@@ -76,8 +88,8 @@ class MultiTaskModel(PreTrainedModel):
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.encoder_config)
         _drop_pooler(self.encoder)
-        hidden_size = self.encoder.config.hidden_size
-        self.heads = nn.ModuleDict({task.name: LinearHead(task, hidden_size) for task in config.tasks})
+        size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
+        self.heads = nn.ModuleDict({task.name: build_head(task, *size) for task in config.tasks})
         self.post_init()
 
     @classmethod
@@ -153,6 +165,14 @@ class MultiTaskModel(PreTrainedModel):
         if isinstance(module, nn.Linear):
             init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             init.zeros_(module.bias)
+        elif isinstance(module, nn.LSTM):
+            super()._init_weights(module)
+        elif isinstance(module, LayerMix):
+            init.zeros_(module.weights)
+            init.ones_(module.scale)
+        elif isinstance(module, CRF):
+            for weight in module.parameters():
+                init.zeros_(weight)
 
     def forward(
         self,
@@ -198,21 +218,30 @@ class MultiTaskModel(PreTrainedModel):
         inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "inputs_embeds": inputs_embeds}
         inputs = {"attention_mask": attention_mask, **inputs}
         given = {name: value for name, value in inputs.items() if value is not None}
+        chosen = self._chosen(tasks)
+        mixing = [task.name for task in chosen if task.mix_layers]
+        if mixing and stored_states is not None:
+            raise ValueError(
+                f"stored_states: task {mixing[0]!r} has mix_layers, which needs the states of all layers."
+            )
         if entering == HEADS:
             encoded: ModelOutput = BaseModelOutput(last_hidden_state=stored_states)
         elif stored_states is not None and entering is not None:
             above = {**ready_masks(self.encoder, given), **encoder_kwargs}
             encoded = self.partial_pass.run_from(stored_states, entering, above)
         elif row_windows is not None and not torch.is_grad_enabled():
-            encoded = self._encode_in_parts(given, encoder_kwargs, max(len(row_windows), LEAST_WINDOWS_A_PASS))
+            size = max(len(row_windows), LEAST_WINDOWS_A_PASS)
+            encoded = self._encode_in_parts(given, encoder_kwargs, size, mixing)
         else:
-            encoded = self.encoder(**ready_masks(self.encoder, given), **encoder_kwargs)
-        logits = self.apply_heads(encoded.last_hidden_state, attention_mask, tag_positions, row_windows, tasks)
+            encoded = self._encode(given, encoder_kwargs, mixing)
+        mixed = encoded.get("mixed_states")
+        states = encoded.last_hidden_state
+        logits = self.apply_heads(states, attention_mask, tag_positions, row_windows, tasks, mixed)
         loss, losses = None, None
         if labels is not None:
-            chosen = self._chosen(tasks)
             losses = {
-                task.name: self._task_loss(task, logits[task.name], labels, num_items_in_batch) for task in chosen
+                task.name: self._task_loss(task, logits[task.name], labels, tag_positions, num_items_in_batch)
+                for task in chosen
             }
             loss = torch.stack([task.loss_weight * losses[task.name] for task in chosen]).sum()
         output = MultiTaskOutput(
@@ -252,13 +281,33 @@ class MultiTaskModel(PreTrainedModel):
         """
         return self.partial_pass.states_entering(groups, encoder_inputs, stored_states, entering)
 
+    def _encode(
+        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], mixing: Sequence[str]
+    ) -> ModelOutput:
+        """Run the encoder, and mix the states of its layers for the heads of some tasks."""
+        inputs = ready_masks(self.encoder, inputs)
+        if not mixing:
+            return self.encoder(**inputs, **encoder_kwargs)
+        encoded = self.encoder(**inputs, **{**encoder_kwargs, "output_hidden_states": True})
+        asked_for = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
+        return EncoderOutput(
+            last_hidden_state=encoded.last_hidden_state,
+            hidden_states=encoded.hidden_states if asked_for else None,
+            attentions=encoded.get("attentions"),
+            mixed_states={name: self.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing},
+        )
+
     def _encode_in_parts(
-        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], size: int
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        encoder_kwargs: Mapping[str, Any],
+        size: int,
+        mixing: Sequence[str] = (),
     ) -> ModelOutput:
         """Encode windows ``size`` at a time, so that one long text needs no more memory than a batch of short ones."""
         parts = zip(*(value.split(size) for value in inputs.values()), strict=True)
-        batches = [ready_masks(self.encoder, dict(zip(inputs, part, strict=True))) for part in parts]
-        outputs = [self.encoder(**batch, **encoder_kwargs) for batch in batches]
+        batches = [dict(zip(inputs, part, strict=True)) for part in parts]
+        outputs = [self._encode(batch, encoder_kwargs, mixing) for batch in batches]
         if len(outputs) == 1:
             return outputs[0]
         joined: dict[str, Any] = {"last_hidden_state": torch.cat([output.last_hidden_state for output in outputs])}
@@ -266,7 +315,8 @@ class MultiTaskModel(PreTrainedModel):
             if outputs[0].get(name) is not None:
                 layers = zip(*(output[name] for output in outputs), strict=True)
                 joined[name] = tuple(torch.cat(layer) for layer in layers)
-        return BaseModelOutput(**joined)
+        mixed = {name: torch.cat([output["mixed_states"][name] for output in outputs]) for name in mixing}
+        return EncoderOutput(**joined, mixed_states=mixed)
 
     def apply_heads(
         self,
@@ -275,6 +325,7 @@ class MultiTaskModel(PreTrainedModel):
         tag_positions: torch.Tensor | None,
         row_windows: torch.Tensor | None = None,
         tasks: Sequence[str] | None = None,
+        mixed_states: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Map the encoder's states to the tasks' logits.
 
@@ -284,23 +335,39 @@ class MultiTaskModel(PreTrainedModel):
             tag_positions: See `forward`.
             row_windows: See `forward`.
             tasks: See `forward`.
+            mixed_states: By task with ``mix_layers``, the token states that its head reads instead.
 
         Returns:
             By task, (batch, num_labels) or (batch, num_words, num_labels).
+
+        Raises:
+            ValueError: If the mixed states of a task are missing.
         """
         pooled = pool(states, attention_mask, self.config.pooling)
-        words = states
-        if tag_positions is not None and row_windows is not None:
-            words = states.flatten(0, 1)[tag_positions.clamp(min=0)]
-        elif tag_positions is not None:
-            index = tag_positions.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.size(-1))
-            words = states.gather(1, index)
+        words = _gather_words(states, tag_positions, row_windows)
+        present = None if tag_positions is None else tag_positions >= 0
         logits = {}
         for task in self._chosen(tasks):
-            logits[task.name] = self.heads[task.name](words if task.is_token_task else pooled)
-            if row_windows is not None and not task.is_token_task:
+            head = self.heads[task.name]
+            if task.is_token_task:
+                own = words
+                if task.mix_layers:
+                    mixed = (mixed_states or {}).get(task.name)
+                    if mixed is None:
+                        raise ValueError(f"mixed_states: task {task.name!r} has mix_layers, found no states for it.")
+                    own = _gather_words(mixed, tag_positions, row_windows)
+                logits[task.name] = head(own, present)
+                continue
+            logits[task.name] = head(pooled)
+            if row_windows is not None:
                 logits[task.name] = mean_of_windows(logits[task.name], attention_mask, row_windows)
         return logits
+
+    @property
+    def crfs(self) -> dict[str, CRF]:
+        """The CRFs of the tasks that have one: what `decoding.decode` needs beside their logits."""
+        heads = ((name, head.crf) for name, head in self.heads.items() if isinstance(head, LinearHead))
+        return {name: crf for name, crf in heads if crf is not None}
 
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskConfig]:
         return [task for task in self.config.tasks if tasks is None or task.name in tasks]
@@ -428,14 +495,28 @@ class MultiTaskModel(PreTrainedModel):
         task: TaskConfig,
         logits: torch.Tensor,
         labels: Mapping[str, torch.Tensor],
+        tag_positions: torch.Tensor | None,
         num_items_in_batch: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
+        crf = self.crfs.get(task.name)
         if task.name not in labels:
             # Still a function of the head: DDP waits for the gradient of each of its parameters.
-            return logits.float().sum() * 0.0
+            touched = [logits, *(() if crf is None else crf.parameters())]
+            return torch.stack([part.float().sum() * 0.0 for part in touched]).sum()
         targets = labels[task.name]
         count = count_labelled(task, targets).sum() if num_items_in_batch is None else num_items_in_batch[task.name]
-        return example_losses(task, logits, targets).sum() / count.clamp(min=1)
+        return example_losses(task, logits, targets, tag_positions, crf).sum() / count.clamp(min=1)
+
+
+def _gather_words(
+    states: torch.Tensor, tag_positions: torch.Tensor | None, row_windows: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the states of the words (batch, num_words, hidden); some token's where a word has none of its own."""
+    if tag_positions is None:
+        return states
+    if row_windows is not None:
+        return states.flatten(0, 1)[tag_positions.clamp(min=0)]
+    return states.gather(1, tag_positions.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.size(-1)))
 
 
 def _drop_pooler(encoder: PreTrainedModel) -> None:

@@ -140,7 +140,10 @@ class MultiTaskPipeline(Pipeline):
         """Return what predicts with these options."""
         chosen = OutputOptions(**options)
         if chosen not in self._predictors:
-            self._predictors[chosen] = Predictor(self.model.config, self.tokenizer, self._forward, self.device, chosen)
+            model = self.model
+            self._predictors[chosen] = Predictor(
+                model.config, self.tokenizer, self._forward, model.crfs, self.device, chosen
+            )
         return self._predictors[chosen]
 
     @property

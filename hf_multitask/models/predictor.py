@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from .alignment import Aligner
 from .collator import MultiTaskDataCollator
 from .configuration_multitask import MultiTaskConfig
+from .crf import CRF
 from .decoding import decode, tag_probabilities
 from .inputs import TextInput
 from .names import unknown_name
@@ -63,6 +64,7 @@ class Predictor:
         config: Config of the model.
         tokenizer: Its tokenizer.
         logits: What runs the model on a batch.
+        crfs: The CRFs of its token tasks that have one, by task: ``model.crfs``.
         device: Where batches go.
         options: What predictions hold.
 
@@ -75,6 +77,7 @@ class Predictor:
         config: MultiTaskConfig,
         tokenizer: PreTrainedTokenizerBase,
         logits: LogitsFunction,
+        crfs: Mapping[str, CRF],
         device: torch.device,
         options: OutputOptions,
     ) -> None:
@@ -85,6 +88,7 @@ class Predictor:
                 raise ValueError(f"tasks: {unknown_name('task', name, by_name)}")
         self.tasks: list[TaskConfig] = [by_name[name] for name in names]
         self.logits = logits
+        self.crfs = crfs
         self.device = device
         self.options = options
         token_tasks = [task for task in config.tasks if task.is_token_task]
@@ -153,8 +157,9 @@ class Predictor:
     ) -> list[Any]:
         if not task.is_token_task:
             return _sequence_results(task, logits.cpu(), self.options)
-        ids = decode(task, logits, batch["tag_positions"])
-        scores = tag_probabilities(logits, ids, batch["tag_positions"])
+        positions, crf = batch["tag_positions"], self.crfs.get(task.name)
+        ids = decode(task, logits, positions, crf)
+        scores = tag_probabilities(task, logits, ids, positions, crf)
         rows = zip(inputs, ids.tolist(), scores.tolist(), strict=True)
         return [self._tag_result(task, text, row_ids, row_scores) for text, row_ids, row_scores in rows]
 

@@ -35,6 +35,8 @@ TOLERANCE = 2e-5
 def single_task_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
     """Build the stock model of a task; see `MultiTaskModel.export_task`."""
     task = find_task(model.config.tasks, name)
+    if type(model.heads[name]) is not LinearHead or task.mix_layers or task.crf:
+        raise _refusal(task, "its head is more than one linear layer on the states of the last layer")
     if not task.is_token_task and model.config.pooling != "cls":
         raise _refusal(
             task,

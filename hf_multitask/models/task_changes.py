@@ -1,15 +1,18 @@
 """The tasks of a model changed: heads added, removed and renamed, the others kept as they are."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .heads import LinearHead
+from .heads import LinearHead, build_head
 from .names import MAX_NAMES_SHOWN, unknown_name
 from .tasks import TaskConfig
+
+# What a head is made of, and what it is where a task says nothing.
+_KINDS = {field.name: field.default for field in fields(TaskConfig) if field.name in ("head", "mix_layers", "crf")}
 
 
 def find_task(tasks: Sequence[TaskConfig], name: str) -> TaskConfig:
@@ -83,7 +86,7 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
         trained: The tasks of the model.
 
     Returns:
-        The tasks to train; those of a name that the model has with its labels and problem type.
+        The tasks to train; those of a name that the model has with its labels, problem type and kind of head.
 
     Raises:
         ValueError: If a task of such a name is another one. The message says in what.
@@ -94,7 +97,8 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
         if task.name in by_name:
             known = by_name[task.name]
             _check_continues(task, known)
-            task = replace(task, labels=known.labels, problem_type=known.problem_type)
+            kept = {key: getattr(known, key) for key in ("labels", "problem_type", *_KINDS)}
+            task = replace(task, **kept)
         continued.append(task)
     return continued
 
@@ -102,7 +106,8 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
 @torch.no_grad()
 def _new_head(model: PreTrainedModel, task: TaskConfig) -> LinearHead:
     """Return a head as the model initialises it, where its encoder is and in its type."""
-    head = LinearHead(task, model.encoder.config.hidden_size)
+    size = (model.encoder.config.hidden_size, model.encoder.config.num_hidden_layers)
+    head = build_head(task, *size)
     head.apply(model._init_weights)
     return head.to(model.device, model.dtype).train(model.training)
 
@@ -129,9 +134,10 @@ def _check_subwords(present: Sequence[TaskConfig], tasks: Sequence[TaskConfig]) 
 
 def _check_continues(task: TaskConfig, known: TaskConfig) -> None:
     """Refuse a task that a trained head is not made for."""
-    for key in ("type", "problem_type"):
+    defaults = {"type": None, "problem_type": None, **_KINDS}
+    for key, default in defaults.items():
         given, found = getattr(task, key), getattr(known, key)
-        if given is not None and given != found:
+        if given not in (default, found):
             raise ValueError(f"task {task.name!r}: {key} is {given!r}, but {found!r} in the trained model. {_INSTEAD}")
     if task.labels is None or task.labels == known.labels:
         return

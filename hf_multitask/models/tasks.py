@@ -23,6 +23,11 @@ PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 
 LABEL_SUBWORD = ("first", "last")
 
+LINEAR_HEAD = "linear"
+MLP_HEAD = "mlp"
+LSTM_HEAD = "lstm"
+HEAD_KINDS = (LINEAR_HEAD, MLP_HEAD, LSTM_HEAD)
+
 # A metric is called <task>_<metric>, behind the name of a split: these names would make two of them equal.
 RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
 
@@ -40,7 +45,7 @@ class TaskConfig:
         problem_type: For sequence tasks ``"single_label_classification"``, ``"multi_label_classification"`` or
             ``"regression"``; read from the data where None.
         loss_weight: Factor of this task's loss in the sum that is trained on.
-        dropout: Dropout probability in front of the head's linear layer.
+        dropout: Dropout probability in front of the head's last linear layer.
         constrained_decoding: For token tasks, predict only tag sequences that IOB2 allows.
         tag_scheme: For token tasks, the scheme of the data's tags: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``, ``"BIOES"`` or
             ``"raw"``; recognised from the data where None. Inside and in predictions tags are IOB2.
@@ -54,6 +59,12 @@ class TaskConfig:
             (``pos_weight``). Once the labels are known it holds the weight of every label.
         label_smoothing: Share of the target that is spread evenly over the labels, in [0, 1). For several labels the
             targets 0 and 1 move by half of it towards 0.5.
+        head: What maps states to the task's outputs: ``"linear"``, ``"mlp"`` (a dense layer with GELU in front of the
+            linear one) or, for token tasks, ``"lstm"`` (a bidirectional LSTM over the words of a text).
+        mix_layers: For token tasks, the head reads a learned mix of the states of all layers instead of the last
+            layer's.
+        crf: For token tasks, a linear-chain conditional random field on the head's outputs: the loss and the
+            predictions are of whole tag sequences.
 
     Raises:
         ValueError: If a value is not allowed. The message names the task, the value and what is allowed.
@@ -72,6 +83,9 @@ class TaskConfig:
     strict_tags: bool = False
     class_weights: str | dict[str, float] | None = None
     label_smoothing: float = 0.0
+    head: str = LINEAR_HEAD
+    mix_layers: bool = False
+    crf: bool = False
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -88,6 +102,7 @@ class TaskConfig:
         if self.labels is not None:
             self.labels = self._checked_labels(list(self.labels))
         self._check_balance()
+        self._check_head()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TaskConfig":
@@ -190,6 +205,23 @@ class TaskConfig:
                 self.class_weights = weights_by_label(self.class_weights, self.labels, self.is_token_task)
         except ValueError as error:
             raise ValueError(f"task {self.name!r}: {error}") from error
+
+    def _check_head(self) -> None:
+        if self.head not in HEAD_KINDS:
+            raise ValueError(f"task {self.name!r}: {unknown_name('head', self.head, HEAD_KINDS)}")
+        if self.head == LSTM_HEAD and not self.is_token_task:
+            raise ValueError(f"task {self.name!r}: head='lstm' is for token tasks; choose 'linear' or 'mlp'.")
+        for name in ("mix_layers", "crf"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ValueError(f"task {self.name!r}: {name} must be true or false, found {value!r}.")
+            if value and not self.is_token_task:
+                raise ValueError(f"task {self.name!r}: {name} is for token tasks.")
+        if self.crf and (self.class_weights is not None or self.label_smoothing):
+            raise ValueError(
+                f"task {self.name!r}: class_weights and label_smoothing are for single tags, but with crf=True the "
+                "loss is that of a whole tag sequence. Leave one of them out."
+            )
 
     def _checked_labels(self, labels: list[str]) -> list[str]:
         wrong = [label for label in labels if not isinstance(label, str)]

@@ -1,4 +1,4 @@
-"""Test scores of training: both heads on one data set, and data sets with a task each, mixed and alone."""
+"""Test scores of training on data sets with a task each, mixed and alone."""
 
 import argparse
 import json
@@ -10,49 +10,6 @@ from typing import Any
 
 from hf_multitask import RunConfig, run_training
 from hf_multitask.metrics import metric_of
-
-SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
-
-
-def scores(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train both heads on all rows with each seed; the epoch is chosen on validation, the scores are those of test."""
-    runs = [_scores_of_seed(arguments, seed) for seed in arguments.seeds]
-    print(f"\n{arguments.epochs} epochs, {len(runs)} seeds, test scores of the epoch that validation chose")
-    print("seed   " + "  ".join(f"{name:>16}" for name in SCORES) + "   minutes")
-    for run in runs:
-        print(f"{run['seed']:<7}" + "  ".join(f"{100 * run['test'][name]:16.2f}" for name in SCORES), end="")
-        print(f"   {run['minutes']:7.1f}")
-    for label, reduce in (("mean", statistics.mean), ("sd", statistics.pstdev)):
-        values = [reduce([100 * run["test"][name] for run in runs]) for name in SCORES]
-        print(f"{label:<7}" + "  ".join(f"{value:16.2f}" for value in values))
-    return {"benchmark": "scores", "encoder": arguments.encoder, "epochs": arguments.epochs, "runs": runs}
-
-
-def _scores_of_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict(
-            {
-                "encoder": arguments.encoder,
-                "tasks": [
-                    {"name": "intent", "type": "sequence_classification"},
-                    {"name": "slots", "type": "token_classification"},
-                ],
-                "data": {split: str(arguments.data / f"{split}.jsonl") for split in ("train", "validation", "test")},
-                "training": {
-                    "num_train_epochs": arguments.epochs,
-                    "learning_rate": arguments.learning_rate,
-                    "head_learning_rate": arguments.head_learning_rate,
-                    "per_device_train_batch_size": arguments.batch_size,
-                    "seed": seed,
-                    "logging_steps": 100,
-                    "disable_tqdm": True,
-                },
-                "output_dir": folder,
-            }
-        )
-        start = time.perf_counter()
-        metrics = run_training(config)
-        return {"seed": seed, "minutes": (time.perf_counter() - start) / 60, **metrics}
 
 
 def mix(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -40,6 +40,7 @@ DEFAULTS = {
     "accumulation": 1,
     "rows": 22,
     "data": "whole",  # or mixed: a data set a task; streamed; windows: rows longer than the longest length
+    "slots": {},  # further fields of the token task
     "missing": {},  # by task, the rank that never has its labels
     "schedule": None,
     "epochs": 4,
@@ -184,7 +185,7 @@ class NaiveCallback(TrainerCallback):
 def make_multitask(scenario, encoder):
     """Return a model and its data, both without any dropout."""
     tokenizer = load_tokenizer(encoder)
-    tasks = [TaskConfig(name, kind, dropout=0.0) for name, kind in TASKS.items()]
+    tasks = [TaskConfig(name, kind, dropout=0.0, **scenario.get(name, {})) for name, kind in TASKS.items()]
     # The first rows have every label, so that the label sets are the same whatever is missing.
     prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
     data = prepare_datasets(make_data(scenario), tokenizer, prepared.tasks)

@@ -286,7 +286,7 @@ class Oracle:
 
     def __init__(self, task, ids):
         self.config = SimpleNamespace(tasks=[task], overlap=None, truncate=False)
-        self.device, self.task, self.ids = torch.device("cpu"), task, ids
+        self.device, self.task, self.ids, self.crfs = torch.device("cpu"), task, ids, {}
 
     def eval(self):
         return self

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hf_multitask import TaskConfig
-from hf_multitask.models.decoding import decode, viterbi
+from hf_multitask.models.crf import viterbi
+from hf_multitask.models.decoding import decode, transition_scores
 from hf_multitask.models.tag_schemes import TagSpan, allowed_transitions, tag_spans
 
 LABELS = ["O", "B-x", "I-x", "B-y", "I-y"]
@@ -30,7 +31,8 @@ def test_transitions_are_those_of_iob2():
 @pytest.mark.parametrize("length", [1, 2, 4])
 def test_viterbi_finds_the_best_valid_sequence(length):
     emissions = torch.randn(20, length, len(LABELS)) * 3
-    found = viterbi(emissions, allowed_transitions(tuple(LABELS)))
+    scores = transition_scores(TASK, None, emissions.device)
+    found = viterbi(emissions, scores, torch.full((20,), length))
     for row, ids in zip(emissions, found, strict=True):
         valid = [
             candidate

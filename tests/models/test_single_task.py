@@ -1,6 +1,7 @@
 """One task as a stock model, and the encoder as a sentence-transformers folder, on every architecture."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -218,3 +219,10 @@ def test_the_tokenizer_is_the_models_own_where_none_is_given(tmp_path):
     model.export_encoder(tmp_path / "sentences")
     for folder in ("task", "sentences"):
         assert load_tokenizer(tmp_path / folder)(SENTENCES) == load_tokenizer(source)(SENTENCES)
+
+
+@pytest.mark.parametrize("options", [{"head": "mlp"}, {"head": "lstm"}, {"mix_layers": True}, {"crf": True}])
+def test_a_head_of_more_than_a_linear_layer_is_no_stock_model(options, encoders):
+    model = MultiTaskModel.from_encoder(encoders["bert"], [replace(TASKS[-1], **options)])
+    with pytest.raises(ValueError, match="its head is more than one linear layer"):
+        model.export_task("slots")

@@ -44,6 +44,14 @@ def test_weights_of_entity_types_are_those_of_both_tags_and_a_tags_own_goes_firs
     assert task.class_weights == {"O": 0.1, "B-PER": 3.0, "I-PER": 2.0, "B-LOC": 1.0, "I-LOC": 5.0}
 
 
+def test_a_task_that_was_saved_without_a_kind_of_head_has_a_linear_one():
+    values = TaskConfig("ner", "token_classification").to_dict()
+    for name in ("head", "mix_layers", "crf"):
+        del values[name]
+    task = TaskConfig.from_dict(values)
+    assert (task.head, task.mix_layers, task.crf) == ("linear", False, False)
+
+
 @pytest.mark.parametrize("labels", [None, ["a", "b"]])
 @pytest.mark.parametrize("weights", [None, "balanced", {"a": 0.5}])
 def test_weights_and_smoothing_survive_json_and_yaml(weights, labels):
@@ -103,6 +111,19 @@ def test_a_regression_that_is_read_from_the_data_has_no_class_weights():
         ({"label_smoothing": -0.1}, r"label_smoothing must be a number in \[0, 1\), found -0.1"),
         ({"label_smoothing": "0.1"}, r"label_smoothing must be a number in \[0, 1\), found '0.1'"),
         ({"label_smoothing": float("nan")}, r"label_smoothing must be a number in \[0, 1\), found nan"),
+        ({"head": "lstmm"}, r"unknown head 'lstmm'. Did you mean 'lstm'\? Allowed: 'linear', 'mlp', 'lstm'"),
+        ({"head": "lstm"}, "task 'intent': head='lstm' is for token tasks; choose 'linear' or 'mlp'"),
+        ({"crf": True}, "task 'intent': crf is for token tasks"),
+        ({"mix_layers": True}, "task 'intent': mix_layers is for token tasks"),
+        ({"type": "token_classification", "crf": "yes"}, "crf must be true or false, found 'yes'"),
+        (
+            {"type": "token_classification", "crf": True, "class_weights": "balanced"},
+            "class_weights and label_smoothing are for single tags",
+        ),
+        (
+            {"type": "token_classification", "crf": True, "label_smoothing": 0.1},
+            "class_weights and label_smoothing are for single tags",
+        ),
         ({"lables": ["a"]}, "unknown key 'lables'. Did you mean 'labels'"),
     ],
 )

@@ -1,0 +1,117 @@
+"""Scores of joint training on intents and slots, by kind of head, decoding and training."""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_multitask import RunConfig, run_training
+
+SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
+BASE = "constrained"
+# What each variant changes of the tasks and the training.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    BASE: {},
+    "plain": {"slots": {"constrained_decoding": False}},
+    "crf": {"slots": {"crf": True}},
+    "lstm": {"slots": {"head": "lstm"}},
+    "mlp": {"intent": {"head": "mlp"}, "slots": {"head": "mlp"}},
+    "mix_layers": {"slots": {"mix_layers": True}},
+    "smoothing": {"intent": {"label_smoothing": 0.1}, "slots": {"label_smoothing": 0.1}},
+    "ema": {"training": {"ema_decay": 0.95}},
+}
+
+
+def variant(text: str) -> str:
+    """Check the name of a variant: one of `VARIANTS`, or several joined by ``+``."""
+    for name in text.split("+"):
+        if name not in VARIANTS:
+            raise argparse.ArgumentTypeError(f"unknown variant {name!r}; allowed: {', '.join(VARIANTS)}")
+    return text
+
+
+def scores(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train both heads with each variant and seed; the epoch is chosen on validation."""
+    rows = {split: _read(arguments.data / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    # Of all rows: few may lack labels that validation and test have, which then count as errors.
+    labels = {
+        "intent": sorted({row["intent"] for row in rows["train"]}),
+        "slots": sorted({tag for row in rows["train"] for tag in row["slots"]}),
+    }
+    rows["train"] = rows["train"][: arguments.train_rows]
+    runs = []
+    for name in arguments.variants:
+        for seed in arguments.seeds:
+            runs.append({"variant": name, "seed": seed, **_train(arguments, name, seed, rows, labels)})
+            print(json.dumps(runs[-1]), flush=True)
+    _print_table(arguments, runs, len(rows["train"]))
+    settings = ("encoder", "epochs", "learning_rate", "head_learning_rate", "batch_size")
+    return {
+        "benchmark": "scores",
+        **{name: getattr(arguments, name) for name in settings},
+        "train_rows": len(rows["train"]),
+        "runs": runs,
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _train(
+    arguments: argparse.Namespace,
+    name: str,
+    seed: int,
+    rows: Mapping[str, Sequence[dict[str, Any]]],
+    labels: Mapping[str, list[str]],
+) -> dict[str, Any]:
+    changes: dict[str, dict[str, Any]] = {"intent": {}, "slots": {}, "training": {}}
+    for part in name.split("+"):
+        for where, values in VARIANTS[part].items():
+            changes[where] |= values
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.from_dict(
+            {
+                "encoder": arguments.encoder,
+                "tasks": [
+                    {"name": "intent", "type": "sequence_classification", "labels": labels["intent"]}
+                    | changes["intent"],
+                    {"name": "slots", "type": "token_classification", "labels": labels["slots"]} | changes["slots"],
+                ],
+                "data": rows,
+                "training": {
+                    "num_train_epochs": arguments.epochs,
+                    "learning_rate": arguments.learning_rate,
+                    "head_learning_rate": arguments.head_learning_rate,
+                    "per_device_train_batch_size": arguments.batch_size,
+                    "seed": seed,
+                    "logging_steps": 100,
+                    "disable_tqdm": True,
+                    **changes["training"],
+                },
+                "output_dir": folder,
+            }
+        )
+        start = time.perf_counter()
+        metrics = run_training(config)
+        return {"minutes": (time.perf_counter() - start) / 60, **metrics}
+
+
+def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:
+    print(
+        f"\n{train_rows:,} training rows, {arguments.epochs} epochs, seeds {', '.join(map(str, arguments.seeds))}; "
+        "scores of the epoch that validation chose, mean ± sd"
+    )
+    width = max(len("variant"), *(len(name) for name in arguments.variants))
+    for split in ("validation", "test"):
+        print(f"\n{split}\n{'variant':<{width}}" + "".join(f"{score:>18}" for score in SCORES))
+        for name in dict.fromkeys(arguments.variants):
+            found = [run[split] for run in runs if run["variant"] == name]
+            values = [[100 * metrics[score] for metrics in found] for score in SCORES]
+            cells = [f"{statistics.mean(of_runs):.2f} ± {statistics.pstdev(of_runs):.2f}" for of_runs in values]
+            print(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
