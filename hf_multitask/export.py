@@ -190,8 +190,8 @@ def _load(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBas
     for task in model.config.tasks:
         if task.head == LSTM_HEAD:
             raise ValueError(
-                f"task {task.name!r}: head={task.head!r} cannot be exported, because torch would fix the number of words "
-                "in the graph. Train it with head='linear' or 'mlp'; crf and mix_layers can be exported."
+                f"task {task.name!r}: head={task.head!r} cannot be exported, because torch would fix the number of "
+                "words in the graph. Train it with head='linear' or 'mlp'; crf and mix_layers can be exported."
             )
     return model.float().requires_grad_(False).eval(), tokenizer
 

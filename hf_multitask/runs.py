@@ -24,7 +24,6 @@ from .freezing.results import STAGES_NAME
 from .freezing.schedule import SCHEDULE_NAME
 from .freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from .metrics import task_metric_names
-from .model_card import build_model_card
 from .models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
 from .models.attention import check_attention
 from .models.encoders import load_config
@@ -66,8 +65,11 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     metrics = {split: _evaluate(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     if trainer.is_world_process_zero():
         _write_json(output_dir / METRICS_NAME, metrics)
-        card = build_model_card(trainer.model.config, config.encoder, metrics)
-        (output_dir / "README.md").write_text(card, encoding="utf-8")
+    if trainer.args.push_to_hub:
+        # Saving has pushed the model; now its scores follow.
+        trainer.push_to_hub("Scores of the run", data=data)
+    else:
+        trainer.create_model_card(data=data)
     return metrics
 
 
@@ -92,7 +94,11 @@ def run_plan(config: RunConfig, output: str | Path | None = None) -> list[StageP
 
 
 def run_evaluation(
-    model_dir: str | Path, data: str | Path | Sequence[Row], batch_size: int = 64, **options: Any
+    model_dir: str | Path,
+    data: str | Path | Sequence[Row],
+    batch_size: int = 64,
+    revision: str | None = None,
+    **options: Any,
 ) -> dict[str, float]:
     """Score a saved model on labelled rows.
 
@@ -100,15 +106,16 @@ def run_evaluation(
         model_dir: Folder or hub name of the model.
         data: File or rows.
         batch_size: Rows a pass and device.
+        revision: Branch, tag or commit of a model on the hub.
         options: Further fields of `DataConfig`, such as ``columns`` or ``unseen_labels``.
 
     Returns:
         The metrics.
 
     Raises:
-        ValueError: If something in the data is wrong.
+        ValueError: If something in the data is wrong, or the model cannot be loaded.
     """
-    return evaluate_model(*load_model(model_dir), data, batch_size, **options)
+    return evaluate_model(*load_model(model_dir, revision=revision), data, batch_size, **options)
 
 
 def evaluate_model(
@@ -145,23 +152,31 @@ def evaluate_model(
         return _evaluate(trainer, prepared, "test")
 
 
-def load_model(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
+def load_model(model_dir: str | Path, **hub_kwargs: Any) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
     """Load a saved model and its tokenizer.
 
     Args:
         model_dir: Folder or hub name.
+        hub_kwargs: Passed to ``from_pretrained``: ``revision``, ``token``, ``cache_dir``.
 
     Returns:
         The model, in eval mode, and the tokenizer.
 
     Raises:
-        ValueError: If there is no such model, or it is another kind of model.
+        ValueError: If there is no such model or it may not be read, it is another kind of model, or a part of it is
+            missing or damaged.
     """
     source = find_model(model_dir)
-    config = load_config(source)
+    if hub_kwargs.get("revision") is not None and Path(source).is_dir():
+        raise ValueError(f"revision: is of a model on the hub; {str(model_dir)!r} is a folder.")
+    config = load_config(source, **hub_kwargs)
     if not isinstance(config, MultiTaskConfig):
         raise ValueError(f"{model_dir}: expected a multi-task model, found a model of type {config.model_type!r}.")
-    return MultiTaskModel.from_pretrained(source, config=config), load_tokenizer(source)
+    tokenizer = load_tokenizer(source, **hub_kwargs)
+    model, report = MultiTaskModel.from_pretrained(source, config=config, output_loading_info=True, **hub_kwargs)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{model_dir}: the file of weights lacks {len(missing)} of them: {', '.join(missing[:3])}.")
+    return model, tokenizer
 
 
 def find_last_checkpoint(output_dir: Path) -> Path | None:

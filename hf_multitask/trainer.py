@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -16,7 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 
 from .averaging import WeightAverage, refuse_averaged
 from .batching import Batching, in_given_order
-from .data import DATA_SET_COLUMN, MultiTaskDataCollator, Sampling, TrainingStream
+from .data import DATA_SET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from .data.arrow_rows import as_arrays
 from .data.token_batches import check_training_rows
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
@@ -29,9 +30,12 @@ from .freezing.stored_prefix import StoredPrefix
 from .metrics import build_compute_metrics, task_metric_names
 from .models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from .models.decoding import decode
+from .models.hub import upload_explained
 from .models.losses import count_labelled, example_losses
+from .models.model_card import CARD_NAME, HERE, build_model_card
 from .precision import log_precision
 from .training_args import MultiTaskTrainingArguments
+from .training_facts import training_facts
 
 logger = logging.getLogger(__name__)
 
@@ -294,6 +298,52 @@ class MultiTaskTrainer(Trainer):
         logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
         for line in self.batching.stream_report.losses():
             logger.warning("train, as streamed: %s.", line)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        data: PreparedData | None = None,
+    ) -> None:
+        """Write the model card to ``output_dir``: tasks, data, scores, what each stage of freezing gave, use.
+
+        The scores are those that the trainer has recorded of the weights that it has now.
+
+        Args:
+            language: Language of the texts, where it is known.
+            license: Licence of the model; the encoder's own where None.
+            tags: Further tags.
+            model_name: Title of the card.
+            data: The data of the training: where they come from, and texts to try the model with.
+        """
+        if not self.is_world_process_zero():
+            return
+        sets = {"train": self.train_dataset, "validation": self.eval_dataset}
+        rows = {split: len(rows) for split, rows in sets.items() if isinstance(rows, datasets.Dataset)}
+        restores_best = self.args.load_best_model_at_end
+        facts = training_facts(self.state, self.tasks, restores_best, self.args.output_dir, rows, data)
+        name = self.hub_model_id or HERE
+        config = self.accelerator.unwrap_model(self.model).config
+        card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
+        card.save(Path(self.args.output_dir, CARD_NAME))
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Upload model, tokenizer, card and the model's code as ``Trainer`` does.
+
+        Args:
+            args: See ``Trainer.push_to_hub``.
+            kwargs: The same; ``language``, ``license``, ``tags`` and ``data`` go to `create_model_card`.
+
+        Returns:
+            What ``Trainer.push_to_hub`` returns.
+
+        Raises:
+            ConnectionError: If the upload fails.
+        """
+        with upload_explained(self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).name):
+            return super().push_to_hub(*args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Save as ``Trainer`` does, and where a stream goes on.

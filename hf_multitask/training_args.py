@@ -1,6 +1,7 @@
 """Training arguments of the `MultiTaskTrainer`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -106,6 +107,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
             raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
         if self.max_tokens_per_batch is not None:
             self._check_max_tokens(self.max_tokens_per_batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the token out of training_args.bin, which the Trainer writes beside the model and pushes with it."""
+        return {**self.__dict__, "hub_token": None}
 
     def _check_max_tokens(self, max_tokens: object) -> None:
         if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:

@@ -40,7 +40,8 @@ def test_output_dir_is_a_complete_model(values, tmp_path):
     }
     card = (out / "README.md").read_text()
     assert "library_name: hf-multitask" in card
-    assert f"| joint_accuracy | {metrics['test']['joint_accuracy']:.4f} |" in card
+    scores = " | ".join(f"{metrics[split]['joint_accuracy']:.4f}" for split in ("validation", "test"))
+    assert f"| joint_accuracy | {scores} |" in card
     assert run_evaluation(out, values["data"]["test"]) == pytest.approx(metrics["test"], rel=1e-5)
     model = MultiTaskModel.from_pretrained(out)
     assert next(predict(model, load_tokenizer(out), ["play"])).keys() == {"intent", "slots"}

@@ -46,6 +46,7 @@ Columns = Annotated[
     typer.Option(metavar="NAME=COLUMN,…", help="What is what in the file: tokens=0,ner=3 or text=utterance."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows a pass and device.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
 
 
@@ -124,10 +125,11 @@ def evaluate(
         str, typer.Option(help="A label that the model does not have: error or ignore.")
     ] = "error",
     output: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")] = None,
+    revision: Revision = None,
 ) -> None:
     """Score a trained model on labelled rows."""
     options = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
-    metrics = run_evaluation(model_dir, data, batch_size, unseen_labels=unseen_labels, **options)
+    metrics = run_evaluation(model_dir, data, batch_size, revision, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
         print_metrics({data.stem: metrics})
         if output is not None:
@@ -145,10 +147,11 @@ def predict_command(
     tag_scheme: Annotated[
         str, typer.Option(help="Scheme to write tags in; `original` is that of the training data.")
     ] = "IOB2",
+    revision: Revision = None,
 ) -> None:
     """Predict all tasks for each row of a file."""
     checked = read_rows(rows, format=format, columns=parse_columns(columns))
-    model, tokenizer = load_model(model_dir)
+    model, tokenizer = load_model(model_dir, revision=revision)
     with output.open("w", encoding="utf-8") as file:
         for prediction in predict(model, tokenizer, checked, batch_size, tag_scheme):
             file.write(json.dumps(prediction, ensure_ascii=False) + "\n")

@@ -1,7 +1,6 @@
 """What commands print: metrics as a table, a prediction with its entities marked."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from ..export import ExportedFile
 from ..freezing.plan import StagePlan
+from ..models.layer_groups import layer_ranges
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
@@ -78,7 +78,7 @@ def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> N
             stage.name,
             _steps(stage),
             stage.end,
-            "\n".join(f"{', '.join(_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
+            "\n".join(f"{', '.join(layer_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
             f"{stage.trainable_parameters:,}\n{stage.trainable_share:.1%}",
             f"gradients {_mebibytes(stage.gradient_bytes)}\noptimizer {state}",
         )
@@ -109,23 +109,6 @@ def _steps(stage: StagePlan) -> str:
 
 def _mebibytes(number: int) -> str:
     return f"{number / 2**20:.1f} MiB"
-
-
-def _ranges(names: Sequence[str]) -> list[str]:
-    """Write consecutive layers as one: encoder.2-5."""
-    ranges: list[str] = []
-    first = last = None
-    for name in [*names, ""]:
-        number = int(name.removeprefix("encoder.")) if re.fullmatch(r"encoder\.\d+", name) else None
-        if last is not None and number == last + 1:
-            last = number
-            continue
-        if first is not None:
-            ranges.append(f"encoder.{first}" if first == last else f"encoder.{first}-{last}")
-        first = last = number
-        if number is None and name:
-            ranges.append(name)
-    return ranges
 
 
 def _described(value: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from ..models.tasks import REGRESSION, TaskConfig
 from .balance import complete_class_weights, label_counts
 from .data_config import SPLITS, DataConfig, data_configs
 from .loading import TRAIN, LoadedDataSet
+from .origin import DataOrigin, data_origin
 from .readers import Source
 from .report import SplitReport
 from .rows import Row
@@ -36,11 +37,13 @@ class PreparedData:
         splits: The data sets by split; train is a `TrainingStream` where it is streamed.
         tasks: The tasks, each with its labels.
         reports: What became of the rows, by split; of a stream, what its first pass has told.
+        origin: Where the rows come from.
     """
 
     splits: dict[str, datasets.Dataset | TrainingStream]
     tasks: list[TaskConfig]
     reports: dict[str, SplitReport] = field(default_factory=dict)
+    origin: DataOrigin = field(default_factory=DataOrigin)
 
     def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""
@@ -89,7 +92,7 @@ def prepare_datasets(
     }
     tasks = _balanced_tasks(tasks, [labels for (split, _), (labels, _) in encoded.items() if split == TRAIN])
     aligners = {split: build_aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
-    prepared = PreparedData({}, tasks)
+    prepared = PreparedData({}, tasks, origin=data_origin(loaded))
     for split in SPLITS:
         parts, report = [], SplitReport()
         for number, data_set in enumerate(loaded):

@@ -12,7 +12,7 @@ from .progress import Evaluation, Transition, read_evaluations
 from .schedule import FreezeSchedule, greater_is_better
 
 STAGES_NAME = "stages.json"
-_NO_METRICS = ("runtime", "samples_per_second", "steps_per_second")
+NO_METRICS = ("runtime", "samples_per_second", "steps_per_second")
 
 
 def stage_results(
@@ -105,4 +105,4 @@ def _best(evaluations: Sequence[Evaluation]) -> dict[str, float]:
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {name: value for name, value in evaluation.metrics.items() if not name.endswith(_NO_METRICS)}
+    return {name: value for name, value in evaluation.metrics.items() if not name.endswith(NO_METRICS)}

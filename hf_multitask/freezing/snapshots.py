@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-SNAPSHOTS_DIR = "freezing"
+# The Trainer pushes nothing to the hub whose name begins so.
+SNAPSHOTS_DIR = "_freezing"
 
 
 def checkpoints(output_dir: Path) -> dict[int, Path]:
@@ -23,7 +24,7 @@ def checkpoints(output_dir: Path) -> dict[int, Path]:
 
 
 class Snapshots:
-    """Files ``<output_dir>/freezing/<kind>-<step>.safetensors``.
+    """Files ``<output_dir>/_freezing/<kind>-<step>.safetensors``.
 
     Args:
         output_dir: The run's folder.

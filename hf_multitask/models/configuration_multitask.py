@@ -50,7 +50,7 @@ class MultiTaskConfig(PreTrainedConfig):
         """Check the values and turn the tasks of a saved config into `TaskConfig`."""
         if self.pooling not in POOLING_MODES:
             raise ValueError(unknown_name("pooling", self.pooling, POOLING_MODES))
-        self.tasks = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in self.tasks]
+        self.tasks = [task if isinstance(task, TaskConfig) else _saved_task(task) for task in self.tasks]
         names = [task.name for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -60,6 +60,18 @@ class MultiTaskConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build the config from what ``config.json`` holds, as ``PreTrainedConfig`` does.
+
+        Raises:
+            ValueError: If it is the config of another kind of model.
+        """
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(f"config: expected that of a multi-task model, found one of type {found!r}.")
+        return super().from_dict(config_dict, **kwargs)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the config as a mapping that JSON can hold."""
         values = super().to_dict()
@@ -68,3 +80,14 @@ class MultiTaskConfig(PreTrainedConfig):
             PIPELINE_NAME: {"impl": PIPELINE_CLASS, "pt": ["AutoModel"], "type": "text"},
         }
         return values
+
+
+def _saved_task(values: dict[str, Any]) -> TaskConfig:
+    """Build a task of a saved config, whose fields nobody has typed."""
+    unknown = [key for key in values if key not in TaskConfig.__dataclass_fields__]
+    if unknown:
+        raise ValueError(
+            f"task {values.get('name', '?')!r}: found {', '.join(map(repr, unknown))}, which this version of "
+            "hf_multitask does not know: the model was saved by a newer one. Update hf_multitask to load it."
+        )
+    return TaskConfig.from_dict(values)

@@ -79,11 +79,18 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
         The tokenizer.
 
     Raises:
-        ValueError: If the tokenizer has no fast version, which alone can tell words from subwords.
+        ValueError: If there is no such model or no tokenizer beside it, or the tokenizer has no fast version, which
+            alone can tell words from subwords.
     """
     source = find_model(name_or_path)
     config = load_config(source, **hub_kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(source, **hub_kwargs)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub_kwargs)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(name_or_path)!r}: expected a tokenizer beside the model (tokenizer.json), which "
+            f"tokenizer.save_pretrained writes; none could be loaded. {error}"
+        ) from error
     if not tokenizer.is_fast:
         raise ValueError(f"{name_or_path!r}: the tokenizer {type(tokenizer).__name__} has no fast version.")
     settings = read_json_file(source, "sentence_bert_config.json", **hub_kwargs) or {}

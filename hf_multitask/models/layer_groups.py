@@ -130,6 +130,23 @@ class LayerGroups(list[LayerGroup]):
         raise ValueError(unknown_name("group", selector, [*several, *names, "encoder[-3:]"]))
 
 
+def layer_ranges(names: Iterable[str]) -> list[str]:
+    """Write the names of groups with consecutive layers as one: ``encoder.2-5``."""
+    ranges: list[str] = []
+    first = last = None
+    for name in [*names, ""]:
+        number = int(name.removeprefix("encoder.")) if re.fullmatch(r"encoder\.\d+", name) else None
+        if last is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None:
+            ranges.append(f"encoder.{first}" if first == last else f"encoder.{first}-{last}")
+        first = last = number
+        if number is None and name:
+            ranges.append(name)
+    return ranges
+
+
 def layer_groups(model: PreTrainedModel) -> LayerGroups:
     """Divide a model into groups, from the bottom up.
 

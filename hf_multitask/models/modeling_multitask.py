@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
@@ -21,8 +22,10 @@ from .configuration_multitask import MultiTaskConfig
 from .crf import CRF
 from .encoders import find_model, load_config, load_tokenizer
 from .heads import LayerMix, LinearHead, build_head
+from .hub import upload_explained, weights_explained
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
+from .model_card import CARD_NAME, build_model_card
 from .partial_pass import HEADS, PartialPass
 from .pipeline_multitask import MultiTaskPipeline
 from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
@@ -32,6 +35,9 @@ from .tasks import TaskConfig
 
 # Windows of long texts that are encoded at a time without gradients, however few rows they belong to.
 LEAST_WINDOWS_A_PASS = 8
+
+# What says where on the hub and as whom, for all files of a model.
+HUB_KWARGS = ("revision", "token", "cache_dir")
 
 
 @dataclass
@@ -119,7 +125,7 @@ class MultiTaskModel(PreTrainedModel):
                 of reach, not known (give ``pooling`` then), or the attention is not there.
         """
         source = find_model(name_or_path)
-        hub_kwargs = {key: kwargs[key] for key in ("revision", "token", "cache_dir") if key in kwargs}
+        hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         sentence_pooling = (
             read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
         )
@@ -148,6 +154,26 @@ class MultiTaskModel(PreTrainedModel):
         model.name_or_path = source
         return model
 
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
+        """Load a saved model as ``PreTrainedModel`` does, but from safetensors alone.
+
+        Args:
+            name_or_path: Folder or hub name.
+            args: See ``PreTrainedModel.from_pretrained``.
+            kwargs: The same, such as ``revision`` and ``token``.
+
+        Returns:
+            The model, in eval mode.
+
+        Raises:
+            ValueError: If it is another kind of model, or its weights are missing, damaged or only there as a pickle.
+            OSError: If there is no such model.
+        """
+        hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
+        with weights_explained(str(name_or_path), **hub_kwargs):
+            return super().from_pretrained(name_or_path, *args, **{**kwargs, "use_safetensors": True})
+
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Save as ``PreTrainedModel`` does, with the code that ``trust_remote_code=True`` runs without this package.
 
@@ -159,6 +185,14 @@ class MultiTaskModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             custom_object_save(MultiTaskPipeline, save_directory)
+
+    def _upload_modified_files(self, working_dir: str | Path, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Upload as ``PreTrainedModel.push_to_hub`` does, with a card of ours where the repository has none."""
+        with upload_explained(repo_id):
+            if not HfApi().file_exists(repo_id, CARD_NAME, token=kwargs.get("token")):
+                card = build_model_card(self.config, repo_id, tags=self.model_tags)
+                card.save(Path(working_dir, CARD_NAME))
+            return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -267,7 +267,7 @@ def test_the_best_weights_of_a_stage_come_back(stock, rows, tmp_path):
     assert not any(entered.moments)
     assert transitions(trainer)[1]["restored_step"] == 2
     assert json.loads((tmp_path / "stages.json").read_text())["stages"][0]["restored_step"] == 2
-    assert not (tmp_path / "freezing").exists()
+    assert not (tmp_path / "_freezing").exists()
 
 
 @pytest.mark.parametrize(("values", "stopped"), [((0.5, 0.6, 0.5), 2), ((0.5, 0.6, 0.7, 0.6), 3)])
