@@ -112,7 +112,7 @@ def test_weights_that_are_missing_are_named(folder):
 def test_a_field_of_a_newer_version(load, folder, edit_config):
     edit_config(lambda values: values["tasks"][0].update(crf=True, layers=2))
     with pytest.raises(
-        ValueError, match=r"task 'intent': found 'crf', 'layers', .* was saved by a newer one. Update hf_multitask"
+        ValueError, match=r"task 'intent': found 'beam', 'layers', .* was saved by a newer one. Update hf_multitask"
     ):
         load(str(folder))
 
