@@ -110,7 +110,7 @@ def test_weights_that_are_missing_are_named(folder):
 
 @pytest.mark.parametrize("load", [load_model, MultiTaskModel.from_pretrained, lambda folder: pipeline(model=folder)])
 def test_a_field_of_a_newer_version(load, folder, edit_config):
-    edit_config(lambda values: values["tasks"][0].update(crf=True, layers=2))
+    edit_config(lambda values: values["tasks"][0].update(beam=True, layers=2))
     with pytest.raises(
         ValueError, match=r"task 'intent': found 'beam', 'layers', .* was saved by a newer one. Update hf_multitask"
     ):

@@ -10,17 +10,19 @@ from typing import Annotated
 import typer
 from accelerate import PartialState
 
+from ..bulk_prediction import AUTO, BulkPrediction
 from ..config import RunConfig
-from ..data import read_rows
 from ..export import export_onnx, export_torch, score_onnx
 from ..freezing.results import STAGES_NAME
 from ..inspection import inspect_data
+from ..models.predictor import OutputOptions
 from ..plots import check_picture, save_picture
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
 from .inspection import print_inspection
-from .overrides import parse_columns, parse_overrides
+from .overrides import parse_columns, parse_names, parse_overrides
+from .progress import show_progress
 from .tables import print_files, print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(
@@ -139,23 +141,58 @@ def evaluate(
 @app.command("predict")
 def predict_command(
     model_dir: ModelDir,
-    rows: Annotated[Path, typer.Argument(metavar="INPUT", help="File with `text` or `tokens`.")],
-    output: Annotated[Path, typer.Option(help="JSONL file to write, a line for each row.")],
-    batch_size: BatchSize = 32,
+    rows: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="File with `text` or `tokens`, or a .txt file with a text a line.")
+    ],
+    output: Annotated[Path, typer.Option(help="File to write, with a row for each: .jsonl, .csv or .parquet.")],
+    batch_size: Annotated[
+        str, typer.Option(metavar="auto|N", help="Rows a pass and device; auto finds out what is fastest.")
+    ] = AUTO,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read and tokenise ahead, for a fast GPU.")] = 0,
     format: Format = None,
     columns: Columns = None,
+    keep: Annotated[
+        str | None, typer.Option(metavar="COLUMN,…", help="Columns of INPUT to copy to the output, such as id.")
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(metavar="NAME,…", help="Tasks to predict; all if not given.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="List so many labels with their scores.")] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Probability above which a label is given, where a row can have several.")
+    ] = 0.5,
+    word_labels: Annotated[bool, typer.Option(help="Write the words and the label of each one too.")] = True,
     tag_scheme: Annotated[
-        str, typer.Option(help="Scheme to write tags in; `original` is that of the training data.")
+        str, typer.Option(help="Scheme to write these labels in; `original` is that of the training data.")
     ] = "IOB2",
+    on_error: Annotated[
+        str, typer.Option(metavar="stop|skip", help="What a broken row does; those skipped go to OUTPUT.errors.jsonl.")
+    ] = "stop",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT, and parts of another run.")] = False,
     revision: Revision = None,
 ) -> None:
-    """Predict all tasks for each row of a file."""
-    checked = read_rows(rows, format=format, columns=parse_columns(columns))
+    """Predict all tasks for each row of a file, of any size; the same command goes on where it was killed."""
+    job = BulkPrediction(
+        rows,
+        output,
+        OutputOptions(parse_names(tasks), top_k, threshold, word_labels, tag_scheme),
+        keep=parse_names(keep) or (),
+        format=format,
+        columns=parse_columns(columns),
+        batch_size=int(batch_size) if batch_size.isdigit() else batch_size,
+        workers=workers,
+        on_error=on_error,
+        overwrite=overwrite,
+    )
     model, tokenizer = load_model(model_dir, revision=revision)
-    with output.open("w", encoding="utf-8") as file:
-        for prediction in predict(model, tokenizer, checked, batch_size, tag_scheme):
-            file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
-    typer.echo(f"{len(checked.rows)} rows written to {output}")
+    with show_progress("rows") as on_progress:
+        try:
+            counts = job.run(model, tokenizer, on_progress)
+        except KeyboardInterrupt:
+            typer.echo("\nInterrupted; the same command goes on from here.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    if counts is not None:
+        earlier = f" ({counts.earlier} of them by an earlier run)" if counts.earlier else ""
+        skipped = f", {counts.skipped} skipped: see {job.errors_path}" if counts.skipped else ""
+        typer.echo(f"{counts.read} rows read{earlier}, {counts.predicted} predicted{skipped}. Written to {output}")
 
 
 @app.command()

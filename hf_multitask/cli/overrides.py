@@ -57,3 +57,8 @@ def parse_columns(given: str | None) -> dict[str, str | int]:
             raise ValueError(f"--columns: expected parts such as tokens=0 or text=utterance, found {part!r}.")
         columns[name.strip()] = int(column) if column.strip().isdigit() else column.strip()
     return columns
+
+
+def parse_names(given: str | None) -> tuple[str, ...] | None:
+    """Read names with commas between them; None where none are given."""
+    return None if given is None else tuple(name.strip() for name in given.split(","))

@@ -16,7 +16,7 @@ from ..models.names import unknown_name
 from .annotation_tools import ANNOTATION_TOOLS
 from .conll import read_conll
 from .lines import read_lines, shorten
-from .rows import LocatedRow, dataset_rows, rename_columns, unplaced, with_label_names
+from .rows import LocatedRow, Row, dataset_rows, rename_columns, unplaced, with_label_names
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 Columns = Mapping[str, str | int]
 # A column of a file with a word a line that tells which row the word belongs to.
 ROW_COLUMN = "row"
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
-_LONGEST_CELL = 2**31 - 1
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+LONGEST_CELL = 2**31 - 1
 _ROWS_AT_ONCE = 1000
 
 _EXTENSIONS = {
@@ -63,21 +63,38 @@ def open_file(path: str | Path, format: str | None = None, columns: Columns | No
     path = Path(path)
     if path.is_dir():
         return rename_columns(_read_folder(path), columns, str(path))
-    if not path.is_file():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"{path}: there is no such file; {unknown_name('file', path.name, siblings)}")
-    extension = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    format = format or _EXTENSIONS.get(extension.lower())
-    if format is None:
-        raise ValueError(f"{path}: the extension {extension!r} tells no format; give `format`: {', '.join(FORMATS)}.")
-    if format not in FORMATS:
-        raise ValueError(f"{path}: {unknown_name('format', format, FORMATS)}")
+    format = find_format(path, format)
     if format == CONLL:
         return read_conll(path, columns or {})
     rows = _READERS[format](path, format)
-    if format in _DELIMITERS and ROW_COLUMN in (columns or {}):
+    if format in DELIMITERS and ROW_COLUMN in (columns or {}):
         return _words_to_rows(path, rows, dict(columns or {}))
     return rename_columns(rows, columns, str(path))
+
+
+def find_format(path: Path, format: str | None, others: Mapping[str, str] | None = None) -> str:
+    """Return the format of a file.
+
+    Args:
+        path: The file.
+        format: What it is said to be; its extension says it where None.
+        others: Formats by extension that the caller reads beside `FORMATS`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the format is not known.
+    """
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"{path}: there is no such file; {unknown_name('file', path.name, siblings)}")
+    known = (*FORMATS, *(others or {}).values())
+    extension = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    format = format or {**_EXTENSIONS, **(others or {})}.get(extension.lower())
+    if format is None:
+        raise ValueError(f"{path}: the extension {extension!r} tells no format; give `format`: {', '.join(known)}.")
+    if format not in known:
+        raise ValueError(f"{path}: {unknown_name('format', format, known)}")
+    return format
 
 
 def file_features(path: str | Path, format: str | None = None) -> datasets.Features | None:
@@ -91,26 +108,45 @@ def file_features(path: str | Path, format: str | None = None) -> datasets.Featu
     if path.is_dir():
         return _load_folder(path).features
     if (format or _EXTENSIONS.get(path.suffix.lower())) == "parquet":
-        return _open_parquet(path)[1]
+        return open_parquet(path)[1]
     return None
 
 
 def _read_jsonl(path: Path, format: str) -> Iterator[LocatedRow]:
-    for number, record in _json_lines(path):
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object, found {shorten(json.dumps(record))}.")
-        yield LocatedRow(record, number, [])
+    for number, line in read_lines(path):
+        if line.strip():
+            yield LocatedRow(parse_object(path, number, line), number, [])
+
+
+def parse_object(path: Path, number: int, line: str) -> Row:
+    """Read the JSON object of a line.
+
+    Args:
+        path: The file, for messages.
+        number: Number of the line, from 1.
+        line: The line.
+
+    Raises:
+        ValueError: If it holds something else. The message names file and line.
+    """
+    record = _parse_json(path, number, line)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}:{number}: expected a JSON object, found {shorten(json.dumps(record))}.")
+    return record
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:  # also of numbers too long and lists too deep
-            reason = getattr(error, "msg", error)
-            raise ValueError(f"{path}:{number}: expected a JSON object, found {shorten(line)} ({reason}).") from error
+        if line.strip():
+            yield number, _parse_json(path, number, line)
+
+
+def _parse_json(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # also of numbers too long and lists too deep
+        reason = getattr(error, "msg", error)
+        raise ValueError(f"{path}:{number}: expected a JSON object, found {shorten(line)} ({reason}).") from error
 
 
 def _read_json(path: Path, format: str) -> Iterator[LocatedRow]:
@@ -152,8 +188,8 @@ def _load_json(path: Path) -> list[Any]:
 
 def _read_table(path: Path, format: str) -> Iterator[LocatedRow]:
     """Read a table with a header; an empty cell is a missing value."""
-    csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader((line for _, line in read_lines(path)), delimiter=_DELIMITERS[format], strict=True)
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.reader((line for _, line in read_lines(path)), delimiter=DELIMITERS[format], strict=True)
     header = None
     # A cell may go over several lines: the row is named by its first.
     start = 1
@@ -163,17 +199,41 @@ def _read_table(path: Path, format: str) -> Iterator[LocatedRow]:
             if not cells:
                 continue
             if header is None:
-                header = _checked_header(path, cells)
-            elif len(cells) != len(header):
-                found = f"expected {len(header)} cells ({', '.join(header)}), found {len(cells)}"
-                raise ValueError(f"{path}:{number}: {found}.")
+                header = checked_header(path, cells)
             else:
-                yield LocatedRow({name: cell or None for name, cell in zip(header, cells, strict=True)}, number, [])
+                yield LocatedRow(table_row(path, number, header, cells), number, [])
     except csv.Error as error:
         raise ValueError(f"{path}:{start}: {error}.") from error
 
 
-def _checked_header(path: Path, cells: Sequence[str]) -> list[str]:
+def table_row(path: Path, number: int, header: Sequence[str], cells: Sequence[str]) -> Row:
+    """Make a row of the cells of a table; an empty cell is a missing value.
+
+    Args:
+        path: The file, for messages.
+        number: The line that the cells begin on.
+        header: Names of the columns.
+        cells: The cells.
+
+    Raises:
+        ValueError: If there are not as many as names. The message names file and line.
+    """
+    if len(cells) != len(header):
+        found = f"expected {len(header)} cells ({', '.join(header)}), found {len(cells)}"
+        raise ValueError(f"{path}:{number}: {found}.")
+    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+
+def checked_header(path: Path, cells: Sequence[str]) -> list[str]:
+    """Return the names of a table's columns.
+
+    Args:
+        path: The file, for messages.
+        cells: The cells of its first line.
+
+    Raises:
+        ValueError: If a name occurs twice.
+    """
     header = [cell.strip() for cell in cells]
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f"{path}:1: the header names {', '.join(map(repr, twice))} more than once.")
@@ -205,7 +265,7 @@ def _words_to_rows(path: Path, words: Iterator[LocatedRow], columns: dict[str, A
 
 
 def _read_parquet(path: Path, format: str) -> Iterator[LocatedRow]:
-    file, features = _open_parquet(path)
+    file, features = open_parquet(path)
     try:
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
             yield from map(unplaced, with_label_names(batch.to_pylist(), features))
@@ -213,7 +273,18 @@ def _read_parquet(path: Path, format: str) -> Iterator[LocatedRow]:
         raise ValueError(f"{path}: expected a whole Parquet file. {error}") from error
 
 
-def _open_parquet(path: Path) -> tuple[parquet.ParquetFile, datasets.Features]:
+def open_parquet(path: Path) -> tuple[parquet.ParquetFile, datasets.Features]:
+    """Open a Parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The file, and what its columns hold.
+
+    Raises:
+        ValueError: If it is no whole Parquet file.
+    """
     try:
         file = parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowException) as error:

@@ -20,9 +20,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         ValueError: If the file is not UTF-8, or a packed file not whole. The message names file and line.
     """
     try:
-        with _open(path) as file:
+        with open_binary(path) as file:
             for number, line in enumerate(file, start=1):
-                yield number, _decode(path, number, line)
+                yield number, decode_line(path, number, line)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected a whole gzip file. {error}") from error
 
@@ -33,11 +33,25 @@ def shorten(line: str, length: int = 60) -> str:
     return repr(line if len(line) <= length else line[:length] + "…")
 
 
-def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+def open_binary(path: Path) -> gzip.GzipFile | BufferedReader:
+    """Open a file for its bytes; one whose name ends in ``.gz`` is unpacked."""
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
-def _decode(path: Path, number: int, line: bytes) -> str:
+def decode_line(path: Path, number: int, line: bytes) -> str:
+    """Decode a line.
+
+    Args:
+        path: The file, for messages.
+        number: Number of the line, from 1.
+        line: The line with what ends it.
+
+    Returns:
+        The line.
+
+    Raises:
+        ValueError: If it is not UTF-8, or holds what no text does. The message names file and line.
+    """
     if b"\0" in line:
         raise ValueError(f"{path}:{number}: expected text in UTF-8, found a NUL byte; is the file UTF-16 or binary?")
     if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):

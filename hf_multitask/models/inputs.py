@@ -28,7 +28,7 @@ def check_input(row: Mapping[str, Any], place: str) -> None:
     """
     tokens, text = row.get(TOKENS_COLUMN), row.get(TEXT_COLUMN)
     if tokens is None and text is None:
-        found = ", ".join(repr(key) for key in row) or "none"
+        found = ", ".join(f"{key!r} without a value" if row[key] is None else repr(key) for key in row) or "none"
         raise ValueError(f"{place}: expected a column 'tokens' or 'text', found {found}.")
     if tokens is not None:
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):

@@ -133,12 +133,28 @@ class Predictor:
         Returns:
             Predictions by task, in the order of the texts.
         """
-        columns = self.align({"words": [[word.text for word in text.words] for text in inputs]})
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        order = sorted(range(len(rows)), key=columns["length"].__getitem__, reverse=True)
+        return self.predict_prepared(inputs, prepare_inputs(self.align, inputs), batch_size)
+
+    def predict_prepared(
+        self,
+        inputs: Sequence[TextInput],
+        rows: Sequence[Mapping[str, Any]],
+        batch_size: int,
+        max_tokens: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Predict texts that are tokenised already, as `predict` does.
+
+        Args:
+            inputs: The texts.
+            rows: What `prepare_inputs` made of them.
+            batch_size: The most texts a pass.
+            max_tokens: The most tokens a pass, padding included; a text that has more goes alone.
+
+        Returns:
+            Predictions by task, in the order of the texts.
+        """
         results: list[dict[str, Any]] = [{} for _ in inputs]
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen in _batches([row["length"] for row in rows], batch_size, max_tokens):
             found = self._predict_batch([inputs[i] for i in chosen], self.collate([rows[i] for i in chosen]))
             for i, result in zip(chosen, found, strict=True):
                 results[i] = result
@@ -178,6 +194,31 @@ class Predictor:
             return {"entities": entities}
         written = from_iob2(labels, self.schemes[task.name])
         return {"words": [word.text for word in words], "labels": written, "entities": entities}
+
+
+def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[dict[str, Any]]:
+    """Tokenise texts.
+
+    Args:
+        align: What tokenises them.
+        inputs: The texts.
+
+    Returns:
+        A row for each, as the collator takes it.
+    """
+    columns = align({"words": [[word.text for word in text.words] for text in inputs]})
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None) -> Iterator[list[int]]:
+    """Yield the numbers of the rows of each batch, the longest first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    start = 0
+    while start < len(order):
+        longest = max(lengths[order[start]], 1)
+        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // longest))
+        yield order[start : start + size]
+        start += size
 
 
 def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOptions) -> list[Any]:
