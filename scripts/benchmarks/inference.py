@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 import transformers
-from hf_multitask.export import export_onnx
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, Pipeline
 
 import hf_multitask  # noqa: F401 (the multi-task pipeline registers itself)
 from hf_multitask import MultiTaskModel
+from hf_multitask.export import export_onnx
 
 from .machine import machine_facts
 from .timing import time_in_turns
