@@ -261,8 +261,8 @@ def _write_onnx(model: MultiTaskModel, batch: Mapping[str, torch.Tensor], path: 
 
 def _not_exported(model: MultiTaskModel, error: Exception) -> ValueError:
     """Say in one line that an encoder is beyond the exporter, which raises errors of many kinds."""
-    kind, reason = model.encoder.config.model_type, str(error).strip().splitlines()
-    return ValueError(f"an encoder of type {kind!r} cannot be exported by torch {torch.__version__}: {reason[:1]}")
+    kind, reason = model.encoder.config.model_type, str(error).strip().partition("\n")[0]
+    return ValueError(f"an encoder of type {kind!r} cannot be exported by torch {torch.__version__}: {reason}")
 
 
 def _quantize(path: Path, output: Path) -> None:

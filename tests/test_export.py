@@ -132,7 +132,13 @@ def assert_pipelines_agree(folder, **options):
 def test_logits_of_long_texts_are_those_of_the_model(exported):
     model, tokenizer = load_model(exported)
     session = OnnxSession(exported / ONNX_FILES["onnx"])
-    for rows in ([WORDS * 3], [WORDS[:3], WORDS * 2, ["play"], WORDS * 4, WORDS[:20]], [["play"]], [[""], ["\u200b"]]):
+    for rows in (
+        [WORDS[:3], WORDS[:9]],
+        [WORDS * 3],
+        [WORDS[:3], WORDS * 2, ["play"], WORDS * 4, WORDS[:20]],
+        [["play"]],
+        [[""], ["\u200b"]],
+    ):
         batch = batch_of(tokenizer, TASKS, rows)
         expected, found = model(**batch).logits, session(batch, [task.name for task in TASKS])
         assert found.keys() == expected.keys()

@@ -11,7 +11,7 @@ import datasets
 import pytest
 import yaml
 
-from hf_multitask import MultiTaskModel
+from hf_multitask import MultiTaskModel, TaskConfig
 from hf_multitask.freezing import build_schedule
 from tests.tiny import ROWS
 
@@ -46,6 +46,23 @@ def test_the_pipeline_example(folder, encoder, data, tokenizer, capsys):
     Path("requests.txt").write_text("play jazz\nrain in rome\n", encoding="utf-8")
     exec(compile(block("python", "requests.txt"), "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_example_of_one_head_out_and_new_ones_in(folder, encoder, data, tokenizer):
+    MultiTaskModel.from_encoder(encoder, data.tasks).save_pretrained("out/model")
+    tokenizer.save_pretrained("out/model")
+    names = {"model": MultiTaskModel.from_pretrained("out/model"), "TaskConfig": TaskConfig}
+    exec(compile(block("python", "export_task("), "README.md", "exec"), names)
+    assert [task.name for task in names["model"].config.tasks] == ["places", "mood"]
+    assert Path("out/slots/config.json").is_file()
+    assert Path("out/encoder/modules.json").is_file()
+
+
+def test_the_tasks_of_the_heads_example():
+    values = yaml.safe_load(block("yaml", "head: lstm"))
+    tasks = [TaskConfig.from_dict(task) for task in values["tasks"]]
+    assert (tasks[1].head, tasks[1].mix_layers, tasks[1].crf) == ("lstm", True, True)
+    assert values["training"] == {"ema_decay": 0.99}
 
 
 def test_the_stages_of_the_yaml_example(model):
