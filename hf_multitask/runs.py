@@ -17,7 +17,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from .config import RunConfig
 from .data import SPLITS, DataConfig, PreparedData, prepare_datasets
-from .data.preparation import check_taught
+from .data.preparation import check_task_names
 from .data.rows import Row
 from .freezing.plan import StagePlan
 from .freezing.results import STAGES_NAME
@@ -198,7 +198,7 @@ def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
     if isinstance(started_from, MultiTaskConfig):
         encoder_config, tasks = started_from.encoder_config, _continued_tasks(config, started_from)
         has_head = {task.name for task in started_from.tasks}
-    check_taught(config.data_sets, [task for task in tasks if task.name not in has_head])
+    check_task_names(config.data_sets, tasks, has_head)
     if config.attn_implementation is not None:
         check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)

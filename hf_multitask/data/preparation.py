@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,7 +130,9 @@ def load_data_sets(
     Raises:
         ValueError: If something in the data is wrong. The message names file and line.
     """
-    _check_task_names(configs, tasks)
+    check_task_names(
+        configs, tasks, [task.name for task in tasks if task.labels is not None or task.problem_type == REGRESSION]
+    )
     tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
     streaming = any(config.streams_train for config in configs)
     if streaming and any(config.validation_split for config in configs):
@@ -158,29 +160,25 @@ def build_aligner(
     return Aligner(tokenizer, tasks, config.max_length, config.overlap, config.truncate, label_subwords)
 
 
-def _check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]) -> None:
-    """Check that data sets name tasks that there are, and that each task has a data set or is complete."""
+def check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig], learned: Collection[str]) -> None:
+    """Check that data sets name tasks that there are, and that each task has a data set where it needs one.
+
+    Args:
+        configs: The data sets.
+        tasks: The tasks.
+        learned: Names of tasks that need none.
+
+    Raises:
+        ValueError: If a data set names another task, or no data set has a task.
+    """
     names = [task.name for task in tasks]
     for config in configs:
         for name in config.tasks or []:
             if name not in names:
                 raise ValueError(f"data: {unknown_name('task', name, names)}")
-    check_taught(configs, [task for task in tasks if task.labels is None and task.problem_type != REGRESSION])
-
-
-def check_taught(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]) -> None:
-    """Check that each task has a data set.
-
-    Args:
-        configs: The data sets.
-        tasks: The tasks.
-
-    Raises:
-        ValueError: If none has one of them.
-    """
-    for task in tasks:
-        if not any(config.tasks is None or task.name in config.tasks for config in configs):
-            raise ValueError(f"data: no data set has the task {task.name!r}; name it in the `tasks` of one.")
+    for name in names:
+        if name not in learned and not any(config.tasks is None or name in config.tasks for config in configs):
+            raise ValueError(f"data: no data set has the task {name!r}; name it in the `tasks` of one.")
 
 
 def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:
