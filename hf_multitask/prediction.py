@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from .data import Rows
@@ -42,12 +41,6 @@ def predict(
     if not isinstance(rows, Rows):
         rows = Rows("input", [{TEXT_COLUMN: row} if isinstance(row, str) else dict(row) for row in rows])
     check_inputs(rows)
-    model.eval()
-
-    def logits(batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> Mapping[str, torch.Tensor]:
-        return model(**batch, tasks=tasks).logits
-
-    options = OutputOptions(word_labels=True, tag_scheme=tag_scheme)
-    predictor = Predictor(model.config, tokenizer, logits, model.crfs, model.device, options)
+    predictor = Predictor.of_model(model, tokenizer, OutputOptions(word_labels=True, tag_scheme=tag_scheme))
     inputs = [read_input(row, rows.place(i), predictor.splits_words) for i, row in enumerate(rows.rows)]
     yield from predictor.stream(inputs, batch_size)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -158,13 +158,9 @@ class _Run:
     """
 
     def __init__(self, job: BulkPrediction, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.job, self.model, self.tokenizer = job, model.eval(), tokenizer
+        self.job, self.model, self.tokenizer = job, model, tokenizer
         self.folder = WorkingFolder(job.output)
-
-        def logits(batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> Mapping[str, torch.Tensor]:
-            return model(**batch, tasks=tasks).logits
-
-        self.predictor = Predictor(model.config, tokenizer, logits, model.crfs, model.device, job.options)
+        self.predictor = Predictor.of_model(model, tokenizer, job.options)
         for name in job.keep:
             if name in (task.name for task in self.predictor.tasks):
                 raise ValueError(f"keep: {name!r} is the name of a task, whose predictions have that name.")

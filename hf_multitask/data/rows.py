@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import datasets
 
+from ..models.collator import batch_rows
 from ..models.names import unknown_name
 
 Row = dict[str, Any]
@@ -117,11 +118,6 @@ def dataset_rows(dataset: datasets.Dataset | datasets.IterableDataset) -> Iterat
     """Yield the rows of a data set, with names instead of the ids of `ClassLabel` columns."""
     for batch in dataset.with_format(None).iter(batch_size=1000):
         yield from with_label_names(batch_rows(batch), dataset.features)
-
-
-def batch_rows(batch: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """Turn the columns of some rows into rows."""
-    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
 def with_label_names(rows: Sequence[Row], features: datasets.Features | None) -> Sequence[Row]:

@@ -8,10 +8,11 @@ import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..models.alignment import Aligner
+from ..models.collator import batch_rows
 from .loading import ROWS_AT_ONCE, LoadedDataSet
 from .mixing import MixedTurns, Sampling, shuffled
 from .report import SplitReport
-from .rows import Row, Rows, batch_rows
+from .rows import Row, Rows
 
 # Rows of a data set that are shuffled together; as many are in memory.
 SHUFFLE_ROWS = 10_000

@@ -91,6 +91,11 @@ class MultiTaskDataCollator:
         return batch
 
 
+def batch_rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Turn the columns of some rows into rows."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def first_rows(batch: Any, count: int) -> Any:
     """Cut a batch to its first rows, with all of their windows.
 

@@ -6,10 +6,10 @@ from itertools import islice
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .alignment import Aligner
-from .collator import MultiTaskDataCollator
+from .collator import MultiTaskDataCollator, batch_rows
 from .configuration_multitask import MultiTaskConfig
 from .crf import CRF
 from .decoding import decode, tag_probabilities
@@ -109,6 +109,24 @@ class Predictor:
         )
         self.collate = MultiTaskDataCollator(tokenizer, config.tasks)
 
+    @classmethod
+    def of_model(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, options: OutputOptions
+    ) -> "Predictor":
+        """Return what predicts with a model.
+
+        Args:
+            model: The `MultiTaskModel`; it is put into eval mode.
+            tokenizer: Its tokenizer.
+            options: What predictions hold.
+        """
+        model.eval()
+
+        def logits(batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> Mapping[str, torch.Tensor]:
+            return model(**batch, tasks=tasks).logits
+
+        return cls(model.config, tokenizer, logits, model.crfs, model.device, options)
+
     def stream(self, inputs: Iterable[TextInput], batch_size: int) -> Iterator[dict[str, Any]]:
         """Predict texts one block after the other.
 
@@ -206,8 +224,7 @@ def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[dict[str
     Returns:
         A row for each, as the collator takes it.
     """
-    columns = align({"words": [[word.text for word in text.words] for text in inputs]})
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return batch_rows(align({"words": [[word.text for word in text.words] for text in inputs]}))
 
 
 def _batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None) -> Iterator[list[int]]:
