@@ -435,7 +435,8 @@ def test_accumulation_does_not_change_what_a_head_is_held_by(fit):
     for other in runs[1:]:
         for step in range(2):
             for name in ("loss", "intent_loss", "slots_loss", "intent_distill_loss", "slots_distill_loss"):
-                assert other[step][name] == pytest.approx(runs[0][step][name], rel=1e-4, abs=1e-7), name
+                # A divergence of 1e-4 is a sum of logarithms near 1, each with float32's 1e-7.
+                assert other[step][name] == pytest.approx(runs[0][step][name], rel=1e-4, abs=1e-6), name
 
 
 class Interrupted(BaseException):
