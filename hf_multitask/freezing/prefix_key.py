@@ -1,6 +1,5 @@
 """What tells stored states from others: all that they are computed from."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import transformers
+import xxhash
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -33,7 +33,7 @@ def prefix_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, s
     """
     config = {key: value for key, value in encoder.config.to_dict().items() if key not in _ORIGIN}
     config["attn_implementation"] = encoder.config._attn_implementation
-    digest = hashlib.blake2b(json.dumps([config, transformers.__version__], sort_keys=True, default=str).encode())
+    digest = xxhash.xxh3_128(json.dumps([config, transformers.__version__], sort_keys=True, default=str).encode())
     for name, buffer in encoder.named_buffers():
         _add_tensor(digest, name, buffer)
     digests = {}
@@ -55,7 +55,7 @@ def read_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, n
     Returns:
         The digest, and the tokens of each row (num_rows); a row without any is encoded as one of padding.
     """
-    digests = {name: hashlib.blake2b(str(dataset.features[name]).encode()) for name in columns}
+    digests = {name: xxhash.xxh3_128(str(dataset.features[name]).encode()) for name in columns}
     lengths = []
     for table in _tables(dataset, columns):
         for name in columns:
@@ -67,7 +67,7 @@ def read_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, n
                 counted = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
                 bounds = np.concatenate([[0], np.cumsum(ends, dtype=np.int64)])
                 lengths.append(counted[bounds[1:]] - counted[bounds[:-1]])
-    total = hashlib.blake2b(json.dumps([[name, found.hexdigest()] for name, found in digests.items()]).encode())
+    total = xxhash.xxh3_128(json.dumps([[name, found.hexdigest()] for name, found in digests.items()]).encode())
     return total.hexdigest(), np.maximum(np.concatenate(lengths or [np.empty(0, np.int64)]), 1)
 
 
@@ -79,7 +79,7 @@ def store_key(prefix: str, rows: str, *settings: Any) -> str:
         rows: Digest of the rows.
         settings: How they are computed and kept: types, the batch size.
     """
-    return hashlib.blake2b(json.dumps([prefix, rows, settings]).encode(), digest_size=16).hexdigest()
+    return xxhash.xxh3_128_hexdigest(json.dumps([prefix, rows, settings]).encode())
 
 
 def _tables(dataset: datasets.Dataset, columns: Sequence[str]) -> Iterator[pa.Table]:
