@@ -90,8 +90,7 @@ class PrefixBuilder:
             with tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress) as bar:
                 for i, end in pairwise(bounds[bounds.index(done) :]):
                     batch = rows[i:end]
-                    states = None if start is None else start.read(batch)
-                    for group, found in self._states(batch, list(writers), states, entering).items():
+                    for group, found in self._states(batch, list(writers), start, entering).items():
                         writers[group].write(found)
                     bar.update(len(batch))
         finally:
@@ -100,14 +99,14 @@ class PrefixBuilder:
             writer.finish()
 
     def _states(
-        self, rows: Sequence[int], groups: Sequence[str], states: torch.Tensor | None, entering: str | None
+        self, rows: Sequence[int], groups: Sequence[str], start: PrefixStore | None, entering: str | None
     ) -> dict[str, torch.Tensor]:
         """Return the states of rows, without padding, by group."""
         device = self.model.device
         collated = self.collator(self.dataset.__getitems__(list(rows)))
         inputs = {name: value.to(device) for name, value in collated.items() if name not in _NOT_ENCODED}
-        if states is not None:
-            inputs["stored_states"] = pad_states(states, inputs["attention_mask"]).to(self.model.dtype)
+        if start is not None:
+            inputs["stored_states"] = start.read(rows, inputs["attention_mask"]).to(self.model.dtype)
         found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
         # A long text has many windows.
         windows_a_pass = max(1, self.tokens_a_pass // inputs["attention_mask"].size(1))
@@ -137,18 +136,3 @@ def batch_bounds(lengths: Sequence[int], tokens_a_pass: int) -> list[int]:
         rows = max(1, tokens_a_pass // max(1, int(lengths[bounds[-1]])))
         bounds.append(min(bounds[-1] + rows, len(lengths)))
     return bounds
-
-
-def pad_states(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Put the states of tokens where the tokens are in a batch.
-
-    Args:
-        states: States of all tokens of the batch, one behind the other (num_tokens, hidden).
-        attention_mask: 1 for tokens, 0 for padding (batch, seq_len).
-
-    Returns:
-        States (batch, seq_len, hidden); padding has those of some token, which nothing attends to.
-    """
-    # Counting tokens waits for no device, as picking them by a mask would.
-    index = attention_mask.flatten().cumsum(0).sub(1).clamp(min=0).view_as(attention_mask)
-    return states.to(attention_mask.device)[index]

@@ -153,16 +153,36 @@ class PrefixStore:
         parts = find_parts(folder, layout)
         return None if parts is None else cls(folder, parts)
 
-    def read(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return the states of rows, one behind the other (num_tokens, hidden)."""
+    def read(self, rows: Sequence[int], attention_mask: torch.Tensor) -> torch.Tensor:
+        """Read the states of rows to where their tokens are in a batch.
+
+        Args:
+            rows: Numbers of the rows.
+            attention_mask: 1 for their tokens, 0 for padding (batch, seq_len).
+
+        Returns:
+            States (batch, seq_len, hidden) on the mask's device; padding has those of some token, which nothing
+            attends to.
+        """
         numbers = np.asarray(rows)
         lengths = self.layout.lengths[numbers]
         ends = np.cumsum(lengths)
         tokens = np.arange(ends[-1]) + np.repeat(self.start_of[numbers] - (ends - lengths), lengths)
+        parts = np.repeat(self.part_of[numbers], lengths)
+        # Counting tokens waits for no device, as picking them by a mask would.
+        places = attention_mask.flatten().cumsum(0).sub(1).clamp(min=0).view_as(attention_mask)
+        if attention_mask.device.type == "cpu":
+            return self._take(tokens[places.numpy()], parts[places.numpy()])
+        states = self._take(tokens, parts)
+        if attention_mask.device.type == "cuda":
+            states = states.pin_memory()
+        return states.to(attention_mask.device, non_blocking=True)[places]
+
+    def _take(self, tokens: np.ndarray, parts: np.ndarray) -> torch.Tensor:
+        """Return the states of some tokens of some parts, by their numbers there."""
         if len(self.parts) == 1:
             return self.parts[0].read(tokens)
-        parts = np.repeat(self.part_of[numbers], lengths)
-        states = torch.empty(len(tokens), self.layout.hidden_size, dtype=self.layout.dtype)
+        states = torch.empty(*tokens.shape, self.layout.hidden_size, dtype=self.layout.dtype)
         for part in np.unique(parts):
             states[parts == part] = self.parts[part].read(tokens[parts == part])
         return states
@@ -201,8 +221,8 @@ class _MappedPart:
             self.states = torch.frombuffer(self.map, dtype=layout.dtype).view(-1, layout.hidden_size)
 
     def read(self, tokens: np.ndarray) -> torch.Tensor:
-        """Return the states of some tokens (num_tokens, hidden)."""
-        self.mapped_bytes += len(tokens) * self.token_bytes
+        """Return the states of some tokens (*tokens.shape, hidden)."""
+        self.mapped_bytes += tokens.size * self.token_bytes
         if self.map is not None and self.mapped_bytes > _MAPPED_BYTES:
             self.map.madvise(mmap.MADV_DONTNEED)
             self.mapped_bytes = 0

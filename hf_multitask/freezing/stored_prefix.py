@@ -23,7 +23,7 @@ from ..models.layer_groups import EMBEDDINGS, NORM
 from ..models.partial_pass import HEADS, lowest_trained
 from ..precision import has_native_bf16
 from .callback import count_steps_per_epoch
-from .prefix_build import TOKENS_A_PASS, PrefixBuilder, pad_states
+from .prefix_build import TOKENS_A_PASS, PrefixBuilder
 from .prefix_key import prefix_digests, read_rows, store_key
 from .prefix_plan import PrefixPlan, Room, in_bytes, plan_store
 from .prefix_store import DTYPES, Part, PrefixStore, StatesLayout, find_parts
@@ -171,12 +171,8 @@ class StoredPrefix:
         rows = self.reading
         if numbers is None or rows is None or rows.store is None or rows.entering != self.entering:
             return inputs
-        states = rows.store.read(numbers)
-        if self.args.device.type == "cuda":
-            states = states.pin_memory()
-        states = states.to(self.args.device, non_blocking=True).to(self.model.dtype)
-        padded = pad_states(states, inputs["attention_mask"].to(self.args.device))
-        return {**inputs, "stored_states": padded, "entering": self.entering}
+        states = rows.store.read(numbers, inputs["attention_mask"].to(self.args.device)).to(self.model.dtype)
+        return {**inputs, "stored_states": states, "entering": self.entering}
 
     # Which store is read.
 
