@@ -5,6 +5,7 @@
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with those of two stock pipelines.
+``python scripts/benchmark.py growth`` measures what training costs by rows, tokens and layers.
 ``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, made for a GPU.
 ``python scripts/benchmark.py compile`` measures what torch.compile gains or costs, on this machine's processor or GPU.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
 from benchmarks.data import data
+from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
@@ -67,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_speed(commands.add_parser("speed", help="training against plain trainers, tasknet and a bare loop"))
     _add_accelerator(commands.add_parser("accelerator", help="speed and memory at the size of BERT-base"))
     _add_inference(commands.add_parser("inference", help="predictions against two stock pipelines"))
+    command = commands.add_parser("growth", help="what training costs by rows, tokens and layers")
+    command.add_argument("--repeats", type=int, default=3, help="rounds at each size (default: %(default)s)")
+    command.set_defaults(run=growth)
     command = commands.add_parser("compile", help="what torch.compile gains or costs")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
     command.add_argument("--backend", default="inductor", help="what compiles (default: %(default)s)")
@@ -107,6 +112,9 @@ def _add_inference(command: argparse.ArgumentParser) -> None:
     command.add_argument("--single-texts", type=int, default=200, help="texts one at a time (default: %(default)s)")
     command.add_argument("--batch-size", type=int, default=32, help="texts a batch (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.add_argument(
+        "--sizes", type=int, nargs="+", default=[10_000, 1_000_000], help="rows of files (default: 10^4 and 10^6)"
+    )
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
     command.set_defaults(run=inference)
 

@@ -1,7 +1,7 @@
 """Computing the states that are stored."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,7 @@ import datasets
 import torch
 from filelock import FileLock
 from huggingface_hub.utils import tqdm
+from torch import nn
 
 from ..models.modeling_multitask import MultiTaskModel
 from .prefix_store import Part, PartWriter, PrefixStore
@@ -87,7 +88,8 @@ class PrefixBuilder:
         was_training = self.model.training
         self.model.eval()
         try:
-            with tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress) as bar:
+            bar = tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress)
+            with bar, _requiring_gradients(self.model.encoder), self.autocast():
                 for i, end in pairwise(bounds[bounds.index(done) :]):
                     batch = rows[i:end]
                     for group, found in self._states(batch, list(writers), start, entering).items():
@@ -113,12 +115,24 @@ class PrefixBuilder:
         parts = zip(*(value.split(windows_a_pass) for value in inputs.values()), strict=True)
         for values in parts:
             part = dict(zip(inputs, values, strict=True))
-            with self.autocast():
-                computed = self.model.states_entering(groups, entering=entering, **part)
+            computed = self.model.states_entering(groups, entering=entering, **part)
             mask = part["attention_mask"].bool()
             for group, value in computed.items():
                 found[group].append(value[mask].to(self.part.layout.dtype))
         return {group: torch.cat(values) for group, values in found.items()}
+
+
+@contextmanager
+def _requiring_gradients(encoder: nn.Module) -> Iterator[None]:
+    """Let all weights require gradients meanwhile: of no others does autocast keep what it has cast for a pass."""
+    frozen = [weight for weight in encoder.parameters() if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def batch_bounds(lengths: Sequence[int], tokens_a_pass: int) -> list[int]:

@@ -11,25 +11,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
-import torch
-from transformers import BertConfig, BertModel, BertTokenizer
-
-from hf_multitask import MultiTaskModel, TaskConfig
-from hf_multitask.data import PreparedData
+from hf_multitask import MultiTaskModel
 from hf_multitask.freezing.results import STAGES_NAME
 from hf_multitask.models.layer_groups import EMBEDDINGS
 
 from .bare_loop import BareLoop
 from .machine import machine_facts
 from .our_trainer import build_trainer, time_joint_training
+from .random_workload import EncoderShape, random_workload
 from .timing import time_in_turns, time_training
-from .workload import SEED, Workload, silence_libraries
+from .workload import Workload, silence_libraries
 
-INTENTS, SLOT_TYPES = 7, 36  # about as many as SNIPS has
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-VOCAB_SIZE = 30522
-WIDTH_OF_A_HEAD = 64
 STAGE_EPOCHS = 3  # one for each stage
 MIB = 2**20
 
@@ -39,12 +31,13 @@ def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
     silence_libraries()
     options = {"bf16": True, "dataloader_num_workers": arguments.workers}
     with tempfile.TemporaryDirectory() as folder:
-        work = _make_workload(arguments, Path(folder))
+        shape = EncoderShape(arguments.layers, arguments.hidden_size)
+        rows = arguments.steps * arguments.batch_size
+        work = random_workload(Path(folder), shape, rows, arguments.length, arguments.batch_size)
         seconds = _time_in_turns(work, arguments.repeats, options)
         stages = _peak_memory_of_stages(work, options)
         model = MultiTaskModel.from_encoder(folder, work.data.tasks)
     flops = flops_of_example(model, arguments.length)
-    rows = arguments.steps * arguments.batch_size
     runs = {}
     for name, times in seconds.items():
         rate = rows / statistics.median(times)
@@ -92,44 +85,6 @@ def _time_in_turns(work: Workload, repeats: int, options: Mapping[str, Any]) -> 
         "ours": lambda: time_joint_training(work, 1, **options),
     }
     return time_in_turns(functions, repeats)
-
-
-def _make_workload(arguments: argparse.Namespace, folder: Path) -> Workload:
-    """Save a random encoder in a folder and make rows of random tokens for it."""
-    torch.manual_seed(SEED)
-    hidden_size = arguments.hidden_size
-    config = BertConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=hidden_size,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=max(hidden_size // WIDTH_OF_A_HEAD, 1),
-        intermediate_size=4 * hidden_size,
-    )
-    BertModel(config).save_pretrained(folder)
-    vocabulary = {word: i for i, word in enumerate((*SPECIAL, *map(str, range(VOCAB_SIZE - len(SPECIAL)))))}
-    tokenizer = BertTokenizer(vocab=vocabulary)
-    count, length = arguments.steps * arguments.batch_size, arguments.length
-    ids = torch.randint(len(SPECIAL), VOCAB_SIZE, (count, length)).tolist()
-    intent_labels = [f"intent {i}" for i in range(INTENTS)]
-    slot_labels = ["O", *(f"{prefix}-{i}" for i in range(SLOT_TYPES) for prefix in "BI")]
-    intents = torch.randint(len(intent_labels), (count,)).tolist()
-    slots = torch.randint(len(slot_labels), (count, length)).tolist()
-    train = datasets.Dataset.from_dict(
-        {
-            "labels": [{"intent": one, "slots": many} for one, many in zip(intents, slots, strict=True)],
-            "input_ids": ids,
-            "attention_mask": [[1] * length] * count,
-            "length": [length] * count,
-            "tag_positions": [list(range(length))] * count,
-        }
-    )
-    tasks = [
-        TaskConfig("intent", "sequence_classification", labels=intent_labels),
-        TaskConfig("slots", "token_classification", labels=slot_labels),
-    ]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = PreparedData({"train": train}, tasks)
-    return Workload(str(folder), [], data, tokenizer, arguments.batch_size, device)
 
 
 def _peak_memory_of_stages(work: Workload, options: Mapping[str, Any]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from hf_multitask import MultiTaskModel
 from hf_multitask.export import export_onnx
 
 from .machine import machine_facts
+from .peak_memory import peak_of_predictions
 from .timing import time_in_turns
 from .workload import Workload, make_workload, read_rows, silence_libraries
 
@@ -30,13 +31,13 @@ BARS = {
     "ours_onnx_int8": ("two_pipelines", 6.5),
     "ours (limit)": ("bare_forward", 0.85),
 }
-LATENCY_BAR, IMPORT_BAR = 0.5, 0.5
+LATENCY_BAR, IMPORT_BAR, MEMORY_BAR = 0.5, 0.5, 1.1
 IMPORT = "import time; {0}; start = time.perf_counter(); {1}; print(time.perf_counter() - start)"
 OF_TRANSFORMERS = "import torch; from transformers import AutoModel, AutoTokenizer, pipeline"
 
 
 def inference(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare predictions of a file's texts, of one text at a time, and the time that importing takes."""
+    """Compare predictions of many texts and of one at a time, the time of importing and the memory of a file."""
     silence_libraries()
     # The stock pipelines would turn the tokenizers' threads off for the whole process.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -54,6 +55,9 @@ def inference(arguments: argparse.Namespace) -> dict[str, Any]:
     lines = [_compare(name, seconds) for name in BARS]
     lines.append(_line("latency", "two_pipelines", latencies["ours"] / latencies["two_pipelines"], LATENCY_BAR, False))
     lines.append(_line("import, seconds", "", _import_seconds(arguments.repeats), IMPORT_BAR, False))
+    peaks = {size: peak_of_predictions(size, arguments.encoder, arguments.batch_size) for size in arguments.sizes}
+    few, many = min(peaks), max(peaks)
+    lines.append(_line(f"memory, {many:,} rows", f"{few:,} rows", peaks[many] / peaks[few], MEMORY_BAR, False))
     _print_lines(seconds, len(texts), lines)
     return {
         "benchmark": "inference",
@@ -63,6 +67,7 @@ def inference(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch_size": arguments.batch_size,
         "seconds": seconds,
         "latency_seconds": latencies,
+        "peak_mib": peaks,
         "comparisons": lines,
     }
 
@@ -106,7 +111,8 @@ def _passes(
 ) -> dict[str, Callable[[], float]]:
     """Return what predicts all texts once and times itself, by name."""
     model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks).eval()
-    ordered = sorted(texts, key=len, reverse=True)
+    lengths = [len(ids) for ids in work.tokenizer(list(texts))["input_ids"]]
+    ordered = [texts[i] for i in sorted(range(len(texts)), key=lengths.__getitem__, reverse=True)]
     batches = [
         work.tokenizer(ordered[start : start + work.batch_size], padding=True, return_tensors="pt")
         for start in range(0, len(ordered), work.batch_size)
@@ -172,8 +178,8 @@ def _print_lines(seconds: dict[str, list[float]], texts: int, lines: Sequence[di
     for name, values in seconds.items():
         middle = statistics.median(values)
         print(f"{name:<20}{middle:>10.2f}{texts / middle:>10.0f}")
-    print(f"\n{'measurement':<20}{'against':<16}{'ratio':>8}{'bar':>10}")
+    print(f"\n{'measurement':<26}{'against':<16}{'ratio':>8}{'bar':>10}")
     for line in lines:
         sign = ">=" if line["bar_is"] == "at least" else "<="
         verdict = "" if line["passed"] else "  missed"
-        print(f"{line['name']:<20}{line['base']:<16}{line['ratio']:>8.2f}{sign:>5} {line['bar']:<5g}{verdict}")
+        print(f"{line['name']:<26}{line['base']:<16}{line['ratio']:>8.2f}{sign:>5} {line['bar']:<5g}{verdict}")

@@ -130,6 +130,17 @@ def test_a_task_without_labels_has_loss_zero_and_no_nan(missing, encoder, batch,
         assert not any(parameter.grad.any() for parameter in model.heads[missing.name].parameters())
 
 
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad_resets_every_gradient(set_to_none, encoder, batch, labels):
+    tasks = [*TASKS, TaskConfig("names", "token_classification", labels=["O", "B-x"], crf=True, mix_layers=True)]
+    model = MultiTaskModel.from_encoder(encoder, tasks)
+    model(**batch, labels={**labels, "names": torch.zeros_like(labels["slots"])}).loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    model.zero_grad(set_to_none)
+    for name, weight in model.named_parameters():
+        assert weight.grad is None if set_to_none else not weight.grad.any(), name
+
+
 def test_without_tag_positions_every_token_is_a_word(encoder, batch):
     positions = batch.pop("tag_positions")
     model = MultiTaskModel.from_encoder(encoder, TASKS).eval()
