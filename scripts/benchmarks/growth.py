@@ -1,4 +1,4 @@
-"""How the time of training and the bytes of a store grow with rows, tokens and layers, of random weights and tokens."""
+"""How the time of training and the bytes of a store grow with rows, tokens and layers; all is random."""
 
 import argparse
 import statistics
