@@ -211,7 +211,7 @@ class MultiTaskModel(PreTrainedModel):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients, as ``nn.Module`` does, in a quarter of its time.
 
-        The ``Trainer`` calls this at every step; where only heads train, a walk by names takes as long as their update.
+        The ``Trainer`` calls it at every step; where only heads train, a walk by names takes as long as their update.
 
         Args:
             set_to_none: Drop the gradients; set them to zero where False.
