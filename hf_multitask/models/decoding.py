@@ -57,10 +57,21 @@ def decode_tags(
     if logits.size(1) == 0:
         return logits.new_zeros(logits.shape[:2], dtype=torch.long)
     emissions, counts = _emissions(task, logits, tag_positions)
-    if not task.constrained_decoding and crf is None:
-        return emissions.argmax(dim=-1)
-    ids = viterbi(emissions, scores, counts)
+    if crf is not None:
+        ids = viterbi(emissions, scores, counts)
+    else:
+        ids = emissions.argmax(dim=-1)
+        # Where the words' best tags are a sequence that may be, it is the best one: only the others need the search.
+        rows = _has_forbidden(ids, scores).nonzero().squeeze(1)
+        if len(rows):
+            ids[rows] = viterbi(emissions[rows], scores, counts[rows])
     return ids if tag_positions is None else ids.masked_fill(tag_positions < 0, task.label2id[OUTSIDE])
+
+
+def _has_forbidden(ids: torch.Tensor, scores: TransitionScores) -> torch.Tensor:
+    """Tell which rows have a tag that may not stand where it does (batch,)."""
+    behind_another = scores.between[ids[:, :-1], ids[:, 1:]].isneginf().any(dim=1)
+    return scores.first[ids[:, 0]].isneginf() | behind_another
 
 
 def _emissions(

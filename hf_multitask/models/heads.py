@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from .crf import CRF, word_counts
+from .dropout import QuickDropout
 from .tasks import LSTM_HEAD, MLP_HEAD, TaskConfig
 
 
@@ -48,7 +49,7 @@ class LinearHead(nn.Module):
     def __init__(self, task: TaskConfig, hidden_size: int, num_layers: int) -> None:
         super().__init__()
         self.mix = LayerMix(num_layers + 1) if task.mix_layers else None
-        self.dropout = nn.Dropout(task.dropout)
+        self.dropout = QuickDropout(task.dropout)
         self.classifier = nn.Linear(hidden_size, task.num_labels)
         self.crf = CRF(task.num_labels) if task.crf else None
 

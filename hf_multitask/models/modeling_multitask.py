@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from .attention import check_attention, ready_masks
 from .configuration_multitask import MultiTaskConfig
 from .crf import CRF
+from .dropout import use_quick_dropout
 from .encoders import find_model, load_config, load_tokenizer
 from .heads import LayerMix, LinearHead, build_head
 from .hub import upload_explained, weights_explained
@@ -94,6 +95,7 @@ class MultiTaskModel(PreTrainedModel):
         super().__init__(config)
         self.encoder = AutoModel.from_config(config.encoder_config)
         _drop_pooler(self.encoder)
+        use_quick_dropout(self.encoder)
         size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
         self.heads = nn.ModuleDict({task.name: build_head(task, *size) for task in config.tasks})
         self.post_init()
@@ -140,6 +142,7 @@ class MultiTaskModel(PreTrainedModel):
             kwargs["attn_implementation"] = attn_implementation
         encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
         _drop_pooler(encoder)
+        use_quick_dropout(encoder)
         encoder.config.name_or_path = str(name_or_path)
         config = MultiTaskConfig(
             encoder_config=encoder.config,

@@ -9,6 +9,7 @@ from torch import nn
 
 from hf_multitask import MultiTaskModel
 from hf_multitask.data import LengthGroupedSampler, MultiTaskDataCollator
+from hf_multitask.models.dropout import QuickDropout
 from hf_multitask.models.losses import count_labelled, example_losses
 
 from .timing import wait_for_device
@@ -22,10 +23,12 @@ class BareLoop:
 
     Args:
         work: What to train on.
+        quick_dropout: Whether it has this library's dropout, or torch's own as a loop written by hand has.
     """
 
-    def __init__(self, work: Workload) -> None:
+    def __init__(self, work: Workload, quick_dropout: bool = False) -> None:
         self.work = work
+        self.quick_dropout = quick_dropout
         self.batches = collated_batches(work)
         self.stored: list[Batch] = []
 
@@ -58,6 +61,8 @@ class BareLoop:
 
     def _new_model(self) -> MultiTaskModel:
         model = MultiTaskModel.from_encoder(self.work.encoder, self.work.data.tasks)
+        if not self.quick_dropout:
+            _use_plain_dropout(model)
         return model.to(self.work.device).train()
 
 
@@ -69,6 +74,13 @@ def collated_batches(work: Workload) -> list[Batch]:
     starts = range(0, len(order), work.batch_size)
     batches = [collate([train[i] for i in order[start : start + work.batch_size]]) for start in starts]
     return [_to_device(batch, work.device) for batch in batches]
+
+
+def _use_plain_dropout(model: nn.Module) -> None:
+    for part in model.modules():
+        for name, child in part.named_children():
+            if isinstance(child, QuickDropout):
+                setattr(part, name, nn.Dropout(child.p))
 
 
 def _to_device(value: Any, device: str) -> Any:

@@ -2,7 +2,8 @@
 
 The settings: ``joint`` trains everything for one epoch; ``heads``, ``top_layers`` and ``gradual`` train the heads, two
 layers more, and one layer more each epoch, for 10, 5 and 6 epochs, the time of filling the store included;
-``heads_stored`` trains the heads for 10 epochs from a store that is there.
+``heads_stored`` trains the heads for 10 epochs from a store that is there. The bare loop has torch's own dropout, its
+quick twin this library's.
 """
 
 import argparse
@@ -40,7 +41,9 @@ COMPARISONS = (
     Comparison("gradual", "gradual", "ours", "joint_module", 1.6),
     Comparison("gradual_bf16", "gradual", "ours_bf16", "joint_module", 2.2),
     Comparison("joint_limit", "joint", "ours", "bare_loop", 0.9),
+    Comparison("joint_limit_quick", "joint", "ours", "bare_loop_quick", 0.9),
     Comparison("heads_limit", "heads_stored", "ours", "bare_loop", 0.5),
+    Comparison("heads_limit_quick", "heads_stored", "ours", "bare_loop_quick", 0.5),
     Comparison("tasknet", "joint", "ours", "tasknet", 3.0),
 )
 MEMORY, LOSSES = "memory", "losses"
@@ -102,6 +105,7 @@ def _settings(
 ) -> dict[str, Setting]:
     """Return the runs of each setting; ``folder`` holds a store that stays."""
     bare_loop, joint_module = BareLoop(work), JointModuleTrainer(work)
+    quick_loop = BareLoop(work, quick_dropout=True)
     measured = None if arguments.full else MEASURED_EPOCHS
     auto = {"store_frozen": arguments.store_frozen}
     joint = {
@@ -109,6 +113,7 @@ def _settings(
         "ours": TimedRun(lambda epochs: time_joint_training(work, epochs)),
         "ours_bf16": TimedRun(lambda epochs: time_joint_training(work, epochs, bf16=True)),
         "bare_loop": TimedRun(bare_loop.time),
+        "bare_loop_quick": TimedRun(quick_loop.time),
     }
     if tasknet is not None:
         joint["tasknet"] = TimedRun(tasknet.time)
@@ -151,7 +156,12 @@ def _settings(
             },
         ),
         "heads_stored": Setting(
-            HEADS_EPOCHS, {"bare_loop": TimedRun(bare_loop.time_heads), "ours": TimedRun(from_store)}
+            HEADS_EPOCHS,
+            {
+                "bare_loop": TimedRun(bare_loop.time_heads),
+                "bare_loop_quick": TimedRun(quick_loop.time_heads),
+                "ours": TimedRun(from_store),
+            },
         ),
     }
 

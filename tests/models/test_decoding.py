@@ -58,6 +58,19 @@ def test_a_word_without_a_subword_is_outside(constrained):
     assert decode(task, logits, torch.tensor([[4, -1, 6]])).tolist() == [[1, 0, 1]]
 
 
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_rows_whose_best_tags_are_valid_need_no_search(scale):
+    logits = torch.randn(200, 7, len(LABELS)) * 3
+    logits[..., 2] -= scale * 5  # I- is rare enough that some rows are valid as they are
+    logits[..., 4] -= scale * 5
+    words = torch.randint(1, 8, (200,))
+    positions = torch.arange(7).where(torch.arange(7) < words.unsqueeze(1), torch.tensor(-1))
+    scores = transition_scores(TASK, None, logits.device)
+    searched = viterbi(logits.log_softmax(-1), scores, words)
+    expected = searched.masked_fill(positions < 0, 0)
+    assert torch.equal(decode(TASK, logits, positions), expected)
+
+
 def test_padding_changes_no_prediction():
     logits = torch.randn(8, 5, len(LABELS)) * 3
     alone = decode(TASK, logits, torch.arange(5).expand(8, 5))
