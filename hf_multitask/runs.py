@@ -29,6 +29,8 @@ from .models.attention import check_attention
 from .models.encoders import load_config
 from .models.task_changes import continued_tasks, set_tasks
 from .models.tasks import REGRESSION
+from .reports.training import SplitResult, write_history
+from .run_report import remove_report, report_run, training_record
 from .trainer import MultiTaskTrainer
 from .training_args import MultiTaskTrainingArguments
 
@@ -58,18 +60,26 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     output_dir = Path(config.output_dir)
     checkpoint = _check_output_dir(output_dir, overwrite, resume)
     trainer, data = _build_trainer(config)
-    if overwrite and PartialState().is_main_process:
-        _remove_model(output_dir)
+    if PartialState().is_main_process:
+        if overwrite:
+            _remove_model(output_dir)
+        remove_report(output_dir)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
-    metrics = {split: _evaluate(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
+    results = {split: _score(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
+    metrics = {split: dict(result.metrics) for split, result in results.items()}
+    record = training_record(config.encoder, trainer, data, results)
     if trainer.is_world_process_zero():
         _write_json(output_dir / METRICS_NAME, metrics)
+        write_history(output_dir, record)
     if trainer.args.push_to_hub:
         # Saving has pushed the model; now its scores follow.
         trainer.push_to_hub("Scores of the run", data=data)
     else:
         trainer.create_model_card(data=data)
+    if trainer.is_world_process_zero():
+        # Behind the push: the report shows texts of the data, which are not for the hub.
+        report_run(trainer, record)
     return metrics
 
 
@@ -149,7 +159,7 @@ def evaluate_model(
             output_dir=unused, per_device_eval_batch_size=batch_size, report_to="none"
         )
         trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
-        return _evaluate(trainer, prepared, "test")
+        return dict(_score(trainer, prepared, "test").metrics)
 
 
 def load_model(model_dir: str | Path, **hub_kwargs: Any) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
@@ -299,11 +309,14 @@ def _best_metric(data: PreparedData) -> tuple[str, bool]:
     return ("joint_accuracy" if data.reports["validation"].fully_labelled_rows else "mean_score"), True
 
 
-def _evaluate(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> dict[str, float]:
-    """Return the metrics of a split, without the prefix and the timings that the trainer adds."""
-    metrics = trainer.evaluate(data[split], metric_key_prefix=split)
+def _score(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> SplitResult:
+    """Predict a split; its metrics are without the prefix and the timings that the trainer adds."""
+    # What `evaluate` does, which keeps no predictions.
+    output = trainer.predict(data[split], metric_key_prefix=split)
+    trainer.log(output.metrics)
     kept = task_metric_names(data.tasks)
-    return {name: value for name in kept if (value := metrics.get(f"{split}_{name}")) is not None}
+    metrics = {name: value for name in kept if (value := output.metrics.get(f"{split}_{name}")) is not None}
+    return SplitResult(metrics, output, data.texts[split])
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from .models.hub import upload_explained
 from .models.losses import count_labelled, example_losses
 from .models.model_card import CARD_NAME, HERE, build_model_card
 from .precision import log_precision
+from .reports.tracking import TrackingCallback
 from .training_args import MultiTaskTrainingArguments
 from .training_facts import training_facts
 
@@ -95,6 +96,10 @@ class MultiTaskTrainer(Trainer):
         self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
         if freeze_schedule is not None:
             self.add_callback(self.freeze_callback)
+        # Behind the schedule's, whose changes it tells.
+        self.tracking = TrackingCallback(self)
+        if self.tracking.trackers:
+            self.add_callback(self.tracking)
         self.weight_average: WeightAverage | None = None
         if args.ema_decay is not None:
             if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):

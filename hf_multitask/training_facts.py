@@ -1,6 +1,5 @@
 """What a training tells the model card, read off the trainer's record."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from transformers import TrainerState
 
 from .data import SPLITS, PreparedData
 from .freezing.progress import EVAL_PREFIX
-from .freezing.results import NO_METRICS, STAGES_NAME
+from .freezing.results import NO_METRICS, read_stage_results
 from .metrics import task_metric_names
 from .models import TaskConfig
 from .models.card_metadata import TrainingFacts
@@ -36,8 +35,7 @@ def training_facts(
     Returns:
         The facts.
     """
-    path = Path(output_dir, STAGES_NAME)
-    stages = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
+    stages = read_stage_results(output_dir)
     facts = TrainingFacts(metrics=final_metrics(state, tasks, restores_best), rows=rows, stages=stages)
     if data is not None:
         facts.rows = {split: report.rows for split, report in data.reports.items() if report.rows}

@@ -13,12 +13,13 @@ from accelerate import PartialState
 from ..bulk_prediction import AUTO, BulkPrediction
 from ..config import RunConfig
 from ..export import export_onnx, export_torch, score_onnx
-from ..freezing.results import STAGES_NAME
+from ..freezing.results import read_stage_results
 from ..inspection import inspect_data
 from ..models.predictor import OutputOptions
 from ..plots import check_picture, save_picture
 from ..prediction import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
+from ..reports.training import REPORT_NAME
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
 from .inspection import print_inspection
 from .overrides import parse_columns, parse_names, parse_overrides
@@ -261,9 +262,10 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
         typer.echo(f"\nInterrupted; {hint}.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if PartialState().is_main_process:
-        results = Path(config.output_dir, STAGES_NAME)
-        stages = json.loads(results.read_text(encoding="utf-8"))["stages"] if results.is_file() else []
+        stages = read_stage_results(config.output_dir)
         if len(stages) > 1:
             print_stages(stages)
         print_metrics(metrics)
         typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")
+        if (report := Path(config.output_dir, REPORT_NAME)).is_file():
+            typer.echo(f"Report: {report}")

@@ -21,6 +21,7 @@ from .readers import Source
 from .report import SplitReport
 from .rows import Row
 from .streaming import StreamedDataSet, TrainingStream
+from .texts import RowTexts
 from .tokenising import tokenise
 
 logger = logging.getLogger(__name__)
@@ -38,12 +39,14 @@ class PreparedData:
         tasks: The tasks, each with its labels.
         reports: What became of the rows, by split; of a stream, what its first pass has told.
         origin: Where the rows come from.
+        texts: The texts of the rows of validation and test, by split.
     """
 
     splits: dict[str, datasets.Dataset | TrainingStream]
     tasks: list[TaskConfig]
     reports: dict[str, SplitReport] = field(default_factory=dict)
     origin: DataOrigin = field(default_factory=DataOrigin)
+    texts: dict[str, RowTexts] = field(default_factory=dict)
 
     def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""
@@ -100,6 +103,8 @@ def prepare_datasets(
                 labels, counted = encoded[split, number]
                 data_set.reports[split].add(counted)
                 part = _tokenised(data_set, split, labels, tasks, aligners[split])
+                if split != TRAIN:
+                    prepared.texts.setdefault(split, RowTexts()).add(data_set.rows[split].rows)
                 parts.append(part.add_column(DATA_SET_COLUMN, [number] * len(part)) if len(loaded) > 1 else part)
             if split in data_set.reports:
                 report.add(data_set.reports[split])

@@ -71,6 +71,19 @@ def stage_results(
     return results
 
 
+def read_stage_results(folder: str | Path) -> list[dict[str, Any]]:
+    """Read what `write_stage_results` has written to a folder; nothing where it has not.
+
+    Args:
+        folder: The folder of a run.
+
+    Returns:
+        What `stage_results` returns.
+    """
+    path = Path(folder, STAGES_NAME)
+    return json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
+
+
 def write_stage_results(folder: Path, *args: Any) -> None:
     """Write what `stage_results` returns to ``stages.json`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
