@@ -29,14 +29,18 @@ quality: install-quality ## Check format, types, layers and spelling
 	$(RUN) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(RUN) -m codespell_lib
 
+.PHONY: docs
+docs: install-docs ## Write the API reference into build/docs
+	$(RUN) scripts/api_docs.py build/docs
+
 .PHONY: clean
 clean: ## Remove the environment and what runs have written
-	rm -rf "$(VENV)" out
+	rm -rf "$(VENV)" out build
 
 # Stamps in the environment record what is installed. torch comes first, from its pinned version: left to the other
 # packages it may come in a newer build.
-.PHONY: install-quickstart install-test install-quality
-install-quickstart install-test install-quality: install-%:
+.PHONY: install-quickstart install-test install-docs install-quality
+install-quickstart install-test install-docs install-quality: install-%:
 	@test -f "$(VENV)/$*.stamp" -a "$(VENV)/$*.stamp" -nt pyproject.toml -a "$(VENV)/$*.stamp" -nt constraints.txt \
 	|| { echo "Installing hf-multitask[$*] into $(VENV) …" \
 	&& { test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"; } \

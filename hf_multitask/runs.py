@@ -17,6 +17,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from .config import RunConfig
 from .data import SPLITS, DataConfig, PreparedData, prepare_datasets
+from .data.data_config import data_configs
 from .data.preparation import check_task_names
 from .data.rows import Row
 from .freezing.plan import StagePlan
@@ -117,7 +118,7 @@ def run_evaluation(
         data: File or rows.
         batch_size: Rows a pass and device.
         revision: Branch, tag or commit of a model on the hub.
-        options: Further fields of `DataConfig`, such as ``columns`` or ``unseen_labels``.
+        options: Further fields of `DataConfig`, such as ``columns`` or ``tasks``, those that the rows have labels of.
 
     Returns:
         The metrics.
@@ -153,7 +154,7 @@ def evaluate_model(
     subword = next((task.label_subword for task in model.config.tasks if task.is_token_task), "first")
     as_trained = {"overlap": model.config.overlap, "truncate": model.config.truncate, "label_subwords": subword}
     options = {**as_trained, **options}
-    prepared = prepare_datasets({"test": data}, tokenizer, model.config.tasks, **options)
+    prepared = prepare_datasets(data_configs({"test": data}, options), tokenizer, model.config.tasks)
     with tempfile.TemporaryDirectory() as unused:
         arguments = MultiTaskTrainingArguments(
             output_dir=unused, per_device_eval_batch_size=batch_size, report_to="none"

@@ -87,3 +87,12 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"the public data sets are not at {folder}; set HF_MULTITASK_DATA")
     return folder
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Return the program scripts/benchmark.py, a function of its arguments."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    import benchmark
+
+    return benchmark.main

@@ -14,6 +14,7 @@ from hf_multitask import (
     load_tokenizer,
     predict,
     prepare_datasets,
+    run_evaluation,
     run_training,
 )
 from hf_multitask.runs import run_plan
@@ -272,3 +273,12 @@ def test_another_pooling_or_subword_than_the_trained_heads_is_refused(values):
     values["data"]["label_subwords"] = "last"
     with pytest.raises(ValueError, match="label_subword is 'last', but the model's 'slots' reads the first"):
         run(values)
+
+
+def test_rows_without_labels_of_some_tasks_score_the_others(trained):
+    rows = [{"tokens": row["tokens"], "intent": row["intent"]} for row in ROWS]
+    with pytest.raises(ValueError, match="unknown column 'slots'"):
+        run_evaluation(trained, rows)
+    metrics = run_evaluation(trained, rows, tasks=["intent"])
+    assert "intent_accuracy" in metrics
+    assert not [name for name in metrics if name.startswith("slots")]

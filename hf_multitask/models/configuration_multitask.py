@@ -24,6 +24,8 @@ class MultiTaskConfig(PreTrainedConfig):
         pooling: How the states of a text become one vector: ``"mean"``, ``"cls"`` or ``"max"``.
         normalize_embeddings: Whether `MultiTaskModel.encode` scales its vectors to length 1. The heads take the
             vectors as they are pooled.
+        initializer_range: Standard deviation of the weights of new heads; the encoder's where
+            `MultiTaskModel.from_encoder` makes the config.
         overlap: Subwords that a window of a text longer than the tokenizer's ``model_max_length`` shares with the one
             before; a quarter of that length where None.
         truncate: Whether such a text is cut off instead of into windows.

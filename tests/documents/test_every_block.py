@@ -1,0 +1,51 @@
+"""Each code block of the README and of docs/ is run by a test, or listed here with the reason why not."""
+
+import importlib
+import re
+
+import pytest
+
+from tests.documents.blocks import DOCUMENTS, LANGUAGES, ROOT, find_block, is_claimed, read_blocks
+
+# By document, language and a text in the block.
+NOT_RUN = {
+    ("README.md", "bash", "make quickstart"): "`make test` is what runs this; .ci/run calls the targets",
+    ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
+    ("README.md", "python", "trainer.push_to_hub"): "needs the hub; tests/hub runs it on a stand-in",
+    ("docs/QUICKSTART.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def claims():
+    """Import all test modules that claim blocks, whichever of them this run has collected."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if re.search(r"^from tests\.documents\.blocks import .*\bclaim\b", path.read_text(encoding="utf-8"), re.M):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_block_is_run_or_listed(document):
+    listed = [find_block(*where) for where in NOT_RUN if where[0] == document]
+    left = [block for block in read_blocks(document) if not is_claimed(block) and block not in listed]
+    assert not left, "claim these in a test that runs them, or list them in NOT_RUN: " + ", ".join(map(str, left))
+
+
+def test_no_block_that_is_run_is_listed_as_not_run():
+    assert not [where for where in NOT_RUN if is_claimed(find_block(*where))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_fence_is_seen(document):
+    """A block whose language is misspelt, or left out, would be neither run nor missed."""
+    fences = re.findall(r"^ *```(.*)$", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert fences[1::2] == [""] * (len(fences) // 2)
+    assert set(fences[::2]) <= {*LANGUAGES, "text"}
+    assert len(read_blocks(document)) == len(fences[::2]) - fences.count("text")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_to_files_lead_somewhere(document):
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.M | re.S)
+    targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
+    assert not [target for target in targets if not (ROOT / document).parent.joinpath(target).exists()]
