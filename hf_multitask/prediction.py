@@ -26,8 +26,8 @@ def predict(
     Args:
         model: The model; it is put into eval mode.
         tokenizer: Its tokenizer.
-        rows: Texts, or rows with ``text`` or ``tokens``. A text is split into words as `split_words` does. With both,
-            the words are looked up in the text.
+        rows: Texts, or rows with ``text`` or ``tokens``, and ``text_pair`` where they are pairs. A text is split into
+            words as `split_words` does. With both, the words are looked up in the text.
         batch_size: Rows a pass.
         tag_scheme: Scheme to write the tags of token tasks in; ``"original"`` is that of each task's training data.
 

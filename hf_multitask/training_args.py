@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from .freezing.prefix_plan import AUTO, STORE_FROZEN
 from .freezing.prefix_store import DTYPES
 from .models.names import unknown_name
+from .processes import are_several_on_cpu
 
 HEAD_LEARNING_RATE_FACTOR = 10.0
 
@@ -90,6 +91,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Refuse what would silently do something else."""
+        self.use_cpu = self.use_cpu or are_several_on_cpu()  # type: ignore[has-type]
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:  # type: ignore[has-type]
             # A batch goes to the device while the one before it is computed, instead of being waited for.
             self.accelerator_config = {"non_blocking": True}

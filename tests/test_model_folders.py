@@ -132,6 +132,10 @@ def test_a_model_without_its_tokenizer(folder):
     for load in (load_model, load_tokenizer):
         with pytest.raises(ValueError, match=r"expected a tokenizer beside the model \(tokenizer.json\), which tok"):
             load(folder)
+    with pytest.raises(
+        ValueError, match=r"needs the model's tokenizer, found none that can be loaded; tokenizer.save_p"
+    ):
+        pipeline("multi-task", model=str(folder))
 
 
 def test_a_pipeline_without_a_tokenizer(model):

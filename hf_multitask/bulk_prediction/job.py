@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -19,6 +18,7 @@ from ..data.file_formats import Columns, file_features
 from ..models import MultiTaskModel
 from ..models.names import unknown_name
 from ..models.predictor import OutputOptions, Predictor
+from ..processes import join_processes
 from .batch_size import AUTO, BatchLimit, find_limit, limit_rows, predict_chunk
 from .output_formats import OUTPUT_FORMATS, OutputFormat
 from .prepared_chunks import ChunkPreparer, EndOfInput, PreparedChunk, prepared_chunks
@@ -133,7 +133,7 @@ class BulkPrediction:
             FileExistsError: If there are parts that were made with other settings, or another process makes some.
             OSError: If a file cannot be read or written.
         """
-        state = _join_processes()
+        state = join_processes()
         run = _Run(self, model.to(state.device), tokenizer)
         # Each process has seen that there is no output before the first of them can write one.
         state.wait_for_everyone()
@@ -256,16 +256,6 @@ class _Run:
         for index in range(count):
             skipped = self.folder.report(index)["skipped"]
             file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in skipped)
-
-
-def _join_processes() -> PartialState:
-    """Return this process's place among those that a launcher has started."""
-    state = PartialState()
-    if state.device.type == "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > state.num_processes:
-        # Without an accelerator each process takes itself for the only one, unless it is told.
-        PartialState._reset_state()
-        state = PartialState(cpu=True)
-    return state
 
 
 def _is_whole(value: Any, least: int) -> bool:

@@ -107,14 +107,17 @@ def _print_broken(console: Console, task: str, data_set: DataSetInspection) -> N
 
 def _print_sample(console: Console, sample: RowSample, inspection: DataInspection) -> None:
     _print(console, Text(sample.place, "bold"))
-    words = [(word, _word_style(i)) for i, word in enumerate(sample.words)]
-    subwords = [
-        (subword, "bold red" if subword == inspection.unknown_token else _word_style(i))
-        for i, group in enumerate(sample.subwords)
-        for subword in group
-    ]
-    for name, parts in (("words", words), ("subwords", subwords)):
-        _print(console, Text.assemble(f"  {name}: ", Text(" ").join(Text(*part) for part in parts)))
+    texts = [("words", "subwords", sample.words, sample.subwords)]
+    if sample.text_pair is not None:
+        texts.append(("text_pair", "its subwords", [sample.text_pair], [sample.text_pair_subwords]))
+    for text, parts, words, groups in texts:
+        subwords = [
+            (subword, "bold red" if subword == inspection.unknown_token else _word_style(i))
+            for i, group in enumerate(groups)
+            for subword in group
+        ]
+        for name, shown in ((text, [(word, _word_style(i)) for i, word in enumerate(words)]), (parts, subwords)):
+            _print(console, Text.assemble(f"  {name}: ", Text(" ").join(Text(*part) for part in shown)))
     for task, value in sample.labels.items():
         _print(console, Text.assemble(f"  {task}: ", _label(sample, inspection.task_types[task], value)))
 
@@ -150,9 +153,9 @@ def _share(count: int, total: int) -> str:
 
 
 def _cut(split: SplitInspection) -> str:
-    if split.truncated_rows:
-        return f"{split.truncated_rows:,} cut off ({split.cut_share:.2%})"
-    return f"{split.windowed_rows:,} in {split.windows:,} windows ({split.cut_share:.2%})" if split.windows else "0"
+    cut = [f"{split.windowed_rows:,} in {split.windows:,} windows"] if split.windows else []
+    cut += [f"{split.truncated_rows:,} cut off"] if split.truncated_rows else []
+    return f"{', '.join(cut)} ({split.cut_share:.2%})" if cut else "0"
 
 
 def _duplicates(duplicates: Duplicates) -> str:

@@ -18,6 +18,7 @@ from ..inspection import inspect_data
 from ..models.predictor import OutputOptions
 from ..plots import check_picture, save_picture
 from ..prediction import predict
+from ..processes import join_processes
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..reports.training import REPORT_NAME
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 for an error in input or an extra that is missing, 130 where the user interrupted.
     """
-    if PartialState().is_main_process:
+    if join_processes().is_main_process:
         _show_progress_messages()
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)

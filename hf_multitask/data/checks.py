@@ -32,14 +32,14 @@ def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
 
 
 def check_inputs(rows: Rows) -> None:
-    """Check that each row has words or a text.
+    """Check that each row has words or a text, and that second texts are texts.
 
     Args:
         rows: The rows of a split.
 
     Raises:
-        ValueError: If a row has neither ``tokens`` nor ``text``, or one that is empty or of another type. The
-            message names file and line.
+        ValueError: If a row has neither ``tokens`` nor ``text``, or one of them or ``text_pair`` is empty or of
+            another type. The message names file and line.
     """
     for i, row in enumerate(rows.rows):
         check_input(row, rows.place(i))

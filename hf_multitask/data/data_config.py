@@ -34,7 +34,7 @@ class DataConfig:
         revision: Revision of that data set.
         streaming: Read the training rows while they are used, instead of all before; needs ``max_steps``.
         format: Format of the files, such as ``"conll"``; by their extension where None.
-        columns: By our name of a column, its name in the files, or its number in CoNLL files.
+        columns: By our name of a column, such as ``text_pair``, its name in the files, or its number in CoNLL files.
         tag_scheme: Scheme of the tags; the task's where None, else recognised.
         span_mismatch: What to do with a span that starts or ends inside a word: ``"widen"`` it, ``"error"``, or
             ``"drop"`` it (its words count for no loss and no score).

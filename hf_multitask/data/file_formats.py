@@ -48,9 +48,9 @@ def open_file(path: str | Path, format: str | None = None, columns: Columns | No
     Args:
         path: The file; text files may be packed with gzip (``.gz``). Or a folder that ``save_to_disk`` has written.
         format: One of `FORMATS`; by the file's extension where None.
-        columns: By our name of a column (``text``, ``tokens``, a task's column), its name in the file; its number,
-            from 0, in a CoNLL file. In CSV and TSV with a word a line, ``row`` is the column that tells the rows
-            apart.
+        columns: By our name of a column (``text``, ``text_pair``, ``tokens``, a task's column), its name in the file;
+            its number, from 0, in a CoNLL file. In CSV and TSV with a word a line, ``row`` is the column that tells
+            the rows apart.
 
     Returns:
         The rows, with the lines that they and their words stand on. The file is opened when the first is taken.

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN
+from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.tag_conversion import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.words import locate_words, split_words
@@ -128,9 +128,10 @@ class LoadedDataSet:
         check_labels(rows, self.tasks)
         return report
 
-    def words(self, rows: Rows) -> list[list[str]]:
-        """Return the words of checked rows; a text that is not split counts as one."""
-        return [words_of(row) for row in rows.rows]
+    def inputs(self, rows: Rows) -> dict[str, list[Any]]:
+        """Return what `Aligner` takes of checked rows: their words, and the second texts of pairs."""
+        pairs = [row.get(TEXT_PAIR_COLUMN) for row in rows.rows]
+        return {"words": [words_of(row) for row in rows.rows], TEXT_PAIR_COLUMN: pairs}
 
     def scan(self) -> dict[str, TaskConfig]:
         """Find the labels, problem types and tag schemes that tasks leave to the training rows.

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import TypeAlias
 
-from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN
+from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from .data_config import SPLITS, DataConfig
 from .loading import TRAIN, LoadedDataSet
 from .rows import Row
@@ -13,6 +14,8 @@ from .rows import Row
 MAX_EXAMPLES = 3
 MAX_EXAMPLE_LENGTH = 100  # characters
 ROWS_LOOKED_AT = 100
+# What a pipeline takes: a text, or both texts of a pair.
+Example: TypeAlias = str | dict[str, str]
 
 
 @dataclass
@@ -22,12 +25,12 @@ class DataOrigin:
     Args:
         sources: By split, the names of the files or of the data sets on the hub that hold its rows.
         hub_datasets: Names of the data sets that came from the hub.
-        examples: At most 3 short texts of the training rows.
+        examples: At most 3 short texts of the training rows, pairs with ``text`` and ``text_pair``.
     """
 
     sources: dict[str, list[str]] = field(default_factory=dict)
     hub_datasets: list[str] = field(default_factory=list)
-    examples: list[str] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
 
 
 def data_origin(loaded: Sequence[LoadedDataSet]) -> DataOrigin:
@@ -45,11 +48,11 @@ def data_origin(loaded: Sequence[LoadedDataSet]) -> DataOrigin:
         for split in SPLITS
     }
     short = [_short_texts(data_set) for data_set in loaded]
-    in_turn = dict.fromkeys(text for text in chain.from_iterable(zip_longest(*short)) if text is not None)
+    in_turn = _different(text for text in chain.from_iterable(zip_longest(*short)) if text is not None)
     return DataOrigin(
         sources={split: list(dict.fromkeys(names)) for split, names in sources.items() if names},
         hub_datasets=list(dict.fromkeys(str(config.name) for config in configs if _is_on_hub(config))),
-        examples=list(in_turn)[:MAX_EXAMPLES],
+        examples=in_turn[:MAX_EXAMPLES],
     )
 
 
@@ -67,8 +70,8 @@ def _is_on_hub(config: DataConfig) -> bool:
     return config.name is not None and not Path(config.name).exists()
 
 
-def _short_texts(data_set: LoadedDataSet) -> list[str]:
-    """Return the first short texts of the training rows; of rows that are only words, these joined."""
+def _short_texts(data_set: LoadedDataSet) -> list[Example]:
+    """Return the first short texts and pairs of the training rows; of rows that are only words, these joined."""
     if TRAIN not in data_set.sources:
         return []
     rows: Iterable[Row] = (
@@ -76,5 +79,19 @@ def _short_texts(data_set: LoadedDataSet) -> list[str]:
         if TRAIN in data_set.rows
         else (located.row for located in islice(data_set.open(TRAIN), ROWS_LOOKED_AT))
     )
-    texts = (row.get(TEXT_COLUMN) or " ".join(row.get(TOKENS_COLUMN) or []) for row in rows)
-    return list(dict.fromkeys(text for text in texts if 0 < len(text) <= MAX_EXAMPLE_LENGTH))[:MAX_EXAMPLES]
+    texts = (
+        (row.get(TEXT_COLUMN) or " ".join(row.get(TOKENS_COLUMN) or []), row.get(TEXT_PAIR_COLUMN)) for row in rows
+    )
+    return _different(
+        text if pair is None else {TEXT_COLUMN: text, TEXT_PAIR_COLUMN: pair}
+        for text, pair in texts
+        if 0 < len(f"{text}{pair or ''}") <= MAX_EXAMPLE_LENGTH
+    )[:MAX_EXAMPLES]
+
+
+def _different(examples: Iterable[Example]) -> list[Example]:
+    found: list[Example] = []
+    for example in examples:
+        if example not in found:
+            found.append(example)
+    return found

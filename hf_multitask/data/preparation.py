@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # The data set of a row, by its number, where several are prepared together.
 DATA_SET_COLUMN = "data_set"
+# What `Aligner` tells of a row only for the report.
+COUNTED_COLUMNS = ("subwords", "truncated", "lost_words")
 
 
 @dataclass
@@ -69,7 +71,8 @@ def prepare_datasets(
 
     A row has ``tokens`` (a list of words) or ``text``, and a column for each task: a string, a list of strings or a
     number for a sequence task; for a token task a list with one tag a word, or of spans ``{"start", "end", "label"}``
-    of the text. A label may be missing. Beside token tasks a text is split into words as `split_words` does.
+    of the text. A label may be missing. Beside token tasks a text is split into words as `split_words` does. A pair of
+    texts has the second as ``text_pair``, which has no tags.
 
     Args:
         data: By split - ``"train"``, ``"validation"``, ``"test"`` - a file, a folder of ``save_to_disk``, a data set
@@ -265,11 +268,11 @@ def _tokenised(
 ) -> datasets.Dataset:
     """Tokenise a split, count what that does to its rows, and say what was lost."""
     name, report = data_set.name_of(split), data_set.reports[split]
-    words = data_set.words(data_set.rows[split])
-    dataset = tokenise(words, labels, tasks, aligner, data_set.config.num_proc, name)
-    counted = [column for column in ("truncated", "lost_words") if column in dataset.column_names]
-    wanted = [*counted, *(["window_lengths"] if "window_lengths" in dataset.column_names else []), "length"]
-    report.add_tokenised({column: dataset[column][:] for column in wanted}, aligner.special_tokens)
+    inputs = data_set.inputs(data_set.rows[split])
+    dataset = tokenise(inputs, labels, tasks, aligner, data_set.config.num_proc, name)
+    counted = [column for column in COUNTED_COLUMNS if column in dataset.column_names]
+    wanted = [*counted, *(["window_lengths"] if "window_lengths" in dataset.column_names else [])]
+    report.add_tokenised({column: dataset[column][:] for column in wanted})
     for line in report.losses():
         logger.warning("%s: %s.", name, line)
     return dataset.remove_columns(counted)

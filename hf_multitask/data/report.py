@@ -17,7 +17,7 @@ class SplitReport:
         words: Number of words, where there are token tasks.
         windowed_rows: Rows longer than the longest length, cut into windows.
         windows: Number of their windows.
-        truncated_rows: Rows cut off at the longest length.
+        truncated_rows: Rows cut off at the longest length, and pairs whose second text is.
         lost_words: Words without a subword, cut off or dropped by the tokenizer: predicted as ``O`` and scored.
         empty_rows: Rows without a single subword but special tokens.
         unlabelled_rows: By task, the rows without a label.
@@ -50,19 +50,18 @@ class SplitReport:
         for task, unseen in other.unseen_labels.items():
             self.unseen_labels.setdefault(task, Counter()).update(unseen)
 
-    def add_tokenised(self, columns: Mapping[str, Sequence[Any]], special_tokens: int) -> None:
+    def add_tokenised(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Count what tokenising has done.
 
         Args:
             columns: What `Aligner` returns.
-            special_tokens: Number of special tokens of a row.
         """
         windows = [len(lengths) for lengths in columns.get("window_lengths", [])]
         self.windowed_rows += sum(count > 1 for count in windows)
         self.windows += sum(count for count in windows if count > 1)
-        self.truncated_rows += sum(columns.get("truncated", []))
+        self.truncated_rows += sum(columns["truncated"])
         self.lost_words += sum(columns.get("lost_words", []))
-        self.empty_rows += sum(length <= special_tokens for length in columns["length"])
+        self.empty_rows += sum(count == 0 for count in columns["subwords"])
 
     def losses(self) -> list[str]:
         """Say what was cut, dropped, widened or left out, one line each; nothing where all is whole."""

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from ..models.alignment import NO_POSITION, Aligner
-from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN
+from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.tag_conversion import find_broken
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.words import split_words
@@ -22,6 +22,8 @@ from .rows import Row, Rows
 MAX_BROKEN_SHOWN = 5
 # Beyond any row: one that is not cut has its own length.
 UNLIMITED = 2**31
+# Parts the texts of a pair where rows are compared.
+TEXTS_END = "\0"
 
 
 @dataclass
@@ -91,7 +93,7 @@ class SplitInspection:
     Args:
         source: The file or data set that holds them.
         rows: Number of rows.
-        words: Number of words.
+        words: Number of words, those of second texts too.
         subwords: Number of subwords, without special tokens and before anything is cut.
         word_lengths: How many words the rows have.
         subword_lengths: How many subwords they have, special tokens included, before anything is cut.
@@ -100,11 +102,11 @@ class SplitInspection:
         unknown_share: Their share of the subwords.
         windowed_rows: Rows longer than the longest length, cut into windows.
         windows: Number of their windows.
-        truncated_rows: Rows cut off at the longest length.
+        truncated_rows: Rows cut off at the longest length, and pairs whose second text is.
         cut_share: Share of rows that are cut into windows or cut off.
         lost_words: Words without a subword, cut off or dropped by the tokenizer, where there are token tasks.
         empty_rows: Rows without a single subword but special tokens.
-        repeated: Rows whose words stand in an earlier row of the split.
+        repeated: Rows whose words, both texts of a pair, stand in an earlier row of the split.
         also_in: By split, the rows whose words stand there too, in any of the data sets.
         tasks: The labels by task.
     """
@@ -138,12 +140,16 @@ class RowSample:
         words: Its words; its text alone where that is not split.
         subwords: The subwords of each word.
         labels: Its label by task; the tags of a token task are IOB2.
+        text_pair: The second text of a pair.
+        text_pair_subwords: The subwords of that.
     """
 
     place: str
     words: list[str]
     subwords: list[list[str]]
     labels: dict[str, Any]
+    text_pair: str | None = None
+    text_pair_subwords: list[str] = field(default_factory=list)
 
 
 class SplitCounts:
@@ -174,7 +180,9 @@ class SplitCounts:
         self.keys = RowKeys(task.name for task in tasks)
         self._word_lengths: Counter[int] = Counter()
         self._subword_lengths: Counter[int] = Counter()
+        self._subwords = 0
         self._unknown = 0
+        self._cut = 0
         self._broken: dict[str, list[BrokenTagPlace]] = {task.name: [] for task in self.tasks}
         self._numbers: dict[str, list[_Numbers]] = {
             task.name: [_Numbers() for _ in range(task.num_labels)]
@@ -196,22 +204,24 @@ class SplitCounts:
                 self.labels[task.name].update(label_counts(task, encoded)[0])
             if counted.broken_tags[task.name]:
                 self._add_broken(task, rows, written[task.name])
-        words = self.data_set.words(rows)
-        whole = self.whole({"words": words})
+        inputs = self.data_set.inputs(rows)
+        whole = self.whole(inputs)
         limit = self.aligner.max_length
+        cut = 0 if limit is None else sum(length > limit for length in whole["length"])
+        self._cut += cut
         # Where no row is cut, the model gets them whole, and they need not be tokenised twice.
-        is_cut = limit is not None and max(whole["length"]) > limit
-        columns = self.aligner({"words": words, "labels": labels}) if is_cut else whole
-        self.report.add_tokenised(columns, self.aligner.special_tokens)
+        columns = self.aligner({**inputs, "labels": labels}) if cut else whole
+        self.report.add_tokenised(columns)
         self._word_lengths.update(map(_num_words, rows.rows))
         self._subword_lengths.update(whole["length"])
+        self._subwords += sum(whole["subwords"])
         unknown = self.aligner.tokenizer.unk_token_id
         self._unknown += sum(ids.count(unknown) for ids in whole["input_ids"])
-        for row, row_words in zip(rows.rows, words, strict=True):
-            self.keys.add(row_words, {task.name: _comparable(task, row.get(str(task.column))) for task in self.tasks})
-        for i in range(min(self.num_samples - len(self.samples), len(words))):
-            positions = whole["tag_positions"][i] if "tag_positions" in whole else []
-            self._add_sample(rows, i, words[i], whole["input_ids"][i], positions)
+        for row, words, pair in zip(rows.rows, inputs["words"], inputs[TEXT_PAIR_COLUMN], strict=True):
+            texts = words if pair is None else [*words, TEXTS_END, pair]
+            self.keys.add(texts, {task.name: _comparable(task, row.get(str(task.column))) for task in self.tasks})
+        for i in range(min(self.num_samples - len(self.samples), len(rows.rows))):
+            self._add_sample(rows, i, inputs["words"][i], inputs[TEXT_PAIR_COLUMN][i])
 
     def result(self, others: Mapping[str, Sequence[RowKeys]], in_train: Mapping[str, Counter[str]]) -> SplitInspection:
         """Return what is in the rows.
@@ -222,7 +232,7 @@ class SplitCounts:
         """
         report = self.report
         word_lengths, subword_lengths = Lengths.of(self._word_lengths), Lengths.of(self._subword_lengths)
-        words, subwords = word_lengths.total, subword_lengths.total - self.aligner.special_tokens * report.rows
+        words, subwords = word_lengths.total, self._subwords
         return SplitInspection(
             source=self.data_set.name_of(self.split),
             rows=report.rows,
@@ -236,7 +246,7 @@ class SplitCounts:
             windowed_rows=report.windowed_rows,
             windows=report.windows,
             truncated_rows=report.truncated_rows,
-            cut_share=(report.windowed_rows + report.truncated_rows) / report.rows,
+            cut_share=self._cut / report.rows,
             lost_words=report.lost_words,
             empty_rows=report.empty_rows,
             repeated=self.keys.repeated(),
@@ -280,8 +290,16 @@ class SplitCounts:
                     BrokenTagPlace(rows.place(i, broken.word), broken.word, text, broken.tag, broken.expected)
                 )
 
-    def _add_sample(self, rows: Rows, i: int, words: list[str], ids: list[int], positions: list[int]) -> None:
+    def _add_sample(self, rows: Rows, i: int, words: list[str], pair: str | None) -> None:
+        labels = {task.name: rows.rows[i].get(str(task.column)) for task in self.tasks}
+        of_pair = [] if pair is None else self._subwords_of([pair])[0]
+        self.samples.append(RowSample(rows.place(i), words, self._subwords_of(words), labels, pair, of_pair))
+
+    def _subwords_of(self, words: list[str]) -> list[list[str]]:
+        """Return the subwords of each word of a text."""
         tokenizer = self.aligner.tokenizer
+        row = {name: values[0] for name, values in self.whole({"words": [words]}).items()}
+        ids, positions = row["input_ids"], row.get("tag_positions", [])
         leading = len(list(takewhile(lambda word: word is None, tokenizer("a").word_ids())))
         trailing = self.aligner.special_tokens - leading
         starts = {position: word for word, position in enumerate(positions) if position != NO_POSITION}
@@ -290,8 +308,7 @@ class SplitCounts:
         for place in range(leading, len(ids) - trailing):
             word = starts.get(place, word)
             subwords[word].append(tokenizer.convert_ids_to_tokens(ids[place]))
-        labels = {task.name: rows.rows[i].get(str(task.column)) for task in self.tasks}
-        self.samples.append(RowSample(rows.place(i), words, subwords, labels))
+        return subwords
 
 
 @dataclass
@@ -311,8 +328,9 @@ class _Numbers:
 
 
 def _num_words(row: Row) -> int:
-    """Return the number of a row's words, also where it is one text to the model."""
-    return len(row.get(TOKENS_COLUMN) or split_words(row[TEXT_COLUMN]))
+    """Return the number of a row's words, also where it is one text to the model, and of its second text."""
+    of_pair = split_words(row.get(TEXT_PAIR_COLUMN) or "")
+    return len(row.get(TOKENS_COLUMN) or split_words(row[TEXT_COLUMN])) + len(of_pair)
 
 
 def _comparable(task: TaskConfig, value: Any) -> Any:

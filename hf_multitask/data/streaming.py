@@ -58,8 +58,8 @@ class StreamedDataSet:
         report.add(self.loaded.check(rows))
         labels, encoded = self.loaded.encode(rows, self.tasks)
         report.add(encoded)
-        columns = {"labels": labels, **self.aligner({"words": self.loaded.words(rows), "labels": labels})}
-        report.add_tokenised(columns, self.aligner.special_tokens)
+        columns = {"labels": labels, **self.aligner({**self.loaded.inputs(rows), "labels": labels})}
+        report.add_tokenised(columns)
         return batch_rows(columns)
 
     def count_rows(self) -> int:

@@ -1,19 +1,20 @@
 """Tokenised splits, kept on disk for the next run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from accelerate import PartialState
 from datasets.fingerprint import Hasher
 
 from ..models import alignment, windows
 from ..models.alignment import Aligner
+from ..models.inputs import TEXT_PAIR_COLUMN
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..processes import join_processes
 
 CACHE_FOLDER = "hf_multitask"
 # What tokenises and aligns: rows that others have made are made anew.
@@ -22,7 +23,7 @@ _VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 
 
 def tokenise(
-    words: Sequence[Sequence[str]],
+    inputs: Mapping[str, Sequence[Any]],
     labels: Sequence[dict[str, Any]],
     tasks: Sequence[TaskConfig],
     aligner: Aligner,
@@ -31,11 +32,11 @@ def tokenise(
 ) -> datasets.Dataset:
     """Tokenise and align rows, or take them from the cache of an earlier run.
 
-    The cache is that of ``datasets``; what it holds is found by the words, the labels, the tokenizer and how it is
+    The cache is that of ``datasets``; what it holds is found by the texts, the labels, the tokenizer and how it is
     used. ``datasets.disable_caching()`` turns it off.
 
     Args:
-        words: The words of each row.
+        inputs: What `Aligner` takes of the rows: ``words``, and ``text_pair``, which is None where there is none.
         labels: The labels of each row by task.
         tasks: All tasks of the model.
         aligner: What tokenises.
@@ -48,20 +49,21 @@ def tokenise(
     features = datasets.Features(
         {
             "words": datasets.List(datasets.Value("string")),
+            TEXT_PAIR_COLUMN: datasets.Value("string"),
             "labels": {task.name: _label_feature(task) for task in tasks},
         }
     )
     # `Dataset.from_dict` would encode each item in Python.
-    table = pa.Table.from_pydict({"words": words, "labels": labels}, schema=features.arrow_schema)
+    table = pa.Table.from_pydict({**inputs, "labels": labels}, schema=features.arrow_schema)
     rows = datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
-    options: dict[str, Any] = {"batched": True, "remove_columns": ["words"], "desc": f"Aligning {name}"}
+    options: dict[str, Any] = {"batched": True, "remove_columns": list(inputs), "desc": f"Aligning {name}"}
     if not datasets.is_caching_enabled():
         return rows.map(aligner, num_proc=num_proc, new_fingerprint=Hasher.hash(name), **options)
     key = Hasher.hash((rows._fingerprint, aligner_fingerprint(aligner)))
     folder = Path(datasets.config.HF_DATASETS_CACHE, CACHE_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     # One process of a machine writes, the others read what it has written.
-    with PartialState().local_main_process_first():
+    with join_processes().local_main_process_first():
         return rows.map(
             aligner, num_proc=num_proc, new_fingerprint=key, cache_file_name=str(folder / f"{key}.arrow"), **options
         )

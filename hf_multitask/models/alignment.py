@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
+from .inputs import TEXT_PAIR_COLUMN
 from .losses import IGNORE_INDEX
 from .tag_schemes import inside_tag
 from .tasks import TaskConfig
-from .windows import flat_subwords
+from .windows import FIRST, CutRow, cut_row, flat_subwords
 
 NO_POSITION = -1
 LABEL_SUBWORDS = ("first", "all", "last")
@@ -91,14 +91,15 @@ class Aligner:
     """Tokenises a batch of rows and places their tags; made for ``map(batched=True)``.
 
     A row that is longer than ``max_length`` is cut into windows that overlap, which are written one behind the other:
-    ``window_lengths`` says where each ends. Each word counts once, in the window where it has most context.
+    ``window_lengths`` says where each ends. Each word counts once, in the window where it has most context. Of a pair
+    of texts the first is cut, and each window has the second, of which no more than half of a window is left then.
 
     Args:
         tokenizer: A fast tokenizer.
         tasks: The tasks, with their labels.
         max_length: Longest sequence, special tokens included; what the tokenizer says where None.
         overlap: Subwords that a window shares with the one before; a quarter of ``max_length`` where None.
-        truncate: Cut rows at ``max_length`` instead, and drop the rest.
+        truncate: Cut rows at ``max_length`` instead, and drop the rest: of a pair, that of the longer text.
         label_subwords: Which subwords carry a word's tag: the ``"first"``, ``"all"`` or the ``"last"``.
 
     Raises:
@@ -115,7 +116,7 @@ class Aligner:
         label_subwords: str = "first",
     ) -> None:
         if tokenizer.truncation_side != "right":
-            # Windows would come last first.
+            # Rows are cut here and not by the tokenizer.
             raise ValueError(
                 f"the tokenizer must cut on the right, found truncation_side={tokenizer.truncation_side!r}."
             )
@@ -129,32 +130,44 @@ class Aligner:
         self.label_subwords = label_subwords
         self.prefix_space = needs_prefix_space(tokenizer)
         self.special_tokens = tokenizer.num_special_tokens_to_add()
+        self.special_tokens_of_pair = tokenizer.num_special_tokens_to_add(pair=True)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Tokenise and align a batch.
 
         Args:
-            batch: The column ``words`` (the text alone where a row is not split), and ``labels`` where there are any.
+            batch: The column ``words`` (the text alone where a row is not split); ``text_pair`` where rows have a
+                second text, None for those without one; and ``labels`` where there are any.
 
         Returns:
-            The model's inputs and ``length``; for token tasks ``tag_positions`` and ``lost_words`` (how many have no
-            subword), and ``labels`` where all subwords have one; ``truncated`` where rows are cut at ``max_length``,
-            ``window_lengths`` otherwise.
+            The model's inputs and ``length``; ``subwords`` (how many the row has before it is cut) and ``truncated``
+            (whether some are cut off); for token tasks ``tag_positions`` and ``lost_words`` (how many have no
+            subword), and ``labels`` where all subwords have one; ``window_lengths`` where rows are not cut off at
+            ``max_length``.
+
+        Raises:
+            ValueError: If ``max_length`` leaves no room for two texts.
         """
         words = batch["words"]
-        encoded, windows = self._tokenize(words)
-        one_each = len(windows) == len(encoded["input_ids"])
+        pairs = batch.get(TEXT_PAIR_COLUMN) or [None] * len(words)
+        encoded = self._tokenize(words, pairs)
+        whole = [len(ids) for ids in encoded["input_ids"]]
+        cuts = [self._cut(encoded, i) for i in range(len(words))]
         columns: dict[str, list[Any]] = {
-            name: values if one_each else [list(chain.from_iterable(values[i] for i in row)) for row in windows]
+            name: [row if cut is None else cut.join(row) for row, cut in zip(values, cuts, strict=True)]
             for name, values in encoded.items()
         }
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
-        if self.truncate:
-            columns["truncated"] = [bool(encoded.encodings[i].overflowing) for (i,) in windows]
-        else:
-            columns["window_lengths"] = [[len(encoded["input_ids"][i]) for i in row] for row in windows]
+        special = [self.special_tokens if pair is None else self.special_tokens_of_pair for pair in pairs]
+        columns["subwords"] = [length - count for length, count in zip(whole, special, strict=True)]
+        columns["truncated"] = [cut is not None and cut.truncated for cut in cuts]
+        if not self.truncate:
+            columns["window_lengths"] = [
+                [length] if cut is None else [len(window) for window in cut.windows]
+                for length, cut in zip(whole, cuts, strict=True)
+            ]
         if self.token_tasks:
-            word_ids = [self._word_ids(encoded, row) for row in windows]
+            word_ids = [self._word_ids(encoded, i, cut) for i, cut in enumerate(cuts)]
             if self.label_subwords == "all":
                 found = [all_subwords(ids, len(row)) for ids, row in zip(word_ids, words, strict=True)]
                 columns["tag_positions"] = [positions for positions, _ in found]
@@ -170,28 +183,32 @@ class Aligner:
             columns["lost_words"] = [positions.count(NO_POSITION) for positions in columns["tag_positions"]]
         return columns
 
-    def _tokenize(self, words: Sequence[Sequence[str]]) -> tuple[Any, list[range]]:
-        """Return the encoded windows, and for each row which of them are its own."""
+    def _tokenize(self, words: Sequence[Sequence[str]], pairs: Sequence[str | None]) -> BatchEncoding:
+        """Return the encoded rows, none of them cut."""
         if self.prefix_space:
             # As in running text: a space in front of every word but a text's first.
             words = [[word if i == 0 or not word else f" {word}" for i, word in enumerate(row)] for row in words]
-        limit: dict[str, Any] = {}
-        if self.max_length is not None:
-            limit = {"truncation": True, "max_length": self.max_length}
-            if not self.truncate:
-                limit |= {"return_overflowing_tokens": True, "stride": self.overlap}
-        encoded = self.tokenizer([list(row) for row in words], is_split_into_words=True, **limit)
-        owners = encoded.pop("overflow_to_sample_mapping", range(len(words)))
-        if len(owners) == len(words):
-            return encoded, [range(i, i + 1) for i in range(len(words))]
-        starts = [i for i, owner in enumerate(owners) if i == 0 or owner != owners[i - 1]]
-        return encoded, [range(start, end) for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)]
+        # A second text is one word, which a tokenizer takes for the text that it is.
+        rows = [list(row) if pair is None else (list(row), [pair]) for row, pair in zip(words, pairs, strict=True)]
+        # A tokenizer that cuts combines each part of one text with each of the other: two long ones fill the memory.
+        return self.tokenizer(rows, is_split_into_words=True, verbose=False)
 
-    def _word_ids(self, encoded: Any, row: range) -> list[int | None]:
+    def _cut(self, encoded: BatchEncoding, i: int) -> CutRow | None:
+        """Return the windows of a row, None where it is not too long."""
+        if self.max_length is None or len(encoded["input_ids"][i]) <= self.max_length:
+            return None
+        return cut_row(encoded.sequence_ids(i), self.max_length, self.overlap, self.truncate)
+
+    def _word_ids(self, encoded: BatchEncoding, i: int, cut: CutRow | None) -> list[int | None]:
         """Return the word that each subword of a row stands for, None where another window has it."""
-        if len(row) == 1:
-            return encoded.word_ids(row[0])
-        return flat_subwords([encoded.word_ids(i) for i in row], self.overlap)
+        word_ids = encoded.word_ids(i)
+        if encoded.encodings[i].n_sequences > 1:
+            word_ids = [
+                word if text == FIRST else None for word, text in zip(word_ids, encoded.sequence_ids(i), strict=True)
+            ]
+        if cut is None:
+            return word_ids
+        return flat_subwords([[word_ids[position] for position in window] for window in cut.windows], cut.overlap)
 
     def _spread(self, labels: Mapping[str, Any], words: Sequence[int]) -> dict[str, Any]:
         spread = {task.name: spread_tags(task, labels[task.name], words) for task in self.token_tasks}

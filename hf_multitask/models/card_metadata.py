@@ -35,7 +35,7 @@ class TrainingFacts:
         sources: By split, the files or hub names of its rows.
         rows: By split, the number of its rows.
         hub_datasets: Names of the data sets that came from the hub.
-        examples: Short texts of the training rows.
+        examples: Short texts of the training rows, pairs with ``text`` and ``text_pair``.
         stages: What ``stages.json`` holds of each stage.
     """
 
@@ -43,7 +43,7 @@ class TrainingFacts:
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     hub_datasets: Sequence[str] = ()
-    examples: Sequence[str] = ()
+    examples: Sequence[str | Mapping[str, str]] = ()
     stages: Sequence[Mapping[str, Any]] = ()
 
 
@@ -82,7 +82,9 @@ def card_metadata(
         eval_results=_eval_results(config, training) or None,
     )
     if training.examples:
-        metadata["widget"] = [{"text": text} for text in training.examples]
+        metadata["widget"] = [
+            {"text": example} if isinstance(example, str) else dict(example) for example in training.examples
+        ]
     return metadata
 
 

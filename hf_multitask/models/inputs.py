@@ -7,24 +7,28 @@ from .words import Word, join_words, locate_words, split_words
 
 TEXT_COLUMN = "text"
 TOKENS_COLUMN = "tokens"
+# The second text of a pair; `transformers` calls it so too.
+TEXT_PAIR_COLUMN = "text_pair"
 
 
 class TextInput(NamedTuple):
-    """A text and its words; where no task labels words, the whole text is one."""
+    """A text and its words; where no task labels words, the whole text is one. Of a pair, also the second text."""
 
     text: str
     words: list[Word]
+    text_pair: str | None = None
 
 
 def check_input(row: Mapping[str, Any], place: str) -> None:
-    """Check that a row has words or a text.
+    """Check that a row has words or a text, and that a second text is one.
 
     Args:
         row: The row.
         place: What messages call it.
 
     Raises:
-        ValueError: If it has neither ``tokens`` nor ``text``, or one that is empty or of another type.
+        ValueError: If it has neither ``tokens`` nor ``text``, or one of them or ``text_pair`` is empty or of another
+            type.
     """
     tokens, text = row.get(TOKENS_COLUMN), row.get(TEXT_COLUMN)
     if tokens is None and text is None:
@@ -35,11 +39,17 @@ def check_input(row: Mapping[str, Any], place: str) -> None:
             raise ValueError(f"{place}: 'tokens' must be a list of strings, found {tokens!r:.80}.")
         if not tokens:
             raise ValueError(f"{place}: 'tokens' is empty; expected at least one word.")
+    _check_text(row, TEXT_COLUMN, place, may_be_empty=tokens is not None)
+    _check_text(row, TEXT_PAIR_COLUMN, place)
+    check_characters("".join([*(tokens or []), text or "", row.get(TEXT_PAIR_COLUMN) or ""]), place)
+
+
+def _check_text(row: Mapping[str, Any], column: str, place: str, may_be_empty: bool = False) -> None:
+    text = row.get(column)
     if text is not None and not isinstance(text, str):
-        raise ValueError(f"{place}: 'text' must be a string, found {text!r:.80}.")
-    if tokens is None and not str(text).strip():
-        raise ValueError(f"{place}: 'text' is empty; expected at least one word.")
-    check_characters("".join(tokens or []) + (text or ""), place)
+        raise ValueError(f"{place}: {column!r} must be a string, found {text!r:.80}.")
+    if text is not None and not may_be_empty and not text.strip():
+        raise ValueError(f"{place}: {column!r} is empty; expected at least one word.")
 
 
 def check_characters(text: str, place: str) -> None:
@@ -63,23 +73,24 @@ def read_input(row: Mapping[str, Any], place: str, split: bool) -> TextInput:
     """Read a checked row's text and words.
 
     Args:
-        row: The row, with ``text``, ``tokens``, or both: the words are then looked up in the text.
+        row: The row, with ``text``, ``tokens``, or both: the words are then looked up in the text; and ``text_pair``
+            where it is a pair of texts.
         place: What messages call it.
         split: Whether a text without words is split into words.
 
     Returns:
-        The text, that of the words joined by spaces where there is none, and the words.
+        The text, that of the words joined by spaces where there is none, the words, and the second text.
 
     Raises:
         ValueError: If a word does not occur in the text.
     """
-    text, tokens = row.get(TEXT_COLUMN), row.get(TOKENS_COLUMN)
+    text, tokens, pair = row.get(TEXT_COLUMN), row.get(TOKENS_COLUMN), row.get(TEXT_PAIR_COLUMN)
     if tokens is None:
         text = str(text)
-        return TextInput(text, split_words(text) if split else [Word(text, 0, len(text))])
+        return TextInput(text, split_words(text) if split else [Word(text, 0, len(text))], pair)
     if text is None:
-        return TextInput(*join_words(tokens))
+        return TextInput(*join_words(tokens), pair)
     try:
-        return TextInput(text, locate_words(tokens, text))
+        return TextInput(text, locate_words(tokens, text), pair)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error

@@ -67,8 +67,8 @@ def _task_row(task: TaskConfig) -> list[str]:
     return [task.name, task.problem_type or task.type, f"{len(labels)}: {shown}" if labels else "a number"]
 
 
-def _usage(name: str, text: str) -> str:
-    model, example = (json.dumps(value, ensure_ascii=False) for value in (name, text))
+def _usage(name: str, example: str | Mapping[str, str]) -> str:
+    model, given = (json.dumps(value, ensure_ascii=False) for value in (name, example))
     where = "  # the folder of this card" if name == HERE else ""
     return f"""## Use
 
@@ -77,7 +77,7 @@ import hf_multitask
 from transformers import pipeline
 
 pipe = pipeline("{PIPELINE_NAME}", model={model}){where}
-print(pipe({example}))
+print(pipe({given}))
 ```
 
 Without `hf_multitask` the model's own code does the same:
@@ -86,7 +86,7 @@ Without `hf_multitask` the model's own code does the same:
 from transformers import pipeline
 
 pipe = pipeline("{PIPELINE_NAME}", model={model}, trust_remote_code=True){where}
-print(pipe({example}))
+print(pipe({given}))
 ```"""
 
 

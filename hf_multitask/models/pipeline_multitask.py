@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .configuration_multitask import MultiTaskConfig
@@ -41,13 +42,17 @@ class MultiTaskPipeline(Pipeline):
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
-    _load_tokenizer = True
+    # None: where there is none to load, the pipeline is built without, and says so itself.
+    _load_tokenizer = None
 
     def __init__(self, model: Any, tokenizer: Any = None, backend: str = TORCH, **kwargs: Any) -> None:
         if model.config.model_type != MultiTaskConfig.model_type:
             raise ValueError(f"model: expected a multi-task model, found a model of type {model.config.model_type!r}.")
         if tokenizer is None:
-            raise ValueError("tokenizer: the pipeline needs the model's tokenizer, found none.")
+            raise ValueError(
+                "tokenizer: the pipeline needs the model's tokenizer, found none that can be loaded; "
+                "tokenizer.save_pretrained writes it beside the model (tokenizer.json)."
+            )
         if backend not in BACKENDS:
             raise ValueError(unknown_name("backend", backend, BACKENDS))
         if backend != TORCH and kwargs.get("device") is None:
@@ -67,8 +72,9 @@ class MultiTaskPipeline(Pipeline):
 
         Args:
             inputs: A text; a mapping with ``text``, with ``tokens`` (its words), or with both, where the words are
-                looked up in the text; a list of these; or anything else that yields them, such as a generator or a
-                column of a data set, which is read as the predictions are taken.
+                looked up in the text, and with ``text_pair`` for a pair of texts; a list of these; or anything else
+                that yields them, such as a generator or a column of a data set, which is read as the predictions are
+                taken.
             batch_size: Texts a pass; 32 if none is given, here or to the pipeline.
             is_split_into_words: Whether a list of strings is one text in words, and a list of such lists several.
             options: What predictions hold, see the class; they go before those of the pipeline.
@@ -78,9 +84,9 @@ class MultiTaskPipeline(Pipeline):
             one label: ``{"label", "score"}`` with the label's probability; several labels: ``{"labels", "scores"}``
             of those above ``threshold``; with ``top_k`` both are a list of ``{"label", "score"}``; a number:
             ``{"value"}``, or ``{"values"}`` by name. A token task: ``{"entities"}``, each with ``label``, ``start``,
-            ``end``, ``text`` and ``score``, where ``text`` is the caller's text from character ``start`` to ``end``
-            (of the words joined by spaces where no text was given) and ``score`` the mean probability of its words'
-            tags; with ``word_labels`` also ``words`` and ``labels``.
+            ``end``, ``text`` and ``score``, where ``text`` is the caller's text, the first of a pair, from character
+            ``start`` to ``end`` (of the words joined by spaces where no text was given) and ``score`` the mean
+            probability of its words' tags; with ``word_labels`` also ``words`` and ``labels``.
 
         Raises:
             ValueError: If an input is empty or no text, or an option is wrong. The message names the input.
@@ -93,15 +99,16 @@ class MultiTaskPipeline(Pipeline):
             raise ValueError(f"batch_size must be a whole number from 1, found {size!r}.")
         is_list = isinstance(inputs, (list, tuple))
         is_one_in_words = is_split_into_words and is_list and isinstance(next(iter(inputs), ""), str)
-        if is_one_in_words or not isinstance(inputs, Iterable) or isinstance(inputs, (str, bytes, Mapping)):
+        # A data set of torch can be iterated, but is no Iterable.
+        if is_one_in_words or not isinstance(inputs, (Iterable, Dataset)) or isinstance(inputs, (str, bytes, Mapping)):
             text = self.preprocess(inputs, "input", is_split_into_words)
             return predictor.predict([text], size)[0]
-        texts = (self.preprocess(text, f"input {i}", is_split_into_words) for i, text in enumerate(inputs))
+        texts = (self.preprocess(text, f"input {i}", is_split_into_words) for i, text in enumerate(iter(inputs)))
         results = predictor.stream(texts, size)
         return list(results) if is_list else results
 
     def preprocess(self, input_: Any, place: str = "input", is_split_into_words: bool = False) -> TextInput:
-        """Read one input: its text and its words.
+        """Read one input: its text and its words, and the second text of a pair.
 
         Args:
             input_: A text, its words, or a mapping; see `__call__`.
@@ -109,7 +116,7 @@ class MultiTaskPipeline(Pipeline):
             is_split_into_words: Whether a list is a text in words.
 
         Returns:
-            The text and the words.
+            The texts and the words.
 
         Raises:
             ValueError: If it is empty or no text.
@@ -119,9 +126,10 @@ class MultiTaskPipeline(Pipeline):
         elif is_split_into_words and isinstance(input_, (list, tuple)):
             input_ = {TOKENS_COLUMN: list(input_)}
         if not isinstance(input_, Mapping):
-            words = "; words are given as tokens or with is_split_into_words=True" if isinstance(input_, list) else ""
+            hint = "; words are given as tokens or with is_split_into_words=True, two texts as text and text_pair"
             raise ValueError(
-                f"{place}: expected a text, or a mapping with 'text' or 'tokens', found {input_!r:.80}{words}."
+                f"{place}: expected a text, or a mapping with 'text' or 'tokens', found {input_!r:.80}"
+                f"{hint if isinstance(input_, (list, tuple)) else ''}."
             )
         check_input(input_, place)
         return read_input(input_, place, self._splits_words)

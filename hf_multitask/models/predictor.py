@@ -13,7 +13,7 @@ from .collator import MultiTaskDataCollator, batch_rows
 from .configuration_multitask import MultiTaskConfig
 from .crf import CRF
 from .decoding import decode, tag_probabilities
-from .inputs import TextInput
+from .inputs import TEXT_PAIR_COLUMN, TextInput
 from .names import unknown_name
 from .tag_conversion import from_iob2, scheme_of_name
 from .tag_schemes import tag_spans
@@ -200,7 +200,7 @@ class Predictor:
     def _tag_result(
         self, task: TaskConfig, given: TextInput, ids: Sequence[int], scores: Sequence[float]
     ) -> dict[str, Any]:
-        text, words = given
+        text, words = given.text, given.words
         names = task.labels or []
         labels = [names[i] for i in ids[: len(words)]]
         entities = []
@@ -224,7 +224,8 @@ def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[dict[str
     Returns:
         A row for each, as the collator takes it.
     """
-    return batch_rows(align({"words": [[word.text for word in text.words] for text in inputs]}))
+    words = [[word.text for word in text.words] for text in inputs]
+    return batch_rows(align({"words": words, TEXT_PAIR_COLUMN: [text.text_pair for text in inputs]}))
 
 
 def _batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None) -> Iterator[list[int]]:

@@ -201,6 +201,8 @@ def test_another_tokenizer_takes_the_rows_anew(change, options, tokenizer, cache
         ({}, {"slots": {"tag_scheme": "raw"}}),
         ({}, other_rows("tokens", ["pay", *ROWS[0]["tokens"][1:]])),
         ({}, other_rows("tokens", ["".join(ROWS[0]["tokens"]), *ROWS[0]["tokens"][1:]])),
+        ({}, other_rows("text_pair", "in paris")),
+        (other_rows("text_pair", "in paris"), other_rows("text_pair", "in london")),
         ({}, other_rows("intent", "GetWeather")),
         ({}, other_rows("slots", ["B-place"] * len(ROWS[0]["tokens"]))),
         ({}, {"rows": ROWS[::-1]}),

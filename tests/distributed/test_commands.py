@@ -1,0 +1,60 @@
+"""Commands on several processes of a machine without an accelerator, where none is told to use the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hf_multitask import MultiTaskModel, load_tokenizer
+from hf_multitask.cli import main
+from tests.distributed.launching import ROOT, TIMEOUT, accelerate, torchrun
+from tests.tiny import ROWS
+
+pytestmark = pytest.mark.slow
+
+
+def run(launcher, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "120"}
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "hf_multitask", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_evaluate_shares_the_rows_and_prints_once(launcher, encoder, data, write_jsonl, tmp_path, capsys):
+    model = tmp_path / "model"
+    MultiTaskModel.from_encoder(encoder, data.tasks).save_pretrained(model)
+    load_tokenizer(encoder).save_pretrained(model)
+    arguments = ["evaluate", model, write_jsonl(ROWS[:15]), "--batch-size", "4", "--output"]
+    command = torchrun(2) if launcher == "torchrun" else accelerate(2, tmp_path)
+    printed = run(command, *arguments, tmp_path / "several.json")
+    assert printed.count("intent_accuracy") == 1
+    assert main([*map(str, arguments), str(tmp_path / "one.json")]) == 0
+    found, expected = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("several", "one"))
+    assert found == pytest.approx(expected)
+
+
+def test_train_is_one_training(encoder, write_jsonl, tmp_path):
+    config = {
+        "encoder": str(encoder),
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": {"train": str(write_jsonl(ROWS[:16])), "validation": str(write_jsonl(ROWS[:5]))},
+        "training": {"num_train_epochs": 1, "per_device_train_batch_size": 4},
+        "output_dir": str(tmp_path / "out"),
+    }
+    printed = run(torchrun(2), "train", write_jsonl([config]))
+    assert printed.count("are in") == 1
+    # Of 16 rows each of two processes takes half.
+    assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
