@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .metrics import build_compute_metrics
     from .prediction import predict
     from .runs import run_evaluation, run_training
+    from .study import load_study, run_study
     from .trainer import MultiTaskTrainer
     from .training_args import MultiTaskTrainingArguments
 
@@ -41,7 +42,9 @@ _LAZY = {
     "freeze": "freezing",
     "predict": "prediction",
     "prepare_datasets": "data",
+    "load_study": "study",
     "run_evaluation": "runs",
+    "run_study": "study",
     "run_training": "runs",
 }
 
@@ -63,10 +66,12 @@ __all__ = [
     "TaskConfig",
     "build_compute_metrics",
     "freeze",
+    "load_study",
     "load_tokenizer",
     "predict",
     "prepare_datasets",
     "run_evaluation",
+    "run_study",
     "run_training",
 ]
 

@@ -60,7 +60,7 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     """
     output_dir = Path(config.output_dir)
     checkpoint = _check_output_dir(output_dir, overwrite, resume)
-    trainer, data = _build_trainer(config)
+    trainer, data = build_trainer(config)
     if PartialState().is_main_process:
         if overwrite:
             _remove_model(output_dir)
@@ -98,7 +98,7 @@ def run_plan(config: RunConfig, output: str | Path | None = None) -> list[StageP
         ValueError: If something in config or data is wrong, or the schedule does not fit.
     """
     with tempfile.TemporaryDirectory() as unused:
-        trainer, _ = _build_trainer(replace(config, output_dir=unused))
+        trainer, _ = build_trainer(replace(config, output_dir=unused))
         if output is not None:
             trainer.resolve_schedule().save(output)
         return trainer.plan()
@@ -200,8 +200,19 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
     return whole[max(whole)] if whole else None
 
 
-def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
-    """Prepare the data and build model and trainer, as a config says."""
+def build_trainer(config: RunConfig, data: PreparedData | None = None) -> tuple[MultiTaskTrainer, PreparedData]:
+    """Prepare the data and build model and trainer, as a config says.
+
+    Args:
+        config: The config.
+        data: Its data where they are prepared already, or rows and tasks chosen from them.
+
+    Returns:
+        The trainer and the data.
+
+    Raises:
+        ValueError: If something in config or data is wrong.
+    """
     arguments = config.training_arguments()
     # Before the data, which takes its time.
     started_from = load_config(find_model(config.encoder))
@@ -209,11 +220,13 @@ def _build_trainer(config: RunConfig) -> tuple[MultiTaskTrainer, PreparedData]:
     if isinstance(started_from, MultiTaskConfig):
         encoder_config, tasks = started_from.encoder_config, _continued_tasks(config, started_from)
         has_head = {task.name for task in started_from.tasks}
-    check_task_names(config.data_sets, tasks, has_head)
+    if data is None:
+        check_task_names(config.data_sets, tasks, has_head)
     if config.attn_implementation is not None:
         check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
-    data = prepare_datasets(config.data_sets, tokenizer, tasks)
+    if data is None:
+        data = prepare_datasets(config.data_sets, tokenizer, tasks)
     set_seed(arguments.seed)
     model = _build_model(config, started_from, data.tasks)
     _note_length(config.data_sets[0], model, tokenizer)

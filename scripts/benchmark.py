@@ -7,6 +7,7 @@
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with those of two stock pipelines.
 ``python scripts/benchmark.py growth`` measures what training costs by rows, tokens and layers.
 ``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, made for a GPU.
+``python scripts/benchmark.py study --data DIR`` compares a study with the same runs one by one.
 ``python scripts/benchmark.py compile`` measures what torch.compile gains or costs, on this machine's processor or GPU.
 """
 
@@ -24,6 +25,7 @@ from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
+from benchmarks.study import SCENARIOS, study
 from benchmarks.training import mix
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
     command.set_defaults(run=compilation)
+    _add_study(commands.add_parser("study", help="a study against the same runs one by one"))
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="write the result to this JSON file too")
     return parser
@@ -117,6 +120,17 @@ def _add_inference(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
     command.set_defaults(run=inference)
+
+
+def _add_study(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument("--rows", type=int, default=1000, help="training rows (default: %(default)s)")
+    command.add_argument("--epochs", type=int, default=3, help="epochs of each run (default: %(default)s)")
+    command.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="(default: eight of them)")
+    command.add_argument("--processes", type=int, default=1, help="of the study (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=1, help="rounds (default: %(default)s)")
+    command.set_defaults(run=study)
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:

@@ -233,3 +233,20 @@ def test_speed_compares_the_memory_of_more_rows(run, encoder, capsys):
     assert all(100 < peak < 10_000 for peak in line["peak_mib"])
     assert line["ratio"] == line["peak_mib"][1] / line["peak_mib"][0]
     assert "<= 1.1" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_study_compares_with_the_same_runs_one_by_one(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    scenarios = ("encoder-frozen", "intent-head-frozen-safe")
+    options = ("--data", tmp_path, "--encoder", encoder, "--rows", 9, "--epochs", 1)
+    result = run("study", *options, "--scenarios", *scenarios)
+    assert (result["benchmark"], result["rows"], result["epochs"]) == ("study", 9, 1)
+    (found,) = result["rounds"]
+    assert list(found["separate"]) == [*scenarios, "nothing-frozen"]
+    assert result["ratio"] == found["study"]["seconds"] / sum(one["seconds"] for one in found["separate"].values())
+    assert result["passed"] == (result["ratio"] <= 0.5)
+    for scores in found["test"].values():
+        assert scores["study"] == pytest.approx(scores["separate"], abs=1e-6)
+    assert "of the separate runs" in capsys.readouterr().out

@@ -22,9 +22,11 @@ from ..processes import join_processes
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..reports.training import REPORT_NAME
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
+from ..study import run_study
 from .inspection import print_inspection
 from .overrides import parse_columns, parse_names, parse_overrides
 from .progress import show_progress
+from .studies import print_run, print_study
 from .tables import print_files, print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(
@@ -270,3 +272,48 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
         typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")
         if (report := Path(config.output_dir, REPORT_NAME)).is_file():
             typer.echo(f"Report: {report}")
+
+
+@app.command("study", context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def study_command(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of an ordinary run.")],
+    scenarios: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", help="Scenarios to compare, all if not given; the others with the first."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from the config's own on.")] = 3,
+    sizes: Annotated[
+        str, typer.Option(metavar="N,…|all", help="Numbers of training rows, such as 50,100,all.")
+    ] = "all",
+    epochs: Annotated[float | None, typer.Option(help="Epochs of each run; the config's if not given.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="The longest that a run may train.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the study; output_dir with -study behind it if not given.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Processes that train side by side, each its own runs.")] = 1,
+) -> None:
+    """Train scenarios of freezing on the same data, seeds and budget, and compare them: what pays, and what not.
+
+    Writes study.json, study.md and study.html. The same command goes on where one was stopped.
+    """
+    run_config = RunConfig.from_file(config, parse_overrides(context.args))
+    folder = output or Path(f"{run_config.output_dir}-study")
+    try:
+        study = run_study(
+            run_config,
+            folder,
+            parse_names(scenarios),
+            seeds,
+            parse_names(sizes) or (),
+            epochs,
+            minutes,
+            processes,
+            print_run,
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted; the finished runs are kept, and the same command goes on from here.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if study is not None:
+        print_study(study)
+        typer.echo(f"study.html, study.md, study.json and pictures are in {folder}")

@@ -1,0 +1,83 @@
+"""Which scenarios there are, and how they are found by name."""
+
+import pytest
+
+from hf_multitask import TaskConfig
+from hf_multitask.freezing import build_schedule
+from hf_multitask.study.scenarios import find_scenarios, list_scenarios
+
+TASKS = [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]
+
+
+def test_the_scenarios_of_two_tasks_on_six_layers():
+    assert list(list_scenarios(TASKS, 6)) == [
+        "everything-frozen",
+        "encoder-frozen",
+        "nothing-frozen",
+        "intent-head-frozen-safe",
+        "intent-head-frozen-risky",
+        "slots-head-frozen-safe",
+        "slots-head-frozen-risky",
+        "heads-then-all",
+        "three-stage",
+        "gradual",
+        "top:1",
+        "top:2",
+        "top:4",
+        "progressive",
+        "nothing-frozen:one-rate",
+        "heads-then-all:one-rate",
+        "intent-alone",
+        "slots-alone",
+    ]
+
+
+def test_one_task_has_none_that_need_two():
+    assert not any(name.startswith("slots") for name in list_scenarios(TASKS[1:], 6))
+
+
+def test_an_encoder_that_is_not_divided_has_none_of_single_layers():
+    names = list(list_scenarios(TASKS, 0))
+    assert "heads-then-all" in names
+    assert not {"three-stage", "gradual", "progressive", "top:1"} & set(names)
+
+
+def test_what_a_scenario_starts_from_comes_with_it():
+    found = find_scenarios(["slots-head-frozen-safe", "top:3"], TASKS, 6)
+    assert [scenario.name for scenario in found] == ["slots-head-frozen-safe", "top:3", "nothing-frozen"]
+    assert (found[0].frozen_task, found[0].starts_from) == ("slots", "nothing-frozen")
+
+
+def test_one_rate_goes_with_any_that_trains():
+    (found,) = find_scenarios(["top:2:one-rate"], TASKS, 6)
+    assert (found.freeze, found.one_rate, found.folder_name) == ("top:2", True, "top-2-one-rate")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("heads-than-all", "unknown scenario 'heads-than-all'. Did you mean 'heads-then-all'.* 'progressive'"),
+        ("intents-alone", "Did you mean 'intent-alone'"),
+        ("top:7", "top:<k> goes from top:1 to top:6"),
+        ("top:0", "unknown scenario 'top:0'"),
+        ("everything-frozen:one-rate", "unknown scenario 'everything-frozen:one-rate'"),
+        ("gradua:one-rate", "unknown scenario 'gradua:one-rate'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_closest(name, message):
+    with pytest.raises(ValueError, match=message):
+        find_scenarios([name], TASKS, 6)
+
+
+def test_a_name_given_twice_is_refused():
+    with pytest.raises(ValueError, match="top:1 is named more than once"):
+        find_scenarios(["top:1", "top:1"], TASKS, 6)
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "max_steps"), [(4, 12), (32, 96), (2, 20), (7, 9)])
+def test_gradual_fits_into_runs_of_any_length(model, steps_per_epoch, max_steps):
+    groups = model.layer_groups()
+    (gradual,) = find_scenarios(["gradual"], TASKS, 3)
+    schedule = build_schedule(gradual.freeze_for(steps_per_epoch, max_steps), groups, max_steps / steps_per_epoch)
+    schedule.check_length(steps_per_epoch, max_steps)
+    assert len(schedule.stages) == gradual.num_stages == 5
