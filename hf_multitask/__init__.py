@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
     from .metrics import build_compute_metrics
     from .prediction import predict
+    from .recommendation import recommend_schedule
     from .runs import run_evaluation, run_training
     from .study import load_study, run_study
     from .trainer import MultiTaskTrainer
@@ -43,6 +44,7 @@ _LAZY = {
     "predict": "prediction",
     "prepare_datasets": "data",
     "load_study": "study",
+    "recommend_schedule": "recommendation",
     "run_evaluation": "runs",
     "run_study": "study",
     "run_training": "runs",
@@ -70,6 +72,7 @@ __all__ = [
     "load_tokenizer",
     "predict",
     "prepare_datasets",
+    "recommend_schedule",
     "run_evaluation",
     "run_study",
     "run_training",

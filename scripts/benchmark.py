@@ -2,6 +2,7 @@
 
 ``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints the scores.
 ``python scripts/benchmark.py mix CONFIG`` trains on data sets with a task each, together and one alone.
+``python scripts/benchmark.py rules --data DIR`` trains on few and more rows with more or less frozen, for the rules.
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with those of two stock pipelines.
@@ -23,6 +24,7 @@ from benchmarks.compilation import compilation
 from benchmarks.data import data
 from benchmarks.growth import growth
 from benchmarks.inference import inference
+from benchmarks.rules import FREEZES, rules
 from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.study import SCENARIOS, study
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, help="config whose data sets each name their tasks")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
     command.set_defaults(run=mix)
+    _add_rules(commands.add_parser("rules", help="how much to unfreeze with how many rows"))
     command = commands.add_parser("data", help="what preparing, mixing and streaming rows cost")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
     command.add_argument("--rows", type=int, default=100_000, help="rows to prepare and mix (default: %(default)s)")
@@ -84,6 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="write the result to this JSON file too")
     return parser
+
+
+def _add_rules(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument(
+        "--sizes", type=int, nargs="+", default=[50, 100, 500, 1000], help="(default: 50 100 500 1000)"
+    )
+    command.add_argument("--freeze", nargs="+", default=list(FREEZES), help=f"(default: {' '.join(FREEZES)})")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="(default: 0 1)")
+    command.add_argument("--least-steps", type=int, default=160, help="a run has so many (default: %(default)s)")
+    command.add_argument("--least-epochs", type=int, default=4, help="and so many epochs (default: %(default)s)")
+    command.add_argument("--learning-rate", type=float, default=3e-4, help="of the encoder (default: %(default)s)")
+    command.add_argument("--head-learning-rate", type=float, default=2e-3, help="of the heads (default: %(default)s)")
+    command.set_defaults(run=rules)
 
 
 def _add_speed(command: argparse.ArgumentParser) -> None:

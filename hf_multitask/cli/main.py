@@ -20,12 +20,14 @@ from ..plots import check_picture, save_picture
 from ..prediction import predict
 from ..processes import join_processes
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
+from ..recommendation import recommend_schedule
 from ..reports.training import REPORT_NAME
 from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
 from ..study import run_study
 from .inspection import print_inspection
 from .overrides import parse_columns, parse_names, parse_overrides
 from .progress import show_progress
+from .recommendation import print_recommendation
 from .studies import print_run, print_study
 from .tables import print_files, print_metrics, print_plan, print_prediction, print_stages
 
@@ -225,6 +227,28 @@ def export(
     print_files(files)
     if data is not None:
         print_metrics(score_onnx(model_dir, data, output))
+
+
+@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def recommend(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
+    main_task: Annotated[str | None, typer.Option(metavar="NAME", help="The task that matters most.")] = None,
+    time_budget: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="What a training may take on this machine.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="biomedical, legal, finance or general; told by the words otherwise.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the recommended config to this YAML file.")] = None,
+) -> None:
+    """Recommend an encoder, a freeze schedule and learning rates for the data of CONFIG, and say why."""
+    asked = RunConfig.from_file(config, parse_overrides(context.args))
+    recommendation = recommend_schedule(asked, main_task, time_budget, domain)
+    print_recommendation(recommendation)
+    if output is not None:
+        recommendation.save(output)
+        typer.echo(f"Config written to {output}: hf-multitask train {output} trains it.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -36,12 +36,7 @@ def variant(text: str) -> str:
 
 def scores(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train both heads with each variant and seed; the epoch is chosen on validation."""
-    rows = {split: _read(arguments.data / f"{split}.jsonl") for split in ("train", "validation", "test")}
-    # Of all rows: few may lack labels that validation and test have, which then count as errors.
-    labels = {
-        "intent": sorted({row["intent"] for row in rows["train"]}),
-        "slots": sorted({tag for row in rows["train"] for tag in row["slots"]}),
-    }
+    rows, labels = read_intents_and_slots(arguments.data)
     rows["train"] = rows["train"][: arguments.train_rows]
     runs = []
     for name in arguments.variants:
@@ -56,6 +51,24 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
         "train_rows": len(rows["train"]),
         "runs": runs,
     }
+
+
+def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
+    """Read a data set with intents and slots.
+
+    Args:
+        folder: Folder with train, validation and test .jsonl.
+
+    Returns:
+        The rows by split, and the labels by task. They are those of all training rows: a part of them may lack labels
+        that validation and test have, which then count as errors.
+    """
+    rows = {split: _read(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    labels = {
+        "intent": sorted({row["intent"] for row in rows["train"]}),
+        "slots": sorted({tag for row in rows["train"] for tag in row["slots"]}),
+    }
+    return rows, labels
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,136 @@
+"""How much to unfreeze with how many rows: the usual advice, checked by training."""
+
+import argparse
+import json
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hf_multitask import RunConfig, run_training
+
+from .scores import read_intents_and_slots
+
+FREEZES = {
+    "encoder": "encoder frozen",
+    "top:2": "two upper layers",
+    "heads-then-all": "heads, then all",
+    "none": "nothing frozen",
+}
+SCORES = {"intent_accuracy": "intent accuracy", "slots_f1": "slot F1"}
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is usually advised up to a number of rows.
+
+    Args:
+        most_rows: The most rows that it is meant for.
+        freeze: What is to be frozen, as a value of ``freeze``.
+    """
+
+    most_rows: float
+    freeze: str
+
+
+USUAL_ADVICE = (Advice(99, "encoder"), Advice(1000, "top:2"), Advice(math.inf, "none"))
+
+
+def rules(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train with each number of rows, each freezing and each seed, and score test once at the end of a run."""
+    rows, labels = read_intents_and_slots(arguments.data)
+    runs = []
+    for seed in arguments.seeds:
+        for size in arguments.sizes:
+            # The same rows for all freezings, others for each seed.
+            train = random.Random(seed).sample(rows["train"], size)
+            for freeze in arguments.freeze:
+                runs.append({"rows": size, "freeze": freeze, "seed": seed})
+                runs[-1] |= _train(arguments, freeze, seed, {"train": train, "test": rows["test"]}, labels)
+                print(json.dumps(runs[-1]), flush=True)
+    print("\n" + "\n".join(table(runs)))
+    settings = ("encoder", "learning_rate", "head_learning_rate", "least_steps", "least_epochs")
+    return {"benchmark": "rules", **{name: getattr(arguments, name) for name in settings}, "runs": runs}
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write runs as the lines of a Markdown table: what each freezing scored, and whether the usual advice holds.
+
+    It holds where what it names is best, or where what is better on average is not better with every seed.
+
+    Args:
+        runs: The runs, each with ``rows``, ``freeze``, ``seed`` and its ``test`` scores.
+
+    Returns:
+        The lines.
+    """
+    names = list(dict.fromkeys(run["freeze"] for run in runs))
+    cells = ["rows", "score on test", *(FREEZES.get(name, name) for name in names), "usual advice", "holds"]
+    lines = [_line(cells), _line(["---"] * len(cells))]
+    for size in dict.fromkeys(run["rows"] for run in runs):
+        advised = next(advice.freeze for advice in USUAL_ADVICE if size <= advice.most_rows)
+        for score, shown in SCORES.items():
+            by_seed = {
+                name: [100 * run["test"][score] for run in runs if (run["rows"], run["freeze"]) == (size, name)]
+                for name in names
+            }
+            values = [f"{statistics.mean(found):.1f} ± {statistics.pstdev(found):.1f}" for found in by_seed.values()]
+            verdict = _verdict(by_seed, advised)
+            lines.append(_line([f"{size:,}", shown, *values, FREEZES.get(advised, advised), verdict]))
+    return lines
+
+
+def _verdict(by_seed: Mapping[str, Sequence[float]], advised: str) -> str:
+    if advised not in by_seed:
+        return "not run"
+    best = max(by_seed, key=lambda name: statistics.mean(by_seed[name]))
+    gains = [here - there for here, there in zip(by_seed[best], by_seed[advised], strict=True)]
+    if min(gains) <= 0:
+        return "yes"
+    return f"no: {FREEZES.get(best, best)} +{statistics.mean(gains):.1f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _train(
+    arguments: argparse.Namespace,
+    freeze: str,
+    seed: int,
+    rows: Mapping[str, Sequence[dict[str, Any]]],
+    labels: Mapping[str, list[str]],
+) -> dict[str, Any]:
+    steps_per_epoch = math.ceil(len(rows["train"]) / BATCH_SIZE)
+    epochs = max(arguments.least_epochs, math.ceil(arguments.least_steps / steps_per_epoch))
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.from_dict(
+            {
+                "encoder": arguments.encoder,
+                "tasks": [
+                    {"name": "intent", "type": "sequence_classification", "labels": labels["intent"]},
+                    {"name": "slots", "type": "token_classification", "labels": labels["slots"]},
+                ],
+                "data": rows,
+                "freeze": freeze,
+                "training": {
+                    "num_train_epochs": epochs,
+                    "learning_rate": arguments.learning_rate,
+                    "head_learning_rate": arguments.head_learning_rate,
+                    "per_device_train_batch_size": BATCH_SIZE,
+                    "seed": seed,
+                    "save_strategy": "no",
+                    "logging_steps": 1000,
+                    "disable_tqdm": True,
+                },
+                "output_dir": folder,
+            }
+        )
+        start = time.perf_counter()
+        metrics = run_training(config)
+        return {"epochs": epochs, "seconds": time.perf_counter() - start, "test": metrics["test"]}

@@ -1,0 +1,175 @@
+"""Each rule alone, and what is said where rules pull apart."""
+
+from dataclasses import replace
+
+import pytest
+
+from hf_multitask.recommendation.closeness import Closeness
+from hf_multitask.recommendation.compute import Machine
+from hf_multitask.recommendation.encoders import CASED, KNOWN, MULTILINGUAL, OF_DOMAIN, SMALL, STRONGEST, UNCASED
+from hf_multitask.recommendation.facts import DataFacts, TaskFacts
+from hf_multitask.recommendation.rules import (
+    ALL,
+    DEPTHS,
+    SIZE_RULES,
+    UPPER,
+    Situation,
+    conflicts,
+    find_depth,
+    find_encoder,
+    size_finding,
+)
+from hf_multitask.recommendation.texts import DomainEvidence, LanguageEvidence
+
+GIBIBYTE = 2**30
+NEAR = Closeness(0.0, 1.2, 0.0, 1.2, distance=0.3)
+ENGLISH = LanguageEvidence(function_words=0.3, other_letters=0.0, enough=True)
+
+
+def task(name="intent", rows=5000, kind="single_label_classification", counts=None):
+    return TaskFacts(name, kind, rows, counts or {})
+
+
+def words(name="slots", rows=5000):
+    return task(name, rows, "token_classification")
+
+
+@pytest.fixture
+def situation():
+    facts = DataFacts([task()], 5000, 60_000, 5000, 128, 0.0, 1.2, 0.0, ["play jazz"])
+    return Situation(
+        facts=facts,
+        main_task=None,
+        closeness=NEAR,
+        domain=None,
+        language=ENGLISH,
+        capitals=0.05,
+        machine=Machine("cpu", "cpu", 2, 16 * GIBIBYTE),
+        encoder=KNOWN[SMALL],
+    )
+
+
+def with_tasks(situation, *tasks, **changes):
+    return replace(situation, facts=replace(situation.facts, tasks=list(tasks)), **changes)
+
+
+GPU = Machine("cuda", "a GPU", 16, 80 * GIBIBYTE)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in SIZE_RULES if rule.most_rows < float("inf")])
+def test_a_size_rule_holds_up_to_its_most_rows(rule):
+    kind = words if rule.token_tasks else task
+    last, next_one = size_finding(kind(rows=rule.most_rows)), size_finding(kind(rows=rule.most_rows + 1))
+    assert last.advice == rule.advice
+    assert next_one.rule != last.rule
+
+
+@pytest.mark.parametrize("kind", [task, words])
+def test_more_rows_never_train_less(kind):
+    depths = [DEPTHS.index(size_finding(kind(rows=rows)).advice) for rows in (1, 99, 100, 1000, 1001, 10**9)]
+    assert depths == sorted(depths)
+    assert DEPTHS[depths[-1]] == ALL
+
+
+def test_the_task_with_the_most_rows_decides_and_the_others_are_named(situation):
+    few = task("mood", 20)
+    findings = find_depth(with_tasks(situation, few, task("intent", 5000)))
+    assert findings[0].advice == ALL
+    assert findings[0].evidence == "intent has 5,000 labelled rows"
+    (conflict,) = conflicts(findings)
+    assert "mood has 20 labelled rows" in conflict
+    assert "goes before it: the encoder learns most from the task with the most rows" in conflict
+
+
+def test_the_main_task_decides_however_few_its_rows(situation):
+    findings = find_depth(with_tasks(situation, task("mood", 20), task("intent", 5000), main_task="mood"))
+    assert findings[0].advice == size_finding(task("mood", 20)).advice != ALL
+    (conflict,) = conflicts(findings)
+    assert "intent has 5,000 labelled rows) advises all layers" in conflict
+    assert conflict.endswith("goes before it: it is named as the main task.")
+
+
+def test_tasks_that_agree_are_no_conflict(situation):
+    assert conflicts(find_depth(with_tasks(situation, task("a", 4000), task("b", 3000)))) == []
+
+
+@pytest.mark.parametrize(
+    ("closeness", "evidence"),
+    [
+        (replace(NEAR, subwords_per_word=1.8), "1.50 times as many subwords"),
+        (replace(NEAR, unknown_share=0.05), "5.0% of the subwords are unknown"),
+        (replace(NEAR, distance=1.5), "1.50 spreads of general text away"),
+    ],
+)
+def test_texts_far_from_general_ones_train_a_step_deeper(situation, closeness, evidence):
+    some = task("intent", 80)
+    near = find_depth(with_tasks(situation, some))
+    assert near[0].advice != ALL
+    far = find_depth(with_tasks(situation, some, closeness=closeness))
+    assert DEPTHS.index(far[0].advice) == DEPTHS.index(near[0].advice) + 1
+    assert evidence in far[0].evidence
+    (conflict,) = conflicts(far)
+    assert "'few rows of intent' (intent has 80 labelled rows)" in conflict
+    assert "more rows would not bring closer" in conflict
+
+
+def test_a_handful_of_far_rows_stays_frozen(situation):
+    far = replace(NEAR, distance=1.5)
+    assert find_depth(with_tasks(situation, task("intent", 20), closeness=far))[0].rule == "few rows of intent"
+
+
+def test_what_does_not_fit_into_memory_does_not_train(situation):
+    small = replace(situation, machine=Machine("cpu", "cpu", 2, GIBIBYTE // 2))
+    findings = find_depth(small)
+    assert findings[0].advice == UPPER
+    assert "of 0.5 GiB" in findings[0].evidence
+    (conflict,) = conflicts(findings)
+    assert "what does not fit cannot train" in conflict
+
+
+@pytest.mark.parametrize(
+    ("changes", "tasks", "encoder"),
+    [
+        ({}, [task()], SMALL),
+        ({"machine": GPU}, [task()], STRONGEST),
+        ({"machine": GPU}, [words()], CASED),
+        ({"machine": GPU, "capitals": 0.0}, [words()], UNCASED),
+        ({"language": LanguageEvidence(0.0, 0.9, True)}, [task()], MULTILINGUAL),
+        ({"language": LanguageEvidence(0.01, 0.0, True), "machine": GPU}, [task()], MULTILINGUAL),
+        ({"domain": DomainEvidence("biomedical")}, [task()], OF_DOMAIN["biomedical"]),
+        ({"domain": DomainEvidence("legal", 0.1, ("court",))}, [words()], OF_DOMAIN["legal"]),
+        ({"domain": DomainEvidence("finance", 0.1, ("bond",))}, [words()], OF_DOMAIN["finance"]),
+        ({"encoder": replace(KNOWN[SMALL], name="models/mine")}, [task()], "models/mine"),
+    ],
+)
+def test_the_encoder(situation, changes, tasks, encoder):
+    assert find_encoder(with_tasks(situation, *tasks, **changes))[0].advice == encoder
+
+
+def test_a_domain_goes_before_a_small_machine_and_says_so(situation):
+    findings = find_encoder(replace(situation, domain=DomainEvidence("legal", 0.08, ("court", "statute"))))
+    assert findings[0].advice == OF_DOMAIN["legal"]
+    assert findings[0].evidence == "8.0% of the words are legal: court, statute"
+    (about_compute,) = conflicts(findings)
+    assert f"'no accelerator' (2 cores, no accelerator, 16.0 GiB free) advises {SMALL}" in about_compute
+    assert "do not make up for the text of a domain" in about_compute
+
+
+def test_every_rule_says_why_and_why_it_goes_first(situation):
+    findings = find_encoder(
+        replace(
+            situation,
+            domain=DomainEvidence("legal"),
+            language=LanguageEvidence(0.0, 1.0, True),
+            encoder=replace(KNOWN[SMALL], name="mine"),
+            machine=GPU,
+        )
+    )
+    assert [finding.rule for finding in findings] == [
+        "your own encoder",
+        "another language",
+        "domain",
+        "whole texts are labelled",
+    ]
+    assert all(finding.reason and finding.evidence for finding in findings)
+    assert all(finding.precedence for finding in findings[:-1])
