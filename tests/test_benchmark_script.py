@@ -95,6 +95,27 @@ def test_compile_compares_steps_and_counts_graphs(run, encoder, capsys):
     assert "graphs compiled for 3 stages" in capsys.readouterr().out
 
 
+def test_growth_measures_each_size(run, monkeypatch, capsys):
+    from benchmarks import growth
+
+    monkeypatch.setattr(growth, "SIZES", (growth.Size(8, 6, 2), growth.Size(16, 6, 2)))
+    sizes = run("growth", "--repeats", 1)["sizes"]
+    assert [(size["rows"], size["length"], size["layers"]) for size in sizes] == [(8, 6, 2), (16, 6, 2)]
+    assert [size["store_mib"] for size in sizes] == [rows * 6 * growth.HIDDEN_SIZE * 4 / 2**20 for rows in (8, 16)]
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_inference_compares_pipelines_and_memory(run, encoder, capsys):
+    options = ("--encoder", encoder, "--rows", 9, "--batch-size", 4, "--single-texts", 2)
+    result = run("inference", *options, "--repeats", 2, "--sizes", 20, 40)
+    assert {name: len(times) for name, times in result["seconds"].items()} == dict.fromkeys(("two_pipelines", "ours", "ours_bf16", "ours_onnx_int8", "bare_forward"), 2)
+    assert result["peak_mib"].keys() == {"20", "40"}
+    names = ["ours", "ours_bf16", "ours_onnx_int8", "ours (limit)", "latency", "import, seconds", "memory, 40 rows"]
+    assert [line["name"] for line in result["comparisons"]] == names
+    assert "memory, 40 rows" in capsys.readouterr().out
+
+
 def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_path, capsys):
     files = {split: str(write_jsonl(rows)) for split, rows in SPLITS.items()}
     config = {

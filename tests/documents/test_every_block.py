@@ -13,6 +13,22 @@ NOT_RUN = {
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     ("README.md", "python", "trainer.push_to_hub"): "needs the hub; tests/hub runs it on a stand-in",
     ("docs/QUICKSTART.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
+    (
+        "docs/DISTRIBUTED.md",
+        "bash",
+        "2-gpus.yaml",
+    ): "needs GPUs; tests/distributed starts the files on a CPU's processes",
+    ("docs/FREEZING.md", "bash", "benchmark.py rules"): "takes minutes; tests/recommendation runs it on few rows",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
+        "benchmark.py speed",
+    ): "takes an hour; tests/test_benchmark_script.py runs each part",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
+        "benchmark.py growth",
+    ): "takes minutes; tests/test_benchmark_script.py runs one size",
 }
 
 

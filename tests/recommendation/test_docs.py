@@ -1,14 +1,12 @@
 """The commands of docs/FREEZING.md run as they are written."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-from hf_multitask.cli import main
+from tests.documents.blocks import claim, run_commands
 from tests.tiny import ROWS
 
-DOC = (Path(__file__).parents[2] / "docs" / "FREEZING.md").read_text(encoding="utf-8")
+COMMANDS = claim("docs/FREEZING.md", "bash", "hf-multitask recommend")
 
 
 @pytest.fixture
@@ -30,9 +28,5 @@ def folder(tmp_path, write_jsonl, encoder, monkeypatch):
 
 
 def test_the_three_commands(folder):
-    block = DOC.split("```bash\n")[1].split("```")[0]
-    commands = block.splitlines()
-    assert [command.split()[1] for command in commands] == ["recommend", "plan", "train"]
-    for command in commands:
-        assert main(command.split()[1:]) == 0
+    run_commands(COMMANDS)
     assert (folder / "out" / "metrics.json").is_file()
