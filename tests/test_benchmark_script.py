@@ -109,7 +109,8 @@ def test_growth_measures_each_size(run, monkeypatch, capsys):
 def test_inference_compares_pipelines_and_memory(run, encoder, capsys):
     options = ("--encoder", encoder, "--rows", 9, "--batch-size", 4, "--single-texts", 2)
     result = run("inference", *options, "--repeats", 2, "--sizes", 20, 40)
-    assert {name: len(times) for name, times in result["seconds"].items()} == dict.fromkeys(("two_pipelines", "ours", "ours_bf16", "ours_onnx_int8", "bare_forward"), 2)
+    runs = ("two_pipelines", "ours", "ours_bf16", "ours_onnx_int8", "bare_forward")
+    assert {name: len(times) for name, times in result["seconds"].items()} == dict.fromkeys(runs, 2)
     assert result["peak_mib"].keys() == {"20", "40"}
     names = ["ours", "ours_bf16", "ours_onnx_int8", "ours (limit)", "latency", "import, seconds", "memory, 40 rows"]
     assert [line["name"] for line in result["comparisons"]] == names

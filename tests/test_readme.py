@@ -26,6 +26,7 @@ HEADS = claim(README, "yaml", "head: lstm")
 DATA_SETS = claim(README, "yaml", "sampling:")
 STAGES = claim(README, "yaml", "restore_best")
 PLAN = claim(README, "bash", "hf-multitask plan")
+STUDY = claim(README, "bash", "hf-multitask study")
 PLAIN_TRAINER = claim(README, "python", "FreezeCallback(")
 SCORES = claim(README, "bash", "benchmark.py scores")
 MIX = claim(README, "bash", "benchmark.py mix")
@@ -117,6 +118,16 @@ def test_the_plan_of_the_example_config(folder, capsys):
     write_yaml(CONFIG)
     run_commands(PLAN)
     assert {"heads", "third", "all"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_the_advice_and_the_study_of_the_example_config(folder, encoder):
+    write_yaml(
+        CONFIG, {"sentence-transformers/all-MiniLM-L6-v2": str(encoder), "num_train_epochs: 5": "num_train_epochs: 1"}
+    )
+    run_commands(STUDY, {"--seeds 3 --sizes 100,all": "--seeds 1 --sizes 8,all"})
+    assert yaml.safe_load(Path("recommended.yaml").read_text())["tasks"][0]["name"] == "intent"
+    assert len(json.loads(Path("out/snips-study/study.json").read_text())["scenarios"]) == 3
 
 
 @pytest.mark.slow
