@@ -26,7 +26,7 @@ class QuickDropout(nn.Dropout):
             A tensor of the same shape: zeros where values are dropped, and the others scaled.
         """
         kept = round((1 - self.p) * _STEPS)
-        if not self.training or not 0 < kept < _STEPS or input.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self.training or not 0 < kept < _STEPS or input.device.type != "cpu":
             return super().forward(input)
         draws = torch.empty(-(-input.numel() // _NUMBERS_A_DRAW), dtype=torch.int64).random_(-(2**63), None)
         numbers = draws.view(torch.int16)[: input.numel()].view(input.shape)

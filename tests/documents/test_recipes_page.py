@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from hf_multitask import MultiTaskModel
 from tests.conftest import MINILM
 from tests.documents.blocks import claim, run_commands, run_python, write_yaml
 from tests.documents.files import write_bundled
@@ -88,8 +90,12 @@ def test_a_task_added_to_a_trained_model(domain):
     run_python(ADD_TASK)
     run_python(SAME_ANSWERS)
     run_python(SAME_ANSWERS, changes={"out/added": "out/bank-head"})
+    moved = MultiTaskModel.from_pretrained("out/added")
+    with torch.no_grad():
+        next(moved.encoder.parameters()).mul_(1.01)
+    moved.save_pretrained("out/moved")
     with pytest.raises(AssertionError):
-        run_python(SAME_ANSWERS, changes={"out/added": "out/bank"})
+        run_python(SAME_ANSWERS, changes={"out/added": "out/moved"})
 
 
 @pytest.fixture
