@@ -25,7 +25,12 @@ def config(encoder, write_jsonl, tmp_path):
             {"name": "slots", "type": "token_classification"},
         ],
         "data": {"train": str(write_jsonl(ROWS)), "validation": str(write_jsonl(ROWS[:9]))},
-        "training": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "use_cpu": True},
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 4,
+            "logging_strategy": "epoch",
+            "use_cpu": True,
+        },
         "freeze": "heads-then-all",
         "output_dir": str(tmp_path / "out"),
     }
