@@ -1,7 +1,6 @@
 """One run of a study: its config, its training, and what it gave."""
 
 import gc
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,12 @@ from ..config import RunConfig
 from ..data import PreparedData
 from ..freezing.progress import Evaluation, read_evaluations
 from ..freezing.protection import drift, encode_sample
-from ..freezing.results import STAGES_NAME
+from ..freezing.results import read_stage_results
 from ..freezing.schedule import greater_is_better
 from ..freezing.trainer_callback import DRIFT_ROWS
 from ..metrics import task_metric_names
 from ..models import TaskConfig
+from ..reports.training import HISTORY_NAME
 from ..runs import build_trainer
 from ..trainer import MultiTaskTrainer
 from ..training_facts import final_metrics
@@ -33,7 +33,6 @@ from .results import Forgetting, FrozenTask, RunResult
 from .row_scores import metric_name, row_scores
 from .subsets import labels_of, nested_order
 
-HISTORY_NAME = "history.json"
 MODEL_FOLDER = "model"
 # What the trainer writes while it trains; nothing of it is needed afterwards.
 WORKING_FOLDER = "training"
@@ -151,7 +150,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
     # The baseline takes none, and a fraction of a millisecond would stretch the axis of time.
     seconds = time.perf_counter() - start if trainer.state.global_step else 0.0
     moved = drift(states, encode_sample(trainer.model, sample))
-    stages = _read_stages(working)
+    stages = read_stage_results(working)
     metrics = {"validation": _validation_metrics(trainer, data)}
     output = trainer.predict(data["test"], metric_key_prefix="test")
     metrics["test"] = _named_metrics(output.metrics or {}, data.tasks)
@@ -291,11 +290,6 @@ def _sample(trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, torch.Te
     every = max(len(rows) // DRIFT_ROWS, 1)
     batch = trainer.data_collator([rows[i] for i in range(0, len(rows), every)][:DRIFT_ROWS])
     return {name: value.to(trainer.args.device) for name, value in batch.items() if torch.is_tensor(value)}
-
-
-def _read_stages(working: Path) -> list[dict[str, Any]]:
-    path = working / STAGES_NAME
-    return json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
 
 
 def _memory_now() -> int:
