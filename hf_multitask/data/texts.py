@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, read_input
+from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN, TextInput, read_input
 from ..models.words import join_words
 from .rows import Row
 
-_SCHEMA = pa.schema({TEXT_COLUMN: pa.string(), TOKENS_COLUMN: pa.list_(pa.string())})
+_SCHEMA = pa.schema(
+    {TEXT_COLUMN: pa.string(), TEXT_PAIR_COLUMN: pa.string(), TOKENS_COLUMN: pa.list_(pa.string())}
+)
 
 
 class RowTexts:
@@ -33,4 +35,4 @@ class RowTexts:
             return read_input(row, f"row {number}", split=False)
         except ValueError:
             # The words are what was trained on; a text beside them need not be where they came from.
-            return TextInput(*join_words(row[TOKENS_COLUMN]))
+            return TextInput(*join_words(row[TOKENS_COLUMN]), row[TEXT_PAIR_COLUMN])

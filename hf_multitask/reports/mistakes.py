@@ -55,10 +55,11 @@ def mistake_row(task: TaskConfig, output: Any, row: int, loss: float, text: Text
         text: Its text.
 
     Returns:
-        The text, the gold labels, the predicted ones and the loss.
+        The text, of a pair both, the gold labels, the predicted ones and the loss.
     """
     gold, found = output.label_ids[task.name][row], output.predictions[task.name]["ids"][row]
-    return [_cut(text.text), _label_text(task, gold), _label_text(task, found), f"{loss:.3f}"]
+    texts = " ‖ ".join(_cut(part) for part in (text.text, text.text_pair) if part is not None)
+    return [texts, _label_text(task, gold), _label_text(task, found), f"{loss:.3f}"]
 
 
 def mistake_examples(
@@ -87,6 +88,8 @@ def mistake_examples(
         first = max(min(wrong, default=0) - WORDS_BEFORE, 0)
         shown = range(first, min(first + MAX_WORDS, len(text.words)))
         lines = [("gold", _marked(text, gold, shown)), ("predicted", _marked(text, predicted, shown))]
+        if text.text_pair is not None:
+            lines.append(("second text", [Piece(_cut(text.text_pair))]))
         examples.append(Example(f"row {row + 1}, loss a word {loss:.3f}", lines))
     return examples
 

@@ -27,8 +27,14 @@ def test_a_text_that_is_not_split_is_one_word(tokenizer, tasks):
 
 def test_words_count_where_the_text_is_another():
     texts = RowTexts()
-    texts.add([{"text": "something else", "tokens": ["in", "Paris"]}])
-    assert texts[0].text == "in Paris"
+    texts.add([{"text": "something else", "tokens": ["in", "Paris"], "text_pair": "there"}])
+    assert (texts[0].text, texts[0].text_pair) == ("in Paris", "there")
+
+
+def test_a_pair_has_both_texts():
+    texts = RowTexts()
+    texts.add([{"text": "in Paris", "text_pair": "in Rome"}, {"text": "alone"}])
+    assert [texts[i].text_pair for i in range(2)] == ["in Rome", None]
 
 
 def test_the_rows_of_several_data_sets_follow_each_other(tokenizer, tasks):

@@ -113,6 +113,18 @@ def test_the_worst_mistakes_have_their_texts(whole):
     assert "mark" in page.tags  # a place that was missed
 
 
+def test_mistakes_of_pairs_show_both_texts(values, tmp_path, write_jsonl):
+    rows = [{**row, "text_pair": f"answer {i}"} for i, row in enumerate(ROWS)]
+    files = {split: str(write_jsonl(rows)) for split in ("train", "validation")}
+    training = {**values["training"], "num_train_epochs": 1, "learning_rate": 1e-9}
+    _, page = run({**values, "data": files, "freeze": "none", "training": training}, tmp_path / "run")
+    (table,) = [lines for lines in page.tables if lines[0][0] == "Text"]
+    known = {f"{' '.join(row['tokens'])} ‖ {row['text_pair']}" for row in rows}
+    assert len(table) > 1
+    assert {line[0] for line in table[1:]} <= known
+    assert "second text" in page.plain
+
+
 def test_each_split_is_predicted_once_and_logged_once(values, tmp_path, monkeypatch):
     passes = []
     loop = MultiTaskTrainer.evaluation_loop
