@@ -13,13 +13,21 @@ help: ## Say what the targets do
 quickstart: install-quickstart ## Train on the bundled sentences, print scores and one prediction
 	$(RUN) -m hf_multitask quickstart
 
+.PHONY: app
+app: install-app ## Train, try and compare models in the browser
+	$(RUN) -m hf_multitask app --browser
+
 .PHONY: test
 test: install-test ## Run the test suite on one process
-	$(RUN) -m pytest -m "not distributed"
+	$(RUN) -m pytest -m "not distributed and not app"
 
 .PHONY: test-distributed
 test-distributed: install-test ## Run the tests that start several processes: DDP, FSDP2, resume
 	$(RUN) -m pytest -m distributed
+
+.PHONY: test-app
+test-app: install-test-app chromium ## Run the tests of the app in a real browser
+	$(RUN) -m pytest -m app
 
 .PHONY: quality
 quality: install-quality ## Check format, types, layers and spelling
@@ -39,9 +47,17 @@ clean: ## Remove the environment and what runs have written
 
 # Stamps in the environment record what is installed. torch comes first, from its pinned version: left to the other
 # packages it may come in a newer build.
-.PHONY: install-quickstart install-test install-docs install-quality
-install-quickstart install-test install-docs install-quality: install-%:
+.PHONY: install-quickstart install-app install-test install-test-app install-docs install-quality
+install-quickstart install-app install-test install-test-app install-docs install-quality: install-%:
 	@test -f "$(VENV)/$*.stamp" -a "$(VENV)/$*.stamp" -nt pyproject.toml -a "$(VENV)/$*.stamp" -nt constraints.txt \
 	|| { echo "Installing hf-multitask[$*] into $(VENV) …" \
 	&& { test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"; } \
 	&& $(PIP) torch && $(PIP) -e ".[$*]" && touch "$(VENV)/$*.stamp"; }
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	|| { echo "The tests of the app need chromium: sudo apt-get install chromium" >&2; exit 1; }; \
+	echo "Installing chromium …" && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }

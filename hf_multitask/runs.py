@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import set_seed
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
@@ -42,13 +42,16 @@ METRICS_NAME = "metrics.json"
 CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
-def run_training(config: RunConfig, overwrite: bool = False, resume: bool = False) -> dict[str, dict[str, float]]:
+def run_training(
+    config: RunConfig, overwrite: bool = False, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()
+) -> dict[str, dict[str, float]]:
     """Train a model as a config says, and write a complete model directory.
 
     Args:
         config: The config.
         overwrite: Replace a model that ``output_dir`` already holds.
         resume: Go on from the last checkpoint in ``output_dir``.
+        callbacks: What else hears the trainer's events.
 
     Returns:
         The metrics by split, as ``metrics.json`` holds them.
@@ -60,7 +63,7 @@ def run_training(config: RunConfig, overwrite: bool = False, resume: bool = Fals
     """
     output_dir = Path(config.output_dir)
     checkpoint = _check_output_dir(output_dir, overwrite, resume)
-    trainer, data = build_trainer(config)
+    trainer, data = build_trainer(config, callbacks=callbacks)
     if PartialState().is_main_process:
         if overwrite:
             _remove_model(output_dir)
@@ -200,12 +203,15 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
     return whole[max(whole)] if whole else None
 
 
-def build_trainer(config: RunConfig, data: PreparedData | None = None) -> tuple[MultiTaskTrainer, PreparedData]:
+def build_trainer(
+    config: RunConfig, data: PreparedData | None = None, callbacks: Sequence[TrainerCallback] = ()
+) -> tuple[MultiTaskTrainer, PreparedData]:
     """Prepare the data and build model and trainer, as a config says.
 
     Args:
         config: The config.
         data: Its data where they are prepared already, or rows and tasks chosen from them.
+        callbacks: What else hears the trainer's events.
 
     Returns:
         The trainer and the data.
@@ -240,6 +246,7 @@ def build_trainer(config: RunConfig, data: PreparedData | None = None) -> tuple[
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         processing_class=tokenizer,
+        callbacks=list(callbacks),
     )
     return trainer, data
 

@@ -177,7 +177,7 @@ class MultiTaskTrainer(Trainer):
         Raises:
             ValueError: If the schedule does not fit into the run.
         """
-        steps_per_epoch, max_steps = self._run_length()
+        steps_per_epoch, max_steps = self.run_length()
         return plan_stages(
             self.resolve_schedule(),
             self.layer_groups,
@@ -193,11 +193,11 @@ class MultiTaskTrainer(Trainer):
 
         Without a schedule it is one that trains everything.
         """
-        steps_per_epoch, max_steps = self._run_length()
+        steps_per_epoch, max_steps = self.run_length()
         metric = self.args.metric_for_best_model
         return build_schedule(self.freeze_callback.spec, self.layer_groups, max_steps / steps_per_epoch, metric)
 
-    def _run_length(self) -> tuple[int, int]:
+    def run_length(self) -> tuple[int, int]:
         """Return the optimizer steps of an epoch and of the run."""
         _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
         return steps_per_epoch, max_steps

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from accelerate import PartialState
 
+from ..app import launch_app
 from ..bulk_prediction import AUTO, BulkPrediction
 from ..config import RunConfig
 from ..export import export_onnx, export_torch, score_onnx
@@ -341,3 +342,18 @@ def study_command(
     if study is not None:
         print_study(study)
         typer.echo(f"study.html, study.md, study.json and pictures are in {folder}")
+
+
+@app.command("app")
+def app_command(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run whose data is offered first.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Folder of models, studies and what the app writes.")] = Path("out"),
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Port; a free one from 7860 on otherwise.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Give the app a public address through gradio.live.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the app in a browser.")] = False,
+) -> None:
+    """Train, try and compare models in the browser, on this machine."""
+    launch_app(folder, config, host, port, share, browser)

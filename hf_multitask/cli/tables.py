@@ -9,8 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..export import ExportedFile
-from ..freezing.plan import StagePlan
-from ..models.layer_groups import layer_ranges
+from ..freezing.plan import PLAN_HEADER, StagePlan, mebibytes
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
@@ -38,7 +37,7 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
         "steps": [str(stage["steps"]) for stage in stages],
         "seconds": [f"{stage['seconds']:.0f}" for stage in stages],
         "parameters that train": [f"{stage['trainable_parameters']:,}" for stage in stages],
-        "peak memory": [_mebibytes(stage["peak_memory_bytes"]) for stage in stages],
+        "peak memory": [mebibytes(stage["peak_memory_bytes"]) for stage in stages],
         "mean training loss": [f"{stage['train_losses'].get('loss', math.nan):.4f}" for stage in stages],
     }
     for name in dict.fromkeys(name for stage in stages for name in stage["best"]):
@@ -57,7 +56,7 @@ def print_files(files: Sequence[ExportedFile], console: Console | None = None) -
     """
     table = Table("file", "size", "logits differ from the model's by")
     for file in files:
-        table.add_row(str(file.path), _mebibytes(file.num_bytes), f"{file.difference:.1e}")
+        table.add_row(str(file.path), mebibytes(file.num_bytes), f"{file.difference:.1e}")
     (console or Console()).print(table)
 
 
@@ -68,20 +67,9 @@ def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> N
         stages: What `run_plan` returns.
         console: Where to print; standard output where None.
     """
-    table = Table("stage", "steps", "ends with", "trains, at peak learning rate", "parameters", "memory")
+    table = Table(*PLAN_HEADER)
     for stage in stages:
-        by_rate: dict[float, list[str]] = {}
-        for group, rate in stage.learning_rates.items():
-            by_rate.setdefault(rate, []).append(group)
-        state = "unknown" if stage.optimizer_bytes is None else _mebibytes(stage.optimizer_bytes)
-        table.add_row(
-            stage.name,
-            _steps(stage),
-            stage.end,
-            "\n".join(f"{', '.join(layer_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
-            f"{stage.trainable_parameters:,}\n{stage.trainable_share:.1%}",
-            f"gradients {_mebibytes(stage.gradient_bytes)}\noptimizer {state}",
-        )
+        table.add_row(*stage.in_words())
     (console or Console()).print(table)
 
 
@@ -97,18 +85,6 @@ def print_prediction(text: str, prediction: Mapping[str, Any], console: Console 
     for task, value in prediction.items():
         shown = _marked(text, value["entities"]) if "entities" in value else escape(_described(value))
         console.print(f"[bold]{task}[/bold]: {shown}", highlight=False, soft_wrap=True)
-
-
-def _steps(stage: StagePlan) -> str:
-    if stage.steps is None:
-        return "by metric"
-    if stage.start_step is None:
-        return f"at most {stage.steps}"
-    return f"{stage.start_step + 1}-{stage.start_step + stage.steps}"
-
-
-def _mebibytes(number: int) -> str:
-    return f"{number / 2**20:.1f} MiB"
 
 
 def _described(value: Mapping[str, Any]) -> str:

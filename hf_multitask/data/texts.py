@@ -8,9 +8,7 @@ from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN, TextIn
 from ..models.words import join_words
 from .rows import Row
 
-_SCHEMA = pa.schema(
-    {TEXT_COLUMN: pa.string(), TEXT_PAIR_COLUMN: pa.string(), TOKENS_COLUMN: pa.list_(pa.string())}
-)
+_SCHEMA = pa.schema({TEXT_COLUMN: pa.string(), TEXT_PAIR_COLUMN: pa.string(), TOKENS_COLUMN: pa.list_(pa.string())})
 
 
 class RowTexts:

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.layer_groups import LayerGroups
+from ..models.layer_groups import LayerGroups, layer_ranges
 from .rates import peak_rates
 from .schedule import FreezeSchedule, FreezeStage
+
+PLAN_HEADER = ("stage", "steps", "ends with", "trains, at peak learning rate", "parameters", "memory")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,28 @@ class StagePlan:
     learning_rates: dict[str, float]
     gradient_bytes: int
     optimizer_bytes: int | None
+
+    def in_words(self) -> list[str]:
+        """Return the stage as a row of a table under `PLAN_HEADER`."""
+        by_rate: dict[float, list[str]] = {}
+        for group, rate in self.learning_rates.items():
+            by_rate.setdefault(rate, []).append(group)
+        state = "unknown" if self.optimizer_bytes is None else mebibytes(self.optimizer_bytes)
+        return [
+            self.name,
+            self._steps_in_words(),
+            self.end,
+            "\n".join(f"{', '.join(layer_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
+            f"{self.trainable_parameters:,}\n{self.trainable_share:.1%}",
+            f"gradients {mebibytes(self.gradient_bytes)}\noptimizer {state}",
+        ]
+
+    def _steps_in_words(self) -> str:
+        if self.steps is None:
+            return "by metric"
+        if self.start_step is None:
+            return f"at most {self.steps}"
+        return f"{self.start_step + 1}-{self.start_step + self.steps}"
 
 
 def plan_stages(
@@ -132,6 +156,11 @@ def optimizer_state_bytes(
         return None
     tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def mebibytes(number: int) -> str:
+    """Return a number of bytes in words."""
+    return f"{number / 2**20:.1f} MiB"
 
 
 def _end_in_words(stage: FreezeStage) -> str:

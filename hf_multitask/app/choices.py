@@ -1,0 +1,157 @@
+"""From what is chosen in the page to the config of a run."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config import RunConfig
+from ..freezing.presets import PRESETS
+from ..models import TaskConfig
+from ..models.layer_groups import ENCODER, HEAD
+from .workspace import Workspace
+
+# Stands for what is ticked below it.
+AS_TICKED = "what is not ticked below"
+AS_IN_CONFIG = "as the config says"
+SCHEDULES = [name for name in PRESETS if name not in ("none", "all", "encoder")]
+TOP_LAYERS = ("top:1", "top:2", "top:3")
+# Often enough for curves to be seen growing.
+LOGGING_STEPS = 5
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RunChoices:
+    """What the page asks for.
+
+    Args:
+        tasks: The tasks as YAML, see `tasks_as_yaml`.
+        encoder: Hub name of the encoder, or a model of the workspace to go on from.
+        schedule: `AS_TICKED`, `AS_IN_CONFIG` or a preset's name.
+        frozen: Groups that are frozen throughout.
+        epochs: Length of the run.
+        learning_rate: Peak rate of the encoder.
+        head_learning_rate: Peak rate of the heads.
+    """
+
+    tasks: str
+    encoder: str
+    schedule: str
+    frozen: Sequence[str]
+    epochs: float
+    learning_rate: float
+    head_learning_rate: float
+
+
+def default_choices(base: RunConfig) -> RunChoices:
+    """Return what a config says, as the page shows it."""
+    arguments = base.training_arguments()
+    is_plain = base.freeze == "none"
+    return RunChoices(
+        tasks=tasks_as_yaml(base.tasks),
+        encoder=base.encoder,
+        schedule=AS_TICKED if is_plain else AS_IN_CONFIG,
+        frozen=(),
+        epochs=arguments.num_train_epochs,
+        learning_rate=arguments.learning_rate,
+        head_learning_rate=arguments.peak_head_learning_rate,
+    )
+
+
+def schedule_names(base: RunConfig) -> list[str]:
+    """Return what the page offers to choose what trains by."""
+    own = [] if base.freeze == "none" else [AS_IN_CONFIG]
+    return [AS_TICKED, *own, *SCHEDULES, *TOP_LAYERS]
+
+
+def freezable_groups(tasks: Sequence[TaskConfig]) -> list[tuple[str, str]]:
+    """Return what can be ticked: the words of each box, and the group that it freezes."""
+    heads = [(f"freeze head {task.name}", f"{HEAD}{task.name}") for task in tasks]
+    return [("freeze encoder", ENCODER), *heads]
+
+
+def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, output_dir: str | Path) -> RunConfig:
+    """Put together the config of a run.
+
+    Args:
+        base: The config of the data.
+        choices: What the page says.
+        workspace: Where an encoder's folder may be.
+        output_dir: Folder of the model.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: If a choice is not allowed.
+    """
+    tasks = parse_tasks(choices.tasks)
+    names = [group for _, group in freezable_groups(tasks)]
+    freeze: Any = base.freeze if choices.schedule == AS_IN_CONFIG else choices.schedule
+    if choices.schedule == AS_TICKED:
+        # A box of a task that has since been renamed freezes nothing.
+        freeze = [name for name in choices.frozen if name in names] or "none"
+    rates = {"learning_rate": choices.learning_rate, "head_learning_rate": choices.head_learning_rate}
+    for name, value in {"num_train_epochs": choices.epochs, **rates}.items():
+        if not isinstance(value, (int, float)) or not value > 0:
+            raise ValueError(f"{name.replace('_', ' ')}: expected a number above 0, found {value!r}.")
+    training = {"logging_steps": LOGGING_STEPS, **base.training, "num_train_epochs": choices.epochs, **rates}
+    return replace(
+        base,
+        encoder=_allowed_encoder(base, choices.encoder, workspace),
+        tasks=tasks,
+        freeze=freeze,
+        training={**training, "disable_tqdm": True},
+        output_dir=str(output_dir),
+    )
+
+
+def parse_tasks(text: str) -> list[TaskConfig]:
+    """Read the tasks as `tasks_as_yaml` writes them.
+
+    Raises:
+        ValueError: If it is no list of tasks.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"tasks: expected YAML. {error}") from error
+    if not isinstance(values, list) or not values or not all(isinstance(task, dict) for task in values):
+        raise ValueError("tasks: expected a line for each, such as - {name: topic, type: sequence_classification}.")
+    return [TaskConfig.from_dict(task) for task in values]
+
+
+def tasks_as_yaml(tasks: Sequence[TaskConfig]) -> str:
+    """Return tasks as YAML, a line for each, without what is as by default."""
+    values = []
+    for task in tasks:
+        defaults = {item.name: item.default for item in fields(task) if item.default is not MISSING}
+        defaults["column"] = task.name
+        given = task.to_dict().items()
+        values.append({key: value for key, value in given if key not in defaults or value != defaults[key]})
+    return yaml.safe_dump(values, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000).strip()
+
+
+def config_as_yaml(config: RunConfig) -> str:
+    """Return a config as the text of a file; its paths must be absolute."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def _allowed_encoder(base: RunConfig, name: str, workspace: Workspace) -> str:
+    """Return where the encoder is; refuse folders that neither the config nor the workspace names."""
+    name = (name or "").strip()
+    if name == base.encoder:
+        return name
+    models = workspace.models()
+    if name in models:
+        return str(models[name])
+    if not _HUB_NAME.fullmatch(name) or Path(name).exists():
+        raise ValueError(
+            f"encoder: expected a hub name such as sentence-transformers/all-MiniLM-L6-v2, or a model of "
+            f"{str(workspace.root)!r} such as {next(iter(models), 'app/run-1')!r}, found {name!r}."
+        )
+    return name

@@ -1,0 +1,79 @@
+"""The tab that tries models: what they say of a sentence, side by side."""
+
+from typing import Any
+
+import gradio as gr
+
+from ..quickstart import QUICKSTART_SENTENCE
+from .markup import notice
+from .predictions import BARS_OF_LABELS, ENTITIES, TaskAnswer
+from .services import Services
+from .workspace import look_up
+
+ERRORS = (ValueError, OSError, ImportError, RuntimeError)
+NO_MODEL = "no second model"
+NO_MODELS_YET = "There is no model yet: train one in the tab Train, or with make quickstart."
+
+
+def build_try_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
+    """Build the tab.
+
+    Args:
+        page: The page that it is in.
+        tab: The tab itself, which finds new models when it is opened.
+        services: What it works on.
+    """
+    with gr.Row():
+        first = gr.Dropdown(label="Model", elem_id="first-model")
+        second = gr.Dropdown([NO_MODEL], value=NO_MODEL, label="Beside it", elem_id="second-model")
+    with gr.Row(equal_height=True):
+        text = gr.Textbox(QUICKSTART_SENTENCE, label="Sentence", scale=6, elem_id="sentence")
+        ask = gr.Button("Read it", variant="primary", scale=1, elem_id="ask")
+    problem = gr.HTML(elem_id="answer-problem")
+    answers = gr.State([])
+
+    def find_models(chosen: str | None, beside: str | None) -> list[Any]:
+        names = list(services.workspace.models())
+        return [
+            gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None)),
+            gr.Dropdown(choices=[NO_MODEL, *names], value=beside if beside in names else NO_MODEL),
+        ]
+
+    def read(chosen: str | None, beside: str | None, sentence: str) -> tuple[str, list[tuple[str, list[TaskAnswer]]]]:
+        if not chosen:
+            return notice(NO_MODELS_YET), []
+        columns, problems = [], []
+        for name in [chosen] if beside in (None, NO_MODEL) else [chosen, str(beside)]:
+            try:
+                model = look_up("model", name, services.workspace.models())
+                columns.append((name, services.shelf.answer(model, sentence)))
+            except ERRORS as error:
+                problems.append(str(error))
+        # What is wrong with the sentence is so for both models.
+        return "".join(notice(text, "error") for text in dict.fromkeys(problems)), columns
+
+    asked = {"inputs": [first, second, text], "outputs": [problem, answers], "api_visibility": "private"}
+    found = {"inputs": [first, second], "outputs": [first, second], "api_visibility": "private"}
+    page.load(find_models, **found).then(read, **asked)
+    tab.select(find_models, **found)
+    # What is asked while an answer is under way is asked next, not dropped.
+    gr.on([ask.click, text.submit, first.input, second.input], read, **asked, trigger_mode="always_last")
+
+    @gr.render(inputs=answers, triggers=[answers.change])
+    def show(columns: list[tuple[str, list[TaskAnswer]]]) -> None:
+        with gr.Row():
+            for name, answer in columns:
+                with gr.Column():
+                    gr.Markdown(f"### {name}")
+                    _show_answers(answer)
+
+
+def _show_answers(answers: list[TaskAnswer]) -> None:
+    for answer in answers:
+        if answer.kind == ENTITIES:
+            gr.HighlightedText(answer.value, label=answer.task, show_legend=True, elem_classes="answer")
+        elif answer.kind == BARS_OF_LABELS:
+            gr.Label(answer.value, label=answer.task, elem_classes="answer")
+        else:
+            words = ", ".join(f"{name} {value:.4g}" for name, value in answer.value.items())
+            gr.Textbox(words, label=answer.task, interactive=False, elem_classes="answer")

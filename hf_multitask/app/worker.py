@@ -1,0 +1,40 @@
+"""The process of one training: ``python -m hf_multitask.app.worker FOLDER``, started by the app."""
+
+import logging
+import sys
+from pathlib import Path
+
+from ..config import RunConfig
+from ..runs import run_training
+from .files import write_json
+from .jobs import CONFIG_FILE, FAILED, FINISHED, RESULT_FILE, STOPPED
+from .progress import ProgressWriter
+
+
+def main(folder: Path) -> int:
+    """Train as a config in a folder says, and write there how it goes and what came of it.
+
+    Args:
+        folder: The folder that the app has prepared.
+
+    Returns:
+        The exit status: 0, or 1 where the training failed.
+    """
+    writer = ProgressWriter(folder)
+    try:
+        metrics = run_training(RunConfig.from_file(folder / CONFIG_FILE), callbacks=[writer])
+    except KeyboardInterrupt:
+        write_json(folder / RESULT_FILE, {"state": STOPPED})
+        return 0
+    except Exception as error:  # whatever it is, of any library: the page says it
+        logging.getLogger(__name__).exception("The training failed.")
+        write_json(folder / RESULT_FILE, {"state": FAILED, "reason": str(error) or type(error).__name__})
+        return 1
+    write_json(folder / RESULT_FILE, {"state": STOPPED if writer.stopped else FINISHED, "metrics": metrics})
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_multitask").setLevel(logging.INFO)
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,143 @@
+"""The folder that the app works in. Whatever it reads or writes for a browser is found here by name, never by path."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from transformers.utils import CONFIG_NAME
+
+from ..models import MultiTaskConfig
+from ..runs import find_last_checkpoint
+from .files import read_json
+
+APP_DIR = "app"
+DATA_CONFIG = "config.yaml"
+STUDY_NAME = "study.json"
+# Folders below the root that are looked through: out/app/run-1, out/studies/snips/run-1.
+MAX_DEPTH = 4
+MAX_NAME_LENGTH = 60
+
+
+class Workspace:
+    """Models, studies, data and runs below one folder.
+
+    Args:
+        root: The folder; it is made where it does not exist.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+        self.app_dir = self.root / APP_DIR
+        self.data_dir = self.app_dir / "data"
+        # What the browser sends, before it is checked, and pictures for it.
+        self.received_dir = self.app_dir / "received"
+        for folder in (self.data_dir, self.received_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def name_of(self, folder: Path) -> str:
+        """Return what a folder is called in the page."""
+        return folder.relative_to(self.root).as_posix()
+
+    def models(self) -> dict[str, Path]:
+        """Return the folders of trained models by name, the newest first.
+
+        Of a run without a model, one that still trains or was killed, it is the last whole checkpoint.
+        """
+        found = []
+        for folder, names in self._walk():
+            path: Path | None = folder
+            if CONFIG_NAME not in names:
+                path = find_last_checkpoint(folder)
+            if path is not None and _is_model(path):
+                found.append(path)
+        return _newest_first({self.name_of(path): path for path in found}, CONFIG_NAME)
+
+    def studies(self) -> dict[str, Path]:
+        """Return the folders of studies by name, the newest first."""
+        found = {self.name_of(folder): folder for folder, names in self._walk() if STUDY_NAME in names}
+        return _newest_first(found, STUDY_NAME)
+
+    def data_sets(self) -> dict[str, Path]:
+        """Return the configs of uploaded data by name, the newest first."""
+        found = {path.parent.name: path.parent for path in self.data_dir.glob(f"*/{DATA_CONFIG}")}
+        return {name: path / DATA_CONFIG for name, path in _newest_first(found, DATA_CONFIG).items()}
+
+    def new_folder(self, parent: Path, name: str) -> Path:
+        """Make a folder that no one else has.
+
+        Args:
+            parent: Where.
+            name: What it is called; a number comes behind it.
+        """
+        number = 1
+        while True:
+            folder = parent / f"{name}-{number}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+    def _walk(self) -> Iterator[tuple[Path, list[str]]]:
+        """Yield folders and the names of the files in them; links are not followed."""
+        for name, folders, files in os.walk(self.root):
+            folder = Path(name)
+            depth = len(folder.relative_to(self.root).parts)
+            hidden = {self.data_dir, self.received_dir}
+            folders[:] = sorted(
+                inner
+                for inner in folders
+                if depth < MAX_DEPTH
+                and not inner.startswith((".", "_", "checkpoint-"))
+                and folder / inner not in hidden
+            )
+            yield folder, files
+
+
+def look_up(what: str, name: str | None, found: Mapping[str, Path]) -> Path:
+    """Return the folder of a name that a page was given earlier.
+
+    Args:
+        what: What it is, for the message.
+        name: The name.
+        found: The folders that there are now.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not name:
+        raise ValueError(f"{what}: none is chosen.")
+    if name not in found:
+        raise ValueError(f"{what} {name!r} is not there any more: its folder was moved or deleted. Choose another.")
+    return found[name]
+
+
+def safe_name(given: str, default: str) -> str:
+    """Make a name for a folder of one that a stranger gave.
+
+    Args:
+        given: Any text, such as ``../../x.jsonl``.
+        default: What stands for a text without a letter or digit.
+
+    Returns:
+        The last part of the path, without its extensions: letters, digits, ``_`` and ``-``.
+    """
+    last = re.split(r"[\\/]", given)[-1].split(".")[0]
+    return re.sub(r"[^\w-]+", "-", last, flags=re.ASCII).strip("-_")[:MAX_NAME_LENGTH] or default
+
+
+def _is_model(folder: Path) -> bool:
+    config = read_json(folder / CONFIG_NAME)
+    return isinstance(config, dict) and config.get("model_type") == MultiTaskConfig.model_type
+
+
+def _newest_first(found: Mapping[str, Path], file: str) -> dict[str, Path]:
+    def age(name: str) -> float:
+        try:
+            return -(found[name] / file).stat().st_mtime
+        except OSError:
+            return 0.0  # deleted meanwhile: whoever chooses it is told
+
+    return {name: found[name] for name in sorted(found, key=age)}

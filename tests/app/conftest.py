@@ -1,0 +1,133 @@
+"""A tiny config, a model trained from it in no time, and a study, for the tests of the app."""
+
+import json
+
+import pytest
+import yaml
+
+from hf_multitask import RunConfig
+from hf_multitask.app.services import Services
+from tests.tiny import ROWS, save_tiny_encoder
+
+
+@pytest.fixture(scope="session")
+def app_config(tmp_path_factory, write_jsonl):
+    """Write a config with its data and a tiny encoder beside it; return its path."""
+    folder = tmp_path_factory.mktemp("config")
+    save_tiny_encoder("bert", folder / "encoder")
+    for split, rows in (("train", ROWS[:16]), ("validation", ROWS[:9]), ("test", ROWS[9:])):
+        write_jsonl(rows, folder / f"{split}.jsonl")
+    values = {
+        "encoder": "encoder",
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": {split: f"{split}.jsonl" for split in ("train", "validation", "test")},
+        "training": {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4},
+        "output_dir": "out",
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(values))
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture
+def base(app_config):
+    return RunConfig.from_file(app_config)
+
+
+@pytest.fixture
+def services(tmp_path, app_config):
+    return Services(tmp_path / "out", app_config)
+
+
+@pytest.fixture(scope="session")
+def save_model():
+    """Return a function that writes an untrained model of the tiny config into a folder."""
+    from hf_multitask import MultiTaskModel, load_tokenizer, prepare_datasets
+
+    def save(config_path, folder):
+        config = RunConfig.from_file(config_path)
+        tokenizer = load_tokenizer(config.encoder)
+        tasks = prepare_datasets(config.data_sets, tokenizer, config.tasks).tasks
+        MultiTaskModel.from_encoder(config.encoder, tasks).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_study():
+    """Return a function that writes a small study into a folder."""
+    from hf_multitask import TaskConfig
+    from hf_multitask.study.results import Front, RunResult, ScenarioResult, Score, Study, Summary
+
+    scores = {"nothing frozen": (0.9, 0.8, 20.0), "encoder frozen": (0.6, 0.7, 5.0), "gradual": (0.8, 0.85, 30.0)}
+    tasks = [
+        TaskConfig("intent", "sequence_classification", labels=["a", "b"], problem_type="single_label_classification"),
+        TaskConfig("slots", "token_classification", labels=["O", "B-place", "I-place"]),
+    ]
+
+    def history(intent, slots):
+        return [
+            {
+                "epoch": float(epoch),
+                "step": 10 * epoch,
+                "eval_intent_accuracy": intent * epoch / 3,
+                "eval_slots_f1": slots * epoch / 3,
+                "eval_intent_loss": 1 / epoch,
+                "eval_slots_loss": 2 / epoch,
+            }
+            for epoch in (1, 2, 3)
+        ]
+
+    def save(folder):
+        scenarios = []
+        for name, (intent, slots, seconds) in scores.items():
+            path = folder / "runs" / f"{name.replace(' ', '-')}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"history": history(intent, slots), "stages": [], "tasks": []}))
+            shared = {
+                "seconds": seconds,
+                "total_seconds": seconds,
+                "peak_memory_bytes": 2**28,
+                "trainable_parameters": int(1000 * seconds),
+                "drift": {"pooled": seconds / 100, "tokens": seconds / 100},
+                "forgetting": {},
+                "frozen_task": None,
+                "loss_gap": 0.1,
+            }
+            run = RunResult(
+                size=100,
+                seed=0,
+                metrics={"test": {"intent_accuracy": intent, "slots_f1": slots}},
+                parameters=50_000,
+                epochs=3.0,
+                kept_epoch=3.0,
+                out_of_time=False,
+                history=path.relative_to(folder).as_posix(),
+                model=None,
+                **shared,
+            )
+            summary = Summary(
+                size=100,
+                seeds=[0],
+                scores={"intent": Score("accuracy", intent, None), "slots": Score("f1", slots, None)},
+                overall=Score("mean", (intent + slots) / 2, None),
+                **shared,
+            )
+            scenarios.append(ScenarioResult(name, f"{name}, in words", [run], [summary]))
+        Study(
+            config={},
+            num_rows={"train": 100},
+            tasks=tasks,
+            main_metrics={"intent": "accuracy", "slots": "f1"},
+            scenarios=scenarios,
+            pareto=[Front(100, ["encoder frozen", "nothing frozen"])],
+            advice="Freeze nothing: it scores best on these rows.",
+            folder=folder,
+        ).save()
+        return folder
+
+    return save

@@ -1,0 +1,330 @@
+"""The app in a real browser: what a user clicks, and what the page then says.
+
+One app and one browser serve all tests, which build on each other's runs in the order of the file.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import ROWS
+
+pytestmark = pytest.mark.app
+
+REPOSITORY = Path(__file__).parents[2]
+URL = re.compile(r"http://127\.0\.0\.1:\d+")
+SECONDS_TO_START = 90
+# As slow as a busy machine may be.
+WAIT = 30_000
+TRAINING = 90_000
+STEPS_TO_LEARN = 400
+# What Gradio says of a request that a reload of the page breaks off; errors of the app itself are in its log.
+BROKEN_OFF = re.compile("AbortError|Connection errored out")
+
+
+@pytest.fixture(scope="module")
+def playwright_api():
+    return pytest.importorskip("playwright.sync_api")
+
+
+@pytest.fixture(scope="module")
+def expect(playwright_api):
+    playwright_api.expect.set_options(timeout=WAIT)
+    return playwright_api.expect
+
+
+@pytest.fixture(scope="module")
+def browser(playwright_api):
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("the tests of the app need chromium: apt-get install chromium")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, save_study):
+    """Return the app's folder, with a study in it."""
+    folder = tmp_path_factory.mktemp("app") / "out"
+    save_study(folder / "studies" / "places")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder, app_config):
+    """Start the app as a user does, and return its address."""
+    log = folder.parent / "app.log"
+    command = [sys.executable, "-m", "hf_multitask", "app", "tiny.yaml", "--folder", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=app_config.parent, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        for _ in range(10 * SECONDS_TO_START):
+            found = URL.search(log.read_text())
+            if found or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert found, log.read_text()
+        yield found[0]
+        assert process.poll() is None, log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def open_page(browser, url, expect):
+    """Return a function that opens the app in a new tab, and look afterwards at what the tabs asked for."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WAIT)
+    asked, complaints = [], []
+    context.on("request", lambda request: asked.append(request.url))
+
+    def open_tab():
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        # What is looked for when the page has loaded is there.
+        expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
+        expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
+        return page
+
+    yield open_tab
+    context.close()
+    elsewhere = [address for address in asked if not address.startswith((url, "data:", "blob:"))]
+    assert asked
+    assert not elsewhere
+    assert not [text for text in complaints if not BROKEN_OFF.search(text)]
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def go_to(page, tab):
+    page.get_by_role("tab", name=tab).click()
+
+
+def runs(folder):
+    return sorted(path.parents[1].name for path in folder.glob("app/*/_app/process.json"))
+
+
+def test_the_plan_follows_each_choice_at_once(page, expect):
+    plan = page.locator("#plan")
+    go_to(page, "Train")
+    expect(plan).to_contain_text("encoder.0-2", timeout=TRAINING)
+    page.get_by_label("freeze encoder").check()
+    expect(plan).not_to_contain_text("encoder.0-2")
+    expect(plan).to_contain_text("head.intent, head.slots")
+    expect(plan).not_to_contain_text("Everything is frozen")
+    page.get_by_label("freeze head intent").check()
+    page.get_by_label("freeze head slots").check()
+    expect(plan).to_contain_text("Everything is frozen: nothing will be learned")
+    page.get_by_label("freeze head slots").uncheck()
+    expect(plan).not_to_contain_text("Everything is frozen")
+    choose(page, "schedule", "three-stage")
+    expect(plan).to_contain_text("upper third")
+    # What the data are like is there to be seen.
+    expect(page.locator("#data-picture img")).to_be_visible()
+    assert page.locator("#data-picture img").evaluate("image => image.naturalWidth") > 500
+
+
+def choose(page, name, option):
+    page.locator(f"#{name} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+    # Until it is closed, its options are there beside those of the next.
+    page.get_by_role("option").first.wait_for(state="detached")
+
+
+def train(page, expect, epochs):
+    go_to(page, "Train")
+    expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
+    page.locator("#epochs input").fill(str(epochs))
+    page.locator("#start").click()
+
+
+def test_a_model_is_trained_to_its_end(page, expect, folder):
+    train(page, expect, 3)
+    state = page.locator("#run-state")
+    expect(state).to_contain_text("app/run-1")
+    expect(state).to_contain_text("is through. Its model can be tried", timeout=TRAINING)
+    expect(page.locator("#run-metrics")).to_contain_text("intent_accuracy")
+    scores = json.loads((folder / "app" / "run-1" / "metrics.json").read_text())
+    expect(page.locator("#run-metrics")).to_contain_text(f"{scores['test']['slots_f1']:.4f}")
+    for plot in ("losses", "scores"):
+        expect(page.locator(f"#{plot} .vega-embed, #{plot} svg.marks, #{plot} canvas").first).to_be_visible()
+
+
+def test_two_tabs_start_one_run_which_is_found_again_and_stopped(open_page, expect, folder):
+    first, second = open_page(), open_page()
+    for page in (first, second):
+        go_to(page, "Train")
+        expect(page.locator("#plan table")).to_be_visible()
+        page.locator("#epochs input").fill("3000")
+        expect(page.locator("#plan")).to_contain_text("12000")
+    first.locator("#start").click(no_wait_after=True)
+    second.locator("#start").click(no_wait_after=True)
+    expect(second.locator("#problem")).to_contain_text("app/run-2 is training already")
+    assert runs(folder) == ["run-1", "run-2"]
+    state = first.locator("#run-state")
+    expect(state).to_contain_text("app/run-2 trains: step", timeout=TRAINING)
+    expect(first.locator("#start")).to_be_disabled()
+    # It goes on by itself, and the curves with it.
+    step = step_of(state)
+    expect(state).not_to_contain_text(f"step {step} of")
+    expect(first.locator("#losses svg.marks, #losses canvas").first).to_be_visible()
+    second.close()
+
+    first.reload()
+    expect(state).to_contain_text("app/run-2 trains: step")
+    assert step_of(state) > step
+    expect(first.locator("#losses svg.marks, #losses canvas").first).to_be_visible()
+
+    # The next test asks this model for what it has learned.
+    for _ in range(TRAINING // 500):
+        if step_of(state) > STEPS_TO_LEARN:
+            break
+        first.wait_for_timeout(500)
+    first.locator("#stop").click()
+    expect(state).to_contain_text("app/run-2 was stopped at step", timeout=TRAINING)
+    kept = re.search(r"Kept: (app/run-2/checkpoint-\d+);", state.inner_text())[1]
+    assert (folder / kept).is_dir()
+    expect(first.locator("#start")).to_be_enabled()
+    expect(first.locator("#stop")).to_be_disabled()
+
+
+def step_of(state):
+    return int(re.search(r"step (\d+) of", state.inner_text())[1])
+
+
+def test_a_sentence_is_read_by_two_models_and_one_that_is_deleted_is_said(page, expect, folder):
+    go_to(page, "Try")
+    # The newest model has read a sentence already.
+    answers = page.locator(".answer:visible")
+    expect(answers).to_have_count(2)
+    page.locator("#sentence textarea").fill("play some music by the beatles in paris")
+    choose(page, "first-model", "app/run-1")
+    choose(page, "second-model", "app/run-2")
+    page.locator("#ask").click()
+    expect(answers).to_have_count(4)
+    expect(page.get_by_text("PlayMusic").first).to_be_visible()
+    # The model in whose training each sentence came hundreds of times knows the place.
+    expect(answers.nth(3)).to_contain_text("paris")
+    expect(answers.nth(3)).to_contain_text("place")
+
+    shutil.move(folder / "app" / "run-1", folder.parent / "elsewhere")
+    page.locator("#ask").click()
+    problem = page.locator("#answer-problem .notice")
+    expect(problem).to_contain_text("model 'app/run-1' is not there any more")
+    expect(answers).to_have_count(2)
+    choose(page, "first-model", "app/run-2")
+    expect(answers).to_have_count(4)
+    expect(problem).to_have_count(0)
+    page.locator("#sentence textarea").fill("   ")
+    page.locator("#ask").click()
+    expect(problem).to_contain_text("'text' is empty")
+    expect(answers).to_have_count(0)
+
+
+def test_a_study_is_a_table_to_sort_and_curves_to_hover_over(page, expect, folder):
+    go_to(page, "Compare")
+    expect(page.locator("#advice")).to_contain_text("Freeze nothing: it scores best")
+    table = page.locator("#results")
+    first_cell = table.get_by_role("gridcell").first
+    expect(first_cell).to_contain_text("nothing frozen")
+    header = table.get_by_role("columnheader", name="seconds")
+    header.hover()
+    header.get_by_role("button").click()
+    page.get_by_role("menuitem", name="Sort ascending").click()
+    expect(first_cell).to_contain_text("encoder frozen")
+    plot = page.locator("#study-curves")
+    marks = plot.locator("svg.marks, canvas").first
+    marks.scroll_into_view_if_needed()
+    box = marks.bounding_box()
+    tip = page.locator("#vg-tooltip-element")
+    for share in (0.3, 0.35, 0.4, 0.45, 0.5):
+        for height in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + height * box["height"])
+            if tip.is_visible():
+                break
+    expect(tip).to_contain_text("epoch")
+    choose(page, "curve", "slots: loss on validation")
+    expect(plot).to_contain_text("slots: loss on validation")
+
+    broken = folder / "studies" / "broken"
+    broken.mkdir()
+    (broken / "study.json").write_text("{")
+    page.reload()
+    go_to(page, "Compare")
+    choose(page, "study", "studies/broken")
+    expect(page.locator("#advice")).to_contain_text("is no study")
+    shutil.rmtree(broken)
+
+
+def test_bad_uploads_are_said_and_a_good_one_can_be_trained_on(page, expect, folder, tmp_path):
+    before = sorted(folder.parent.rglob("*"))
+    go_to(page, "Train")
+    expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
+    page.get_by_text("Upload data").click()
+    problem, keep = page.locator("#upload-problem"), page.get_by_text("Check and keep these files")
+
+    upload(page, {"name": "picture.jsonl", "mimeType": "text/plain", "buffer": b"\x89PNG\r\n\x1a\n\0\0"})
+    keep.click()
+    expect(problem).to_contain_text("upload: picture.jsonl:1:")
+    clear_upload(page)
+
+    big = tmp_path / "big.jsonl"
+    big.touch()
+    os.truncate(big, 2**30)
+    page.locator("#upload-train input[type=file]").set_input_files(big)
+    expect(page.get_by_text(re.compile("exceeds|too large|maximum", re.IGNORECASE)).first).to_be_visible()
+    page.reload()
+    go_to(page, "Train")
+    expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
+    page.get_by_text("Upload data").click()
+
+    text = "".join(json.dumps({"tokens": row["tokens"], "what": row["intent"]}) + "\n" for row in ROWS)
+    upload(page, {"name": "../../x.jsonl", "mimeType": "text/plain", "buffer": text.encode()})
+    keep.click()
+    expect(problem).to_contain_text("x-1 is kept")
+    expect(page.locator("#data input")).to_have_value("x-1")
+    expect(page.locator("#plan")).to_contain_text("head.what")
+    expect(page.get_by_label("freeze head what")).to_be_visible()
+    new = [path for path in folder.parent.rglob("*") if path not in before]
+    allowed = (folder / "app" / "data", folder / "app" / "received")
+    assert [path for path in new if not path.is_relative_to(allowed[0]) and not path.is_relative_to(allowed[1])] == []
+
+
+def upload(page, file):
+    page.locator("#upload-train input[type=file]").set_input_files(file)
+    page.get_by_text("picture.jsonl" if "picture" in file["name"] else "x.jsonl").first.wait_for()
+
+
+def clear_upload(page):
+    page.locator("#upload-train").get_by_label(re.compile("clear|remove", re.IGNORECASE)).first.click()
+
+
+def test_files_outside_of_the_folder_are_not_served(browser, url, folder):
+    secret = folder.parent / "secret.txt"
+    secret.write_text("xyzzy")
+    context = browser.new_context()
+    for path in (secret, "/etc/passwd", folder / "app" / "received" / ".." / ".." / ".." / "secret.txt"):
+        answer = context.request.get(f"{url}/gradio_api/file={path}")
+        assert answer.status in (403, 404)
+        assert "xyzzy" not in answer.text()
+        assert "root:" not in answer.text()
+    context.close()

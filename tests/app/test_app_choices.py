@@ -1,0 +1,198 @@
+"""What the page asks for becomes the config of a run, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from hf_multitask import RunConfig
+from hf_multitask.app.choices import (
+    AS_IN_CONFIG,
+    build_config,
+    config_as_yaml,
+    default_choices,
+    freezable_groups,
+    parse_tasks,
+    schedule_names,
+    tasks_as_yaml,
+)
+from hf_multitask.app.markup import notice, table
+from hf_multitask.app.planning import Planner, is_everything_frozen
+from hf_multitask.app.predictions import ModelShelf
+from hf_multitask.app.studies import curve_names, study_curves, study_table
+from hf_multitask.inspection import inspect_data
+from hf_multitask.quickstart import QUICKSTART_CONFIG
+from hf_multitask.runs import run_plan
+
+
+def test_the_boxes_are_named_by_the_tasks(base):
+    assert freezable_groups(base.tasks) == [
+        ("freeze encoder", "encoder"),
+        ("freeze head intent", "head.intent"),
+        ("freeze head slots", "head.slots"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "freeze"),
+    [
+        ({}, "none"),
+        ({"frozen": ["encoder", "head.slots"]}, ["encoder", "head.slots"]),
+        ({"frozen": ["head.gone"]}, "none"),
+        ({"frozen": ["encoder"], "schedule": "three-stage"}, "three-stage"),
+    ],
+)
+def test_choices_become_a_config(changes, freeze, base, services, tmp_path):
+    config = build_config(
+        base, replace(default_choices(base), epochs=7, **changes), services.workspace, tmp_path / "o"
+    )
+    assert config.freeze == freeze
+    assert config.training["num_train_epochs"] == 7
+    assert config.tasks == base.tasks
+    assert config.data == base.data
+    # It is the same again from the file that a run reads.
+    path = tmp_path / "config.yaml"
+    path.write_text(config_as_yaml(config))
+    assert RunConfig.from_file(path) == config
+
+
+def test_a_schedule_of_the_config_is_offered_and_kept(base, services, tmp_path):
+    staged = replace(base, freeze={"preset": "gradual", "epochs": 0.5})
+    assert AS_IN_CONFIG in schedule_names(staged)
+    assert AS_IN_CONFIG not in schedule_names(base)
+    choices = default_choices(staged)
+    assert choices.schedule == AS_IN_CONFIG
+    assert build_config(staged, choices, services.workspace, tmp_path).freeze == staged.freeze
+
+
+def test_tasks_are_a_line_each(base):
+    text = tasks_as_yaml(base.tasks)
+    assert text == ("- {name: intent, type: sequence_classification}\n- {name: slots, type: token_classification}")
+    longer = text.replace("type: token_classification", "type: token_classification, column: tags, crf: true")
+    assert tasks_as_yaml(parse_tasks(longer)) == longer
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": "{"}, "^tasks: expected YAML"),
+        ({"tasks": "hello"}, "^tasks: expected a line for each"),
+        ({"tasks": "- {name: a, typ: x}"}, "unknown key 'typ'. Did you mean 'type'"),
+        ({"epochs": 0}, "num train epochs: expected a number above 0, found 0"),
+        ({"learning_rate": None}, "learning rate: expected a number above 0, found None"),
+        ({"encoder": "/etc"}, "encoder: expected a hub name .* or a model of .*, found '/etc'"),
+        ({"encoder": "../secret"}, "encoder: expected a hub name"),
+        ({"encoder": "a/../../b"}, "encoder: expected a hub name"),
+        ({"encoder": "tests"}, "encoder: expected a hub name"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes, message, base, services, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        build_config(base, replace(default_choices(base), **changes), services.workspace, tmp_path)
+
+
+def test_a_model_of_the_workspace_can_be_gone_on_from(base, services, save_model, app_config, tmp_path):
+    folder = save_model(app_config, services.workspace.root / "first")
+    config = build_config(base, replace(default_choices(base), encoder="first"), services.workspace, tmp_path)
+    assert config.encoder == str(folder)
+
+
+def test_plans_are_those_of_the_command_and_follow_each_choice(base, services, tmp_path):
+    planner = Planner()
+    given = default_choices(base)
+    for changes in (
+        {},
+        {"frozen": ["encoder"]},
+        {"frozen": ["encoder", "head.intent", "head.slots"]},
+        {"schedule": "three-stage", "epochs": 6, "learning_rate": 5e-4},
+        {"schedule": "gradual", "epochs": 8},
+    ):
+        config = build_config(base, replace(given, **changes), services.workspace, tmp_path)
+        stages = planner.plan(config)
+        assert stages == run_plan(config)
+        assert is_everything_frozen(stages) == (len(changes.get("frozen", [])) == 3)
+    with pytest.raises(ValueError, match="allowed: top:1 to top:3"):
+        planner.plan(build_config(base, replace(given, schedule="top:9"), services.workspace, tmp_path))
+    # Another task is another model.
+    fewer = replace(given, tasks=tasks_as_yaml(base.tasks[:1]))
+    (stage,) = planner.plan(build_config(base, fewer, services.workspace, tmp_path))
+    assert "head.slots" not in stage.trained_groups
+
+
+def test_the_bundled_data_is_there_at_once(tmp_path, monkeypatch):
+    from hf_multitask.app.services import BUNDLED_DATA, Services
+
+    monkeypatch.chdir(tmp_path)
+    services = Services("out")
+    assert services.data_names() == [BUNDLED_DATA]
+    base = services.base_config(BUNDLED_DATA)
+    assert [task.name for task in base.tasks] == ["topic", "entities"]
+    assert base.data_sets[0].train == str(QUICKSTART_CONFIG.parent / "data" / "train.jsonl")
+    with pytest.raises(ValueError, match=r"data '\.\./x' is not there any more"):
+        services.base_config("../x")
+
+
+def test_a_wrong_config_is_said_at_the_start(tmp_path):
+    from hf_multitask.app.services import Services
+
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({"encoder": "x"}))
+    with pytest.raises(ValueError, match="the key 'tasks' is missing"):
+        Services(tmp_path / "out", path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_picture_is_drawn_once(services, base, app_config):
+    choices = default_choices(base)
+    path = services.picture(str(app_config), choices)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.is_relative_to(services.workspace.received_dir)
+    written = path.stat().st_mtime_ns
+    assert services.picture(str(app_config), choices) == path
+    assert path.stat().st_mtime_ns == written
+    assert inspect_data(base, 0).data_sets[0].tasks == ["intent", "slots"]
+
+
+def test_a_sentence_is_answered_and_a_model_that_is_gone_is_said(save_model, app_config, tmp_path):
+    shelf = ModelShelf()
+    folders = [save_model(app_config, tmp_path / name) for name in ("a", "b", "c")]
+    for folder in folders:
+        intent, slots = shelf.answer(folder, "play jazz in paris")
+        assert intent.kind == "bars"
+        assert list(intent.value.values()) == sorted(intent.value.values(), reverse=True)
+        assert slots.kind == "entities"
+        assert slots.value["text"] == "play jazz in paris"
+    with pytest.raises(ValueError, match="sentence: 'text' is empty"):
+        shelf.answer(folders[0], " ")
+    (folders[0] / "config.json").unlink()
+    with pytest.raises(ValueError, match="a: the model's folder was moved or deleted"):
+        shelf.answer(folders[0], "play")
+    assert shelf.answer(folders[1], "play")
+
+
+def test_a_study_is_a_table_of_numbers_and_curves(save_study, tmp_path):
+    from hf_multitask.study import load_study
+
+    study = load_study(save_study(tmp_path / "s"))
+    header, rows = study_table(study)
+    assert header[:5] == ["scenario", "rows", "intent accuracy", "slots f1", "mean score"]
+    assert [row[0] for row in rows] == ["nothing frozen", "encoder frozen", "gradual"]
+    assert [row[header.index("seconds")] for row in rows] == [20.0, 5.0, 30.0]
+    assert [row[header.index("not beaten")] for row in rows] == ["yes", "yes", ""]
+    names = curve_names(study)
+    assert list(names) == [
+        "intent: accuracy on validation",
+        "slots: f1 on validation",
+        "intent: loss on validation",
+        "slots: loss on validation",
+    ]
+    points = study_curves(study, 100, names["slots: f1 on validation"])
+    assert len(points) == 9
+    assert points[2] == (3.0, pytest.approx(0.8), "nothing frozen")
+    (tmp_path / "s" / "runs" / "gradual.json").unlink()
+    assert len(study_curves(study, 100, names["slots: f1 on validation"])) == 6
+
+
+def test_html_of_strangers_is_text():
+    assert notice("<script>") == '<p class="notice info" role="status">&lt;script&gt;</p>'
+    assert "<td>a<br>&lt;b&gt;</td>" in table(["x"], [["a\n<b>"]])

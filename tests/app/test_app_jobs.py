@@ -1,0 +1,159 @@
+"""Trainings in processes of their own: one at a time, found again, stopped, failed."""
+
+import json
+import resource
+import shutil
+import threading
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from hf_multitask import MultiTaskModel, RunConfig
+from hf_multitask.app.choices import default_choices
+from hf_multitask.app.jobs import Jobs
+from hf_multitask.app.progress import loss_curves, read_progress, score_curves
+from hf_multitask.cli import main
+
+
+def wait(jobs, until, seconds=120):
+    for _ in range(10 * seconds):
+        status = jobs.latest()
+        if until(status):
+            return status
+        time.sleep(0.1)
+    raise AssertionError(status)
+
+
+@pytest.fixture
+def start(services, app_config):
+    """Return a function that starts a run, and end what still runs afterwards."""
+
+    def start(**changes):
+        config = services.run_config(
+            str(app_config), replace(default_choices(services.base_config(str(app_config))), **changes)
+        )
+        return services.jobs.start(config)
+
+    yield start
+    for path in services.workspace.app_dir.glob("*/_app/process.json"):
+        pid = json.loads(path.read_text())["pid"]
+        if psutil.pid_exists(pid):
+            psutil.Process(pid).kill()
+
+
+@pytest.mark.slow
+def test_of_many_that_start_together_one_trains_to_its_end(services, start):
+    jobs = services.jobs
+    assert jobs.latest() is None
+    outcomes = []
+
+    def press():
+        try:
+            outcomes.append(start(schedule="heads-then-all", epochs=30))
+        except ValueError as error:
+            outcomes.append(str(error))
+
+    tabs = [threading.Thread(target=press) for _ in range(4)]
+    for tab in tabs:
+        tab.start()
+    for tab in tabs:
+        tab.join()
+    assert outcomes.count("app/run-1") == 1
+    assert sum("app/run-1 is training already: one training at a time" in text for text in outcomes) == 3
+
+    # Whoever looks later, as a page that is loaded anew, finds it; and it is seen while it goes on.
+    running = wait(Jobs(services.workspace), lambda status: status.progress.max_steps)
+    assert running.state == "running"
+    assert running.message.startswith("app/run-1 trains: step ")
+    assert "of 120, epoch" in running.message
+    status = wait(Jobs(services.workspace), lambda status: not status.is_active)
+    assert status.state == "finished", status
+    assert status.message == "app/run-1 is through. Its model can be tried."
+    assert status.progress.step == status.progress.max_steps == 120
+    assert status.progress.stage == "all"
+    assert status.metrics.keys() == {"validation", "test"}
+    tasks, history = status.progress.tasks, status.progress.history
+    assert {point.curve for point in loss_curves(history, tasks)} == {
+        f"{task}, {what}" for task in ("intent", "slots") for what in ("training", "validation")
+    }
+    scores = score_curves(history, tasks)
+    assert {point.curve for point in scores} == {"intent, accuracy", "slots, f1"}
+    assert [point.epoch for point in scores if point.curve == "slots, f1"] == [float(i) for i in range(1, 31)]
+    assert list(services.workspace.models()) == ["app/run-1"]
+    assert MultiTaskModel.from_pretrained(services.workspace.root / "app" / "run-1")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_keeps_a_checkpoint_to_go_on_from(services, start):
+    start(epochs=5000)
+    jobs = services.jobs
+    wait(jobs, lambda status: status.progress.step > 20)
+    jobs.stop()
+    status = wait(jobs, lambda status: not status.is_active)
+    assert status.state == "stopped", status
+    step = status.progress.step
+    folder = services.workspace.root / "app" / "run-1"
+    assert (folder / f"checkpoint-{step}").is_dir()
+    assert f"app/run-1 was stopped at step {step}. Kept: app/run-1/checkpoint-{step}" in status.message
+    # The command that the page names goes on from it.
+    config = folder / "_app" / "config.yaml"
+    assert f"hf-multitask train {config} --resume goes on from it" in status.message
+    values = RunConfig.from_file(config)
+    assert values.training["num_train_epochs"] == 5000
+    assert main(["train", str(config), "--resume", "--training.max_steps", str(step + 2)]) == 0
+    assert (folder / f"checkpoint-{step + 2}").is_dir()
+
+
+@pytest.mark.slow
+def test_a_failure_is_said_and_the_next_run_starts(services, start, app_config):
+    config = services.run_config(str(app_config), default_choices(services.base_config(str(app_config))))
+    config.training["metric_for_best_model"] = "no_metric"
+    services.jobs.start(config)
+    status = wait(services.jobs, lambda status: not status.is_active)
+    assert status.state == "failed"
+    assert status.message.startswith("app/run-1 failed: ")
+    assert "no_metric" in status.message
+    assert start() == "app/run-2"
+    # Ended from outside, it is not taken for one that runs, whoever has its number later.
+    process = psutil.Process(json.loads((services.workspace.app_dir / "run-2/_app/process.json").read_text())["pid"])
+    process.kill()
+    status = wait(services.jobs, lambda status: not status.is_active)
+    assert status.state == "failed"
+    assert "its process ended without a result" in status.message
+    assert "It had written no checkpoint" in status.message
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_is_said_and_nothing_else_is_lost(services, start):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Enough for notes, not for weights.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    status = wait(services.jobs, lambda status: not status.is_active)
+    assert status.state == "failed"
+    assert "File too large" in status.message
+    assert status.progress.history
+    assert services.data_names()
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_no_run_any_more(services):
+    folder = services.workspace.app_dir / "run-1" / "_app"
+    folder.mkdir(parents=True)
+    (folder / "process.json").write_text(json.dumps({"pid": psutil.Process().pid, "started": 0.0}))
+    status = services.jobs.latest()
+    # This process has that number, but did not start then.
+    assert status.state == "failed"
+    shutil.rmtree(folder.parent)
+    assert services.jobs.latest() is None
+    services.jobs.stop()
+
+
+def test_a_half_written_line_is_left_for_the_next_look(tmp_path):
+    (tmp_path / "progress.jsonl").write_text('{"tasks": []}\n{"loss": 1.0, "step": 1}\n{"loss": 0.')
+    assert read_progress(tmp_path).history == [{"loss": 1.0, "step": 1}]
+    assert read_progress(tmp_path / "nowhere").history == []
