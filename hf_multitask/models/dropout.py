@@ -28,7 +28,8 @@ class QuickDropout(nn.Dropout):
         kept = round((1 - self.p) * _STEPS)
         if not self.training or not 0 < kept < _STEPS or input.device.type != "cpu":
             return super().forward(input)
-        draws = torch.empty(-(-input.numel() // _NUMBERS_A_DRAW), dtype=torch.int64).random_(-(2**63), None)
+        # Not random_, which torch.compile cannot trace.
+        draws = torch.randint(-(2**63), 2**63 - 1, (-(-input.numel() // _NUMBERS_A_DRAW),), dtype=torch.int64)
         numbers = draws.view(torch.int16)[: input.numel()].view(input.shape)
         mask = (numbers < kept - _STEPS // 2).to(input.dtype).mul_(_STEPS / kept)
         return input * mask

@@ -73,3 +73,15 @@ def test_no_dropout_of_torch_is_left_in_a_model(architecture, tmp_path):
         kinds = [type(module) for module in one.modules() if isinstance(module, nn.Dropout)]
         assert len(kinds) > 2
         assert set(kinds) == {QuickDropout}
+
+
+def test_it_is_compiled_as_a_whole_and_drops_the_same():
+    dropout = QuickDropout(0.3)
+    compiled = torch.compile(dropout, backend="aot_eager", fullgraph=True, dynamic=True)
+    for length in (5, 8, 13):
+        values = torch.rand(3, length, 8)
+        torch.manual_seed(length)
+        expected = dropout(values)
+        torch.manual_seed(length)
+        assert torch.equal(compiled(values), expected)
+    torch._dynamo.reset()
