@@ -18,8 +18,8 @@ app: install-app ## Train, try and compare models in the browser
 	$(RUN) -m hf_multitask app --browser
 
 .PHONY: test
-test: install-test ## Run the test suite on one process
-	$(RUN) -m pytest -m "not distributed and not app"
+test: install-test ## Run the test suite, a file at a time on each core
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m "not distributed and not app"
 
 .PHONY: test-distributed
 test-distributed: install-test ## Run the tests that start several processes: DDP, FSDP2, resume

@@ -25,6 +25,12 @@ from .runs import evaluate_model, load_model
 
 TORCH_EXPORT_FILE = "model.pt2"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+# The first with an operator for attention, which onnxruntime computes as a whole. It has one for rotary positions too,
+# whose form here onnxruntime refuses; encoders with those get the older one.
+OPSET = 23
+OPSET_OF_ROTARY_POSITIONS = 22
+# All that the quantizer knows but attention, whose 8-bit form onnxruntime refuses.
+QUANTIZED_OPERATORS = ("MatMul", "Gemm", "Gather")
 
 # Logits of a graph may differ from torch's by so much, and by this share of them.
 TOLERANCE = 1e-4
@@ -246,10 +252,18 @@ def _write_onnx(model: MultiTaskModel, batch: Mapping[str, torch.Tensor], path: 
         raise ValueError(f"task {taken[0]!r}: an ONNX graph cannot return what has the name of one of its inputs.")
     program = _export_program(model, batch)
     axes = _dynamic_axes(inputs)
+    is_rotary = getattr(model.encoder.config, "rope_parameters", None) is not None
     try:
         with _quiet():
             graph: Any = torch.onnx.export(
-                program, (), kwargs=inputs, output_names=names, dynamic_shapes=axes, dynamo=True, verbose=False
+                program,
+                (),
+                kwargs=inputs,
+                output_names=names,
+                dynamic_shapes=axes,
+                dynamo=True,
+                opset_version=OPSET_OF_ROTARY_POSITIONS if is_rotary else OPSET,
+                verbose=False,
             )
     except Exception as error:
         raise _not_exported(model, error) from error
@@ -269,7 +283,9 @@ def _quantize(path: Path, output: Path) -> None:
     with _quiet():
         # A scale for each row of a weight. In 7 of the 8 bits: processors without VNNI add up products of 8 bits in
         # 16 and cut off what is more.
-        quantize_dynamic(path, output, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+        quantize_dynamic(
+            path, output, QUANTIZED_OPERATORS, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+        )
 
 
 @contextmanager

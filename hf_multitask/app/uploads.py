@@ -14,7 +14,7 @@ from ..data.file_formats import find_format
 from ..data.readers import open_rows
 from ..data.rows import Row
 from ..models import TaskConfig
-from ..models.inputs import TEXT_COLUMN, TOKENS_COLUMN
+from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from .workspace import DATA_CONFIG, Workspace, safe_name
 
@@ -90,7 +90,7 @@ def describe_rows(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, 
         options["columns"] = {TEXT_COLUMN: text_columns[0]}
     tasks = []
     for column in columns:
-        kind = None if column in text_columns else _task_type(column, rows)
+        kind = None if column in (*text_columns, TEXT_PAIR_COLUMN) else _task_type(column, rows)
         if kind is not None:
             name = safe_name(column, "task").replace("-", "_")
             tasks.append({"name": name, **kind, **({} if name == column else {"column": column})})

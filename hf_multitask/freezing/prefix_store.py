@@ -13,8 +13,9 @@ import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SUFFIX = ".states"
-# A mapped file's pages count as memory of the process until they are given back.
-_MAPPED_BYTES = 64 * 2**20
+# A mapped file's pages count as memory of the process until they are given back; Linux maps some forty
+# times what is read, as much of a file around a page as lies together in its cache.
+_MAPPED_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)

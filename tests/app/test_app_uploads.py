@@ -169,6 +169,8 @@ def test_columns_are_recognised():
     }
     spans = [{"text": "in Paris", "my spans": [{"start": 3, "end": 8, "label": "LOC"}]}]
     assert describe_rows(spans)[0] == [{"name": "my_spans", "type": "token_classification", "column": "my spans"}]
+    pairs = [{"text": f"text {i}", "text_pair": "the same second", "same": "no"} for i in range(20)]
+    assert [task["name"] for task in describe_rows(pairs)[0]] == ["same"]
 
 
 def test_a_csv_with_columns_of_its_own_can_be_read(workspace, receive, base, tmp_path):

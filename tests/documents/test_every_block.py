@@ -25,6 +25,11 @@ NOT_RUN = {
         "bash",
         "benchmark.py speed",
     ): "takes an hour; tests/test_benchmark_script.py runs each part",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
+        "benchmark.py growth",
+    ): "takes minutes; tests/test_benchmark_script.py runs it small",
 }
 
 
