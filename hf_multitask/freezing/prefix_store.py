@@ -13,9 +13,6 @@ import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SUFFIX = ".states"
-# A mapped file's pages count as memory of the process until they are given back; Linux maps some forty
-# times what is read, as much of a file around a page as lies together in its cache.
-_MAPPED_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)
@@ -212,8 +209,6 @@ class _MappedPart:
     """A file of states as a tensor."""
 
     def __init__(self, path: Path, layout: StatesLayout) -> None:
-        self.token_bytes = layout.token_bytes
-        self.mapped_bytes = 0
         self.map: mmap.mmap | None = None
         self.states = torch.empty(0, layout.hidden_size, dtype=layout.dtype)
         if path.stat().st_size:  # of more processes than rows, some have none
@@ -223,8 +218,9 @@ class _MappedPart:
 
     def read(self, tokens: np.ndarray) -> torch.Tensor:
         """Return the states of some tokens (*tokens.shape, hidden)."""
-        self.mapped_bytes += tokens.size * self.token_bytes
-        if self.map is not None and self.mapped_bytes > _MAPPED_BYTES:
+        states = self.states[torch.from_numpy(tokens)]
+        if self.map is not None:
+            # Pages that stay mapped count as memory of the process, and Linux maps some forty times what is read: as much
+            # of the file around a page as lies together in its cache.
             self.map.madvise(mmap.MADV_DONTNEED)
-            self.mapped_bytes = 0
-        return self.states[torch.from_numpy(tokens)]
+        return states

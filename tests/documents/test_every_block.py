@@ -28,6 +28,16 @@ NOT_RUN = {
     (
         "docs/PERFORMANCE.md",
         "bash",
+        "benchmark.py compile",
+    ): "takes minutes; tests/test_benchmark_script.py runs it small",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
+        "benchmark.py inference",
+    ): "takes minutes; tests/test_benchmark_script.py runs it small",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
         "benchmark.py growth",
     ): "takes minutes; tests/test_benchmark_script.py runs it small",
 }
