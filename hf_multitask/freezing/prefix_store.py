@@ -220,7 +220,7 @@ class _MappedPart:
         """Return the states of some tokens (*tokens.shape, hidden)."""
         states = self.states[torch.from_numpy(tokens)]
         if self.map is not None:
-            # Pages that stay mapped count as memory of the process, and Linux maps some forty times what is read: as much
-            # of the file around a page as lies together in its cache.
+            # Pages that stay mapped count as memory of the process, and Linux maps some forty times what is read: all
+            # that lies around a page together in its cache.
             self.map.madvise(mmap.MADV_DONTNEED)
         return states
