@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
@@ -171,3 +172,24 @@ def save_tiny_encoder(architecture: str, folder: Path, pooling: str | None = Non
         (folder / "1_Pooling").mkdir(exist_ok=True)
         (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
     return folder
+
+
+def save_tiny_run(folder: Path, training: dict, output_dir: str | Path) -> Path:
+    """Write the config of a run with its data and a tiny encoder beside it; return its path."""
+    save_tiny_encoder("bert", folder / "encoder")
+    for split, rows in (("train", ROWS[:16]), ("validation", ROWS[:9]), ("test", ROWS[9:])):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    values = {
+        "encoder": "encoder",
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": {split: f"{split}.jsonl" for split in ("train", "validation", "test")},
+        "training": training,
+        "output_dir": str(output_dir),
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

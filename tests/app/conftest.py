@@ -3,32 +3,18 @@
 import json
 
 import pytest
-import yaml
 
 from hf_multitask import RunConfig
 from hf_multitask.app.services import Services
-from tests.tiny import ROWS, save_tiny_encoder
+from tests.tiny import save_tiny_run
 
 
 @pytest.fixture(scope="session")
-def app_config(tmp_path_factory, write_jsonl):
+def app_config(tmp_path_factory):
     """Write a config with its data and a tiny encoder beside it; return its path."""
     folder = tmp_path_factory.mktemp("config")
-    save_tiny_encoder("bert", folder / "encoder")
-    for split, rows in (("train", ROWS[:16]), ("validation", ROWS[:9]), ("test", ROWS[9:])):
-        write_jsonl(rows, folder / f"{split}.jsonl")
-    values = {
-        "encoder": "encoder",
-        "tasks": [
-            {"name": "intent", "type": "sequence_classification"},
-            {"name": "slots", "type": "token_classification"},
-        ],
-        "data": {split: f"{split}.jsonl" for split in ("train", "validation", "test")},
-        "training": {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4},
-        "output_dir": "out",
-    }
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(values))
-    return folder / "tiny.yaml"
+    training = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4}
+    return save_tiny_run(folder, training, "out").rename(folder / "tiny.yaml")
 
 
 @pytest.fixture

@@ -16,29 +16,16 @@ from hf_multitask import MultiTaskModel, RunConfig, run_evaluation
 from hf_multitask.cli import main
 from hf_multitask.inspection import inspect_data
 from hf_multitask.runs import find_last_checkpoint
-from tests.tiny import ROWS, save_tiny_encoder
+from tests.tiny import ROWS, save_tiny_run
 
 
 @pytest.fixture
-def config(tmp_path, write_jsonl):
+def config(tmp_path):
     """Write a config in a folder with a space in its name, and its data and encoder beside it."""
     folder = tmp_path / "a folder"
     folder.mkdir()
-    save_tiny_encoder("bert", folder / "encoder")
-    for split, rows in (("train", ROWS[:16]), ("validation", ROWS[:9]), ("test", ROWS[9:])):
-        write_jsonl(rows, folder / f"{split}.jsonl")
-    values = {
-        "encoder": "encoder",
-        "tasks": [
-            {"name": "intent", "type": "sequence_classification"},
-            {"name": "slots", "type": "token_classification"},
-        ],
-        "data": {split: f"{split}.jsonl" for split in ("train", "validation", "test")},
-        "training": {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 8},
-        "output_dir": str(folder / "out"),
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
-    return folder / "config.yaml"
+    training = {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 8}
+    return save_tiny_run(folder, training, folder / "out")
 
 
 def start(*arguments, **kwargs):
