@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .data.arrow_rows import as_arrays
 from .data.token_batches import check_training_rows
 from .freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from .freezing.plan import StagePlan, plan_stages
-from .freezing.prefix_plan import NEVER
+from .freezing.prefix_plan import ALWAYS, NEVER
 from .freezing.progress import check_watched_metrics
 from .freezing.protection import count_items
 from .freezing.rates import peak_rates, trained_rates
@@ -129,7 +129,7 @@ class MultiTaskTrainer(Trainer):
         if self.weight_average is not None:
             self.weight_average.forget()
         if self.args.store_frozen != NEVER:
-            self._stored_prefix = StoredPrefix(self)
+            self._stored_prefix = StoredPrefix(self, in_training=True)
         try:
             result = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
@@ -367,13 +367,25 @@ class MultiTaskTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate as ``Trainer`` does, the average of the weights where there is one."""
-        with self._averaged():
+        with self._averaged(), self._storing():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """Predict as ``Trainer`` does, with the average of the weights where there is one."""
-        with self._averaged():
+        with self._averaged(), self._storing():
             return super().predict(*args, **kwargs)
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Read the encoder's states of rows that are evaluated, or store them, outside of a training too if asked."""
+        is_asked = self._stored_prefix is None and self.args.store_frozen == ALWAYS
+        if is_asked:
+            self._stored_prefix = StoredPrefix(self, in_training=False)
+        try:
+            yield
+        finally:
+            if is_asked:
+                self._stored_prefix = None
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the model as ``Trainer`` does, with the average of the weights where there is one."""

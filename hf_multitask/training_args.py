@@ -62,7 +62,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=AUTO,
         metadata={
             "help": "Whether frozen layers are computed once and their states kept on disk: 'auto' where it pays, "
-            "'always', 'never'.",
+            "'always', also for what is evaluated or predicted outside of a training, 'never'.",
             "choices": STORE_FROZEN,
         },
     )

@@ -17,7 +17,7 @@ from ..models.modeling_multitask import MultiTaskModel
 from .prefix_store import Part, PartWriter, PrefixStore
 
 # Tokens that are encoded at a time, at least: enough to keep a processor busy, too few to fill any memory.
-TOKENS_A_PASS = 2048
+TOKENS_A_PASS = 1024
 # What a collator makes beside the encoder's inputs.
 _NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
 

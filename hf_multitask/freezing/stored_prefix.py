@@ -72,18 +72,21 @@ class StoredRows:
 
 
 class StoredPrefix:
-    """Computes, keeps and reads the states of frozen layers through one call of ``MultiTaskTrainer.train``.
+    """Computes, keeps and reads the states of frozen layers through one call of a `MultiTaskTrainer`.
 
-    The groups' gradient flags say what is frozen. What enters the lowest group that trains stays the same from epoch
-    to epoch, so it is read from then on. A store is found by what its states are computed from, so that a later run,
-    or one that is resumed, reads what this one has written.
+    In a training the groups' gradient flags say what is frozen; in an evaluation by itself the whole encoder is. What
+    enters the lowest group that trains stays the same from epoch to epoch, so it is read from then on. A store is
+    found by what its states are computed from, so that a later run, or one that is resumed, reads what this one has
+    written.
 
     Args:
         trainer: The trainer.
+        in_training: Whether the call is one of ``train``.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, in_training: bool) -> None:
         self.trainer = trainer
+        self.in_training = in_training
         self.args = trainer.args
         self.accelerator = trainer.accelerator
         self.model = trainer.model
@@ -99,9 +102,11 @@ class StoredPrefix:
         if self.args.torch_compile:
             self.depths = {HEADS: self.depths[HEADS]}  # a graph has all layers of the encoder
         self.rows: list[StoredRows] = []
-        self.entering: str | None = None
+        self.entering: str | None = None if in_training else HEADS
         self.reading: StoredRows | None = None
         self.hindrance = self._find_hindrance()
+        if in_training and self.hindrance is None and (found := _find_hindrance_in(trainer.train_dataset)):
+            self.hindrance = f"the training {found}"
 
     # What the trainer calls.
 
@@ -116,7 +121,7 @@ class StoredPrefix:
         Returns:
             ``dataset`` with the numbers; as it is where nothing is stored.
         """
-        if self.hindrance is not None or not isinstance(dataset, datasets.Dataset):
+        if self.hindrance is not None or _find_hindrance_in(dataset) is not None:
             return dataset
         for rows in self.rows:
             if rows.given is given:
@@ -125,7 +130,7 @@ class StoredPrefix:
         columns = [name for name in taken if name in dataset.column_names]
         numbered = dataset.add_column(ROW_NUMBER_COLUMN, np.arange(len(dataset)))
         numbered = as_arrays(numbered, self.trainer.data_collator.columns)
-        name, passes = ("train", 1.0) if is_training else ("evaluation", self._evaluations_an_epoch())
+        name, passes = ("train", 1.0) if is_training else ("evaluated", self._evaluations_an_epoch())
         width = self.model.encoder.config.hidden_size
         self.rows.append(StoredRows(given, numbered, columns, name, passes, width, self.dtype))
         return numbered
@@ -148,9 +153,10 @@ class StoredPrefix:
 
     @contextmanager
     def evaluating(self, dataloader: Any) -> Iterator[None]:
-        """Read from the store of an evaluation's rows meanwhile, if training reads from one."""
+        """Read from the store of an evaluation's rows meanwhile; in a training if that reads from one."""
         train, rows = self.reading, self._find_rows(dataloader)
-        if rows is not None and train is not None and train.store is not None:
+        train_is_stored = train is not None and train.store is not None
+        if rows is not None and (train_is_stored or not self.in_training):
             self._open(rows)
         self.reading = rows
         try:
@@ -178,15 +184,9 @@ class StoredPrefix:
 
     def _find_hindrance(self) -> str | None:
         """Return why frozen layers cannot be computed once, None where they can."""
-        dataset, collator = self.trainer.train_dataset, self.trainer.data_collator
-        if not isinstance(dataset, datasets.Dataset):
-            return "the training rows are no datasets.Dataset, whose rows are the same in each epoch"
-        if dataset.format["type"] == "custom":
-            return "the training rows are transformed as they are read"
+        collator = self.trainer.data_collator
         if type(collator) is not MultiTaskDataCollator:
             return f"{type(collator).__name__} may make other batches of the same rows"
-        if "attention_mask" not in dataset.column_names:
-            return "the training rows have no attention_mask"
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             return f"{self.accelerator.distributed_type.value} divides the layers between processes"
         for task in self.model.config.tasks:
@@ -255,6 +255,8 @@ class StoredPrefix:
     def _stages(self) -> list[tuple[str, float]]:
         """Return what frozen states enter from now on and for how many epochs, stage by stage."""
         state, run = self.trainer.state, self.trainer.freeze_callback.run
+        if not self.in_training:
+            return [(HEADS, 1.0)]
         if run is None:
             return [(self.entering or HEADS, (state.max_steps - state.global_step) / self._steps_per_epoch)]
         return [
@@ -266,7 +268,7 @@ class StoredPrefix:
         return count_steps_per_epoch(self.args, self.trainer.state, self.trainer.callback_handler.train_dataloader)
 
     def _evaluations_an_epoch(self) -> float:
-        if self.args.eval_strategy == IntervalStrategy.STEPS:
+        if self.in_training and self.args.eval_strategy == IntervalStrategy.STEPS:
             return self._steps_per_epoch / self.trainer.state.eval_steps
         return 1.0
 
@@ -296,7 +298,7 @@ class StoredPrefix:
         if failures:
             self.hindrance = f"the store cannot be written: {failures[0]}"
             if self.accelerator.is_main_process:
-                logger.warning("Training goes on without stored states: %s.", self.hindrance)
+                logger.warning("Going on without stored states: %s.", self.hindrance)
         return not failures
 
     def _longest_pass(self, rows: StoredRows) -> int:
@@ -340,3 +342,14 @@ class StoredPrefix:
     def _say(self, message: str, *values: Any) -> None:
         if self.accelerator.is_main_process:
             logger.info(message, *values)
+
+
+def _find_hindrance_in(dataset: Any) -> str | None:
+    """Return why the states of a data set's rows cannot be stored, None where they can."""
+    if not isinstance(dataset, datasets.Dataset):
+        return "rows are no datasets.Dataset, whose rows are the same in each epoch"
+    if dataset.format["type"] == "custom":
+        return "rows are transformed as they are read"
+    if "attention_mask" not in dataset.column_names:
+        return "rows have no attention_mask"
+    return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..config import RunConfig
 from ..data import SPLITS, DataConfig, PreparedData
+from ..freezing.prefix_plan import ALWAYS
 from ..freezing.presets import build_schedule
 from ..freezing.schedule import encoder_is_divided
 from ..models.layer_groups import EMBEDDINGS, NORM
@@ -170,6 +171,8 @@ def shared_config(config: RunConfig, folder: Path, epochs: float | None) -> RunC
         "disable_tqdm": True,
         "report_to": "none",
         "push_to_hub": False,
+        # What one run computes once, such as the frozen encoder's states of the test rows, another reads.
+        "store_frozen": arguments.store_frozen if "store_frozen" in config.training else ALWAYS,
         "store_dir": str(folder / STATES_FOLDER),
         # The weights of the best epoch are needed until the run's end; nobody resumes a run of a study.
         "save_only_model": True,

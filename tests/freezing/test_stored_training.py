@@ -5,6 +5,7 @@ import errno
 import logging
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -205,10 +206,38 @@ def test_evaluation_reads_a_store_too(train):
     trainer = train("always", WHOLE, change=count, per_device_eval_batch_size=11, eval_on_start=False)
     # Once through the training rows, once through the validation rows.
     assert runs_by_layer(trainer, range(12)) == [2, 2, 2]
+
+
+def layers_that_run(trainer, call):
     trainer.counter.runs.clear()
-    trainer.evaluate()
-    # The run is over, and its weights may be those of any checkpoint.
-    assert [layer for _, layer in trainer.counter.runs] == [0, 1, 2]
+    result = call()
+    return [layer for _, layer in trainer.counter.runs], result
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+def test_outside_of_a_training_states_are_stored_where_always_asked(train, data, mode):
+    trainer = train(mode, "none", change=count, num_train_epochs=1, per_device_eval_batch_size=32)
+    first, computed = layers_that_run(trainer, lambda: trainer.predict(data["test"]))
+    again, found = layers_that_run(trainer, lambda: trainer.predict(data["test"]))
+    assert first == [0, 1, 2]
+    assert again == ([] if mode == "always" else [0, 1, 2])
+    for task in trainer.tasks:
+        losses_of = [output.predictions[task.name]["loss"] for output in (found, computed)]
+        np.testing.assert_allclose(*losses_of, atol=1e-5)
+    # Other weights have states of their own.
+    for weight in trainer.model.encoder.parameters():
+        weight.data.mul_(1.5)
+    changed, other = layers_that_run(trainer, lambda: trainer.predict(data["test"]))
+    assert changed == [0, 1, 2]
+    assert other.metrics["test_loss"] != pytest.approx(found.metrics["test_loss"], abs=1e-3)
+
+
+def test_an_evaluation_by_itself_reads_what_the_training_has_stored(train):
+    trainer = train("always", "encoder", change=count, per_device_eval_batch_size=32)
+    ran, metrics = layers_that_run(trainer, trainer.evaluate)
+    assert ran == []
+    computed = train("never", "encoder", per_device_eval_batch_size=32).evaluate()
+    assert metrics["eval_loss"] == pytest.approx(computed["eval_loss"], abs=1e-5)
 
 
 def test_without_a_schedule_what_the_model_has_frozen_is_stored(encoder, data, tokenizer, tmp_path):
@@ -303,9 +332,7 @@ def test_a_full_disk_is_said_and_training_goes_on(train, caplog, monkeypatch):
     computed = train("never", DOWN)
     monkeypatch.setattr(prefix_store.PartWriter, "write", write)
     trainer = train("always", DOWN)
-    assert "Training goes on without stored states: the store cannot be written: [Errno 28] No space" in messages(
-        caplog
-    )
+    assert "Going on without stored states: the store cannot be written: [Errno 28] No space" in messages(caplog)
     assert losses(trainer) == losses(computed)
 
 
@@ -393,3 +420,11 @@ def test_several_validation_sets_have_a_store_each(encoder, data, tokenizer, tmp
     assert [layer for _, layer in trainer.counter.runs].count(0) == 3
     assert isinstance(data["train"], datasets.Dataset)
     assert len(list((tmp_path / "store").iterdir())) == 3
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+def test_workers_that_stay_are_asked_again(train, mode):
+    kept = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    trainer = train(mode, "encoder", **kept)
+    found = trainer.evaluate()["eval_loss"]
+    assert found == pytest.approx(train("never", "encoder", **kept).evaluate()["eval_loss"], abs=1e-5)
