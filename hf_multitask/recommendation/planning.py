@@ -16,7 +16,7 @@ from ..models.tasks import REGRESSION
 from .compute import CostModel
 from .encoders import KNOWN, MULTILINGUAL, NARROW_RATES, SMALL, EncoderSize, is_on_this_machine, named_groups
 from .result import Recommendation
-from .rules import DEPTHS, FROZEN, UPPER, Finding, Situation, conflicts, find_depth, find_encoder
+from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, conflicts, find_depth, find_encoder
 
 FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
 # A run has so many steps at least, as far as that takes no more than the most epochs.
@@ -220,7 +220,7 @@ def _preset(depth: str, groups: LayerGroups, layers: int) -> str:
         return "encoder"
     if depth == UPPER and encoder_is_divided(groups):
         return f"top:{math.ceil(layers / 3)}"
-    return "none"
+    return "heads-then-all" if depth == HEADS_FIRST else "none"
 
 
 def _minutes(candidate: Candidate) -> str:

@@ -62,6 +62,8 @@ def _advice_for(found: Mapping[str, Summary], differences: Differences, basis: s
             f"{cheapest} cannot be told from it ({_interval(gap)}) and takes {_seconds(found[cheapest])} instead of "
             f"{_seconds(found[best])}: use {cheapest}."
         )
+    if found[best].total_seconds > found[best].seconds:
+        lines.append(f"{best} goes on from a trained model: it has trained longer than scenarios that start afresh.")
     worse = [name for name in found if name not in (best, *rivals)]
     if worse:
         lines.append(

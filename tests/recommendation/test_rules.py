@@ -109,7 +109,7 @@ def test_texts_far_from_general_ones_train_a_step_deeper(situation, closeness, e
     assert DEPTHS.index(far[0].advice) == DEPTHS.index(near[0].advice) + 1
     assert evidence in far[0].evidence
     (conflict,) = conflicts(far)
-    assert "'few rows of intent' (intent has 80 labelled rows)" in conflict
+    assert "'some rows of intent' (intent has 80 labelled rows)" in conflict
     assert "more rows would not bring closer" in conflict
 
 

@@ -7,9 +7,9 @@ from hf_multitask.study.results import ScenarioResult, Score, Summary
 from hf_multitask.study.statistics import Interval
 
 
-def scenario(name, score, seconds, size=1000, seeds=3):
+def scenario(name, score, seconds, size=1000, seeds=3, before=0):
     overall = None if score is None else Score("mean of the tasks", score, 0.002 if seeds > 1 else None)
-    summary = Summary(size, list(range(seeds)), {}, overall, seconds, seconds, 0, 0, {}, {}, None, None)
+    summary = Summary(size, list(range(seeds)), {}, overall, seconds, seconds + before, 0, 0, {}, {}, None, None)
     return ScenarioResult(name, "", [], [summary])
 
 
@@ -38,6 +38,12 @@ def test_the_cheapest_that_may_be_as_good_is_advised():
 def test_the_best_is_advised_where_nothing_as_good_is_cheaper():
     advice = advise(scenario("frozen", 0.6, 10), scenario("stages", 0.899, 98), scenario("all", 0.9, 100))
     assert "Use all (100.0 s). stages may be as good, but would not save time." in advice
+
+
+def test_a_best_one_that_has_trained_longer_is_said_to_have():
+    afresh, further = scenario("all", 0.8, 50), scenario("head frozen", 0.9, 50, before=50)
+    assert "Use head frozen (100.0 s). head frozen goes on from a trained model" in advise(afresh, further)
+    assert "goes on from" not in advise(scenario("all", 0.95, 50), further)
 
 
 def test_what_is_slower_and_no_better_is_named():
