@@ -28,7 +28,7 @@ def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
     chosen = gr.Dropdown(label="Study", elem_id="study")
     advice = gr.HTML(elem_id="advice")
     results = gr.Dataframe(
-        interactive=False, wrap=False, max_height=420, elem_id="results", visible=False, label="Scenarios"
+        interactive=False, wrap=True, max_height=420, elem_id="results", visible=False, label="Scenarios"
     )
     with gr.Row():
         curve = gr.Dropdown(label="Curves", visible=False, elem_id="curve", scale=3)

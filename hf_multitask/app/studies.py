@@ -29,8 +29,8 @@ def study_table(study: Study) -> tuple[list[str], list[list[Any]]]:
     )
     header = ["scenario", "rows"]
     for task, metric in study.main_metrics.items():
-        header += [f"{task} {metric}", *([f"± {task}"] if has_sd else [])]
-    header += ["mean score", "seconds", "peak MiB", "trained weights", "drift", "loss gap", "not beaten"]
+        header += [metric, *([f"± {task}"] if has_sd else [])]
+    header += ["mean score", "time, s", "total, s", "peak MiB", "trained weights", "drift", "loss gap", "not beaten"]
     rows = []
     for scenario in study.scenarios:
         for summary in scenario.summary:
@@ -78,6 +78,7 @@ def _row(study: Study, scenario: ScenarioResult, summary: Summary, has_sd: bool,
     row += [
         None if summary.overall is None else _rounded(summary.overall.mean),
         round(summary.seconds, 1),
+        round(summary.total_seconds, 1),
         round(summary.peak_memory_bytes / MEBIBYTE),
         summary.trainable_parameters,
         _rounded(summary.drift.get("pooled")),

@@ -108,7 +108,7 @@ def save_study():
             config={},
             num_rows={"train": 100},
             tasks=tasks,
-            main_metrics={"intent": "accuracy", "slots": "f1"},
+            main_metrics={"intent": "intent_accuracy", "slots": "slots_f1"},
             scenarios=scenarios,
             pareto=[Front(100, ["encoder frozen", "nothing frozen"])],
             advice="Freeze nothing: it scores best on these rows.",

@@ -10,10 +10,13 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hf_multitask import run_training
+from hf_multitask.study import run_study
 from tests.tiny import ROWS
 
 pytestmark = pytest.mark.app
@@ -84,6 +87,12 @@ def url(folder, app_config):
         process.wait(30)
 
 
+def collect_errors(page, complaints):
+    """Add to a list what a page's console and scripts complain of."""
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+
+
 @pytest.fixture
 def open_page(browser, url, expect):
     """Return a function that opens the app in a new tab, and look afterwards at what the tabs asked for."""
@@ -94,8 +103,7 @@ def open_page(browser, url, expect):
 
     def open_tab():
         page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        collect_errors(page, complaints)
         page.goto(url)
         # What is looked for when the page has loaded is there.
         expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
@@ -246,7 +254,7 @@ def test_a_study_is_a_table_to_sort_and_curves_to_hover_over(page, expect, folde
     table = page.locator("#results")
     first_cell = table.get_by_role("gridcell").first
     expect(first_cell).to_contain_text("nothing frozen")
-    header = table.get_by_role("columnheader", name="seconds")
+    header = table.get_by_role("columnheader", name="time, s")
     header.hover()
     header.get_by_role("button").click()
     page.get_by_role("menuitem", name="Sort ascending").click()
@@ -327,4 +335,22 @@ def test_files_outside_of_the_folder_are_not_served(browser, url, folder):
         assert answer.status in (403, 404)
         assert "xyzzy" not in answer.text()
         assert "root:" not in answer.text()
+    context.close()
+
+
+def test_reports_open_offline_without_an_error(browser, base, tmp_path):
+    run_study(base, tmp_path / "study", ["encoder-frozen", "nothing-frozen"], seeds=1)
+    run_training(replace(base, output_dir=str(tmp_path / "run")))
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    asked, complaints = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    collect_errors(page, complaints)
+    for report in (tmp_path / "study" / "study.html", tmp_path / "run" / "report.html"):
+        asked.clear()
+        page.goto(report.as_uri())
+        assert page.locator("svg:visible").count() > 1
+        assert page.locator("table:visible").count() > 1
+        assert [address for address in asked if not address.startswith("data:")] == [report.as_uri()]
+    assert not complaints
     context.close()

@@ -175,9 +175,9 @@ def test_a_study_is_a_table_of_numbers_and_curves(save_study, tmp_path):
 
     study = load_study(save_study(tmp_path / "s"))
     header, rows = study_table(study)
-    assert header[:5] == ["scenario", "rows", "intent accuracy", "slots f1", "mean score"]
+    assert header[:5] == ["scenario", "rows", "intent_accuracy", "slots_f1", "mean score"]
     assert [row[0] for row in rows] == ["nothing frozen", "encoder frozen", "gradual"]
-    assert [row[header.index("seconds")] for row in rows] == [20.0, 5.0, 30.0]
+    assert [row[header.index("time, s")] for row in rows] == [20.0, 5.0, 30.0]
     assert [row[header.index("not beaten")] for row in rows] == ["yes", "yes", ""]
     names = curve_names(study)
     assert list(names) == [
