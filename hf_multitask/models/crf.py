@@ -100,18 +100,17 @@ def viterbi(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Ten
     Returns:
         Label ids (batch, num_words); of no meaning behind a row's words.
     """
-    best = emissions[:, 0] + scores.first
-    stay = torch.arange(best.size(1), device=best.device).expand_as(best)
-    pointers = []
+    # By the label behind: maxima along the last dimension, and without their places, are far quicker on a processor.
+    before = scores.between.T.contiguous()
+    best = [emissions[:, 0] + scores.first]
     for i in range(1, emissions.size(1)):
-        is_word = (i < counts).unsqueeze(1)
-        found, previous = (best.unsqueeze(2) + scores.between).max(dim=1)
-        best = torch.where(is_word, found + emissions[:, i], best)
-        pointers.append(torch.where(is_word, previous, stay))
-    path = [(best + scores.last).argmax(dim=1, keepdim=True)]
-    for previous in reversed(pointers):
-        path.append(previous.gather(1, path[-1]))
-    return torch.cat(path[::-1], dim=1)
+        found = (best[-1].unsqueeze(1) + before).amax(dim=2) + emissions[:, i]
+        best.append(torch.where((i < counts).unsqueeze(1), found, best[-1]))
+    path = [(best[-1] + scores.last).argmax(dim=1)]
+    for i in range(emissions.size(1) - 1, 0, -1):
+        previous = (best[i - 1] + before[path[-1]]).argmax(dim=1)
+        path.append(torch.where(i < counts, previous, path[-1]))
+    return torch.stack(path[::-1], dim=1)
 
 
 def _forward_scores(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Tensor) -> list[torch.Tensor]:

@@ -63,6 +63,9 @@ def weights_digest(model: PreTrainedModel) -> str:
 class OnnxSession:
     """Computes logits by an exported graph on the CPU, with as many threads as torch has; a `LogitsFunction`.
 
+    Small batches leave threads waiting for each other: it is quicker to compute as many batches side by side as there
+    are threads, each in a call of its own.
+
     Args:
         path: The graph, as ``hf-multitask export`` writes it.
 
@@ -75,8 +78,11 @@ class OnnxSession:
             import onnxruntime
         except ImportError as error:
             raise ImportError("an ONNX graph needs onnxruntime: pip install 'hf-multitask[onnx]'") from error
+        self.threads = torch.get_num_threads()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = self.threads
+        # Threads that wait by counting would take the processor from the batch beside theirs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_names = [value.name for value in self.session.get_inputs()]
         self.weights = self.session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY)

@@ -149,8 +149,9 @@ class MultiTaskPipeline(Pipeline):
         chosen = OutputOptions(**options)
         if chosen not in self._predictors:
             model = self.model
+            threads = 1 if self._session is None else self._session.threads
             self._predictors[chosen] = Predictor(
-                model.config, self.tokenizer, self._forward, model.crfs, self.device, chosen
+                model.config, self.tokenizer, self._forward, model.crfs, self.device, chosen, threads
             )
         return self._predictors[chosen]
 

@@ -1,6 +1,7 @@
 """Predictions of all tasks for texts, from one pass of the encoder: labels, scores, entities with their characters."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -67,6 +68,7 @@ class Predictor:
         crfs: The CRFs of its token tasks that have one, by task: ``model.crfs``.
         device: Where batches go.
         options: What predictions hold.
+        threads: Threads that each have a batch of their own.
 
     Raises:
         ValueError: If there is no such task.
@@ -80,6 +82,7 @@ class Predictor:
         crfs: Mapping[str, CRF],
         device: torch.device,
         options: OutputOptions,
+        threads: int = 1,
     ) -> None:
         by_name = {task.name: task for task in config.tasks}
         names = list(by_name) if options.tasks is None else list(options.tasks)
@@ -91,6 +94,7 @@ class Predictor:
         self.crfs = crfs
         self.device = device
         self.options = options
+        self.threads = threads
         token_tasks = [task for task in config.tasks if task.is_token_task]
         # The words that the encoder was trained on, whichever tasks are asked for.
         self.splits_words = bool(token_tasks)
@@ -171,11 +175,17 @@ class Predictor:
         Returns:
             Predictions by task, in the order of the texts.
         """
+
+        def predict_batch(chosen: Sequence[int]) -> list[dict[str, Any]]:
+            return self._predict_batch([inputs[i] for i in chosen], self.collate([rows[i] for i in chosen]))
+
         results: list[dict[str, Any]] = [{} for _ in inputs]
-        for chosen in _batches([row["length"] for row in rows], batch_size, max_tokens):
-            found = self._predict_batch([inputs[i] for i in chosen], self.collate([rows[i] for i in chosen]))
-            for i, result in zip(chosen, found, strict=True):
-                results[i] = result
+        batches = list(_batches([row["length"] for row in rows], batch_size, max_tokens))
+        with ThreadPoolExecutor(self.threads) as pool:
+            run = pool.map if self.threads > 1 and len(batches) > 1 else map
+            for chosen, found in zip(batches, run(predict_batch, batches), strict=True):
+                for i, result in zip(chosen, found, strict=True):
+                    results[i] = result
         return results
 
     @torch.inference_mode()

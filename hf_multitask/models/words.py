@@ -38,6 +38,8 @@ def split_words(text: str) -> list[Word]:
     Returns:
         The words, in order; their places count characters of ``text``.
     """
+    if text.isascii():  # each character is a cluster
+        return [Word(match.group(), *match.span()) for match in _WORD.finditer(text)]
     clusters = grapheme_clusters(text)
     starts = list(accumulate(map(len, clusters), initial=0))
     # Each cluster counts as its first letter or digit, or what it begins with.
