@@ -28,7 +28,7 @@ STAGES = claim(README, "yaml", "restore_best")
 PLAN = claim(README, "bash", "hf-multitask plan")
 STUDY = claim(README, "bash", "hf-multitask study")
 PLAIN_TRAINER = claim(README, "python", "FreezeCallback(")
-SCORES = claim(README, "bash", "benchmark.py scores")
+SCORES = claim(README, "bash", "scores-2e-4.json")
 MIX = claim(README, "bash", "benchmark.py mix")
 
 
