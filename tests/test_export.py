@@ -139,7 +139,6 @@ def assert_pipelines_agree(folder, **options):
     assert_alike(found, expected)
 
 
-@torch.inference_mode()
 def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported, torch_threads):
     torch_threads(2)
     predict = pipeline("multi-task", model=str(exported), backend="onnx", batch_size=2)
@@ -155,6 +154,7 @@ def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported
     assert_alike(predict(SENTENCES[:8]), expected)
 
 
+@torch.inference_mode()
 def test_logits_of_long_texts_are_those_of_the_model(exported):
     model, tokenizer = load_model(exported)
     session = OnnxSession(exported / ONNX_FILES["onnx"])

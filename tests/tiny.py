@@ -1,4 +1,4 @@
-"""Tiny random encoders of every supported architecture, with tokenizers trained on a few sentences."""
+"""Tiny random encoders of every supported architecture, with tokenizers made of a few sentences."""
 
 import json
 from pathlib import Path
@@ -52,13 +52,18 @@ SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_t
 
 
 def wordpiece(lowercase: bool = True) -> Tokenizer:
+    """Make a BERT-like tokenizer of words, their beginnings, ends and letters: training one finds others each time."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        SENTENCES, trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(SPECIAL.values()))
-    )
+    text = tokenizer.normalizer.normalize_str(" ".join(SENTENCES))
+    words = {word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)}
+    letters = set(text) - {" "}
+    ends = {f"##{end}" for end in letters | {word[3:] for word in words if len(word) > 3}}
+    pieces = [*SPECIAL.values(), *sorted(letters | words | {word[:3] for word in words} | ends)]
+    tokenizer.model = models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>")
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
     return tokenizer
 
 
@@ -87,6 +92,11 @@ def unigram() -> Tokenizer:
         vocab_size=110, special_tokens=list(SPECIAL.values()), unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
+    # The last bits of the scores, and so the order of ties, change from one training to the next.
+    special, trained = list(SPECIAL.values()), json.loads(tokenizer.to_str())["model"]["vocab"]
+    scores = sorted((-round(score, 3), piece) for piece, score in trained if piece not in special)
+    vocabulary = [*((piece, 0.0) for piece in special), *((piece, -score) for score, piece in scores)]
+    tokenizer.model = models.Unigram(vocabulary, unk_id=special.index("<unk>"), byte_fallback=False)
     return tokenizer
 
 
