@@ -21,6 +21,7 @@ from .models.collator import batch_rows
 from .models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, graph_inputs, weights_digest
 from .models.predictor import LogitsFunction
 from .models.tasks import LSTM_HEAD
+from .onnx_lstm import with_onnx_lstms
 from .runs import evaluate_model, load_model
 
 TORCH_EXPORT_FILE = "model.pt2"
@@ -147,6 +148,12 @@ def export_torch(model_dir: str | Path, output: str | Path | None = None) -> Exp
     """
     folder = _output_folder(model_dir, output)
     model, tokenizer = _load(model_dir)
+    for task in model.config.tasks:
+        if task.head == LSTM_HEAD:
+            raise ValueError(
+                f"task {task.name!r}: torch.export cannot take head={task.head!r}, as it would fix the number of "
+                "words; an ONNX graph can have it."
+            )
     batches = _checked_batches(model, tokenizer)
     with _written_whole(folder) as written:
         path = written / TORCH_EXPORT_FILE
@@ -194,12 +201,6 @@ def _output_folder(model_dir: str | Path, output: str | Path | None) -> Path:
 
 def _load(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
     model, tokenizer = load_model(model_dir)
-    for task in model.config.tasks:
-        if task.head == LSTM_HEAD:
-            raise ValueError(
-                f"task {task.name!r}: head={task.head!r} cannot be exported, because torch would fix the number of "
-                "words in the graph. Train it with head='linear' or 'mlp'; crf and mix_layers can be exported."
-            )
     return model.float().requires_grad_(False).eval(), tokenizer
 
 
@@ -250,7 +251,7 @@ def _write_onnx(model: MultiTaskModel, batch: Mapping[str, torch.Tensor], path: 
     taken = sorted(set(names) & set(inputs))
     if taken:
         raise ValueError(f"task {taken[0]!r}: an ONNX graph cannot return what has the name of one of its inputs.")
-    program = _export_program(model, batch)
+    program = _export_program(with_onnx_lstms(model), batch)
     axes = _dynamic_axes(inputs)
     is_rotary = getattr(model.encoder.config, "rope_parameters", None) is not None
     try:

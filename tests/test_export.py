@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, pipeline
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, load_tokenizer
 from hf_multitask import export as export_module
 from hf_multitask.cli import main
-from hf_multitask.export import export_onnx
+from hf_multitask.export import export_onnx, export_torch
 from hf_multitask.models.alignment import NO_POSITION, Aligner
 from hf_multitask.models.onnx_session import BACKENDS, ONNX_FILES, OnnxSession, graph_inputs
 from hf_multitask.runs import load_model
@@ -233,17 +233,18 @@ def test_a_model_with_tasks_of_one_kind(kind, pooling, encoders, tmp_path):
     assert_alike(*answers)
 
 
-def test_heads_of_other_kinds(encoders, tmp_path):
-    tasks = [replace(TASKS[0], head="mlp"), replace(TASKS[3], head="mlp", mix_layers=True, crf=True)]
+@pytest.mark.parametrize("head", ["mlp", "lstm"])
+def test_heads_of_other_kinds(head, encoders, tmp_path):
+    tasks = [replace(TASKS[0], head="mlp"), replace(TASKS[3], head=head, mix_layers=True, crf=True)]
     folder = save_model(encoders["bert"], tmp_path, tasks)
-    export_onnx(folder)
+    export_onnx(folder, int8=True)
     assert_pipelines_agree(folder)
 
 
-def test_an_lstm_is_refused(encoders, tmp_path):
+def test_an_lstm_is_no_torch_program(encoders, tmp_path):
     folder = save_model(encoders["bert"], tmp_path, [replace(TASKS[3], head="lstm")])
-    with pytest.raises(ValueError, match="task 'slots': head='lstm' cannot be exported"):
-        export_onnx(folder)
+    with pytest.raises(ValueError, match=r"task 'slots': torch\.export cannot take head='lstm'"):
+        export_torch(folder)
 
 
 def test_an_encoder_that_is_told_segments(encoders, tmp_path):
