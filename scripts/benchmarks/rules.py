@@ -5,15 +5,11 @@ import json
 import math
 import random
 import statistics
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_multitask import RunConfig, run_training
-
-from .scores import read_intents_and_slots
+from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
 
 FREEZES = {
     "encoder": "encoder frozen",
@@ -100,37 +96,14 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _train(
-    arguments: argparse.Namespace,
-    freeze: str,
-    seed: int,
-    rows: Mapping[str, Sequence[dict[str, Any]]],
-    labels: Mapping[str, list[str]],
+    arguments: argparse.Namespace, freeze: str, seed: int, rows: Rows, labels: Mapping[str, list[str]]
 ) -> dict[str, Any]:
     steps_per_epoch = math.ceil(len(rows["train"]) / BATCH_SIZE)
     epochs = max(arguments.least_epochs, math.ceil(arguments.least_steps / steps_per_epoch))
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict(
-            {
-                "encoder": arguments.encoder,
-                "tasks": [
-                    {"name": "intent", "type": "sequence_classification", "labels": labels["intent"]},
-                    {"name": "slots", "type": "token_classification", "labels": labels["slots"]},
-                ],
-                "data": rows,
-                "freeze": freeze,
-                "training": {
-                    "num_train_epochs": epochs,
-                    "learning_rate": arguments.learning_rate,
-                    "head_learning_rate": arguments.head_learning_rate,
-                    "per_device_train_batch_size": BATCH_SIZE,
-                    "seed": seed,
-                    "save_strategy": "no",
-                    "logging_steps": 1000,
-                    "disable_tqdm": True,
-                },
-                "output_dir": folder,
-            }
-        )
-        start = time.perf_counter()
-        metrics = run_training(config)
-        return {"epochs": epochs, "seconds": time.perf_counter() - start, "test": metrics["test"]}
+    training = {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": BATCH_SIZE,
+        "seed": seed,
+        "save_strategy": "no",
+    }
+    return {"epochs": epochs, **train_intents_and_slots(arguments, rows, labels, training, freeze)}

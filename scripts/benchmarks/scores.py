@@ -3,13 +3,10 @@
 import argparse
 import json
 import statistics
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from hf_multitask import RunConfig, run_training
+from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 BASE = "constrained"
@@ -22,6 +19,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {"intent": {"head": "mlp"}, "slots": {"head": "mlp"}},
     "mix_layers": {"slots": {"mix_layers": True}},
     "smoothing": {"intent": {"label_smoothing": 0.1}, "slots": {"label_smoothing": 0.1}},
+    "slots_smoothing": {"slots": {"label_smoothing": 0.1}},
     "ema": {"training": {"ema_decay": 0.95}},
 }
 
@@ -53,66 +51,20 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
-    """Read a data set with intents and slots.
-
-    Args:
-        folder: Folder with train, validation and test .jsonl.
-
-    Returns:
-        The rows by split, and the labels by task. They are those of all training rows: a part of them may lack labels
-        that validation and test have, which then count as errors.
-    """
-    rows = {split: _read(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
-    labels = {
-        "intent": sorted({row["intent"] for row in rows["train"]}),
-        "slots": sorted({tag for row in rows["train"] for tag in row["slots"]}),
-    }
-    return rows, labels
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def _train(
-    arguments: argparse.Namespace,
-    name: str,
-    seed: int,
-    rows: Mapping[str, Sequence[dict[str, Any]]],
-    labels: Mapping[str, list[str]],
+    arguments: argparse.Namespace, name: str, seed: int, rows: Rows, labels: Mapping[str, list[str]]
 ) -> dict[str, Any]:
     changes: dict[str, dict[str, Any]] = {"intent": {}, "slots": {}, "training": {}}
     for part in name.split("+"):
         for where, values in VARIANTS[part].items():
             changes[where] |= values
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict(
-            {
-                "encoder": arguments.encoder,
-                "tasks": [
-                    {"name": "intent", "type": "sequence_classification", "labels": labels["intent"]}
-                    | changes["intent"],
-                    {"name": "slots", "type": "token_classification", "labels": labels["slots"]} | changes["slots"],
-                ],
-                "data": rows,
-                "training": {
-                    "num_train_epochs": arguments.epochs,
-                    "learning_rate": arguments.learning_rate,
-                    "head_learning_rate": arguments.head_learning_rate,
-                    "per_device_train_batch_size": arguments.batch_size,
-                    "seed": seed,
-                    "logging_steps": 100,
-                    "disable_tqdm": True,
-                    **changes["training"],
-                },
-                "output_dir": folder,
-            }
-        )
-        start = time.perf_counter()
-        metrics = run_training(config)
-        return {"minutes": (time.perf_counter() - start) / 60, **metrics}
+    training = {
+        "num_train_epochs": arguments.epochs,
+        "per_device_train_batch_size": arguments.batch_size,
+        "seed": seed,
+        **changes["training"],
+    }
+    return train_intents_and_slots(arguments, rows, labels, training, intent=changes["intent"], slots=changes["slots"])
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:

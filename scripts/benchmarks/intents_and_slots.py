@@ -1,0 +1,85 @@
+"""Data with an intent for each text and a slot tag for each word, and a run that trains both heads on it."""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_multitask import RunConfig, run_training
+
+Rows = Mapping[str, Sequence[dict[str, Any]]]
+
+
+def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
+    """Read a data set with intents and slots.
+
+    Args:
+        folder: Folder with train, validation and test .jsonl.
+
+    Returns:
+        The rows by split, and the labels by task. They are those of all training rows: a part of them may lack labels
+        that validation and test have, which then count as errors.
+    """
+    rows = {split: _read(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    labels = {
+        "intent": sorted({row["intent"] for row in rows["train"]}),
+        "slots": sorted({tag for row in rows["train"] for tag in row["slots"]}),
+    }
+    return rows, labels
+
+
+def train_intents_and_slots(
+    arguments: argparse.Namespace,
+    rows: Rows,
+    labels: Mapping[str, Sequence[str]],
+    training: Mapping[str, Any],
+    freeze: str = "none",
+    intent: Mapping[str, Any] | None = None,
+    slots: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train both heads in a folder that is deleted afterwards.
+
+    Args:
+        arguments: What was given on the command line: ``encoder`` and the two learning rates.
+        rows: Rows by split.
+        labels: Labels by task.
+        training: Training arguments.
+        freeze: What trains when, as a config's ``freeze``.
+        intent: Options of the intents' task.
+        slots: Options of the slots' task.
+
+    Returns:
+        The metrics by split, and the run's ``seconds``.
+    """
+    tasks = [
+        {"name": "intent", "type": "sequence_classification", "labels": labels["intent"], **(intent or {})},
+        {"name": "slots", "type": "token_classification", "labels": labels["slots"], **(slots or {})},
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.from_dict(
+            {
+                "encoder": arguments.encoder,
+                "tasks": tasks,
+                "data": rows,
+                "freeze": freeze,
+                "training": {
+                    "learning_rate": arguments.learning_rate,
+                    "head_learning_rate": arguments.head_learning_rate,
+                    "logging_steps": 100,
+                    "disable_tqdm": True,
+                    **training,
+                },
+                "output_dir": folder,
+            }
+        )
+        start = time.perf_counter()
+        metrics = run_training(config)
+        return {"seconds": time.perf_counter() - start, **metrics}
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
