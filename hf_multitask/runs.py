@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .data import SPLITS, DataConfig, PreparedData, prepare_datasets
 from .data.data_config import data_configs
 from .data.preparation import check_task_names
 from .data.rows import Row
+from .files import write_json
 from .freezing.plan import StagePlan
 from .freezing.results import STAGES_NAME
 from .freezing.schedule import SCHEDULE_NAME
@@ -74,7 +75,7 @@ def run_training(
     metrics = {split: dict(result.metrics) for split, result in results.items()}
     record = training_record(config.encoder, trainer, data, results)
     if trainer.is_world_process_zero():
-        _write_json(output_dir / METRICS_NAME, metrics)
+        write_json(output_dir / METRICS_NAME, metrics)
         write_history(output_dir, record)
     if trainer.args.push_to_hub:
         # Saving has pushed the model; now its scores follow.
@@ -338,7 +339,3 @@ def _score(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> SplitRe
     kept = task_metric_names(data.tasks)
     metrics = {name: value for name in kept if (value := output.metrics.get(f"{split}_{name}")) is not None}
     return SplitResult(metrics, output, data.texts[split])
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -11,9 +11,9 @@ import psutil
 from filelock import FileLock
 
 from ..config import RunConfig
+from ..files import read_json, write_json
 from ..runs import find_last_checkpoint
 from .choices import config_as_yaml
-from .files import read_json, write_json
 from .progress import STOP_NAME, Progress, read_progress
 from .workspace import Workspace
 

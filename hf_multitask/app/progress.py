@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from ..files import read_json, write_json
 from ..models import TaskConfig
 from ..reports.curves import main_metric
-from .files import read_json, write_json
 
 HISTORY_NAME = "progress.jsonl"
 POSITION_NAME = "position.json"

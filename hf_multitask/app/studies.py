@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
 from ..reports.curves import main_metric
 from ..study import ScenarioResult, Study, Summary
-from .files import read_json
 from .progress import CurvePoint
 
 MEBIBYTE = 2**20

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from ..config import RunConfig
+from ..files import write_json
 from ..runs import run_training
-from .files import write_json
 from .jobs import CONFIG_FILE, FAILED, FINISHED, RESULT_FILE, STOPPED
 from .progress import ProgressWriter
 

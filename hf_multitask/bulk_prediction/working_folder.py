@@ -1,7 +1,6 @@
 """The folder in which an unfinished run keeps its parts: what is whole stays, whatever ends the run."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +9,11 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from ..files import write_json, write_whole
+
 MANIFEST_NAME = "manifest.json"
 _SUFFIX = ".parts"
 _LOCK_NAME = "lock"
-_UNFINISHED = ".unfinished"
 _SECONDS_BETWEEN_LOOKS = 0.2
 # The workers of a process that was killed hold its lock until they notice.
 _SECONDS_TO_WAIT = 10
@@ -68,7 +68,7 @@ class WorkingFolder:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write what the parts are made with; before the first of them."""
-        write_whole(self.path / MANIFEST_NAME, lambda file: file.write(json.dumps(manifest, indent=2).encode()))
+        write_json(self.path / MANIFEST_NAME, manifest)
 
     def whole_parts(self) -> set[int]:
         """Return the numbers of the parts that are written."""
@@ -82,8 +82,7 @@ class WorkingFolder:
             write: What writes the predictions.
             report: What else is to be known of it.
         """
-        content = json.dumps(report, ensure_ascii=False).encode()
-        write_whole(self._report_path(index), lambda file: file.write(content))
+        write_json(self._report_path(index), report)
         write_whole(self.part_path(index), write)
 
     def part_path(self, index: int) -> Path:
@@ -130,22 +129,6 @@ class WorkingFolder:
         for path in self.path.iterdir():
             if path.name != _LOCK_NAME:
                 path.unlink()
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], Any], folder: Path | None = None) -> None:
-    """Write a file that never looks whole before it is.
-
-    Args:
-        path: The file.
-        write: What writes it.
-        folder: Where it lies until then, on the same disk; beside it where None.
-    """
-    unfinished = (folder or path.parent) / (path.name + _UNFINISHED)
-    with unfinished.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def _describe(changed: Sequence[str], earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The report of a training run: `REPORT_NAME` and `HISTORY_NAME` in its folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.texts import RowTexts
+from ..files import write_json
 from ..models.layer_groups import layer_ranges
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .by_class import class_scores, count_confusion, count_entity_errors
@@ -79,7 +79,7 @@ def write_history(folder: str | Path, record: TrainingRecord) -> None:
     """
     tasks = [task.to_dict() for task in record.tasks]
     values = {"history": record.history, "stages": record.stages, "tasks": tasks}
-    Path(folder, HISTORY_NAME).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_json(Path(folder, HISTORY_NAME), values)
 
 
 def write_report(folder: str | Path, record: TrainingRecord) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .files import write_json
+from ..files import write_json
 from .plan import PlannedRun, StudyPlan
 from .results import RunResult
 from .row_scores import RowScores

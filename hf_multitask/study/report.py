@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..files import write_text
 from ..reports.curves import to_png, to_svg
 from ..reports.page import Paragraph, Picture, Section, Table, render_page
-from .files import write_whole
 from .pictures import NamedFigure, draw_learning_curves, draw_study
 from .results import Score, Study, Summary
 from .statistics import Interval
@@ -46,15 +46,15 @@ def write_reports(study: Study) -> list[Path]:
         svg = to_svg(named.figure)
         pictures[named.name] = Picture(svg, named.caption)
         path = study.folder / PICTURES_FOLDER / f"{named.name}.svg"
-        write_whole(path, svg)
+        write_text(path, svg)
         path.with_suffix(".png").write_bytes(to_png(named.figure))
         paths += [path, path.with_suffix(".png")]
     sections = build_sections(study, _chosen(pictures, figures), _chosen(pictures, curves))
     title = f"Freezing scenarios compared: {', '.join(task.name for task in study.tasks)}"
     html, markdown = study.folder / HTML_NAME, study.folder / MARKDOWN_NAME
-    write_whole(html, render_page(title, sections))
+    write_text(html, render_page(title, sections))
     files = {picture.caption: f"{PICTURES_FOLDER}/{name}.png" for name, picture in pictures.items()}
-    write_whole(markdown, to_markdown(title, sections, files))
+    write_text(markdown, to_markdown(title, sections, files))
     return [html, markdown, *paths]
 
 

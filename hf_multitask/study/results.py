@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..files import write_json
 from ..models import TaskConfig
-from .files import write_json
 from .statistics import Interval
 
 STUDY_NAME = "study.json"

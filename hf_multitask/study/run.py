@@ -7,8 +7,9 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..config import RunConfig
+from ..files import write_json
 from ..reports.packages import check_packages
-from .files import explaining_a_full_disk, write_json
+from .disk import explaining_a_full_disk
 from .plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
 from .records import read_record
 from .report import write_reports

@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..config import RunConfig
 from ..data import PreparedData
+from ..files import write_json
 from ..freezing.progress import Evaluation, read_evaluations
 from ..freezing.protection import drift, encode_sample
 from ..freezing.results import read_stage_results
@@ -26,7 +27,7 @@ from ..reports.training import HISTORY_NAME
 from ..runs import build_trainer
 from ..trainer import MultiTaskTrainer
 from ..training_facts import final_metrics
-from .files import explaining_a_full_disk, write_json
+from .disk import explaining_a_full_disk
 from .plan import PlannedRun, StudyPlan
 from .records import read_record, write_record
 from .results import Forgetting, FrozenTask, RunResult

@@ -361,12 +361,12 @@ def test_a_full_disk_is_said_and_loses_nothing(config, tmp_path, capsys):
     # What the second run writes goes to a device that is always full.
     second = folder / "runs" / "top-1" / "16" / "3"
     second.mkdir(parents=True)
-    (second / "history.json.part").symlink_to("/dev/full")
+    (second / "history.json.unfinished").symlink_to("/dev/full")
     both = arguments(config, folder, *few, "--scenarios", "encoder-frozen,top:1")
     assert main(both) == 2
     error = capsys.readouterr().err
     assert f"error: the disk that holds {str(folder)!r} is full. The finished runs are kept" in error
     assert list(records(folder)) == [kept]
-    (second / "history.json.part").unlink()
+    (second / "history.json.unfinished").unlink()
     assert main(both) == 0
     assert len(records(folder)) == 2

@@ -1,37 +1,13 @@
-"""Files that are whole or not there."""
+"""What is said where a disk is full."""
 
 import errno
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 # With less than that left, a write that failed for whatever reason failed for want of room.
 FULL_BELOW = 1_000_000
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file under its name only when it is whole.
-
-    Args:
-        path: The file.
-        text: Its text.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file under its name only when it is whole."""
-    write_whole(path, json.dumps(values, indent=1) + "\n")
 
 
 @contextmanager
