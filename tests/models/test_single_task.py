@@ -152,7 +152,7 @@ def test_the_real_encoder_in_every_type(dtype, tolerance):
 
 
 def test_the_stock_pipelines_predict_from_the_folder_as_ours_does(encoder, tmp_path):
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     model, tokenizer = trained_model(encoder, pooling="cls"), load_tokenizer(encoder)
     torch.nn.init.normal_(model.heads["slots"].classifier.weight, std=2.0)
     text = SENTENCES[1]
