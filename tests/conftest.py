@@ -8,8 +8,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+import logging
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 # No test reads what another run has kept.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_multitask_tests_")
@@ -17,6 +19,7 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_multitask_tests_")
 import datasets
 import pytest
 import torch
+import transformers
 from hypothesis import HealthCheck, settings
 
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer, prepare_datasets
@@ -34,6 +37,23 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_process():
+    """Put back what a program changes for its whole process, so that no test depends on those before it."""
+    threads = torch.get_num_threads()
+    verbosity, loads_with_bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    package = logging.getLogger("hf_multitask")
+    level, handlers = package.level, package.handlers.copy()
+    with mock.patch.dict(os.environ):
+        yield
+    torch.set_num_threads(threads)
+    transformers.logging.set_verbosity(verbosity)
+    (transformers.logging.enable_progress_bar if loads_with_bars else transformers.logging.disable_progress_bar)()
+    datasets.disable_progress_bars()
+    package.setLevel(level)
+    package.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

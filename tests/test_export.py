@@ -74,14 +74,6 @@ def assert_alike(found, expected):
         assert found == expected
 
 
-@pytest.fixture
-def torch_threads():
-    """Return what sets the number of torch's threads for the time of the test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def command(encoders, tmp_path_factory, write_jsonl):
     """Write all graphs of a model to another folder by the command; return the folders and what was printed."""
@@ -139,8 +131,8 @@ def assert_pipelines_agree(folder, **options):
     assert_alike(found, expected)
 
 
-def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported, torch_threads):
-    torch_threads(2)
+def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported):
+    torch.set_num_threads(2)
     predict = pipeline("multi-task", model=str(exported), backend="onnx", batch_size=2)
     expected = pipeline("multi-task", model=str(exported), batch_size=2)(SENTENCES[:8])
     both, run = threading.Barrier(2, timeout=20), predict._session.session.run
@@ -389,8 +381,8 @@ def test_a_missing_package_is_named_with_its_extra(exported):
     ], result.stderr
 
 
-def test_threads_are_those_of_torch(exported, torch_threads):
-    torch_threads(2)
+def test_threads_are_those_of_torch(exported):
+    torch.set_num_threads(2)
     session = OnnxSession(exported / ONNX_FILES["onnx"])
     assert session.session.get_session_options().intra_op_num_threads == 2
 
