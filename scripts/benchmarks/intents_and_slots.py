@@ -36,7 +36,7 @@ def train_intents_and_slots(
     rows: Rows,
     labels: Mapping[str, Sequence[str]],
     training: Mapping[str, Any],
-    freeze: str = "none",
+    freeze: str | Mapping[str, Any] = "none",
     intent: Mapping[str, Any] | None = None,
     slots: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:

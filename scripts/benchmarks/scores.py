@@ -10,7 +10,7 @@ from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_s
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 BASE = "constrained"
-# What each variant changes of the tasks and the training.
+# What each variant changes of the tasks, the training and its stages.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     BASE: {},
     "plain": {"slots": {"constrained_decoding": False}},
@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "smoothing": {"intent": {"label_smoothing": 0.1}, "slots": {"label_smoothing": 0.1}},
     "slots_smoothing": {"slots": {"label_smoothing": 0.1}},
     "ema": {"training": {"ema_decay": 0.95}},
+    "layer_lr_decay": {"freeze": {"stages": [{"name": "all", "layer_lr_decay": 0.85}]}},
 }
 
 
@@ -54,7 +55,7 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
 def _train(
     arguments: argparse.Namespace, name: str, seed: int, rows: Rows, labels: Mapping[str, list[str]]
 ) -> dict[str, Any]:
-    changes: dict[str, dict[str, Any]] = {"intent": {}, "slots": {}, "training": {}}
+    changes: dict[str, dict[str, Any]] = {"intent": {}, "slots": {}, "training": {}, "freeze": {}}
     for part in name.split("+"):
         for where, values in VARIANTS[part].items():
             changes[where] |= values
@@ -64,7 +65,8 @@ def _train(
         "seed": seed,
         **changes["training"],
     }
-    return train_intents_and_slots(arguments, rows, labels, training, intent=changes["intent"], slots=changes["slots"])
+    freeze = changes["freeze"] or "none"
+    return train_intents_and_slots(arguments, rows, labels, training, freeze, changes["intent"], changes["slots"])
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:
