@@ -22,6 +22,7 @@ from hf_multitask.models.alignment import NO_POSITION, Aligner
 from hf_multitask.models.onnx_session import BACKENDS, ONNX_FILES, OnnxSession, graph_inputs
 from hf_multitask.runs import load_model
 from tests.conftest import MINILM
+from tests.predictions import assert_alike
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES, SPECIAL
 
 TASKS = [
@@ -56,22 +57,6 @@ def batch_of(tokenizer, tasks, rows, max_length=None):
     return MultiTaskDataCollator(tokenizer, tasks)(
         [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     )
-
-
-def assert_alike(found, expected):
-    """Check that predictions have the same labels, words and characters, and scores within 1e-4."""
-    if isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=1e-4, rel=1e-4)
-    elif isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key in expected:
-            assert_alike(found[key], expected[key])
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_alike(one, other)
-    else:
-        assert found == expected
 
 
 @pytest.fixture(scope="module")

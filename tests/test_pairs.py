@@ -21,7 +21,7 @@ from hf_multitask.freezing.prefix_key import read_rows
 from hf_multitask.inspection import inspect_data
 from hf_multitask.runs import run_evaluation
 from tests.freezing.training import make_trainer
-from tests.test_export import assert_alike
+from tests.predictions import assert_alike
 from tests.tiny import SENTENCES, SPECIAL, save_tiny_encoder, wordpiece
 
 SAME = TaskConfig("same", "sequence_classification")

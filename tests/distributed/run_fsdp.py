@@ -62,8 +62,9 @@ def shard_with_accelerate(model, optimizer):
 
 
 def make_optimizer(model):
-    # A bias of attention keys has no gradient but rounding, of which Adam's usual eps makes whole updates.
-    return torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, eps=1e-5)
+    # Some weights have no gradient but rounding, of which Adam's usual eps makes whole updates: biases of attention
+    # keys, embeddings of a rare subword.
+    return torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, eps=1e-4)
 
 
 def full(weight):
