@@ -21,8 +21,8 @@ from hf_multitask.export import export_onnx, export_torch
 from hf_multitask.models.alignment import NO_POSITION, Aligner
 from hf_multitask.models.onnx_session import BACKENDS, ONNX_FILES, OnnxSession, graph_inputs
 from hf_multitask.runs import load_model
+from tests.comparison import approximately
 from tests.conftest import MINILM
-from tests.predictions import assert_alike
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES, SPECIAL
 
 TASKS = [
@@ -113,7 +113,7 @@ def assert_pipelines_agree(folder, **options):
     expected = pipeline("multi-task", model=str(folder))(TEXTS, word_labels=True, **options)
     found = pipeline("multi-task", model=str(folder), backend="onnx")(TEXTS, word_labels=True, **options)
     assert sum(len(prediction["slots"]["entities"]) for prediction in expected) > 10
-    assert_alike(found, expected)
+    assert found == approximately(expected, abs=1e-4, rel=1e-4)
 
 
 def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported):
@@ -128,7 +128,7 @@ def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported
             return run(names, inputs)
 
     predict._session.session = Meeting()
-    assert_alike(predict(SENTENCES[:8]), expected)
+    assert predict(SENTENCES[:8]) == approximately(expected, abs=1e-4, rel=1e-4)
 
 
 @torch.inference_mode()
@@ -207,7 +207,7 @@ def test_a_model_with_tasks_of_one_kind(kind, pooling, encoders, tmp_path):
     folder = save_model(encoders["bert"], tmp_path, tasks, pooling)
     export_onnx(folder)
     answers = [pipeline("multi-task", model=str(folder), backend=name)(TEXTS) for name in ("torch", "onnx")]
-    assert_alike(*answers)
+    assert answers[0] == approximately(answers[1], abs=1e-4, rel=1e-4)
 
 
 @pytest.mark.parametrize("head", ["mlp", "lstm"])
@@ -419,4 +419,4 @@ def test_labels_of_the_real_encoder_are_those_of_torch(real_data, tmp_path):
     )
     assert len({prediction["intent"]["label"] for prediction in expected}) > 3
     assert len({tag for prediction in expected for tag in prediction["slots"]["labels"]}) > 30
-    assert_alike(found, expected)
+    assert found == approximately(expected, abs=1e-4, rel=1e-4)

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_multitask import MultiTaskModel, MultiTaskPipeline, TaskConfig, load_tokenizer, predict
 from hf_multitask.models.words import split_words
-from tests.predictions import assert_alike
+from tests.comparison import approximately
 from tests.tiny import SENTENCES
 
 TASKS = [
@@ -75,10 +75,10 @@ def test_entities_are_slices_of_the_callers_text(pipe):
 def test_results_do_not_depend_on_batches_or_order(pipe, batch_size):
     texts = [*SENTENCES, LONG, *SENTENCES[:5], "a", "play"]
     expected = [pipe(text, batch_size=1) for text in texts]
-    assert_alike(pipe(texts, batch_size=batch_size), expected, tolerance=1e-5)
+    assert pipe(texts, batch_size=batch_size) == approximately(expected, abs=1e-5)
     shuffled = random.Random(0).sample(range(len(texts)), len(texts))
     again = pipe([texts[i] for i in shuffled], batch_size=batch_size)
-    assert_alike(again, [expected[i] for i in shuffled], tolerance=1e-5)
+    assert again == approximately([expected[i] for i in shuffled], abs=1e-5)
 
 
 def test_every_kind_of_input_gives_the_same(pipe, folder):
@@ -94,7 +94,7 @@ def test_every_kind_of_input_gives_the_same(pipe, folder):
     assert pipe([{"tokens": row, "text": text} for row, text in zip(words, SENTENCES, strict=True)]) == expected
     in_words = pipe([{"tokens": row} for row in words])
     assert pipe(words, is_split_into_words=True) == in_words
-    assert_alike(pipe(words[0], is_split_into_words=True), in_words[0], tolerance=1e-5)
+    assert pipe(words[0], is_split_into_words=True) == approximately(in_words[0], abs=1e-5)
     for row, one, other in zip(words, in_words, expected, strict=True):
         assert one["intent"] == other["intent"]
         assert [found["score"] for found in one["slots"]["entities"]] == [
@@ -251,11 +251,11 @@ def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path)
     for source, copy in ((folder, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
         run = subprocess.run([*command, source, copy, json.dumps(texts)], **options)
         assert run.returncode == 0, run.stderr[-2000:]
-        assert_alike(json.loads(Path(f"{copy}.json").read_text()), pipe(texts), tolerance=1e-5)
+        assert json.loads(Path(f"{copy}.json").read_text()) == approximately(pipe(texts), abs=1e-5)
     # Saved again by its own code, the model is whole; with this package, that code is not used.
     again = pipeline("multi-task", model=str(tmp_path / "two"))
     assert type(again) is MultiTaskPipeline
-    assert_alike(again(texts), pipe(texts), tolerance=1e-5)
+    assert again(texts) == approximately(pipe(texts), abs=1e-5)
 
 
 def test_what_trains_is_not_imported_by_those_who_only_predict():

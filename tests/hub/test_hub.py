@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from tests.comparison import approximately
 from tests.hub.server import Repository, running_hub
 from tests.tiny import ROWS, SENTENCES
 
@@ -149,7 +150,7 @@ def test_a_run_of_a_config_pushes_its_scores(hub, published):
 
 
 def test_a_pipeline_by_name_predicts_as_the_model_that_was_pushed(published, used):
-    assert used["predictions"] == same(published["predictions"])
+    assert used["predictions"] == approximately(published["predictions"], abs=1e-5)
     assert used["input_ids"][0] == 0
     assert used["max_length"] == 48
 
@@ -190,7 +191,7 @@ def test_the_models_own_code_predicts_the_same(run_client, published):
     site = sysconfig.get_paths()["purelib"]
     program = ["-S", str(Path(__file__).with_name("stranger.py"))]
     found = run_client(program, REPO, RESULT, json.dumps(SENTENCES), path=site)
-    assert found["predictions"] == same(published["predictions"])
+    assert found["predictions"] == approximately(published["predictions"], abs=1e-5)
     assert "trust_remote_code" in found["refused"]
     assert found["module"].startswith("transformers_modules.")
     assert ast.literal_eval(found["printed"]).keys() == {"intent", "slots"}
@@ -204,12 +205,3 @@ def test_an_upload_that_breaks_off_leaves_the_repository_as_it_was(hub, publishe
         assert failure["visible"] == published["first"]
     assert hub.requests["upload"] > 2
     assert list(hub.repositories[REPO].messages.values()) == ["initial commit", "End of training", "Better"]
-
-
-def same(predictions):
-    """Scores within rounding, all else equal."""
-    if isinstance(predictions, dict):
-        return {key: same(value) for key, value in predictions.items()}
-    if isinstance(predictions, list):
-        return [same(value) for value in predictions]
-    return pytest.approx(predictions, abs=1e-5) if isinstance(predictions, float) else predictions

@@ -16,6 +16,7 @@ import pytest
 
 from hf_multitask import MultiTaskModel, RunConfig, load_study, run_evaluation, run_study
 from hf_multitask.cli import main
+from tests.comparison import approximately
 from tests.study.studies import SCENARIOS, arguments
 
 JOINT = "nothing-frozen"
@@ -232,14 +233,7 @@ def test_a_study_that_is_killed_goes_on(finished, config, tmp_path):
     assert main(arguments(config, folder)) == 0
     after = {name: path.stat().st_mtime_ns for name, path in records(folder).items()}
     assert before.items() <= after.items()
-    assert results(load_study(folder)) == approximately(results(load_study(finished)))
-
-
-def approximately(values):
-    """Return what equals values but for the last bits of numbers."""
-    if isinstance(values, dict):
-        return {key: approximately(value) for key, value in values.items()}
-    return pytest.approx(values, rel=1e-3, abs=1e-5) if isinstance(values, float) else values
+    assert results(load_study(folder)) == approximately(results(load_study(finished)), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -249,7 +243,7 @@ def test_several_processes_share_the_runs(finished, config, tmp_path):
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "20/20" in output
-    assert results(load_study(folder)) == approximately(results(load_study(finished)))
+    assert results(load_study(folder)) == approximately(results(load_study(finished)), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.distributed
@@ -261,7 +255,7 @@ def test_processes_of_a_launcher_share_the_runs(finished, config, tmp_path):
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert output.count("20/20") == 1
-    assert results(load_study(folder)) == approximately(results(load_study(finished)))
+    assert results(load_study(folder)) == approximately(results(load_study(finished)), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.slow
