@@ -144,7 +144,7 @@ def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_pa
 def test_scores_are_those_of_each_variant_and_seed(run, encoder, write_jsonl, tmp_path, capsys):
     for split, rows in SPLITS.items():
         write_jsonl(rows, tmp_path / f"{split}.jsonl")
-    variants = ("plain", "lstm+crf+mix_layers+ema+layer_lr_decay")
+    variants = ("plain", "lstm+crf+mix_layers+ema+layer_lr_decay+all_subwords")
     options = ("--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 3, "--train-rows", 9)
     result = run("scores", *options, "--variants", *variants)
     assert (result["benchmark"], result["train_rows"]) == ("scores", 9)

@@ -33,7 +33,7 @@ def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]
 
 def train_intents_and_slots(
     arguments: argparse.Namespace,
-    rows: Rows,
+    data: Mapping[str, Any],
     labels: Mapping[str, Sequence[str]],
     training: Mapping[str, Any],
     freeze: str | Mapping[str, Any] = "none",
@@ -44,7 +44,7 @@ def train_intents_and_slots(
 
     Args:
         arguments: What was given on the command line: ``encoder`` and the two learning rates.
-        rows: Rows by split.
+        data: Rows by split, and options of the data.
         labels: Labels by task.
         training: Training arguments.
         freeze: What trains when, as a config's ``freeze``.
@@ -63,7 +63,7 @@ def train_intents_and_slots(
             {
                 "encoder": arguments.encoder,
                 "tasks": tasks,
-                "data": rows,
+                "data": data,
                 "freeze": freeze,
                 "training": {
                     "learning_rate": arguments.learning_rate,

@@ -10,7 +10,7 @@ from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_s
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 BASE = "constrained"
-# What each variant changes of the tasks, the training and its stages.
+# What each variant changes of the data, the tasks, the training and its stages.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     BASE: {},
     "plain": {"slots": {"constrained_decoding": False}},
@@ -20,6 +20,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "mix_layers": {"slots": {"mix_layers": True}},
     "smoothing": {"intent": {"label_smoothing": 0.1}, "slots": {"label_smoothing": 0.1}},
     "slots_smoothing": {"slots": {"label_smoothing": 0.1}},
+    "all_subwords": {"data": {"label_subwords": "all"}},
     "ema": {"training": {"ema_decay": 0.95}},
     "layer_lr_decay": {"freeze": {"stages": [{"name": "all", "layer_lr_decay": 0.85}]}},
 }
@@ -55,7 +56,7 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
 def _train(
     arguments: argparse.Namespace, name: str, seed: int, rows: Rows, labels: Mapping[str, list[str]]
 ) -> dict[str, Any]:
-    changes: dict[str, dict[str, Any]] = {"intent": {}, "slots": {}, "training": {}, "freeze": {}}
+    changes: dict[str, dict[str, Any]] = {"data": {}, "intent": {}, "slots": {}, "training": {}, "freeze": {}}
     for part in name.split("+"):
         for where, values in VARIANTS[part].items():
             changes[where] |= values
@@ -66,7 +67,8 @@ def _train(
         **changes["training"],
     }
     freeze = changes["freeze"] or "none"
-    return train_intents_and_slots(arguments, rows, labels, training, freeze, changes["intent"], changes["slots"])
+    data = {**rows, **changes["data"]}
+    return train_intents_and_slots(arguments, data, labels, training, freeze, changes["intent"], changes["slots"])
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:
