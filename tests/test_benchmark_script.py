@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import TrainerCallback
+from transformers import TrainerCallback, pipeline
 
 from hf_multitask.data.mixing import STRATEGIES
 from hf_multitask.freezing.compilation import GRAPHS_A_STAGE
+from hf_multitask.models.tag_schemes import tag_spans
 from tests.tiny import METRIC_NAMES, ROWS
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -152,9 +153,36 @@ def test_scores_are_those_of_each_variant_and_seed(run, encoder, write_jsonl, tm
     for one in result["runs"]:
         assert list(one["test"]) == METRIC_NAMES
         assert list(one["validation"]) == METRIC_NAMES
+        mistakes = one["slot_mistakes"]
+        gold = sum(tag.startswith("B-") for row in SPLITS["test"] for tag in row["slots"])
+        assert mistakes["seen"] + mistakes["unseen"] == gold
+        wrong = mistakes["seen_wrong"] + mistakes["unseen_wrong"]
+        assert wrong == mistakes["wrong_type"] + mistakes["wrong_ends"] + mistakes["missed"]
+        assert wrong == pytest.approx(gold * (1 - one["test"]["slots_recall"]))
     printed = capsys.readouterr().out
     assert "9 training rows" in printed
-    assert all(printed.count(f"\n{name} ") == 2 for name in variants)
+    assert all(printed.count(f"\n{name} ") == 3 for name in variants)
+
+
+def test_wrong_slots_are_counted_by_kind_and_by_what_training_has_shown(monkeypatch, model, tokenizer, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.slot_mistakes import slot_mistakes
+
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    predict = pipeline("multi-task", model=str(tmp_path), tasks=["slots"], word_labels=True)
+    rows = [{"tokens": row["tokens"], "slots": predict(row)["slots"]["labels"]} for row in ROWS]
+    slots = sum(len(tag_spans(row["slots"])) for row in rows)
+    kinds = dict.fromkeys(("wrong_type", "wrong_ends", "missed", "spurious"), 0)
+    right = {**kinds, "seen": 0, "seen_wrong": 0, "unseen": slots, "unseen_wrong": 0}
+    assert slots > 0
+    assert slot_mistakes(tmp_path, [], rows) == right
+    assert slot_mistakes(tmp_path, rows, rows) == {**right, "seen": slots, "unseen": 0}
+    # Without gold slots, what is predicted is spurious; nothing is seen of other words.
+    nothing = [{**row, "slots": ["O"] * len(row["tokens"])} for row in rows]
+    assert slot_mistakes(tmp_path, rows, nothing) == {**right, "spurious": slots, "unseen": 0}
+    other_words = [{**row, "tokens": [f"{token}s" for token in row["tokens"]]} for row in rows]
+    assert slot_mistakes(tmp_path, other_words, rows) == right
 
 
 def test_an_unknown_variant_is_refused(run, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]
 
 def train_intents_and_slots(
     arguments: argparse.Namespace,
+    output_dir: str,
     data: Mapping[str, Any],
     labels: Mapping[str, Sequence[str]],
     training: Mapping[str, Any],
@@ -40,10 +40,11 @@ def train_intents_and_slots(
     intent: Mapping[str, Any] | None = None,
     slots: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train both heads in a folder that is deleted afterwards.
+    """Train both heads.
 
     Args:
         arguments: What was given on the command line: ``encoder`` and the two learning rates.
+        output_dir: Where the model goes.
         data: Rows by split, and options of the data.
         labels: Labels by task.
         training: Training arguments.
@@ -58,26 +59,25 @@ def train_intents_and_slots(
         {"name": "intent", "type": "sequence_classification", "labels": labels["intent"], **(intent or {})},
         {"name": "slots", "type": "token_classification", "labels": labels["slots"], **(slots or {})},
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict(
-            {
-                "encoder": arguments.encoder,
-                "tasks": tasks,
-                "data": data,
-                "freeze": freeze,
-                "training": {
-                    "learning_rate": arguments.learning_rate,
-                    "head_learning_rate": arguments.head_learning_rate,
-                    "logging_steps": 100,
-                    "disable_tqdm": True,
-                    **training,
-                },
-                "output_dir": folder,
-            }
-        )
-        start = time.perf_counter()
-        metrics = run_training(config)
-        return {"seconds": time.perf_counter() - start, **metrics}
+    config = RunConfig.from_dict(
+        {
+            "encoder": arguments.encoder,
+            "tasks": tasks,
+            "data": data,
+            "freeze": freeze,
+            "training": {
+                "learning_rate": arguments.learning_rate,
+                "head_learning_rate": arguments.head_learning_rate,
+                "logging_steps": 100,
+                "disable_tqdm": True,
+                **training,
+            },
+            "output_dir": output_dir,
+        }
+    )
+    start = time.perf_counter()
+    metrics = run_training(config)
+    return {"seconds": time.perf_counter() - start, **metrics}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,4 +107,5 @@ def _train(
         "seed": seed,
         "save_strategy": "no",
     }
-    return {"epochs": epochs, **train_intents_and_slots(arguments, rows, labels, training, freeze)}
+    with tempfile.TemporaryDirectory() as folder:
+        return {"epochs": epochs, **train_intents_and_slots(arguments, folder, rows, labels, training, freeze)}

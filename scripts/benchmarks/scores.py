@@ -3,10 +3,12 @@
 import argparse
 import json
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
+from .slot_mistakes import slot_mistakes
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 BASE = "constrained"
@@ -68,7 +70,11 @@ def _train(
     }
     freeze = changes["freeze"] or "none"
     data = {**rows, **changes["data"]}
-    return train_intents_and_slots(arguments, data, labels, training, freeze, changes["intent"], changes["slots"])
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = train_intents_and_slots(
+            arguments, folder, data, labels, training, freeze, changes["intent"], changes["slots"]
+        )
+        return {**metrics, "slot_mistakes": slot_mistakes(folder, rows["train"], rows["test"])}
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:
@@ -84,3 +90,8 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
             values = [[100 * metrics[score] for metrics in found] for score in SCORES]
             cells = [f"{statistics.mean(of_runs):.2f} ± {statistics.pstdev(of_runs):.2f}" for of_runs in values]
             print(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
+    kinds = list(runs[0]["slot_mistakes"])
+    print(f"\nslots of test, mean\n{'variant':<{width}}" + "".join(f"{kind:>13}" for kind in kinds))
+    for name in dict.fromkeys(arguments.variants):
+        found = [run["slot_mistakes"] for run in runs if run["variant"] == name]
+        print(f"{name:<{width}}" + "".join(f"{statistics.mean(c[kind] for c in found):>13,.1f}" for kind in kinds))
