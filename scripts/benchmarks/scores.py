@@ -45,7 +45,7 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in arguments.seeds:
             runs.append({"variant": name, "seed": seed, **_train(arguments, name, seed, rows, labels)})
             print(json.dumps(runs[-1]), flush=True)
-    _print_table(arguments, runs, len(rows["train"]))
+    _print_tables(arguments, runs, len(rows["train"]))
     settings = ("encoder", "epochs", "learning_rate", "head_learning_rate", "batch_size")
     return {
         "benchmark": "scores",
@@ -77,7 +77,7 @@ def _train(
         return {**metrics, "slot_mistakes": slot_mistakes(folder, rows["train"], rows["test"])}
 
 
-def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:
+def _print_tables(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]], train_rows: int) -> None:
     print(
         f"\n{train_rows:,} training rows, {arguments.epochs} epochs, seeds {', '.join(map(str, arguments.seeds))}; "
         "scores of the epoch that validation chose, mean ± sd"
