@@ -1,5 +1,6 @@
 """Which slots a trained model gets wrong: how, and whether training has shown them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,12 @@ from transformers import pipeline
 
 from hf_multitask.models.losses import IGNORE_INDEX
 from hf_multitask.models.tag_schemes import tag_spans
-from hf_multitask.reports.by_class import EntityErrors, count_entity_errors, entity_rows
+from hf_multitask.reports.by_class import count_entity_errors, entity_rows
 
 Row = Mapping[str, Any]
 
 
-def slot_mistakes(model_dir: str | Path, train_rows: Sequence[Row], test_rows: Sequence[Row]) -> dict[str, int]:
+def slot_mistakes(model_dir: str | Path, train_rows: Sequence[Row], test_rows: Sequence[Row]) -> Counter[str]:
     """Count the slots of test rows, and those that a model gets wrong.
 
     Args:
@@ -24,8 +25,9 @@ def slot_mistakes(model_dir: str | Path, train_rows: Sequence[Row], test_rows: S
         test_rows: The rows to predict.
 
     Returns:
-        The mistakes by kind, see `EntityErrors`. ``seen`` counts the slots that a training row has with the same
-        words, ``unseen`` all others; ``seen_wrong`` and ``unseen_wrong`` those of them that the model does not find.
+        ``seen`` counts the slots that a training row has with the same words, ``unseen`` all others; ``seen_wrong``
+        and ``unseen_wrong`` those of them that the model does not find. Beside them the mistakes by kind, see
+        `EntityErrors`.
     """
     predict = pipeline("multi-task", model=str(model_dir), tasks=["slots"], word_labels=True)
     task = next(task for task in predict.model.config.tasks if task.name == "slots")
@@ -33,16 +35,12 @@ def slot_mistakes(model_dir: str | Path, train_rows: Sequence[Row], test_rows: S
     found = _label_ids(task.labels, [prediction["slots"]["labels"] for prediction in predictions])
     gold = _label_ids(task.labels, [row["slots"] for row in test_rows])
 
-    counts = dict.fromkeys(asdict(EntityErrors()), 0)
+    counts = Counter(seen=0, seen_wrong=0, unseen=0, unseen_wrong=0)
     for errors in count_entity_errors(task, found, gold).values():
-        for kind, count in asdict(errors).items():
-            counts[kind] += count
-
-    counts |= {"seen": 0, "seen_wrong": 0, "unseen": 0, "unseen_wrong": 0}
+        counts.update(asdict(errors))
     known = {slot for row in train_rows for slot in _slots(row)}
     for entities in entity_rows(task, found, gold):
-        slots = zip(entities.gold, _slots(test_rows[entities.row]), strict=True)
-        for span, slot in slots:
+        for span, slot in zip(entities.gold, _slots(test_rows[entities.row]), strict=True):
             where = "seen" if slot in known else "unseen"
             counts[where] += 1
             counts[f"{where}_wrong"] += span not in entities.predicted
