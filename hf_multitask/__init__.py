@@ -15,16 +15,16 @@ from .models.configuration_multitask import PIPELINE_NAME
 from .models.pipeline_multitask import MultiTaskPipeline
 
 if TYPE_CHECKING:
-    from .config import RunConfig
     from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
-    from .metrics import build_compute_metrics
-    from .prediction import predict
+    from .prediction.rows import predict
     from .recommendation import recommend_schedule
-    from .runs import run_evaluation, run_training
+    from .runs.config import RunConfig
+    from .runs.training import run_evaluation, run_training
     from .study import load_study, run_study
-    from .trainer import MultiTaskTrainer
-    from .training_args import MultiTaskTrainingArguments
+    from .training.arguments import MultiTaskTrainingArguments
+    from .training.metrics import build_compute_metrics
+    from .training.trainer import MultiTaskTrainer
 
 __version__ = "0.1.0"
 
@@ -34,20 +34,20 @@ _LAZY = {
     "FreezeSchedule": "freezing",
     "FreezeStage": "freezing",
     "MultiTaskDataCollator": "data",
-    "MultiTaskTrainer": "trainer",
-    "MultiTaskTrainingArguments": "training_args",
+    "MultiTaskTrainer": "training.trainer",
+    "MultiTaskTrainingArguments": "training.arguments",
     "PreparedData": "data",
-    "RunConfig": "config",
+    "RunConfig": "runs.config",
     "Sampling": "data",
-    "build_compute_metrics": "metrics",
+    "build_compute_metrics": "training.metrics",
     "freeze": "freezing",
-    "predict": "prediction",
+    "predict": "prediction.rows",
     "prepare_datasets": "data",
     "load_study": "study",
     "recommend_schedule": "recommendation",
-    "run_evaluation": "runs",
+    "run_evaluation": "runs.training",
     "run_study": "study",
-    "run_training": "runs",
+    "run_training": "runs.training",
 }
 
 __all__ = [

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from ..config import RunConfig
 from ..freezing.presets import PRESETS
 from ..models import TaskConfig
 from ..models.layer_groups import ENCODER, HEAD
+from ..runs.config import RunConfig
 from .workspace import Workspace
 
 # Stands for what is ticked below it.

@@ -9,7 +9,7 @@ import pandas as pd
 from ..study import Study, load_study
 from .markup import notice
 from .services import Services
-from .studies import curve_names, study_curves, study_table
+from .study_tables import curve_names, study_curves, study_table
 from .train_tab import plot_update
 from .workspace import look_up
 

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
-from ..config import RunConfig
-from ..files import read_json, write_json
-from ..runs import find_last_checkpoint
+from ..runs.config import RunConfig
+from ..runs.training import find_last_checkpoint
+from ..runtime.atomic_files import read_json, write_json
 from .choices import config_as_yaml
-from .progress import STOP_NAME, Progress, read_progress
+from .run_progress import STOP_NAME, Progress, read_progress
 from .workspace import Workspace
 
 RUN_NAME = "run"

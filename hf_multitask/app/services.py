@@ -3,14 +3,14 @@
 from pathlib import Path
 from threading import RLock
 
-from ..config import RunConfig
 from ..freezing.plan import StagePlan
 from ..quickstart import QUICKSTART_CONFIG
+from ..runs.config import RunConfig
 from .choices import RunChoices, build_config
+from .data_figure import data_picture
 from .jobs import Jobs
-from .pictures import data_picture
-from .planning import Planner
-from .predictions import ModelShelf
+from .model_cache import ModelShelf
+from .plan_cache import Planner
 from .uploads import keep_upload
 from .workspace import Workspace, look_up
 

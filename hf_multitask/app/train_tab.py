@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..data import SPLITS
 from ..freezing.plan import PLAN_HEADER
-from ..reports.curves import COLORS
+from ..reports.training_curves import COLORS
 from .choices import (
     RunChoices,
     default_choices,
@@ -19,8 +19,8 @@ from .choices import (
 )
 from .jobs import FAILED, STOPPED, STOPPING, JobStatus
 from .markup import notice, progress_bar, table
-from .planning import EVERYTHING_FROZEN, is_everything_frozen
-from .progress import CurvePoint, loss_curves, score_curves
+from .plan_cache import EVERYTHING_FROZEN, is_everything_frozen
+from .run_progress import CurvePoint, loss_curves, score_curves
 from .services import Services
 from .uploads import MAX_UPLOAD_BYTES
 

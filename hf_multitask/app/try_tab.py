@@ -6,7 +6,7 @@ import gradio as gr
 
 from ..quickstart import QUICKSTART_SENTENCE
 from .markup import notice
-from .predictions import BARS_OF_LABELS, ENTITIES, TaskAnswer
+from .model_cache import BARS_OF_LABELS, ENTITIES, TaskAnswer
 from .services import Services
 from .workspace import look_up
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from ..config import RunConfig
 from ..data import SPLITS
-from ..data.file_formats import find_format
-from ..data.readers import open_rows
-from ..data.rows import Row
+from ..data.readers.file_formats import find_format
+from ..data.readers.rows import Row
+from ..data.readers.sources import open_rows
 from ..models import TaskConfig
-from ..models.inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
+from ..runs.config import RunConfig
 from .workspace import DATA_CONFIG, Workspace, safe_name
 
 MAX_UPLOAD_BYTES = 200 * 2**20

@@ -4,11 +4,11 @@ import logging
 import sys
 from pathlib import Path
 
-from ..config import RunConfig
-from ..files import write_json
-from ..runs import run_training
+from ..runs.config import RunConfig
+from ..runs.training import run_training
+from ..runtime.atomic_files import write_json
 from .jobs import CONFIG_FILE, FAILED, FINISHED, RESULT_FILE, STOPPED
-from .progress import ProgressWriter
+from .run_progress import ProgressWriter
 
 
 def main(folder: Path) -> int:

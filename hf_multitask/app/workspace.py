@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers.utils import CONFIG_NAME
 
-from ..files import read_json
 from ..models import MultiTaskConfig
-from ..runs import find_last_checkpoint
+from ..runs.training import find_last_checkpoint
+from ..runtime.atomic_files import read_json
 
 APP_DIR = "app"
 DATA_CONFIG = "config.yaml"

@@ -11,25 +11,25 @@ import typer
 from accelerate import PartialState
 
 from ..app import launch_app
-from ..bulk_prediction import AUTO, BulkPrediction
-from ..config import RunConfig
-from ..export import export_onnx, export_torch, score_onnx
-from ..freezing.results import read_stage_results
-from ..inspection import inspect_data
+from ..export.graphs import export_onnx, export_torch, score_onnx
+from ..freezing.stage_results import read_stage_results
 from ..models.predictor import OutputOptions
-from ..plots import check_picture, save_picture
-from ..prediction import predict
-from ..processes import join_processes
+from ..prediction import AUTO, BulkPrediction
+from ..prediction.rows import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..recommendation import recommend_schedule
-from ..reports.training import REPORT_NAME
-from ..runs import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
+from ..reports.data_figures import check_picture, save_picture
+from ..reports.training_report import REPORT_NAME
+from ..runs.config import RunConfig
+from ..runs.inspection import inspect_data
+from ..runs.training import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
+from ..runtime.processes import join_processes
 from ..study import run_study
 from .inspection import print_inspection
 from .overrides import parse_columns, parse_names, parse_overrides
-from .progress import show_progress
+from .progress_bar import show_progress
 from .recommendation import print_recommendation
-from .studies import print_run, print_study
+from .study import print_run, print_study
 from .tables import print_files, print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..export import ExportedFile
+from ..export.graphs import ExportedFile
 from ..freezing.plan import PLAN_HEADER, StagePlan, mebibytes
 
 

@@ -1,15 +1,15 @@
 """Data: reading, checking, aligning to subwords, mixing, batching."""
 
 from ..models.collator import ROW_NUMBER_COLUMN, MultiTaskDataCollator
-from .data_config import SPLITS, DataConfig
-from .mixing import MixedOrder, Sampling
+from .batches.mixing import MixedOrder, Sampling
+from .batches.samplers import LengthGroupedSampler, LengthSortedSampler
+from .batches.token_batch_sampler import SortedTokenBatchSampler, TokenBatchSampler
+from .config import SPLITS, DataConfig
 from .preparation import DATA_SET_COLUMN, PreparedData, prepare_datasets
-from .readers import load_hub_split, read_rows
-from .report import SplitReport
-from .rows import Rows
-from .sampling import LengthGroupedSampler, LengthSortedSampler
+from .preparation_report import SplitReport
+from .readers.rows import Rows
+from .readers.sources import load_hub_split, read_rows
 from .streaming import StreamBatches, TrainingStream
-from .token_batches import SortedTokenBatchSampler, TokenBatchSampler
 
 __all__ = [
     "DATA_SET_COLUMN",

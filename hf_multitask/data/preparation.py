@@ -9,20 +9,20 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..models.alignment import Aligner
-from ..models.class_weights import BALANCED
-from ..models.names import MAX_NAMES_SHOWN, unknown_name
+from ..models.messages import MAX_NAMES_SHOWN, unknown_name
 from ..models.tasks import REGRESSION, TaskConfig
-from .balance import complete_class_weights, label_counts
-from .data_config import SPLITS, DataConfig, data_configs
-from .loading import TRAIN, LoadedDataSet
-from .origin import DataOrigin, data_origin
-from .readers import Source
-from .report import SplitReport
-from .rows import Row
+from ..models.tasks_class_weights import BALANCED
+from ..models.text_alignment import Aligner
+from .config import SPLITS, DataConfig, data_configs
+from .dataset_loader import TRAIN, LoadedDataSet
+from .labels.class_balance import complete_class_weights, label_counts
+from .preparation_report import SplitReport
+from .provenance import DataOrigin, data_origin
+from .readers.rows import Row
+from .readers.sources import Source
+from .row_texts import RowTexts
 from .streaming import StreamedDataSet, TrainingStream
-from .texts import RowTexts
-from .tokenising import tokenise
+from .tokenization import tokenise
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any
 import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..models.alignment import Aligner
 from ..models.collator import batch_rows
-from .loading import ROWS_AT_ONCE, LoadedDataSet
-from .mixing import MixedTurns, Sampling, shuffled
-from .report import SplitReport
-from .rows import Row, Rows
+from ..models.text_alignment import Aligner
+from .batches.mixing import MixedTurns, Sampling, shuffled
+from .dataset_loader import ROWS_AT_ONCE, LoadedDataSet
+from .preparation_report import SplitReport
+from .readers.rows import Row, Rows
 
 # Rows of a data set that are shuffled together; as many are in memory.
 SHUFFLE_ROWS = 10_000

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from huggingface_hub.errors import StrictDataclassError
 
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
-from ..models.names import unknown_name
+from ..models.messages import unknown_name
 from .schedule import FreezeSchedule, FreezeStage, Until, as_number, encoder_is_divided
 
 # Howard and Ruder 2018, section 3.2: the rate of a layer is that of the one above it, divided by 2.6.

@@ -20,10 +20,10 @@ from ..models.layer_groups import LayerGroups
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer, check_replicas, looks_for_unused_parameters
 from .compilation import room_for_stages
-from .progress import Progress, Transition, check_watched_metrics, read_evaluations, replay
-from .results import write_stage_results
+from .replay import Progress, Transition, check_watched_metrics, read_evaluations, replay
 from .schedule import SCHEDULE_NAME, FreezeSchedule, FreezeStage
 from .snapshots import Snapshots
+from .stage_results import write_stage_results
 
 logger = logging.getLogger(__name__)
 

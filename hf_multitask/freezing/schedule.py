@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import SchedulerType
 
 from ..models.layer_groups import ENCODER, HEAD, LayerGroups
-from ..models.names import unknown_name
+from ..models.messages import unknown_name
 
 SCHEDULE_NAME = "freeze_schedule.json"
 

@@ -10,9 +10,9 @@ from transformers import SchedulerType, Trainer, TrainerControl
 
 from ..models.layer_groups import HEAD
 from .callback import FreezeCallback
-from .progress import Transition
-from .protection import Teacher, drift, encode_sample
+from .distillation import Teacher, drift, encode_sample
 from .rates import StageRateFactor, peak_rates, set_rates
+from .replay import Transition
 from .run import FreezeRun
 
 logger = logging.getLogger(__name__)

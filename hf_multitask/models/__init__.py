@@ -4,7 +4,7 @@ Imports inside this folder are relative and stay inside it: the same files are t
 """
 
 from .configuration_multitask import MultiTaskConfig
-from .encoders import find_model, load_tokenizer
+from .encoder_loading import find_model, load_tokenizer
 from .modeling_multitask import MultiTaskModel, MultiTaskOutput
 from .tasks import TaskConfig
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .alignment import NO_POSITION
 from .losses import IGNORE_INDEX
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from .text_alignment import NO_POSITION
 
 # The number of a row in its data set, which batches carry where something is kept by row.
 ROW_NUMBER_COLUMN = "row_number"

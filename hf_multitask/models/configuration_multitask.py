@@ -7,8 +7,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-from .names import unknown_name
-from .pooling import POOLING_MODES
+from .encoder_pooling import POOLING_MODES
+from .messages import unknown_name
 from .tasks import TaskConfig
 
 PIPELINE_NAME = "multi-task"

@@ -2,8 +2,8 @@
 
 import torch
 
-from .crf import CRF, TransitionScores, log_marginals, viterbi, word_counts
-from .tag_schemes import OUTSIDE, allowed_transitions
+from .heads_crf import CRF, TransitionScores, log_marginals, viterbi, word_counts
+from .tags_iob2 import OUTSIDE, allowed_transitions
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .crf import CRF, word_counts
-from .dropout import QuickDropout
+from .encoder_dropout import QuickDropout
+from .heads_crf import CRF, word_counts
 from .tasks import LSTM_HEAD, MLP_HEAD, TaskConfig
 
 

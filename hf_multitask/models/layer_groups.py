@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .names import unknown_name
+from .messages import unknown_name
 
 EMBEDDINGS = "embeddings"
 ENCODER = "encoder"

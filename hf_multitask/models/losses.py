@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch.nn import functional
 
-from .crf import CRF, log_partition, word_counts
+from .heads_crf import CRF, log_partition, word_counts
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 IGNORE_INDEX = -100

@@ -17,22 +17,22 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput
 
-from .attention import check_attention, ready_masks
 from .configuration_multitask import MultiTaskConfig
-from .crf import CRF
-from .dropout import use_quick_dropout
-from .encoders import find_model, load_config, load_tokenizer
+from .encoder_attention import check_attention, ready_masks
+from .encoder_dropout import use_quick_dropout
+from .encoder_loading import find_model, load_config, load_tokenizer
+from .encoder_partial_forward import HEADS, PartialPass
+from .encoder_pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
 from .heads import LayerMix, LinearHead, build_head
-from .hub import upload_explained, weights_explained
+from .heads_crf import CRF
+from .hub_card import CARD_NAME, build_model_card
+from .hub_errors import upload_explained, weights_explained
 from .layer_groups import LayerGroups, layer_groups
 from .losses import count_labelled, example_losses
-from .model_card import CARD_NAME, build_model_card
-from .partial_pass import HEADS, PartialPass
 from .pipeline_multitask import MultiTaskPipeline
-from .pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
-from .single_task import single_task_model
-from .task_changes import add_task, remove_task, rename_task
+from .stock_export import single_task_model
 from .tasks import TaskConfig
+from .tasks_editing import add_task, remove_task, rename_task
 
 # Windows of long texts that are encoded at a time without gradients, however few rows they belong to.
 LEAST_WINDOWS_A_PASS = 8

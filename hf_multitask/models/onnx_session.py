@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from .alignment import NO_POSITION
-from .names import unknown_name
+from .messages import unknown_name
+from .text_alignment import NO_POSITION
 
 TORCH = "torch"
 # By backend, the graph's file in the folder of a model.

@@ -9,10 +9,10 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .configuration_multitask import MultiTaskConfig
-from .inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, check_input, read_input
-from .names import unknown_name
+from .messages import unknown_name
 from .onnx_session import BACKENDS, TORCH, OnnxSession
 from .predictor import OutputOptions, Predictor
+from .text_inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, check_input, read_input
 
 DEFAULT_BATCH_SIZE = 32
 _OPTIONS = [field.name for field in fields(OutputOptions)]

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .alignment import Aligner
 from .collator import MultiTaskDataCollator, batch_rows
 from .configuration_multitask import MultiTaskConfig
-from .crf import CRF
 from .decoding import decode, tag_probabilities
-from .inputs import TEXT_PAIR_COLUMN, TextInput
-from .names import unknown_name
-from .tag_conversion import from_iob2, scheme_of_name
-from .tag_schemes import tag_spans
+from .heads_crf import CRF
+from .messages import unknown_name
+from .tags_iob2 import tag_spans
+from .tags_schemes import from_iob2, scheme_of_name
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from .text_alignment import Aligner
+from .text_inputs import TEXT_PAIR_COLUMN, TextInput
 
 # Writes tags in the scheme of a task's training data.
 ORIGINAL = "original"

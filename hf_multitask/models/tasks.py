@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from .class_weights import check_class_weights, weights_by_label
-from .names import unknown_name
-from .tag_conversion import scheme_of_name
-from .tag_schemes import OUTSIDE, entity_types, tags_of_types
+from .messages import unknown_name
+from .tags_iob2 import OUTSIDE, entity_types, tags_of_types
+from .tags_schemes import scheme_of_name
+from .tasks_class_weights import check_class_weights, weights_by_label
 
 SEQUENCE_CLASSIFICATION = "sequence_classification"
 TOKEN_CLASSIFICATION = "token_classification"  # noqa: S105 (no password)

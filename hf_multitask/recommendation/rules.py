@@ -7,11 +7,11 @@ something else are named with it, so that nothing is decided silently.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .closeness import Closeness
-from .compute import Machine, training_bytes
-from .encoders import CASED, KNOWN, MULTILINGUAL, OF_DOMAIN, SMALL, STRONGEST, UNCASED, EncoderSize
-from .facts import DataFacts, TaskFacts
-from .texts import DomainEvidence, LanguageEvidence
+from .cost_model import Machine, training_bytes
+from .data_facts import DataFacts, TaskFacts
+from .domain_distance import Closeness
+from .encoder_catalogue import CASED, KNOWN, MULTILINGUAL, OF_DOMAIN, SMALL, STRONGEST, UNCASED, EncoderSize
+from .language import DomainEvidence, LanguageEvidence
 
 FROZEN, UPPER, HEADS_FIRST, ALL = "encoder frozen", "upper layers", "the heads, then all layers", "all layers"
 # From the cheapest to the most expensive.

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import rows_right
-from ..models.inputs import TextInput
 from ..models.losses import IGNORE_INDEX
-from ..models.tag_schemes import TagSpan
+from ..models.tags_iob2 import TagSpan
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
-from .by_class import entity_rows
+from ..models.text_inputs import TextInput
+from ..training.metrics import rows_right
+from .class_scores import entity_rows
 from .page import Example, Piece
 
 # What is shown of a long text: characters where it is shown whole, words where entities are marked in it.

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .packages import check_packages
+from ..runtime.extras import check_packages
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 # What stands in front of an SVG file's root and what only a file needs of it.

@@ -11,10 +11,10 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 from transformers.integrations.integration_utils import default_logdir
 
 from ..models.tasks import REGRESSION
-from .curves import draw_curves, to_png
-from .packages import missing_packages
+from ..runtime.extras import missing_packages
 from .page import Table
-from .training import TrainingRecord, class_table, draw_predictions
+from .training_curves import draw_curves, to_png
+from .training_report import TrainingRecord, class_table, draw_predictions
 
 STAGE_TAG = "freeze/stage"
 PARAMETERS_TAG = "freeze/trainable_parameters"

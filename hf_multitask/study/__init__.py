@@ -1,8 +1,8 @@
 """Freezing scenarios trained on the same data and compared."""
 
-from .results import Front, RunResult, ScenarioResult, Score, Study, Summary, load_study
 from .run import run_study
 from .scenarios import Scenario, list_scenarios
+from .study_results import Front, RunResult, ScenarioResult, Score, Study, Summary, load_study
 
 __all__ = [
     "Front",

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from .results import ScenarioResult, Summary
 from .statistics import Interval
+from .study_results import ScenarioResult, Summary
 
 # A gain in time below this share is none: runs of the same length differ by about as much.
 TIME_TOLERANCE = 0.1

@@ -9,10 +9,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..files import write_json
-from .plan import PlannedRun, StudyPlan
-from .results import RunResult
+from ..runtime.atomic_files import write_json
 from .row_scores import RowScores
+from .study_plan import PlannedRun, StudyPlan
+from .study_results import RunResult
 
 RECORD_NAME = "record.json"
 LOCK_NAME = "lock"

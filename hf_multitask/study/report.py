@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..files import write_text
-from ..reports.curves import to_png, to_svg
 from ..reports.page import Paragraph, Picture, Section, Table, render_page
-from .pictures import NamedFigure, draw_learning_curves, draw_study
-from .results import Score, Study, Summary
+from ..reports.training_curves import to_png, to_svg
+from ..runtime.atomic_files import write_text
+from .figures import NamedFigure, draw_learning_curves, draw_study
 from .statistics import Interval
+from .study_results import Score, Study, Summary
 
 HTML_NAME, MARKDOWN_NAME, PICTURES_FOLDER = "study.html", "study.md", "pictures"
 NOTHING = "–"

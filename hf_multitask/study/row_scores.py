@@ -11,7 +11,7 @@ from transformers.trainer_utils import PredictionOutput
 from ..models import TaskConfig
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION
-from ..reports.curves import main_metric
+from ..reports.training_curves import main_metric
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from ..config import RunConfig
-from ..files import write_json
-from ..reports.packages import check_packages
+from ..runs.config import RunConfig
+from ..runtime.atomic_files import write_json
+from ..runtime.extras import check_packages
 from .disk import explaining_a_full_disk
-from .plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
 from .records import read_record
 from .report import write_reports
-from .results import RunResult, Study
+from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
+from .study_results import RunResult, Study
 from .summary import summarise
 from .workers import work_through
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..models import TaskConfig
-from ..models.names import unknown_name
+from ..models.messages import unknown_name
 
 JOINT = "nothing-frozen"
 ONE_RATE = "one-rate"

@@ -11,12 +11,12 @@ from ..freezing.schedule import greater_is_better
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION
 from .advice import give_advice
-from .plan import PlannedRun, StudyPlan
 from .records import read_record
-from .results import Forgetting, Front, FrozenTask, RunResult, ScenarioResult, Score, Study, Summary
 from .row_scores import as_arrays, metric_name
 from .scenarios import Scenario
 from .statistics import Interval, bootstrap_scores, mean_and_sd, mean_difference, pareto_front, ratio_scores
+from .study_plan import PlannedRun, StudyPlan
+from .study_results import Forgetting, Front, FrozenTask, RunResult, ScenarioResult, Score, Study, Summary
 
 OVERALL = "mean of the tasks"
 

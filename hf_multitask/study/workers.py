@@ -19,9 +19,9 @@ from accelerate import PartialState
 
 from ..data import PreparedData, prepare_datasets
 from ..models import TaskConfig, load_tokenizer
-from .plan import PlannedRun, StudyPlan
 from .records import claimed, is_finished
-from .training import StudyData, train_run
+from .run_training import StudyData, train_run
+from .study_plan import PlannedRun, StudyPlan
 
 POLL_SECONDS = 0.5
 # What tells a process that it is one of several of a launcher.

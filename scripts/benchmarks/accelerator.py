@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_multitask import MultiTaskModel
-from hf_multitask.freezing.results import STAGES_NAME
+from hf_multitask.freezing.stage_results import STAGES_NAME
 from hf_multitask.models.layer_groups import EMBEDDINGS
 
 from .bare_loop import BareLoop

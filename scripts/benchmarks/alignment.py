@@ -8,7 +8,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from hf_multitask import prepare_datasets
-from hf_multitask.models.alignment import Aligner
+from hf_multitask.models.text_alignment import Aligner
 
 from .rows import TASKS
 from .timing import compare

@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_multitask import MultiTaskModel
 from hf_multitask.data import LengthGroupedSampler, MultiTaskDataCollator
-from hf_multitask.models.dropout import QuickDropout
+from hf_multitask.models.encoder_dropout import QuickDropout
 from hf_multitask.models.losses import count_labelled, example_losses
 
 from .timing import wait_for_device

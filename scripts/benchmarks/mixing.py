@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_multitask import DataConfig, MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, prepare_datasets
 from hf_multitask.data import Sampling
-from hf_multitask.data.mixing import STRATEGIES
+from hf_multitask.data.batches.mixing import STRATEGIES
 
 from .rows import TASKS
 from .timing import compare

@@ -12,8 +12,8 @@ import torch
 from transformers import BertConfig, BertModel
 
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer, prepare_datasets
-from hf_multitask.bulk_prediction import BulkPrediction
 from hf_multitask.data import PreparedData
+from hf_multitask.prediction import BulkPrediction
 
 from .our_trainer import time_staged_training
 from .rows import TASKS, generate_rows, write_rows

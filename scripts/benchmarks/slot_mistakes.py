@@ -10,8 +10,8 @@ import numpy as np
 from transformers import pipeline
 
 from hf_multitask.models.losses import IGNORE_INDEX
-from hf_multitask.models.tag_schemes import tag_spans
-from hf_multitask.reports.by_class import count_entity_errors, entity_rows
+from hf_multitask.models.tags_iob2 import tag_spans
+from hf_multitask.reports.class_scores import count_entity_errors, entity_rows
 
 Row = Mapping[str, Any]
 

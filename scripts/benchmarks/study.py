@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from hf_multitask.models.encoders import find_model, load_config
+from hf_multitask.models.encoder_loading import find_model, load_config
 from hf_multitask.models.tasks import TaskConfig
 from hf_multitask.study.scenarios import JOINT, Scenario, find_scenarios
 

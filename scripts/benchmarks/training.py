@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
-from hf_multitask.metrics import metric_of
+from hf_multitask.training.metrics import metric_of
 
 
 def mix(arguments: argparse.Namespace) -> dict[str, Any]:

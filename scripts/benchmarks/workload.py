@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_multitask import load_tokenizer, prepare_datasets
 from hf_multitask.data import PreparedData
-from hf_multitask.models.encoders import find_model, load_config
+from hf_multitask.models.encoder_loading import find_model, load_config
 
 from .rows import TASKS, generate_rows
 

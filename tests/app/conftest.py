@@ -47,7 +47,7 @@ def save_model():
 def save_study():
     """Return a function that writes a small study into a folder."""
     from hf_multitask import TaskConfig
-    from hf_multitask.study.results import Front, RunResult, ScenarioResult, Score, Study, Summary
+    from hf_multitask.study.study_results import Front, RunResult, ScenarioResult, Score, Study, Summary
 
     scores = {"nothing frozen": (0.9, 0.8, 20.0), "encoder frozen": (0.6, 0.7, 5.0), "gradual": (0.8, 0.85, 30.0)}
     tasks = [

@@ -17,12 +17,12 @@ from hf_multitask.app.choices import (
     tasks_as_yaml,
 )
 from hf_multitask.app.markup import notice, table
-from hf_multitask.app.planning import Planner, is_everything_frozen
-from hf_multitask.app.predictions import ModelShelf
-from hf_multitask.app.studies import curve_names, study_curves, study_table
-from hf_multitask.inspection import inspect_data
+from hf_multitask.app.model_cache import ModelShelf
+from hf_multitask.app.plan_cache import Planner, is_everything_frozen
+from hf_multitask.app.study_tables import curve_names, study_curves, study_table
 from hf_multitask.quickstart import QUICKSTART_CONFIG
-from hf_multitask.runs import run_plan
+from hf_multitask.runs.inspection import inspect_data
+from hf_multitask.runs.training import run_plan
 
 
 def test_the_boxes_are_named_by_the_tasks(base):

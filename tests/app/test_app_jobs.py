@@ -13,7 +13,7 @@ import pytest
 from hf_multitask import MultiTaskModel, RunConfig
 from hf_multitask.app.choices import default_choices
 from hf_multitask.app.jobs import Jobs
-from hf_multitask.app.progress import loss_curves, read_progress, score_curves
+from hf_multitask.app.run_progress import loss_curves, read_progress, score_curves
 from hf_multitask.cli import main
 
 

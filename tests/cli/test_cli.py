@@ -14,8 +14,8 @@ import yaml
 
 from hf_multitask import MultiTaskModel, RunConfig, run_evaluation
 from hf_multitask.cli import main
-from hf_multitask.inspection import inspect_data
-from hf_multitask.runs import find_last_checkpoint
+from hf_multitask.runs.inspection import inspect_data
+from hf_multitask.runs.training import find_last_checkpoint
 from tests.tiny import ROWS, save_tiny_run
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from hf_multitask import TaskConfig, load_tokenizer, prepare_datasets
-from hf_multitask.models.alignment import Aligner
+from hf_multitask.models.text_alignment import Aligner
 from tests.tiny import ROWS
 
 TASKS = [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]

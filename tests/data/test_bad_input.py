@@ -9,8 +9,8 @@ import pytest
 
 from hf_multitask import DataConfig, MultiTaskDataCollator, MultiTaskModel, TaskConfig, predict, prepare_datasets
 from hf_multitask.data import read_rows
-from hf_multitask.data.readers import load_hub_split
-from hf_multitask.data.splitting import split_validation
+from hf_multitask.data.labels.stratified_split import split_validation
+from hf_multitask.data.readers.sources import load_hub_split
 from tests.tiny import ARCHITECTURES, ROWS, make_tokenizer
 
 INTENT = TaskConfig("intent", "sequence_classification")

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_multitask import TaskConfig, prepare_datasets
-from hf_multitask.models.alignment import Aligner
+from hf_multitask.models.text_alignment import Aligner
 from tests.tiny import ROWS, SPECIAL
 
 ROOT = Path(__file__).parents[2]

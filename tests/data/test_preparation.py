@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_multitask import TaskConfig, load_tokenizer, prepare_datasets
-from hf_multitask.models.alignment import needs_prefix_space
+from hf_multitask.models.text_alignment import needs_prefix_space
 from tests.tiny import ROWS, TOKENIZERS, make_tokenizer
 
 INTENT = TaskConfig("intent", "sequence_classification")

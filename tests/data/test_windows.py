@@ -5,7 +5,7 @@ import torch
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
 from hf_multitask.models.collator import first_rows
-from hf_multitask.models.windows import flat_subwords
+from hf_multitask.models.text_windows import flat_subwords
 from tests.tiny import ROWS
 
 INTENT = TaskConfig("intent", "sequence_classification")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.distributed.launching import ROOT, TIMEOUT
-from tests.test_accelerate_examples import FOLDER
+from tests.documents.test_accelerate_examples import FOLDER
 from tests.tiny import ROWS
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]

@@ -12,7 +12,7 @@ NOT_RUN = {
     ("README.md", "bash", "make quickstart"): "`make test` is what runs this; .ci/run calls the targets",
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     ("README.md", "bash", "hf-multitask app"): "serves until it is stopped; `make test-app` opens it in a browser",
-    ("README.md", "bash", "--variants"): "takes an hour; tests/test_benchmark_script.py runs it on few rows",
+    ("README.md", "bash", "--variants"): "takes an hour; tests/scripts/test_benchmark.py runs it on few rows",
     ("README.md", "python", "trainer.push_to_hub"): "needs the hub; tests/hub runs it on a stand-in",
     ("docs/QUICKSTART.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     (
@@ -24,29 +24,29 @@ NOT_RUN = {
         "docs/PERFORMANCE.md",
         "bash",
         "benchmark.py study",
-    ): "takes minutes; tests/test_benchmark_script.py runs it small",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     ("docs/FREEZING.md", "bash", "--processes 2"): "takes minutes; tests/study runs such a study on few rows",
     ("docs/FREEZING.md", "bash", "benchmark.py rules"): "takes minutes; tests/recommendation runs it on few rows",
     (
         "docs/PERFORMANCE.md",
         "bash",
         "benchmark.py speed",
-    ): "takes an hour; tests/test_benchmark_script.py runs each part",
+    ): "takes an hour; tests/scripts/test_benchmark.py runs each part",
     (
         "docs/PERFORMANCE.md",
         "bash",
         "benchmark.py compile",
-    ): "takes minutes; tests/test_benchmark_script.py runs it small",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     (
         "docs/PERFORMANCE.md",
         "bash",
         "benchmark.py inference",
-    ): "takes minutes; tests/test_benchmark_script.py runs it small",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     (
         "docs/PERFORMANCE.md",
         "bash",
         "benchmark.py growth",
-    ): "takes minutes; tests/test_benchmark_script.py runs it small",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
 }
 
 

@@ -22,8 +22,8 @@ from hf_multitask import (
     prepare_datasets,
 )
 from hf_multitask.freezing import snapshots
-from hf_multitask.freezing.progress import read_evaluations
-from hf_multitask.runs import find_last_checkpoint
+from hf_multitask.freezing.replay import read_evaluations
+from hf_multitask.runs.training import find_last_checkpoint
 from tests.tiny import ROWS
 
 # Events of a callback that comes before the schedule's, and of one that comes after it.

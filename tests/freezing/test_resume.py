@@ -16,9 +16,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from hf_multitask.freezing import FreezeCallback
-from hf_multitask.freezing.progress import replay
+from hf_multitask.freezing.replay import replay
 from hf_multitask.freezing.run import FreezeRun
-from hf_multitask.runs import find_last_checkpoint
+from hf_multitask.runs.training import find_last_checkpoint
 from tests.freezing.resume_program import (
     EARLY,
     INSIDE,

@@ -11,11 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, predict, prepare_datasets
-from hf_multitask.metrics import task_metrics
 from hf_multitask.models import MultiTaskOutput
-from hf_multitask.models.alignment import Aligner
 from hf_multitask.models.decoding import decode
-from hf_multitask.models.words import join_words, split_words
+from hf_multitask.models.text_alignment import Aligner
+from hf_multitask.models.text_words import join_words, split_words
+from hf_multitask.training.metrics import task_metrics
 from tests.tiny import SENTENCES, TOKENIZERS, make_tokenizer
 
 SLOTS = TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from hf_multitask import TaskConfig
-from hf_multitask.models.crf import viterbi
 from hf_multitask.models.decoding import decode, transition_scores
-from hf_multitask.models.tag_schemes import TagSpan, allowed_transitions, tag_spans
+from hf_multitask.models.heads_crf import viterbi
+from hf_multitask.models.tags_iob2 import TagSpan, allowed_transitions, tag_spans
 
 LABELS = ["O", "B-x", "I-x", "B-y", "I-y"]
 TASK = TaskConfig("ner", "token_classification", labels=LABELS)

@@ -9,7 +9,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from hf_multitask import TaskConfig, load_tokenizer
-from hf_multitask.models.alignment import Aligner
+from hf_multitask.models.text_alignment import Aligner
 from tests.conftest import MINILM
 from tests.tiny import SENTENCES, SPECIAL, TOKENIZERS
 

@@ -17,8 +17,8 @@ from hf_multitask import (
     predict,
     prepare_datasets,
 )
-from hf_multitask.freezing.protection import count_items, encode_sample
-from hf_multitask.models.pooling import pool
+from hf_multitask.freezing.distillation import count_items, encode_sample
+from hf_multitask.models.encoder_pooling import pool
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES
 
 WORDS = [word for sentence in SENTENCES for word in sentence.split()]

@@ -11,12 +11,19 @@ from hf_multitask.cli import main
 from hf_multitask.data import read_rows
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.quickstart import QUICKSTART_CONFIG
-from hf_multitask.recommendation.advice import load_encoder
-from hf_multitask.recommendation.closeness import measure
-from hf_multitask.recommendation.encoders import KNOWN, OF_DOMAIN, SMALL, EncoderSize, is_on_this_machine, named_groups
-from hf_multitask.recommendation.facts import collect_facts
-from hf_multitask.recommendation.texts import general_sample
-from hf_multitask.runs import run_plan
+from hf_multitask.recommendation.data_facts import collect_facts
+from hf_multitask.recommendation.domain_distance import measure
+from hf_multitask.recommendation.encoder_catalogue import (
+    KNOWN,
+    OF_DOMAIN,
+    SMALL,
+    EncoderSize,
+    is_on_this_machine,
+    named_groups,
+)
+from hf_multitask.recommendation.language import general_sample
+from hf_multitask.recommendation.recommend import load_encoder
+from hf_multitask.runs.training import run_plan
 from tests.conftest import MINILM
 from tests.recommendation.example_texts import OTHER_LANGUAGES, TEXTS
 from tests.tiny import ROWS

@@ -4,10 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from hf_multitask.recommendation.closeness import Closeness
-from hf_multitask.recommendation.compute import Machine
-from hf_multitask.recommendation.encoders import CASED, KNOWN, MULTILINGUAL, OF_DOMAIN, SMALL, STRONGEST, UNCASED
-from hf_multitask.recommendation.facts import DataFacts, TaskFacts
+from hf_multitask.recommendation.cost_model import Machine
+from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
+from hf_multitask.recommendation.domain_distance import Closeness
+from hf_multitask.recommendation.encoder_catalogue import (
+    CASED,
+    KNOWN,
+    MULTILINGUAL,
+    OF_DOMAIN,
+    SMALL,
+    STRONGEST,
+    UNCASED,
+)
+from hf_multitask.recommendation.language import DomainEvidence, LanguageEvidence
 from hf_multitask.recommendation.rules import (
     ALL,
     DEPTHS,
@@ -19,7 +28,6 @@ from hf_multitask.recommendation.rules import (
     find_encoder,
     size_finding,
 )
-from hf_multitask.recommendation.texts import DomainEvidence, LanguageEvidence
 
 GIBIBYTE = 2**30
 NEAR = Closeness(0.0, 1.2, 0.0, 1.2, distance=0.3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hf_multitask import TaskConfig
-from hf_multitask.reports.curves import MAX_POINTS, draw_curves, line_style, main_metric, to_png, to_svg
+from hf_multitask.reports.training_curves import MAX_POINTS, draw_curves, line_style, main_metric, to_png, to_svg
 
 TASKS = [
     TaskConfig("intent", "sequence_classification", labels=["a", "b"], problem_type="single_label_classification"),

@@ -5,8 +5,8 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
-from hf_multitask.reports.curves import drawing, to_svg
 from hf_multitask.reports.page import Example, Paragraph, Picture, Piece, Section, Table, render_page
+from hf_multitask.reports.training_curves import drawing, to_svg
 from tests.reports.reading import Page, check_stands_alone
 
 EVIL = "<script>alert('1')</script>\"&amp;"

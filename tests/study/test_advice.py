@@ -3,8 +3,8 @@
 import numpy as np
 
 from hf_multitask.study.advice import give_advice
-from hf_multitask.study.results import ScenarioResult, Score, Summary
 from hf_multitask.study.statistics import Interval
+from hf_multitask.study.study_results import ScenarioResult, Score, Summary
 
 
 def scenario(name, score, seconds, size=1000, seeds=3, before=0):

@@ -5,8 +5,8 @@ import pytest
 from transformers.trainer_utils import PredictionOutput
 
 from hf_multitask import TaskConfig
-from hf_multitask.metrics import task_metrics
 from hf_multitask.study.row_scores import metric_name, row_scores
+from hf_multitask.training.metrics import task_metrics
 
 GENERATOR = np.random.default_rng(0)
 ROWS = 60

@@ -1,0 +1,98 @@
+"""A study as the page shows it: a table to sort, and curves of its scenarios."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..reports.training_curves import main_metric
+from ..runtime.atomic_files import read_json
+from ..study import ScenarioResult, Study, Summary
+from .run_progress import CurvePoint
+
+MEBIBYTE = 2**20
+
+
+def study_table(study: Study) -> tuple[list[str], list[list[Any]]]:
+    """Return what each scenario gave, as numbers that can be sorted.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The header, and a row for each scenario and number of training rows.
+    """
+    has_sd = any(
+        score.sd is not None
+        for item in study.scenarios
+        for summary in item.summary
+        for score in summary.scores.values()
+    )
+    header = ["scenario", "rows"]
+    for task, metric in study.main_metrics.items():
+        header += [metric, *([f"± {task}"] if has_sd else [])]
+    header += ["mean score", "time, s", "total, s", "peak MiB", "trained weights", "drift", "loss gap", "not beaten"]
+    rows = []
+    for scenario in study.scenarios:
+        for summary in scenario.summary:
+            front = study.front(summary.size)
+            rows.append(_row(study, scenario, summary, has_sd, "yes" if scenario.name in front else ""))
+    return header, rows
+
+
+def curve_names(study: Study) -> dict[str, str]:
+    """Return what curves can be shown: by their words the name in the trainer's history."""
+    names = {
+        f"{task.name}: {main_metric(task)} on validation": f"eval_{task.name}_{main_metric(task)}"
+        for task in study.tasks
+    }
+    return names | {f"{task.name}: loss on validation": f"eval_{task.name}_loss" for task in study.tasks}
+
+
+def study_curves(study: Study, size: int, name: str) -> list[CurvePoint]:
+    """Return the curves of all scenarios, of the first seed of each.
+
+    Args:
+        study: The study.
+        size: Number of training rows.
+        name: Name in the trainer's history.
+
+    Returns:
+        The points; none of a run whose history was deleted.
+    """
+    points = []
+    for scenario in study.scenarios:
+        run = next((run for run in scenario.runs if run.size == size), None)
+        for entry in _history(study.folder, run.history) if run else []:
+            if isinstance(entry.get(name), (int, float)):
+                points.append(CurvePoint(entry.get("epoch", 0.0), entry[name], scenario.name))
+    return points
+
+
+def _row(study: Study, scenario: ScenarioResult, summary: Summary, has_sd: bool, on_front: str) -> list[Any]:
+    row: list[Any] = [scenario.name, summary.size]
+    for task in study.main_metrics:
+        score = summary.scores.get(task)
+        row.append(None if score is None else _rounded(score.mean))
+        if has_sd:
+            row.append(None if score is None else _rounded(score.sd))
+    row += [
+        None if summary.overall is None else _rounded(summary.overall.mean),
+        round(summary.seconds, 1),
+        round(summary.total_seconds, 1),
+        round(summary.peak_memory_bytes / MEBIBYTE),
+        summary.trainable_parameters,
+        _rounded(summary.drift.get("pooled")),
+        _rounded(summary.loss_gap),
+        on_front,
+    ]
+    return row
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _history(folder: Path, name: str) -> Sequence[dict[str, Any]]:
+    path = (folder / name).resolve()
+    values = read_json(path) if path.is_relative_to(folder.resolve()) else None
+    return values.get("history", []) if isinstance(values, dict) else []

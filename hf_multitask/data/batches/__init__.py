@@ -1,0 +1,1 @@
+"""Rows to batches: mixing of datasets, samplers, batches by tokens."""

@@ -1,0 +1,1 @@
+"""Counts, duplicates and lengths of the rows of a dataset."""

@@ -1,0 +1,1 @@
+"""Label sets, tags, checks of labels, class balance and stratified splits."""

@@ -1,0 +1,128 @@
+"""Checks of the rows that read no label set: columns, words, types."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ...models.messages import unknown_name
+from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
+from ...models.text_inputs import TEXT_COLUMN, TOKENS_COLUMN, check_characters, check_input
+from ..readers.rows import Row, Rows
+
+
+def words_of(row: Row) -> list[str]:
+    """Return a row's words; a text that is not split into words counts as one."""
+    return row.get(TOKENS_COLUMN) or [row[TEXT_COLUMN]]
+
+
+def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Check that each task's column is there.
+
+    Args:
+        rows: The rows of a split, or the first of them.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If no row has the column of a task. The message names the closest column.
+    """
+    columns = rows.columns
+    for task in tasks:
+        if task.column not in columns:
+            raise ValueError(f"{rows.source}: task {task.name!r}: {unknown_name('column', task.column, columns)}")
+
+
+def check_inputs(rows: Rows) -> None:
+    """Check that each row has words or a text, and that second texts are texts.
+
+    Args:
+        rows: The rows of a split.
+
+    Raises:
+        ValueError: If a row has neither ``tokens`` nor ``text``, or one of them or ``text_pair`` is empty or of
+            another type. The message names file and line.
+    """
+    for i, row in enumerate(rows.rows):
+        check_input(row, rows.place(i))
+
+
+def read_values(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Turn the values of tables and annotation tools into what a task's declared problem type takes, in place.
+
+    A string becomes a number for a regression; for several labels, the labels of a JSON list in it, or the only one.
+    A list of one becomes its label where a row has one.
+
+    Args:
+        rows: The rows of a split.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If a string is no number, or begins like a list and is none. The message names file and line.
+    """
+    for task in tasks:
+        for i, row in enumerate(rows.rows):
+            value, place = row.get(str(task.column)), f"{rows.place(i)}: column {task.column!r}"
+            if task.problem_type == SINGLE_LABEL and isinstance(value, list) and len(value) == 1:
+                row[str(task.column)] = value[0]
+            elif task.problem_type == REGRESSION and isinstance(value, str):
+                row[str(task.column)] = _number(value, place)
+            elif task.problem_type == MULTI_LABEL and isinstance(value, str):
+                row[str(task.column)] = _labels(value, place)
+
+
+def _number(value: str, place: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"{place}: expected a number, found {value!r:.80}.") from error
+
+
+def _labels(value: str, place: str) -> list[Any]:
+    if not value.startswith("["):
+        return [value]
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: expected a JSON list of labels, found {value!r:.80}.") from error
+
+
+def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+    """Check that each task's column holds values that the task can have.
+
+    Args:
+        rows: The rows.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If a value does not fit its task. The message names file and line.
+    """
+    for task in tasks:
+        check = _check_tags if task.is_token_task else _check_label
+        for i, row in enumerate(rows.rows):
+            value = row.get(str(task.column))
+            if value is not None:
+                check(task, rows, i, value)
+
+
+def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
+    row, place = rows.rows[i], f"{rows.place(i)}: column {task.column!r}"
+    tokens = row[TOKENS_COLUMN]
+    if not isinstance(tags, list):
+        raise ValueError(f"{place}: expected a list with one tag a word, found {tags!r:.80}.")
+    if len(tags) != len(tokens):
+        raise ValueError(f"{place}: expected one tag a word, found {len(tags)} tags for {len(tokens)} tokens.")
+    for word, tag in enumerate(tags):
+        if tag is not None and not isinstance(tag, str):
+            place = f"{rows.place(i, word)}: column {task.column!r}"
+            found = f"found {tag!r:.80} (word {word}, {tokens[word]!r:.80})"
+            hint = " Ids need names: make the column a ClassLabel of `datasets`, or write the tags as strings."
+            raise ValueError(f"{place}: expected the name of a tag, {found}.{hint if isinstance(tag, int) else ''}")
+    check_characters("".join(filter(None, tags)), place)
+
+
+def _check_label(task: TaskConfig, rows: Rows, i: int, value: Any) -> None:
+    place = f"{rows.place(i)}: column {task.column!r}"
+    items = value if isinstance(value, list) else [value]
+    wrong = [item for item in items if not isinstance(item, (str, int, float))]
+    if wrong:
+        raise ValueError(f"{place}: expected a label, a number or a list of them, found {wrong[0]!r:.80}.")
+    check_characters("".join(item for item in items if isinstance(item, str)), place)

@@ -1,0 +1,97 @@
+"""The tags of rows, read from the scheme that they are written in into IOB2."""
+
+from ...models.tags_schemes import TAG_SCHEMES, SchemeRecogniser, find_foreign, read_and_check, tag_forms
+from ...models.tasks import TaskConfig
+from ...models.text_inputs import TOKENS_COLUMN
+from ..readers.rows import Rows
+
+
+class SchemeScan:
+    """Recognises the tag scheme of a column while rows go by.
+
+    Args:
+        column: The column of the tags.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._recogniser = SchemeRecogniser()
+        self._first_foreign: str | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that occur."""
+        return list(self._recogniser.tags)
+
+    def add(self, rows: Rows) -> None:
+        """Take rows.
+
+        Raises:
+            ValueError: If a value is no tag of any scheme. The message names the row.
+        """
+        for i, row in enumerate(rows.rows):
+            tags = row.get(self.column)
+            if tags is None:
+                continue
+            try:
+                self._recogniser.add(tags)
+            except ValueError as error:
+                raise ValueError(f"{rows.place(i)}: column {self.column!r}: {error}") from error
+            word = find_foreign(tags, "IOB2") if self._first_foreign is None else None
+            if word is not None:
+                self._first_foreign = rows.place(i, word)
+
+    def scheme(self) -> str:
+        """Return the scheme.
+
+        Raises:
+            ValueError: If the tags fit no scheme. The message names the place of the first that is not IOB2.
+        """
+        try:
+            return self._recogniser.scheme()
+        except ValueError as error:
+            raise ValueError(
+                f"{self._first_foreign}: column {self.column!r}: {error} Name it as the task's tag_scheme."
+            ) from error
+
+
+def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
+    """Turn a token task's tags into IOB2, in place.
+
+    Args:
+        task: The token task.
+        rows: The rows.
+        scheme: The scheme that they are written in.
+
+    Returns:
+        The number of rows whose tags break the rule of their scheme; they are read as conlleval does.
+
+    Raises:
+        ValueError: If a tag is none of the scheme, or breaks its rule and the task has ``strict_tags``. The message
+            names file, line, word and tag.
+    """
+    column = str(task.column)
+    broken_rows = 0
+    for i, row in enumerate(rows.rows):
+        tags = row.get(column)
+        if tags is None:
+            continue
+        word = find_foreign(tags, scheme)
+        if word is not None:
+            raise ValueError(
+                f"{_place(rows, i, word, column)}: {tags[word]!r} (word {word}, {row[TOKENS_COLUMN][word]!r}) is no "
+                f"{scheme} tag; expected {tag_forms(scheme)}. Allowed as tag_scheme: {', '.join(TAG_SCHEMES)}."
+            )
+        row[column], broken = read_and_check(tags, scheme)
+        if broken is not None:
+            broken_rows += 1
+            if task.strict_tags:
+                raise ValueError(
+                    f"{_place(rows, i, broken.word, column)}: {broken.tag!r} (word {broken.word}, "
+                    f"{row[TOKENS_COLUMN][broken.word]!r}) breaks the rule of {scheme}; expected {broken.expected!r}."
+                )
+    return broken_rows
+
+
+def _place(rows: Rows, i: int, word: int, column: str) -> str:
+    return f"{rows.place(i, word)}: column {column!r}"

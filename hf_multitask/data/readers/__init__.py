@@ -1,0 +1,1 @@
+"""Readers of files, hub datasets and records of annotation tools."""

@@ -1,0 +1,296 @@
+"""Records as annotation tools export them, each made one plain row.
+
+A row has ``text`` and the classes that were chosen, under plain names: one as it is, several as a list. It has
+``spans``, which `read_spans` reads, where the record tells about spans; a record of text classification alone leaves a
+token task without labels. A span keeps its own ``text`` where the tool exports it, as a check of its offsets.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ...models.messages import unknown_name
+from ...models.text_inputs import TEXT_COLUMN
+from .rows import Row
+from .spans import is_span_list, read_span
+
+SPANS_COLUMN = "spans"
+
+_DOCCANO_TEXTS = ("text", "data")
+_DOCCANO_LABELS = ("label", "labels", "entities")
+
+_LABEL_STUDIO_OWN = (
+    "id",
+    "annotator",
+    "annotation_id",
+    "created_at",
+    "updated_at",
+    "lead_time",
+    "agreement",
+    "history",
+)
+
+_ACCEPT = "accept"
+_ANSWERS = (_ACCEPT, "reject", "ignore")
+
+
+class _Result(NamedTuple):
+    """What an annotator of Label Studio did with one control."""
+
+    control: Any
+    kind: Any
+    value: Any
+    place: str
+
+
+def doccano(record: Any, place: str) -> Row | None:
+    """Read a line of doccano's JSONL: sequence labelling, relations, intents with slots, or text classification.
+
+    Args:
+        record: The record: ``text`` (``data`` in old exports) and ``label``, ``labels`` or ``entities``, which hold
+            spans or classes; ``cats`` holds classes. Relations and comments are left out.
+        place: Where the record stands, for messages.
+
+    Returns:
+        The row; classes keep the name of their key.
+
+    Raises:
+        ValueError: If the record has another form.
+    """
+    record = _mapping(record, place, "a record")
+    row: Row = {TEXT_COLUMN: _text(record, _DOCCANO_TEXTS, place)}
+    keys = [key for key in (*_DOCCANO_LABELS, "cats") if record.get(key) is not None]
+    if not keys:
+        raise _missing_key(record, (*_DOCCANO_LABELS, "cats"), place)
+    span_keys = [key for key in keys if key != "cats" and is_span_list(record[key], empty=True)]
+    filled = [key for key in span_keys if record[key]]
+    if len(filled) > 1:
+        raise ValueError(f"{place}: expected one list of spans, found several: {', '.join(map(repr, filled))}.")
+    if span_keys:
+        key = (filled or span_keys)[0]
+        row[SPANS_COLUMN] = _spans(record[key], f"{place}: {key!r}")
+    for key in keys:
+        if key not in span_keys and record[key] != []:
+            row[key] = _one_or_list(_classes(record[key], f"{place}: {key!r}"))
+    return row
+
+
+def label_studio(record: Any, place: str) -> Row | None:
+    """Read a task of Label Studio's JSON or JSON-MIN export.
+
+    Args:
+        record: The task, its text under ``text``. Spans come from ``Labels``, classes from ``Choices`` about the whole
+            text; what else there is, such as relations and ratings, is left out. JSON-MIN does not tell fields of the
+            data from choices: its strings are all kept.
+        place: Where the record stands, for messages.
+
+    Returns:
+        The row, with choices under the name of their control; None for a task that was skipped or not annotated.
+
+    Raises:
+        ValueError: If the record has another form, several annotations that were not cancelled, or spans of several
+            controls, which are several token tasks.
+    """
+    record = _mapping(record, place, "a task")
+    if "annotations" not in record:
+        return _label_studio_min(record, place)
+    data = _mapping(record.get("data"), f"{place}: 'data'", "the fields of the task")
+    annotation = _only_annotation(record["annotations"], place)
+    if annotation is None:
+        return None
+    results = []
+    for i, result in enumerate(_list(annotation.get("result"), f"{place}: 'result'")):
+        here = f"{place}: result {i}"
+        result = _mapping(result, here, "a result")
+        results.append(_Result(result.get("from_name"), result.get("type"), result.get("value"), here))
+    return _label_studio_row(_text(data, (TEXT_COLUMN,), f"{place}: 'data'"), results, place)
+
+
+def prodigy(record: Any, place: str) -> Row | None:
+    """Read a line of Prodigy's JSONL, as ``db-out`` writes it.
+
+    Args:
+        record: The record: ``text``, ``spans``, ``label`` or ``accept`` with the chosen options, and ``answer``,
+            ``accept`` where it is missing, as ``db-in`` takes it. A yes to one suggested span, as ``ner.teach`` asks
+            for, looks like a record with all its spans and is read as one.
+        place: Where the record stands, for messages.
+
+    Returns:
+        The row, with the classes under ``label`` and ``accept``; None for a record that was rejected or ignored.
+
+    Raises:
+        ValueError: If the record has another form.
+    """
+    record = _mapping(record, place, "a record")
+    answer = record.get("answer", _ACCEPT)
+    if answer not in _ANSWERS:
+        raise ValueError(f"{place}: {unknown_name('answer', answer, _ANSWERS)}")
+    if answer != _ACCEPT:
+        return None
+    row: Row = {TEXT_COLUMN: _text(record, (TEXT_COLUMN,), place)}
+    has_classes = any(record.get(key) is not None for key in ("label", _ACCEPT))
+    if record.get("label") is not None:
+        row["label"] = _classes([record["label"]], f"{place}: 'label'")[0]
+    if record.get(_ACCEPT) is not None:
+        chosen = _classes(record[_ACCEPT], f"{place}: {_ACCEPT!r}")
+        config = _mapping(record.get("config", {}), f"{place}: 'config'", "the settings of the task")
+        row[_ACCEPT] = chosen if config.get("choice_style") == "multiple" else _one_or_list(chosen)
+    spans = record.get(SPANS_COLUMN)
+    if spans is not None or not has_classes:
+        row[SPANS_COLUMN] = _spans([] if spans is None else spans, f"{place}: {SPANS_COLUMN!r}")
+    return row
+
+
+def spacy(record: Any, place: str) -> Row | None:
+    """Read an example as spaCy's documentation writes training data.
+
+    Args:
+        record: ``[text, {"entities": [[0, 5, "PER"]], "cats": {"POSITIVE": 1}}]``, or one mapping with ``text``,
+            ``entities`` and ``cats``.
+        place: Where the record stands, for messages.
+
+    Returns:
+        The row, with the classes of value 1 as a list under ``cats``.
+
+    Raises:
+        ValueError: If the record has another form.
+    """
+    if isinstance(record, (list, tuple)):
+        if len(record) != 2:
+            raise ValueError(f"{place}: expected [text, annotations], found {record!r:.80}.")
+        record = {**_mapping(record[1], place, "annotations"), TEXT_COLUMN: record[0]}
+    record = _mapping(record, place, "[text, annotations] or a mapping")
+    row: Row = {TEXT_COLUMN: _text(record, (TEXT_COLUMN,), place)}
+    keys = [key for key in ("entities", "cats") if record.get(key) is not None]
+    if not keys:
+        raise _missing_key(record, ("entities", "cats"), place)
+    if "entities" in keys:
+        row[SPANS_COLUMN] = _spans(record["entities"], f"{place}: 'entities'")
+    if "cats" in keys:
+        cats = _mapping(record["cats"], f"{place}: 'cats'", "classes with 0 or 1")
+        for name, value in cats.items():
+            if value not in (0, 1):
+                raise ValueError(f"{place}: 'cats': expected 0 or 1 for {name!r}, found {value!r:.80}.")
+        row["cats"] = [name for name, value in cats.items() if value == 1]
+    return row
+
+
+ANNOTATION_TOOLS: dict[str, Callable[[Any, str], Row | None]] = {
+    "doccano": doccano,
+    "label_studio": label_studio,
+    "prodigy": prodigy,
+    "spacy": spacy,
+}
+
+
+def _only_annotation(annotations: Any, place: str) -> Mapping | None:
+    """Return the annotation of a task that was not cancelled, None if there is none."""
+    listed = _list(annotations, f"{place}: 'annotations'")
+    found = [_mapping(one, f"{place}: annotation {i}", "an annotation") for i, one in enumerate(listed)]
+    kept = [annotation for annotation in found if not annotation.get("was_cancelled")]
+    if len(kept) > 1:
+        names = ", ".join(f"{one.get('id')!r} by {one.get('completed_by')!r}" for one in kept)
+        raise ValueError(
+            f"{place}: expected one annotation that was not cancelled, found {len(kept)}: {names}. Leave one a task "
+            "before the export."
+        )
+    return kept[0] if kept else None
+
+
+def _label_studio_min(record: Mapping, place: str) -> Row | None:
+    if "annotation_id" not in record:
+        raise _missing_key(record, ("annotations", "annotation_id"), place)
+    if record["annotation_id"] is None:
+        return None
+    results: list[_Result] = []
+    for name, value in record.items():
+        here = f"{place}: {name!r}"
+        if name in _LABEL_STUDIO_OWN or name == TEXT_COLUMN:
+            continue
+        if isinstance(value, str) and value:
+            results.append(_Result(name, "choices", {"choices": [value]}, here))
+        elif isinstance(value, Mapping) and "choices" in value:
+            results.append(_Result(name, "choices", value, here))
+        elif isinstance(value, list):
+            for item in value:
+                kinds = [key for key in item if key.endswith("labels")] if isinstance(item, Mapping) else []
+                results += [_Result(name, kind, item, here) for kind in kinds]
+    return _label_studio_row(_text(record, (TEXT_COLUMN,), place), results, place)
+
+
+def _label_studio_row(text: str, results: Sequence[_Result], place: str) -> Row:
+    row: Row = {TEXT_COLUMN: text, SPANS_COLUMN: []}
+    for result in results:
+        if result.kind == "labels":
+            row[SPANS_COLUMN] += _labelled_spans(result)
+        elif result.kind == "choices":
+            value = _mapping(result.value, result.place, "a value")
+            # Choices with a place are about a region, not about the text.
+            if "start" in value:
+                continue
+            if not isinstance(result.control, str) or result.control in row:
+                raise ValueError(f"{result.place}: expected a name of its own a control, found {result.control!r}.")
+            row[result.control] = _one_or_list(_classes(value.get("choices"), f"{result.place}: 'choices'"))
+        elif str(result.kind).endswith("labels"):
+            raise ValueError(f"{result.place}: expected spans of plain text, 'labels', found {result.kind!r}.")
+    controls = dict.fromkeys(result.control for result in results if result.kind == "labels")
+    if len(controls) > 1:
+        raise ValueError(
+            f"{place}: expected the spans of one control, found {', '.join(map(repr, controls))}; use one file and "
+            "one task per layer."
+        )
+    return row
+
+
+def _labelled_spans(result: _Result) -> list[Row]:
+    value = _mapping(result.value, result.place, "a value")
+    labels = _classes(value.get("labels"), f"{result.place}: 'labels'")
+    if not labels:
+        raise ValueError(f"{result.place}: expected at least one label, found none.")
+    return _spans([{**value, "label": label} for label in labels], result.place)
+
+
+def _spans(values: Any, place: str) -> list[Row]:
+    """Read spans into mappings, with their texts where they have some."""
+    spans = []
+    for i, item in enumerate(_list(values, place)):
+        span = read_span(item, f"{place}: span {i}")
+        spans.append({key: value for key, value in span._asdict().items() if value is not None})
+    return spans
+
+
+def _classes(values: Any, place: str) -> list[Any]:
+    for value in _list(values, place):
+        if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
+            raise ValueError(f"{place}: expected the name of a class, found {value!r:.80}.")
+    return list(values)
+
+
+def _one_or_list(classes: list[Any]) -> Any:
+    """Return the only class as it is, None for none: the tools write lists for tasks with one class, too."""
+    return classes if len(classes) > 1 else next(iter(classes), None)
+
+
+def _text(record: Mapping, keys: Sequence[str], place: str) -> str:
+    key = next((key for key in keys if key in record), None)
+    if key is None:
+        raise _missing_key(record, keys, place)
+    if not isinstance(record[key], str):
+        raise ValueError(f"{place}: {key!r} must be a string, found {record[key]!r:.80}.")
+    return record[key]
+
+
+def _mapping(value: Any, place: str, what: str) -> Mapping:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place}: expected {what}, a JSON object; found {value!r:.80}.")
+    return value
+
+
+def _list(value: Any, place: str) -> Sequence[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{place}: expected a list, found {value!r:.80}.")
+    return value
+
+
+def _missing_key(record: Mapping, keys: Sequence[str], place: str) -> ValueError:
+    expected = " or ".join(map(repr, keys))
+    return ValueError(f"{place}: expected the key {expected}; {unknown_name('key', keys[0], record)}")

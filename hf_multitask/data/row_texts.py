@@ -1,0 +1,36 @@
+"""The texts of prepared rows, for those who are to read them."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN, TextInput, read_input
+from ..models.text_words import join_words
+from .readers.rows import Row
+
+_SCHEMA = pa.schema({TEXT_COLUMN: pa.string(), TEXT_PAIR_COLUMN: pa.string(), TOKENS_COLUMN: pa.list_(pa.string())})
+
+
+class RowTexts:
+    """The texts of a split's rows with their words, in little more memory than their characters take."""
+
+    def __init__(self) -> None:
+        self._table = _SCHEMA.empty_table()
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add checked rows behind those that are there."""
+        columns = {name: [row.get(name) for row in rows] for name in _SCHEMA.names}
+        self._table = pa.concat_tables([self._table, pa.table(columns, schema=_SCHEMA)])
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._table.num_rows
+
+    def __getitem__(self, number: int) -> TextInput:
+        """Return the text of a row and its words with their places."""
+        (row,) = self._table.slice(number, 1).to_pylist()
+        try:
+            return read_input(row, f"row {number}", split=False)
+        except ValueError:
+            # The words are what was trained on; a text beside them need not be where they came from.
+            return TextInput(*join_words(row[TOKENS_COLUMN]), row[TEXT_PAIR_COLUMN])

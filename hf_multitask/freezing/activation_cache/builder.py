@@ -1,0 +1,152 @@
+"""Computing the states that are stored."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from filelock import FileLock
+from huggingface_hub.utils import tqdm
+from torch import nn
+
+from ...models.modeling_multitask import MultiTaskModel
+from .store import Part, PartWriter, PrefixStore
+
+# Tokens that are encoded at a time, at least: enough to keep a processor busy, too few to fill any memory.
+TOKENS_A_PASS = 1024
+# What a collator makes beside the encoder's inputs.
+_NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
+
+
+@dataclass
+class PrefixBuilder:
+    """Runs rows through the lower layers of an encoder and writes the states that enter layer groups.
+
+    Rows come longest first, so that batches hold little padding.
+
+    Args:
+        model: The model.
+        dataset: The rows, with the columns that the encoder takes.
+        collator: What makes a batch of them.
+        part: The part that this process computes.
+        tokens_a_pass: Tokens a pass, padding included; a single row, or window of one, may have more.
+        autocast: Returns a context in which the encoder computes.
+        show_progress: Whether to show a progress bar.
+    """
+
+    model: MultiTaskModel
+    dataset: datasets.Dataset
+    collator: Callable[[Sequence[Any]], dict[str, Any]]
+    part: Part
+    tokens_a_pass: int
+    autocast: Callable[[], AbstractContextManager]
+    show_progress: bool = False
+
+    def build(
+        self, folders: Mapping[str, Path], start: PrefixStore | None = None, entering: str | None = None
+    ) -> None:
+        """Write this process's part of each store; what an earlier process has written stays.
+
+        Args:
+            folders: The stores' folders by the group that the states enter.
+            start: A store of lower states to start from; from the tokens where None.
+            entering: The group that these enter.
+
+        Raises:
+            OSError: If they cannot be written. What was written of them is removed.
+        """
+        with ExitStack() as locks:
+            missing = {}
+            for group, folder in sorted(folders.items()):
+                folder.mkdir(parents=True, exist_ok=True)
+                path = self.part.path(folder)
+                # A run beside this one may compute the same; a killed one leaves its lock open.
+                locks.enter_context(FileLock(path.with_suffix(".lock")))
+                if not path.is_file():
+                    missing[group] = PartWriter(folder, self.part)
+            try:
+                if missing:
+                    self._write(missing, start, entering)
+            except OSError:
+                for writer in missing.values():
+                    writer.discard()
+                raise
+
+    @torch.no_grad()
+    def _write(self, writers: Mapping[str, PartWriter], start: PrefixStore | None, entering: str | None) -> None:
+        rows = self.part.rows.tolist()
+        bounds = batch_bounds(self.part.layout.lengths[self.part.rows], self.tokens_a_pass)
+        # Whole batches only: their states are the same bits whenever they are computed.
+        written = min(writer.num_rows for writer in writers.values())
+        done = max(bound for bound in bounds if bound <= written)
+        for writer in writers.values():
+            writer.go_on_behind(done)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            bar = tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress)
+            with bar, _requiring_gradients(self.model.encoder), self.autocast():
+                for i, end in pairwise(bounds[bounds.index(done) :]):
+                    batch = rows[i:end]
+                    for group, found in self._states(batch, list(writers), start, entering).items():
+                        writers[group].write(found)
+                    bar.update(len(batch))
+        finally:
+            self.model.train(was_training)
+        for writer in writers.values():
+            writer.finish()
+
+    def _states(
+        self, rows: Sequence[int], groups: Sequence[str], start: PrefixStore | None, entering: str | None
+    ) -> dict[str, torch.Tensor]:
+        """Return the states of rows, without padding, by group."""
+        device = self.model.device
+        collated = self.collator(self.dataset.__getitems__(list(rows)))
+        inputs = {name: value.to(device) for name, value in collated.items() if name not in _NOT_ENCODED}
+        if start is not None:
+            inputs["stored_states"] = start.read(rows, inputs["attention_mask"]).to(self.model.dtype)
+        found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
+        # A long text has many windows.
+        windows_a_pass = max(1, self.tokens_a_pass // inputs["attention_mask"].size(1))
+        parts = zip(*(value.split(windows_a_pass) for value in inputs.values()), strict=True)
+        for values in parts:
+            part = dict(zip(inputs, values, strict=True))
+            computed = self.model.states_entering(groups, entering=entering, **part)
+            mask = part["attention_mask"].bool()
+            for group, value in computed.items():
+                found[group].append(value[mask].to(self.part.layout.dtype))
+        return {group: torch.cat(values) for group, values in found.items()}
+
+
+@contextmanager
+def _requiring_gradients(encoder: nn.Module) -> Iterator[None]:
+    """Let all weights require gradients meanwhile: of no others does autocast keep what it has cast for a pass."""
+    frozen = [weight for weight in encoder.parameters() if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
+def batch_bounds(lengths: Sequence[int], tokens_a_pass: int) -> list[int]:
+    """Cut rows into batches that have no more than a number of tokens, padding included.
+
+    Args:
+        lengths: Tokens of each row, longest first.
+        tokens_a_pass: The most tokens; a batch of one row may have more.
+
+    Returns:
+        Where batches begin, and the number of rows.
+    """
+    bounds = [0]
+    while bounds[-1] < len(lengths):
+        rows = max(1, tokens_a_pass // max(1, int(lengths[bounds[-1]])))
+        bounds.append(min(bounds[-1] + rows, len(lengths)))
+    return bounds

@@ -1,0 +1,91 @@
+"""What tells stored states from others: all that they are computed from."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+import transformers
+import xxhash
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...models.encoder_partial_forward import HEADS
+from ...models.layer_groups import LayerGroups
+
+# Entries of an encoder's config that say where it comes from, not what it computes.
+_ORIGIN = ("_name_or_path", "architectures", "transformers_version", "dtype")
+_ROWS_A_BATCH = 10_000
+
+
+def prefix_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, str]:
+    """Digest what computes the states that enter each group: config, buffers and the weights below.
+
+    Args:
+        encoder: The encoder.
+        groups: The model's groups, from the bottom up.
+
+    Returns:
+        Digests by the group that the states enter, ``heads`` for what the encoder returns.
+    """
+    config = {key: value for key, value in encoder.config.to_dict().items() if key not in _ORIGIN}
+    config["attn_implementation"] = encoder.config._attn_implementation
+    digest = xxhash.xxh3_128(json.dumps([config, transformers.__version__], sort_keys=True, default=str).encode())
+    for name, buffer in encoder.named_buffers():
+        _add_tensor(digest, name, buffer)
+    digests = {}
+    for group in groups:
+        if not group.is_head:
+            digests[group.name] = digest.hexdigest()
+            for name, weight in group.parameters.items():
+                _add_tensor(digest, name, weight)
+    return {**digests, HEADS: digest.hexdigest()}
+
+
+def read_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, np.ndarray]:
+    """Digest the tokenised rows of a data set and count their tokens.
+
+    Args:
+        dataset: The data set, with ``attention_mask``.
+        columns: The columns that the encoder takes, and those that say how.
+
+    Returns:
+        The digest, and the tokens of each row (num_rows); a row without any is encoded as one of padding.
+    """
+    digests = {name: xxhash.xxh3_128(str(dataset.features[name]).encode()) for name in columns}
+    lengths = []
+    for table in _tables(dataset, columns):
+        for name in columns:
+            column = table[name].combine_chunks()
+            values, ends = column.flatten().to_numpy(zero_copy_only=False), column.value_lengths().to_numpy()
+            digests[name].update(np.ascontiguousarray(values).data)
+            digests[name].update(ends.astype(np.int64).data)
+            if name == "attention_mask":
+                counted = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+                bounds = np.concatenate([[0], np.cumsum(ends, dtype=np.int64)])
+                lengths.append(counted[bounds[1:]] - counted[bounds[:-1]])
+    total = xxhash.xxh3_128(json.dumps([[name, found.hexdigest()] for name, found in digests.items()]).encode())
+    return total.hexdigest(), np.maximum(np.concatenate(lengths or [np.empty(0, np.int64)]), 1)
+
+
+def store_key(prefix: str, rows: str, *settings: Any) -> str:
+    """Return the name of a store.
+
+    Args:
+        prefix: Digest of what computes the states.
+        rows: Digest of the rows.
+        settings: How they are computed and kept: types, the batch size.
+    """
+    return xxhash.xxh3_128_hexdigest(json.dumps([prefix, rows, settings]).encode())
+
+
+def _tables(dataset: datasets.Dataset, columns: Sequence[str]) -> Iterator[pa.Table]:
+    yield from dataset.select_columns(list(columns)).with_format("arrow").iter(_ROWS_A_BATCH)
+
+
+def _add_tensor(digest: Any, name: str, tensor: torch.Tensor | nn.Parameter) -> None:
+    digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -1,0 +1,387 @@
+"""Which stage a run is in: a pure function of what the trainer has recorded."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..models.layer_groups import LayerGroups
+from ..models.messages import unknown_name
+from .schedule import FreezeSchedule, FreezeStage, OnWorse, Until, greater_is_better
+
+EVAL_PREFIX = "eval_"
+# Share of the validation loss by which its gap to the training loss must grow to count as growing.
+GAP_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation recorded.
+
+    Args:
+        step: Optimizer steps at that time.
+        metrics: The metrics, without ``eval_``.
+        train_loss: Mean training loss logged since the evaluation before; None where none was logged.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+    train_loss: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """Validation loss less training loss."""
+        if self.train_loss is None or "loss" not in self.metrics:
+            return None
+        return self.metrics["loss"] - self.train_loss
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of what trains, or of its rates.
+
+    Args:
+        step: Optimizer steps at that time.
+        stage: Index of the stage that begins or goes on; the number of stages where the schedule is at its end.
+        reason: Why, in words.
+        trained: Groups that train from now on, from the bottom up.
+        starts_stage: Whether the stage begins here.
+        rate_factors: Factors of learning rates by group, from ``on_worse``.
+        best_step: Step of the best evaluation of the stage that ends, where that restores its best weights.
+    """
+
+    step: int
+    stage: int
+    reason: str
+    trained: tuple[str, ...]
+    starts_stage: bool = True
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    best_step: int | None = None
+
+    @property
+    def restore_step(self) -> int | None:
+        """Step whose weights come back first; None where none do."""
+        return None if self.best_step == self.step else self.best_step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is in its schedule.
+
+    Args:
+        transitions: All changes so far; the first is the start of the first stage.
+        finished: Whether the schedule is at its end, so that training stops.
+        next_boundary: Step at which the stage ends at the latest; None where it has no bound.
+        best_step: Step of the stage's best evaluation, where the stage restores its best weights.
+    """
+
+    transitions: tuple[Transition, ...]
+    finished: bool
+    next_boundary: int | None
+    best_step: int | None
+
+    @property
+    def current(self) -> Transition:
+        """The last change: what holds now."""
+        return self.transitions[-1]
+
+    @property
+    def stage_start(self) -> int:
+        """Step at which the stage began."""
+        return next(change.step for change in reversed(self.transitions) if change.starts_stage)
+
+    def before(self, step: int) -> Transition:
+        """Return the change that held before those of a step; at the first step the first one."""
+        earlier = [change for change in self.transitions if change.step < step]
+        return earlier[-1] if earlier else self.transitions[0]
+
+
+def read_evaluations(log_history: Sequence[Mapping[str, Any]]) -> list[Evaluation]:
+    """Read the evaluations of a run from ``trainer.state.log_history``.
+
+    Several evaluations at one step, as with several validation sets, are one with the metrics of all.
+
+    Args:
+        log_history: The entries, in order.
+
+    Returns:
+        The evaluations, in order.
+    """
+    metrics: dict[int, dict[str, float]] = {}
+    train_losses: dict[int, float | None] = {}
+    # Sum and number of the steps logged since the evaluation before; an entry is the mean since the one before it.
+    total, steps, last_step = 0.0, 0, 0
+    for entry in log_history:
+        found = {
+            name.removeprefix(EVAL_PREFIX): value for name, value in entry.items() if name.startswith(EVAL_PREFIX)
+        }
+        if found:
+            if entry["step"] not in metrics:
+                train_losses[entry["step"]] = total / steps if steps else None
+                total, steps = 0.0, 0
+            metrics.setdefault(entry["step"], {}).update(found)
+        elif "loss" in entry:
+            total += entry["loss"] * (entry["step"] - last_step)
+            steps += entry["step"] - last_step
+            last_step = entry["step"]
+    return [Evaluation(step, values, train_losses[step]) for step, values in metrics.items()]
+
+
+def check_watched_metrics(schedule: FreezeSchedule, default: str | None, found: Sequence[str]) -> None:
+    """Refuse a schedule that decides by a metric which evaluation does not have.
+
+    Args:
+        schedule: The schedule.
+        default: The run's ``metric_for_best_model``.
+        found: Names of the metrics that evaluation has, without ``eval_``.
+
+    Raises:
+        ValueError: If a metric is missing. The message names those that there are.
+    """
+    best = [schedule.best_metric(stage, default) for stage in schedule.stages]
+    for name in [*schedule.watched_metrics, *best, "loss" if schedule.watches_gap else None]:
+        if name is not None and name not in found:
+            raise ValueError(f"freeze schedule: {unknown_name('metric', name, found)}")
+
+
+def replay(
+    schedule: FreezeSchedule,
+    groups: LayerGroups,
+    evaluations: Sequence[Evaluation],
+    step: int,
+    steps_per_epoch: int,
+    best_metric: str | None = None,
+) -> Progress:
+    """Find where a run is in its schedule.
+
+    An evaluation belongs to the stage that has trained up to its step; the bound of a stage comes after it.
+
+    Args:
+        schedule: The schedule.
+        groups: The model's groups.
+        evaluations: What `read_evaluations` found.
+        step: Optimizer steps so far.
+        steps_per_epoch: Optimizer steps of an epoch.
+        best_metric: The run's ``metric_for_best_model``, for stages that restore their best weights.
+
+    Returns:
+        The progress.
+
+    Raises:
+        ValueError: If an evaluation lacks a metric that the schedule decides by.
+    """
+    run = _Run(schedule, groups, steps_per_epoch, best_metric)
+    for evaluation in evaluations:
+        if evaluation.step <= step:
+            run.pass_time(evaluation.step - 1)
+            run.see(evaluation)
+    run.pass_time(step)
+    boundary = run.boundary
+    return Progress(tuple(run.transitions), run.finished, boundary, run.best.step if run.best else None)
+
+
+class _Best:
+    """The best value of a metric so far, and for how many evaluations there was none better."""
+
+    def __init__(self, metric: str, min_delta: float = 0.0) -> None:
+        self.metric = metric
+        self.min_delta = min_delta
+        self.sign = 1.0 if greater_is_better(metric) else -1.0
+        self.value: float | None = None
+        self.step: int | None = None
+        self.since = 0
+
+    def see(self, evaluation: Evaluation) -> None:
+        value = _metric(evaluation, self.metric)
+        if self.value is None or self.is_improved(self.gain(value)):
+            self.value, self.step, self.since = value, evaluation.step, 0
+        else:
+            self.since += 1
+
+    def is_improved(self, gain: float) -> bool:
+        """Tell whether a gain is an improvement."""
+        return gain > 0 and gain >= self.min_delta
+
+    def gain(self, value: float) -> float:
+        """How much better a value is than the best; NaN is worse than any number."""
+        if math.isnan(value):
+            return -math.inf
+        if self.value is None or math.isnan(self.value):
+            return math.inf
+        return self.sign * (value - self.value)
+
+
+class _Rule:
+    """An ``on_worse`` in its stage: its best value, and for how many evaluations the metric was worse."""
+
+    def __init__(self, rule: OnWorse, reference: Evaluation | None) -> None:
+        self.rule = rule
+        self.best = _Best(rule.metric)
+        self.worse = 0
+        if reference is not None:
+            self.best.see(reference)
+
+    def triggers(self, evaluation: Evaluation) -> bool:
+        has_best = self.best.value is not None
+        is_worse = has_best and not self.best.gain(_metric(evaluation, self.rule.metric)) > -self.rule.by
+        self.worse = self.worse + 1 if is_worse else 0
+        self.best.see(evaluation)
+        if self.worse < self.rule.patience:
+            return False
+        self.worse = 0
+        return True
+
+
+class _Run:
+    """Goes through the schedule as evaluations and time pass."""
+
+    def __init__(
+        self, schedule: FreezeSchedule, groups: LayerGroups, steps_per_epoch: int, best_metric: str | None
+    ) -> None:
+        self.schedule = schedule
+        self.groups = groups
+        self.steps_per_epoch = steps_per_epoch
+        self.best_metric = best_metric
+        self.trained_by_stage = [tuple(stage.trained(groups)) for stage in schedule.stages]
+        self.transitions: list[Transition] = []
+        self.finished = False
+        self.seen: dict[int, Evaluation] = {}
+        # Of the current stage.
+        self.index = 0
+        self.start = 0
+        self.boundary: int | None = None
+        self.refrozen = False
+        self.watched: list[_Best] = []
+        self.best: _Best | None = None
+        self.reference: Evaluation | None = None
+        self.rules: list[_Rule] = []
+        self._enter(0, 0, "the run starts")
+
+    @property
+    def stage(self) -> FreezeStage:
+        return self.schedule.stages[self.index]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        return self.transitions[-1].trained
+
+    def pass_time(self, step: int) -> None:
+        """End the stages whose bound is at or before a step."""
+        while not self.finished and self.boundary is not None and self.boundary <= step:
+            self._next_stage(self.boundary, f"stage {self.stage.name!r} is at its bound")
+
+    def see(self, evaluation: Evaluation) -> None:
+        """Take an evaluation in and decide."""
+        if self.finished:
+            return
+        self.seen[evaluation.step] = evaluation
+        if evaluation.step == self.start:
+            self._set_reference(evaluation)
+            return
+        if self.best is not None:
+            self.best.see(evaluation)
+        for watched in self.watched:
+            watched.see(evaluation)
+        triggered = [rule.rule for rule in self.rules if rule.triggers(evaluation)]
+        stop = next((rule for rule in triggered if rule.do == "stop"), None)
+        if stop is not None:
+            self._finish(evaluation.step, f"{stop.metric} got worse")
+        elif not self._see_until(evaluation):
+            self._apply_rules(evaluation.step, triggered)
+
+    def _see_until(self, evaluation: Evaluation) -> bool:
+        """End the stage, or freeze its groups again, if its metric has stopped improving; tell whether it did."""
+        until = self.stage.until
+        if until is None or self.refrozen:
+            return False
+        stalled = [watched.since >= until.patience for watched in self.watched]
+        if not (all(stalled) if until.when == "all" else any(stalled)):
+            return False
+        names = " and ".join(until.metrics)
+        if until.watch_gap and self._gap_grows(evaluation):
+            if self.index == 0 or self._has_improved():
+                return False
+            before = set(self.trained_by_stage[self.index - 1])
+            self.refrozen = True
+            self._change(
+                evaluation.step,
+                f"{names} is no better than before the stage and the gap to the training loss grows",
+                tuple(name for name in self.trained if name in before),
+            )
+            return True
+        self._next_stage(evaluation.step, f"{names} has stopped improving")
+        return True
+
+    def _gap_grows(self, evaluation: Evaluation) -> bool:
+        """Tell whether the gap has grown since the metric was best, beyond what the loss swings anyway."""
+        before = next((self.seen[best.step].gap for best in self.watched if best.step is not None), None)
+        if before is None or evaluation.gap is None:
+            return False
+        return evaluation.gap - before > GAP_TOLERANCE * evaluation.metrics["loss"]
+
+    def _has_improved(self) -> bool:
+        """Tell whether a metric is better than before the stage."""
+        if self.reference is None:
+            return True
+        return any(
+            watched.value is not None
+            and watched.is_improved(watched.sign * (watched.value - _metric(self.reference, watched.metric)))
+            for watched in self.watched
+        )
+
+    def _apply_rules(self, step: int, rules: Sequence[OnWorse]) -> None:
+        for rule in rules:
+            named = rule.select_groups(self.groups)
+            if rule.do == "lower_lr":
+                factors = dict(self.transitions[-1].rate_factors)
+                factors |= {name: factors.get(name, 1.0) * rule.factor for name in named}
+                self._change(step, f"{rule.metric} got worse: lower learning rate", self.trained, factors)
+                continue
+            rest = tuple(name for name in self.trained if name not in named)
+            if rest == self.trained:
+                continue
+            if not rest:
+                self._next_stage(step, f"{rule.metric} got worse, and nothing else trains")
+                return
+            self._change(step, f"{rule.metric} got worse: frozen again", rest)
+
+    def _change(
+        self, step: int, reason: str, trained: tuple[str, ...], factors: Mapping[str, float] | None = None
+    ) -> None:
+        factors = self.transitions[-1].rate_factors if factors is None else factors
+        self.transitions.append(Transition(step, self.index, reason, trained, False, factors))
+
+    def _next_stage(self, step: int, reason: str) -> None:
+        if self.index + 1 == len(self.schedule.stages):
+            self._finish(step, reason)
+        else:
+            self._enter(self.index + 1, step, reason)
+
+    def _finish(self, step: int, reason: str) -> None:
+        self.finished = True
+        self.transitions.append(Transition(step, len(self.schedule.stages), reason, self.trained))
+
+    def _enter(self, index: int, step: int, reason: str) -> None:
+        best = self.best.step if index and self.best is not None else None
+        stage = self.schedule.stages[index]
+        self.index, self.start = index, step
+        length = stage.max_steps(self.steps_per_epoch)
+        self.boundary = None if length is None else step + length
+        self.refrozen = False
+        until: Until | None = stage.until
+        self.watched = [_Best(metric, until.min_delta) for metric in until.metrics] if until is not None else []
+        best_metric = self.schedule.best_metric(stage, self.best_metric)
+        self.best = _Best(best_metric) if best_metric is not None else None
+        # The evaluation of the weights that the stage starts from.
+        self._set_reference(self.seen.get(step if best is None else best))
+        self.transitions.append(Transition(step, index, reason, self.trained_by_stage[index], best_step=best))
+
+    def _set_reference(self, reference: Evaluation | None) -> None:
+        self.reference = reference
+        self.rules = [_Rule(rule, reference) for rule in self.stage.on_worse]
+
+
+def _metric(evaluation: Evaluation, name: str) -> float:
+    if name not in evaluation.metrics:
+        raise ValueError(f"freeze schedule: {unknown_name('metric', name, evaluation.metrics)}")
+    return evaluation.metrics[name]

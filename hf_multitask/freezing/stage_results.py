@@ -1,0 +1,121 @@
+"""What each stage gave: ``stages.json``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState
+
+from ..models.layer_groups import LayerGroups
+from .replay import Evaluation, Transition, read_evaluations
+from .schedule import FreezeSchedule, greater_is_better
+
+STAGES_NAME = "stages.json"
+NO_METRICS = ("runtime", "samples_per_second", "steps_per_second")
+
+
+def stage_results(
+    schedule: FreezeSchedule,
+    groups: LayerGroups,
+    changes: Sequence[Transition],
+    state: TrainerState,
+    steps_per_epoch: int,
+    measured: Mapping[str, Mapping[str, float]],
+) -> list[dict[str, Any]]:
+    """Sum up each stage that the run has reached.
+
+    Args:
+        schedule: The schedule.
+        groups: The model's groups.
+        changes: The changes so far.
+        state: The trainer's state.
+        steps_per_epoch: Optimizer steps of an epoch.
+        measured: By stage, ``seconds`` and ``peak_memory_bytes``.
+
+    Returns:
+        For each stage its name, the reason and step of its start, its length in steps, epochs and seconds, peak
+        memory (of the device, or resident memory of the process without one), groups and parameters that train at
+        its start, mean training losses, the best and the last value of each metric, and what happened in it.
+    """
+    evaluations = read_evaluations(state.log_history)
+    starts = [change for change in changes if change.starts_stage]
+    sizes = {group.name: group.num_parameters for group in groups}
+    results = []
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        end = state.global_step if following is None else following.step
+        stage = schedule.stages[start.stage]
+        seen = [evaluation for evaluation in evaluations if start.step < evaluation.step <= end]
+        results.append(
+            {
+                "name": stage.name,
+                "reason": start.reason,
+                "start_step": start.step,
+                "steps": end - start.step,
+                "epochs": round((end - start.step) / steps_per_epoch, 4),
+                **measured.get(stage.name, {}),
+                "trained_groups": list(start.trained),
+                "trainable_parameters": sum(sizes[name] for name in start.trained),
+                "trainable_share": sum(sizes[name] for name in start.trained) / sum(sizes.values()),
+                "train_losses": _train_losses(state.log_history, start.step, end),
+                "best": _best(seen),
+                "last": _metrics(seen[-1]) if seen else {},
+                "restored_step": None if following is None else following.restore_step,
+                "changes": [
+                    {"step": change.step, "reason": change.reason, "trained_groups": list(change.trained)}
+                    for change in changes
+                    if change.stage == start.stage and not change.starts_stage
+                ],
+            }
+        )
+    return results
+
+
+def read_stage_results(folder: str | Path) -> list[dict[str, Any]]:
+    """Read what `write_stage_results` has written to a folder; nothing where it has not.
+
+    Args:
+        folder: The folder of a run.
+
+    Returns:
+        What `stage_results` returns.
+    """
+    path = Path(folder, STAGES_NAME)
+    return json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
+
+
+def write_stage_results(folder: Path, *args: Any) -> None:
+    """Write what `stage_results` returns to ``stages.json`` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"stages": stage_results(*args)}, indent=2)
+    (folder / STAGES_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _train_losses(log_history: Sequence[Mapping[str, Any]], start: int, end: int) -> dict[str, float]:
+    """Return the means of the losses logged in a stage, the whole and those by task, over its steps."""
+    sums: dict[str, float] = {}
+    steps, last_step = 0, 0
+    for entry in log_history:
+        if "loss" not in entry:
+            continue
+        length, last_step = entry["step"] - last_step, entry["step"]
+        if start < entry["step"] <= end:
+            steps += length
+            for name, value in entry.items():
+                if name == "loss" or name.endswith("_loss"):
+                    sums[name] = sums.get(name, 0.0) + value * length
+    return {name: total / steps for name, total in sums.items()}
+
+
+def _best(evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """Return each metric's best value."""
+    best: dict[str, float] = {}
+    for evaluation in evaluations:
+        for name, value in _metrics(evaluation).items():
+            choose = max if greater_is_better(name) else min
+            best[name] = choose(best.get(name, value), value)
+    return best
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    return {name: value for name, value in evaluation.metrics.items() if not name.endswith(NO_METRICS)}

@@ -1,0 +1,178 @@
+"""From the states of all tokens to one vector a text."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+from transformers.utils import cached_file
+
+from .messages import unknown_name
+
+POOLING_MODES = ("mean", "cls", "max")
+
+# What sentence-transformers calls them, behind pooling_mode_.
+_FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
+
+
+class SentencePooling(NamedTuple):
+    """How an encoder makes one vector of a text: the mode, and whether its length is set to 1."""
+
+    mode: str = "mean"
+    normalize: bool = False
+
+
+def pool(states: torch.Tensor, attention_mask: torch.Tensor | None, mode: str) -> torch.Tensor:
+    """Reduce the token states of each text to one vector.
+
+    Args:
+        states: Token states (batch, seq_len, hidden).
+        attention_mask: 1 for tokens, 0 for padding (batch, seq_len); all tokens count where None.
+        mode: ``"mean"``, ``"cls"`` (the first token) or ``"max"``.
+
+    Returns:
+        Vectors (batch, hidden).
+    """
+    if mode == "cls":
+        return states[:, 0]
+    if attention_mask is None:
+        attention_mask = states.new_ones(states.shape[:2], dtype=torch.long)
+    mask = attention_mask.unsqueeze(-1)
+    if mode == "max":
+        return states.masked_fill(mask == 0, torch.finfo(states.dtype).min).max(dim=1).values
+    mask = mask.to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
+
+
+def mean_of_windows(
+    logits: torch.Tensor, attention_mask: torch.Tensor | None, row_windows: torch.Tensor
+) -> torch.Tensor:
+    """Reduce the logits of the windows of each text to their mean, weighted by the windows' tokens.
+
+    Args:
+        logits: Logits of windows (num_windows, num_labels).
+        attention_mask: 1 for tokens, 0 for padding (num_windows, seq_len); all windows weigh the same where None.
+        row_windows: Which windows are those of a text (batch, num_windows).
+
+    Returns:
+        Logits of the texts (batch, num_labels).
+    """
+    weights = row_windows.to(logits.dtype)
+    if attention_mask is not None:
+        weights = weights * attention_mask.sum(dim=1).to(logits.dtype)
+    return (weights @ logits) / weights.sum(dim=1, keepdim=True)
+
+
+def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
+    """Read a JSON file that stands beside a model.
+
+    Args:
+        name_or_path: Hub name or folder of the model.
+        filename: Name of the file, such as ``"modules.json"``.
+        hub_kwargs: Passed to the hub's client, such as ``revision``.
+
+    Returns:
+        The content, or None where there is no such file, or none in the cache while the hub is out of reach.
+    """
+    path = cached_file(
+        name_or_path,
+        filename,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub_kwargs,
+    )
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _is_missing(name_or_path: str, filename: str, **hub_kwargs: Any) -> bool:
+    """Tell whether a file that could not be read is known not to exist."""
+    if Path(name_or_path).is_dir():
+        return True
+    where = {key: hub_kwargs[key] for key in ("cache_dir", "revision") if key in hub_kwargs}
+    return try_to_load_from_cache(name_or_path, filename, **where) is _CACHED_NO_EXIST
+
+
+def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooling:
+    """Read how a sentence-transformers folder pools; mean for any other encoder, as sentence-transformers does.
+
+    Args:
+        name_or_path: Hub name or folder.
+        hub_kwargs: Passed to the hub's client.
+
+    Returns:
+        The pooling.
+
+    Raises:
+        ValueError: If the folder has a module or pooling mode that is not supported, or the hub is out of reach and
+            the cache does not tell.
+    """
+    modules = read_json_file(name_or_path, "modules.json", **hub_kwargs)
+    if modules is None and not _is_missing(name_or_path, "modules.json", **hub_kwargs):
+        raise ValueError(
+            f"{name_or_path}: the hub is out of reach and its cache does not tell how this encoder pools "
+            "(modules.json). Give `pooling` to choose."
+        )
+    if modules is None:
+        return SentencePooling()
+    mode, normalize = "mean", False
+    for module in modules:
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            settings = read_json_file(name_or_path, f"{module['path']}/config.json", **hub_kwargs)
+            mode = _pooling_mode(settings, name_or_path)
+        elif kind == "Normalize":
+            normalize = True
+        elif kind != "Transformer":
+            raise ValueError(
+                f"{name_or_path}: modules.json asks for the module {kind!r}; Transformer, Pooling and Normalize are "
+                "supported. Give `pooling` to use the encoder alone."
+            )
+    return SentencePooling(mode, normalize)
+
+
+def write_sentence_pooling(
+    folder: str | Path, pooling: SentencePooling, hidden_size: int, max_seq_length: int | None
+) -> None:
+    """Write beside an encoder what makes it a sentence-transformers folder, in the form that all its versions read.
+
+    Args:
+        folder: The encoder's folder.
+        pooling: How it pools.
+        hidden_size: Width of its states.
+        max_seq_length: Subwords at which texts are cut; the encoder's own limit where None.
+    """
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] * pooling.normalize)]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(parts)
+    ]
+    modes = {f"pooling_mode_{_FLAGS[mode]}": mode == pooling.mode for mode in POOLING_MODES}
+    versions = {"transformers": transformers.__version__, "pytorch": torch.__version__}
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": {"word_embedding_dimension": hidden_size, **modes},
+        "sentence_bert_config.json": {"max_seq_length": max_seq_length, "do_lower_case": False},
+        "config_sentence_transformers.json": {"__version__": versions, "similarity_fn_name": "cosine"},
+    }
+    for path, _ in parts:
+        (Path(folder) / path).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (Path(folder) / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _pooling_mode(settings: dict[str, Any], source: str) -> str:
+    """Return the mode of a pooling config, in sentence-transformers' present form or its older one of flags."""
+    modes = settings.get("pooling_mode")
+    if modes is None:
+        prefix, suffix = "pooling_mode_", "_token"
+        flags = [key for key, value in settings.items() if key.startswith(prefix) and value is True]
+        modes = [flag.removeprefix(prefix).removesuffix("s").removesuffix(suffix) for flag in flags]
+    names = [modes] if isinstance(modes, str) else list(modes)
+    if len(names) != 1 or names[0] not in POOLING_MODES:
+        found = "+".join(names) or "none"
+        raise ValueError(
+            f"{source}: {unknown_name('pooling mode', found, POOLING_MODES)} Give `pooling` to choose one."
+        )
+    return names[0]

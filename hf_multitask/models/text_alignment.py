@@ -1,0 +1,230 @@
+"""Words to subwords: token ids in windows, and the subword that carries each word's tag."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import LARGE_INTEGER
+
+from .losses import IGNORE_INDEX
+from .tags_iob2 import inside_tag
+from .tasks import TaskConfig
+from .text_inputs import TEXT_PAIR_COLUMN
+from .text_windows import FIRST, CutRow, cut_row, flat_subwords
+
+NO_POSITION = -1
+LABEL_SUBWORDS = ("first", "all", "last")
+# Overlap of windows where none is given, as a share of the longest length.
+DEFAULT_OVERLAP = 4
+
+
+def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a tokenizer takes a word without a space before it for the middle of a word.
+
+    Byte-level BPE tokenizers (RoBERTa, ModernBERT) do, unless they were made with ``add_prefix_space``.
+    """
+    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+    state = json.loads(pre_tokenizer.__getstate__()) if pre_tokenizer is not None else {}
+    parts = state.get("pretokenizers", [state])
+    return any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
+
+
+def word_positions(word_ids: Sequence[int | None], num_words: int, which: str) -> list[int]:
+    """Return the index of each word's first or last subword, -1 for a word that has none.
+
+    Args:
+        word_ids: The word of each subword, None for special tokens.
+        num_words: Number of words.
+        which: ``"first"`` or ``"last"``.
+
+    Returns:
+        Indexes (num_words).
+    """
+    positions = [NO_POSITION] * num_words
+    for i, word in enumerate(word_ids):
+        if word is not None and (which == "last" or positions[word] == NO_POSITION):
+            positions[word] = i
+    return positions
+
+
+def all_subwords(word_ids: Sequence[int | None], num_words: int) -> tuple[list[int], list[int]]:
+    """Return every subword that belongs to a word, and the words without any.
+
+    Args:
+        word_ids: The word of each subword, None for special tokens.
+        num_words: Number of words.
+
+    Returns:
+        Indexes of the subwords, -1 for a word without any; and the word of each. Both are as long as there are
+        subwords and words without one.
+    """
+    found = [(i, word) for i, word in enumerate(word_ids) if word is not None]
+    present = {word for _, word in found}
+    found += [(NO_POSITION, word) for word in range(num_words) if word not in present]
+    return [i for i, _ in found], [word for _, word in found]
+
+
+def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> list[int]:
+    """Give each subword its word's tag, I- on all but the first where the word's is B-.
+
+    Args:
+        task: The token task that the tags belong to.
+        tags: Ids of the words' tags.
+        words: The word of each subword, as `all_subwords` returns them.
+
+    Returns:
+        Ids of the subwords' tags.
+    """
+    labels, ids = task.labels or [], task.label2id
+    spread, seen = [], set()
+    for word in words:
+        tag = tags[word]
+        if word in seen and tag != IGNORE_INDEX:
+            tag = ids[inside_tag(labels[tag])]
+        seen.add(word)
+        spread.append(tag)
+    return spread
+
+
+class Aligner:
+    """Tokenises a batch of rows and places their tags; made for ``map(batched=True)``.
+
+    A row that is longer than ``max_length`` is cut into windows that overlap, which are written one behind the other:
+    ``window_lengths`` says where each ends. Each word counts once, in the window where it has most context. Of a pair
+    of texts the first is cut, and each window has the second, of which no more than half of a window is left then.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        tasks: The tasks, with their labels.
+        max_length: Longest sequence, special tokens included; what the tokenizer says where None.
+        overlap: Subwords that a window shares with the one before; a quarter of ``max_length`` where None.
+        truncate: Cut rows at ``max_length`` instead, and drop the rest: of a pair, that of the longer text.
+        label_subwords: Which subwords carry a word's tag: the ``"first"``, ``"all"`` or the ``"last"``.
+
+    Raises:
+        ValueError: If ``overlap`` leaves a window nothing new, or the tokenizer cuts on the left.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        tasks: Sequence[TaskConfig],
+        max_length: int | None = None,
+        overlap: int | None = None,
+        truncate: bool = False,
+        label_subwords: str = "first",
+    ) -> None:
+        if tokenizer.truncation_side != "right":
+            # Rows are cut here and not by the tokenizer.
+            raise ValueError(
+                f"the tokenizer must cut on the right, found truncation_side={tokenizer.truncation_side!r}."
+            )
+        self.tokenizer = tokenizer
+        self.token_tasks = [task for task in tasks if task.is_token_task]
+        self.max_length = max_length or tokenizer.model_max_length
+        if self.max_length > LARGE_INTEGER:
+            self.max_length = None
+        self.overlap = _checked_overlap(tokenizer, self.max_length, overlap)
+        self.truncate = truncate
+        self.label_subwords = label_subwords
+        self.prefix_space = needs_prefix_space(tokenizer)
+        self.special_tokens = tokenizer.num_special_tokens_to_add()
+        self.special_tokens_of_pair = tokenizer.num_special_tokens_to_add(pair=True)
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Tokenise and align a batch.
+
+        Args:
+            batch: The column ``words`` (the text alone where a row is not split); ``text_pair`` where rows have a
+                second text, None for those without one; and ``labels`` where there are any.
+
+        Returns:
+            The model's inputs and ``length``; ``subwords`` (how many the row has before it is cut) and ``truncated``
+            (whether some are cut off); for token tasks ``tag_positions`` and ``lost_words`` (how many have no
+            subword), and ``labels`` where all subwords have one; ``window_lengths`` where rows are not cut off at
+            ``max_length``.
+
+        Raises:
+            ValueError: If ``max_length`` leaves no room for two texts.
+        """
+        words = batch["words"]
+        pairs = batch.get(TEXT_PAIR_COLUMN) or [None] * len(words)
+        encoded = self._tokenize(words, pairs)
+        whole = [len(ids) for ids in encoded["input_ids"]]
+        cuts = [self._cut(encoded, i) for i in range(len(words))]
+        columns: dict[str, list[Any]] = {
+            name: [row if cut is None else cut.join(row) for row, cut in zip(values, cuts, strict=True)]
+            for name, values in encoded.items()
+        }
+        columns["length"] = [len(ids) for ids in columns["input_ids"]]
+        special = [self.special_tokens if pair is None else self.special_tokens_of_pair for pair in pairs]
+        columns["subwords"] = [length - count for length, count in zip(whole, special, strict=True)]
+        columns["truncated"] = [cut is not None and cut.truncated for cut in cuts]
+        if not self.truncate:
+            columns["window_lengths"] = [
+                [length] if cut is None else [len(window) for window in cut.windows]
+                for length, cut in zip(whole, cuts, strict=True)
+            ]
+        if self.token_tasks:
+            word_ids = [self._word_ids(encoded, i, cut) for i, cut in enumerate(cuts)]
+            if self.label_subwords == "all":
+                found = [all_subwords(ids, len(row)) for ids, row in zip(word_ids, words, strict=True)]
+                columns["tag_positions"] = [positions for positions, _ in found]
+                columns["labels"] = [
+                    self._spread(labels, of_words)
+                    for labels, (_, of_words) in zip(batch["labels"], found, strict=True)
+                ]
+            else:
+                columns["tag_positions"] = [
+                    word_positions(ids, len(row), self.label_subwords)
+                    for ids, row in zip(word_ids, words, strict=True)
+                ]
+            columns["lost_words"] = [positions.count(NO_POSITION) for positions in columns["tag_positions"]]
+        return columns
+
+    def _tokenize(self, words: Sequence[Sequence[str]], pairs: Sequence[str | None]) -> BatchEncoding:
+        """Return the encoded rows, none of them cut."""
+        if self.prefix_space:
+            # As in running text: a space in front of every word but a text's first.
+            words = [[word if i == 0 or not word else f" {word}" for i, word in enumerate(row)] for row in words]
+        # A second text is one word, which a tokenizer takes for the text that it is.
+        rows = [list(row) if pair is None else (list(row), [pair]) for row, pair in zip(words, pairs, strict=True)]
+        # A tokenizer that cuts combines each part of one text with each of the other: two long ones fill the memory.
+        return self.tokenizer(rows, is_split_into_words=True, verbose=False)
+
+    def _cut(self, encoded: BatchEncoding, i: int) -> CutRow | None:
+        """Return the windows of a row, None where it is not too long."""
+        if self.max_length is None or len(encoded["input_ids"][i]) <= self.max_length:
+            return None
+        return cut_row(encoded.sequence_ids(i), self.max_length, self.overlap, self.truncate)
+
+    def _word_ids(self, encoded: BatchEncoding, i: int, cut: CutRow | None) -> list[int | None]:
+        """Return the word that each subword of a row stands for, None where another window has it."""
+        word_ids = encoded.word_ids(i)
+        if encoded.encodings[i].n_sequences > 1:
+            word_ids = [
+                word if text == FIRST else None for word, text in zip(word_ids, encoded.sequence_ids(i), strict=True)
+            ]
+        if cut is None:
+            return word_ids
+        return flat_subwords([[word_ids[position] for position in window] for window in cut.windows], cut.overlap)
+
+    def _spread(self, labels: Mapping[str, Any], words: Sequence[int]) -> dict[str, Any]:
+        spread = {task.name: spread_tags(task, labels[task.name], words) for task in self.token_tasks}
+        return {**labels, **spread}
+
+
+def _checked_overlap(tokenizer: PreTrainedTokenizerBase, max_length: int | None, overlap: int | None) -> int:
+    if max_length is None:
+        return 0
+    room = max_length - tokenizer.num_special_tokens_to_add()
+    if room < 1:
+        raise ValueError(
+            f"max_length={max_length} leaves no room for a word beside {max_length - room} special tokens."
+        )
+    if overlap is None:
+        return min(max_length // DEFAULT_OVERLAP, room - 1)
+    if not 0 <= overlap < room:
+        raise ValueError(f"overlap must be from 0 to {room - 1} (max_length={max_length}), found {overlap}.")
+    return overlap

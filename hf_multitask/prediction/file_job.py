@@ -1,0 +1,279 @@
+"""Predictions for a whole file, of any size, on any number of processes."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+
+from ..data.readers.chunked_file import ChunkedFile
+from ..data.readers.file_formats import Columns, file_features
+from ..models import MultiTaskModel
+from ..models.messages import unknown_name
+from ..models.predictor import OutputOptions, Predictor
+from ..runtime.processes import join_processes
+from .batch_size import AUTO, BatchLimit, find_limit, limit_rows, predict_chunk
+from .output_formats import OUTPUT_FORMATS, OutputFormat
+from .prepared_chunks import ChunkPreparer, EndOfInput, PreparedChunk, prepared_chunks
+from .working_folder import WorkingFolder
+
+ON_ERROR = STOP, SKIP = ("stop", "skip")
+ERRORS_SUFFIX = ".errors.jsonl"
+
+
+@dataclass(frozen=True)
+class PredictionCounts:
+    """What became of the rows of a file.
+
+    Args:
+        predicted: Rows with predictions.
+        skipped: Broken rows that were left out.
+        earlier: Rows among all of them that an earlier run, which did not come to its end, had done.
+    """
+
+    predicted: int
+    skipped: int
+    earlier: int
+
+    @property
+    def read(self) -> int:
+        """All rows."""
+        return self.predicted + self.skipped
+
+
+# Called with the rows that are done, and how much of the input is: from 0 to 1, or None where that is not known.
+OnProgress = Callable[[int, float | None], None]
+
+
+@dataclass(frozen=True)
+class BulkPrediction:
+    """A file of texts and the file that its predictions go to.
+
+    The input is read in chunks, whose predictions are kept in a folder beside the output, ``OUTPUT.parts``, until all
+    are there. A run that was killed goes on with the chunks that are missing, on any number of processes. Where
+    ``torchrun`` or ``accelerate launch`` started several, each predicts a share of the chunks.
+
+    Args:
+        input: File with ``text`` or ``tokens``, in a format of `open_file`, or ``.txt`` with a text a line.
+        output: File to write: ``.jsonl``, ``.csv`` or ``.parquet``.
+        options: What predictions hold.
+        keep: Columns of the input to copy to the output, under the names that the file gives them.
+        format: Format of the input; by its extension where None.
+        columns: See `open_file`.
+        batch_size: Rows a pass and process; ``"auto"`` for batches of as many tokens as are fastest on the device.
+        workers: Processes that each process starts to read and tokenise ahead.
+        on_error: What a broken row does: ``"stop"``, or ``"skip"``: it is left out and named in
+            ``OUTPUT.errors.jsonl``.
+        overwrite: Replace the output if it exists, and parts that were made with other settings.
+
+    Raises:
+        ValueError: If an argument is not as described.
+        FileNotFoundError: If there is no such input, or no such folder for the output.
+        FileExistsError: If the output exists and is not to be replaced.
+    """
+
+    input: Path
+    output: Path
+    options: OutputOptions = field(default_factory=lambda: OutputOptions(word_labels=True))
+    keep: Sequence[str] = ()
+    format: str | None = None
+    columns: Columns | None = None
+    batch_size: int | str = AUTO
+    workers: int = 0
+    on_error: str = STOP
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        ChunkedFile(self.input, self.format, self.columns)
+        if self.output.suffix not in OUTPUT_FORMATS:
+            raise ValueError(f"output: {unknown_name('extension', self.output.suffix, OUTPUT_FORMATS)}")
+        if not self.output.parent.is_dir():
+            raise FileNotFoundError(f"output: there is no folder {str(self.output.parent)!r}.")
+        if self.output.is_dir():
+            raise FileExistsError(f"output: {str(self.output)!r} is a folder.")
+        if self.output.exists() and self.input.exists() and self.output.samefile(self.input):
+            raise ValueError(f"output: {str(self.output)!r} is the input.")
+        if self.output.exists() and not self.overwrite:
+            raise FileExistsError(f"output: {str(self.output)!r} exists already. Use --overwrite to replace it.")
+        if self.on_error not in ON_ERROR:
+            raise ValueError(f"on_error: {unknown_name('way', self.on_error, ON_ERROR)}")
+        if self.batch_size != AUTO and not _is_whole(self.batch_size, 1):
+            raise ValueError(f"batch_size must be 'auto' or a whole number from 1, found {self.batch_size!r}.")
+        if not _is_whole(self.workers, 0):
+            raise ValueError(f"workers must be a whole number from 0, found {self.workers!r}.")
+
+    @property
+    def errors_path(self) -> Path:
+        """The file that names the rows that are skipped."""
+        return self.output.with_name(self.output.name + ERRORS_SUFFIX)
+
+    def run(
+        self, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, on_progress: OnProgress | None = None
+    ) -> PredictionCounts | None:
+        """Predict the file; each of several processes calls this.
+
+        Args:
+            model: The model; it is put into eval mode and onto this process's device.
+            tokenizer: Its tokenizer.
+            on_progress: Called on the main process after each chunk.
+
+        Returns:
+            The counts, on the main process, once the output is written; None on the others.
+
+        Raises:
+            ValueError: If a row is broken and none is to be skipped, the input is not in its format or empty, or an
+                option does not fit the model. What is predicted so far is kept.
+            FileExistsError: If there are parts that were made with other settings, or another process makes some.
+            OSError: If a file cannot be read or written.
+        """
+        state = join_processes()
+        run = _Run(self, model.to(state.device), tokenizer)
+        # Each process has seen that there is no output before the first of them can write one.
+        state.wait_for_everyone()
+        if state.is_main_process:
+            run.folder.open(run.settings, self.overwrite)
+        try:
+            state.wait_for_everyone()
+            count = run.predict_share(state, on_progress if state.is_main_process else None)
+            return run.finish(count) if state.is_main_process else None
+        finally:
+            if state.is_main_process:
+                run.folder.close()
+
+
+class _Run:
+    """One process's work on a file.
+
+    Args:
+        job: What is to be done.
+        model: The model, on the device.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, job: BulkPrediction, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.job, self.model, self.tokenizer = job, model, tokenizer
+        self.folder = WorkingFolder(job.output)
+        self.predictor = Predictor.of_model(model, tokenizer, job.options)
+        for name in job.keep:
+            if name in (task.name for task in self.predictor.tasks):
+                raise ValueError(f"keep: {name!r} is the name of a task, whose predictions have that name.")
+        self.source = ChunkedFile(job.input, job.format, job.columns)
+        features = file_features(job.input, job.format)
+        self.format: OutputFormat = OUTPUT_FORMATS[job.output.suffix](
+            self.predictor.tasks, job.options, job.keep, features
+        )
+        self.earlier = 0
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the predictions depend on, but for the size of batches."""
+        job = self.job
+        return {
+            "input": _describe_input(job.input),
+            "model": _digest(self.model, self.tokenizer),
+            "format": self.source.format,
+            "columns": dict(job.columns or {}),
+            "keep": list(job.keep),
+            **json.loads(json.dumps(asdict(job.options))),
+        }
+
+    def predict_share(self, state: PartialState, on_progress: OnProgress | None) -> int:
+        """Predict the chunks that fall to this process; return how many the whole input has."""
+        done = self.folder.whole_parts()
+        self.earlier = sum(self._rows(index) for index in done)
+        prepare = ChunkPreparer(
+            self.source, self.predictor.align, self.predictor.splits_words, self.job.keep, self.job.on_error == SKIP
+        )
+        items = prepared_chunks(prepare, done, state.process_index, state.num_processes, self.job.workers)
+        first = next(items)
+        # The main process has the first chunk if anyone has one.
+        if state.is_main_process and isinstance(first, PreparedChunk):
+            self._choose_limit(first)
+        state.wait_for_everyone()
+        limit = BatchLimit(*(self.folder.manifest() or {}).get("batch", (1, None)))
+        count, rows = 0, self.earlier
+        for item in chain([first], items):
+            if isinstance(item, EndOfInput):
+                count = item.chunks
+                continue
+            limit = self._predict(item, limit)
+            rows += len(item.inputs) + len(item.skipped)
+            if on_progress is not None:
+                on_progress(rows, item.share)
+        return count
+
+    def finish(self, count: int) -> PredictionCounts:
+        """Put the parts of all processes together.
+
+        Args:
+            count: Number of the parts.
+        """
+        self.folder.wait_for(count)
+        predicted = skipped = 0
+        for index in range(count):
+            report = self.folder.report(index)
+            predicted, skipped = predicted + report["predicted"], skipped + len(report["skipped"])
+        if not predicted + skipped:
+            raise ValueError(f"{self.job.input}: expected at least one row, found none.")
+        parts = [self.folder.part_path(index) for index in range(count)]
+        write_errors = partial(self._write_errors, count=count) if skipped else None
+        self.folder.finish(
+            [(self.job.errors_path, write_errors), (self.job.output, partial(self.format.merge, parts=parts))]
+        )
+        return PredictionCounts(predicted, skipped, self.earlier)
+
+    def _choose_limit(self, first: PreparedChunk) -> None:
+        """Note for all processes, and for a run that goes on, what a batch may hold."""
+        size = self.job.batch_size
+        if size != AUTO:
+            limit = limit_rows(int(size), self.predictor.align.max_length)
+        elif self.folder.manifest() is None:
+            limit = find_limit(self.predictor, first.inputs, first.rows)
+        else:
+            return
+        self.folder.write_manifest({"settings": self.settings, "batch": limit})
+
+    def _predict(self, chunk: PreparedChunk, limit: BatchLimit) -> BatchLimit:
+        """Write the part of a chunk; return what memory sufficed for."""
+        predictions, limit = predict_chunk(self.predictor, chunk.inputs, chunk.rows, limit)
+        rows = [{**kept, **prediction} for kept, prediction in zip(chunk.kept, predictions, strict=True)]
+        report = {"predicted": len(rows), "skipped": chunk.skipped}
+        self.folder.write_part(chunk.number, partial(self.format.write, rows=rows), report)
+        return limit
+
+    def _rows(self, index: int) -> int:
+        report = self.folder.report(index)
+        return report["predicted"] + len(report["skipped"])
+
+    def _write_errors(self, file: BinaryIO, count: int) -> None:
+        for index in range(count):
+            skipped = self.folder.report(index)["skipped"]
+            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in skipped)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _describe_input(path: Path) -> list[list[Any]]:
+    """Return what tells a file, or the files of a folder, from what it was before."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _digest(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest what a model predicts with: config, tokenizer and weights, wherever they were loaded from."""
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    texts = [json.dumps(config, sort_keys=True, default=str), tokenizer.backend_tokenizer.to_str()]
+    digest = hashlib.blake2b(json.dumps([*texts, tokenizer.model_max_length]).encode(), digest_size=16)
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

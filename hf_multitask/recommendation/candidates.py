@@ -1,0 +1,228 @@
+"""From what the rules say to a run that fits, and its config."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from huggingface_hub import constants
+
+from ..freezing import FreezeSchedule, build_schedule
+from ..freezing.schedule import encoder_is_divided
+from ..models.layer_groups import LayerGroups
+from ..models.tasks import REGRESSION
+from ..runs.config import RunConfig
+from ..training.metrics import metric_of
+from .cost_model import CostModel
+from .encoder_catalogue import KNOWN, MULTILINGUAL, NARROW_RATES, SMALL, EncoderSize, is_on_this_machine, named_groups
+from .recommendation import Recommendation
+from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, conflicts, find_depth, find_encoder
+
+FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
+# A run has so many steps at least, as far as that takes no more than the most epochs.
+LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 200, 5, 40
+# What a time budget may cut a run down to.
+FEWEST_EPOCHS = 3
+# The most frequent label has so many times the rows of the least frequent, from where rare ones get more weight.
+IMBALANCE = 10
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that could be recommended.
+
+    Args:
+        size: Size of its encoder.
+        depth: How much of the encoder trains.
+        preset: The schedule's name.
+        schedule: The schedule.
+        epochs: Its length.
+        minutes: About how long it takes.
+    """
+
+    size: EncoderSize
+    depth: str
+    preset: str
+    schedule: FreezeSchedule
+    epochs: int
+    minutes: float
+
+    def __str__(self) -> str:
+        return f"{self.size.name}, {self.depth}, {self.epochs} epochs"
+
+
+class Planner:
+    """Turns what the rules say into a run that fits.
+
+    Args:
+        situation: What the rules look at.
+        groups: Layer groups of the model that the config builds.
+        costs: How long trainings take.
+    """
+
+    def __init__(self, situation: Situation, groups: LayerGroups, costs: CostModel) -> None:
+        self.situation = situation
+        self.facts = situation.facts
+        self.groups = groups
+        self.costs = costs
+        self.batch_size = SMALL_BATCH if situation.decider.labelled_rows <= FEW_ROWS else BATCH
+
+    def recommend(self, config: RunConfig, time_budget: float | None = None) -> Recommendation:
+        """Return the recommendation.
+
+        Args:
+            config: The config that was asked with.
+            time_budget: Minutes that the run may take.
+
+        Raises:
+            ValueError: If nothing fits into the time budget.
+        """
+        encoders = find_encoder(self.situation)
+        advised = self._size(encoders[0].advice)
+        depths = find_depth(replace(self.situation, encoder=advised))
+        apart = [*conflicts(encoders), *conflicts(depths)]
+        wanted = chosen = self.candidate(advised, depths[0].advice, self._epochs())
+        if time_budget is not None and wanted.minutes > time_budget:
+            chosen = self._fitting(wanted, time_budget)
+            apart.append(
+                f"the rules ask for {wanted} ({_minutes(wanted)}); the time budget of {time_budget:g} "
+                f"leaves {chosen} ({_minutes(chosen)}) and goes before them: a run that is not done in time "
+                "is worth nothing."
+            )
+        recommended = chosen.size.name
+        here = is_on_this_machine(recommended)
+        reasons = [
+            *(finding for finding in encoders[:1] if finding.advice == recommended),
+            *(finding for finding in depths[:1] if finding.advice == chosen.depth),
+        ]
+        if not here and constants.HF_HUB_OFFLINE:
+            chosen = self.candidate(self.costs.measured, chosen.depth, chosen.epochs)
+            apart.append(
+                f"{recommended} is recommended, but it is not on this machine and the hub is switched off "
+                f"(HF_HUB_OFFLINE): the config has {chosen.size.name}. Ask again with --encoder FOLDER once you have "
+                "it."
+            )
+        return Recommendation(
+            encoder=recommended,
+            encoder_is_here=here,
+            preset=chosen.preset,
+            schedule=chosen.schedule,
+            epochs=chosen.epochs,
+            learning_rate=chosen.size.learning_rate,
+            head_learning_rate=chosen.size.head_learning_rate,
+            minutes=chosen.minutes,
+            reasons=[*reasons, *self._further_reasons(chosen)],
+            conflicts=apart,
+            facts=self.facts,
+            closeness=self.situation.closeness,
+            machine=self.situation.machine,
+            config=self._config(config, chosen),
+        )
+
+    def candidate(self, size: EncoderSize, depth: str, epochs: int) -> Candidate:
+        """Work out a run.
+
+        Args:
+            size: Size of its encoder.
+            depth: How much of it trains.
+            epochs: Its length.
+        """
+        tasks = [task.name for task in self.facts.tasks]
+        groups = self.groups if size == self.costs.measured else named_groups(size, tasks)
+        preset = _preset(depth, groups, size.layers)
+        schedule = build_schedule(preset, groups, epochs)
+        return Candidate(size, depth, preset, schedule, epochs, self.costs.minutes(size, groups, schedule, epochs))
+
+    def _size(self, name: str) -> EncoderSize:
+        return self.costs.measured if name == self.costs.measured.name else KNOWN[name]
+
+    def _epochs(self) -> int:
+        """Return how many epochs make enough steps."""
+        steps_per_epoch = math.ceil(self.facts.rows / self.batch_size)
+        return min(max(math.ceil(LEAST_STEPS / steps_per_epoch), LEAST_EPOCHS), MOST_EPOCHS)
+
+    def _fitting(self, wanted: Candidate, time_budget: float) -> Candidate:
+        """Return the first candidate that fits: fewer epochs, then a smaller encoder, then fewer layers that train.
+
+        Raises:
+            ValueError: If none does.
+        """
+        shortest = wanted
+        for candidate in self._cheaper(wanted):
+            if candidate.minutes <= time_budget:
+                return candidate
+            shortest = min(shortest, candidate, key=lambda item: item.minutes)
+        raise ValueError(
+            f"time_budget: nothing fits into {time_budget:g} minutes; the shortest run, {shortest}, takes about "
+            f"{_minutes(shortest)} on this machine. Allow so many, or give fewer rows or a smaller encoder."
+        )
+
+    def _cheaper(self, wanted: Candidate) -> Iterator[Candidate]:
+        smaller = SMALL if self.situation.language.is_english else MULTILINGUAL
+        sizes = {size.name: size for size in (wanted.size, self.costs.measured, self._size(smaller))}
+        by_cost = sorted(sizes.values(), key=lambda size: -size.cost)
+        for depth in reversed(DEPTHS[: DEPTHS.index(wanted.depth) + 1]):
+            for size in by_cost:
+                if size.cost <= wanted.size.cost:
+                    for epochs in range(wanted.epochs, FEWEST_EPOCHS - 1, -1):
+                        yield self.candidate(size, depth, epochs)
+
+    def _further_reasons(self, chosen: Candidate) -> Iterator[Finding]:
+        narrow = chosen.size.learning_rate == NARROW_RATES[0]
+        yield Finding(
+            "learning rates",
+            f"states are {chosen.size.hidden_size} wide",
+            f"{chosen.size.learning_rate:g} for the encoder, {chosen.size.head_learning_rate:g} for the heads",
+            "heads start from nothing, the encoder from what it has learned",
+            "our scores in the README" if narrow else "Devlin et al. 2019 (BERT), A.3",
+        )
+        yield Finding(
+            "length of the run",
+            f"{self.facts.rows:,} rows in batches of {self.batch_size}",
+            f"{chosen.epochs} epochs",
+            "a run on few rows needs more epochs to have enough steps",
+            "Zhang et al. 2021 (Revisiting Few-sample BERT Fine-tuning); Mosbach et al. 2021",
+        )
+        for task in self.facts.tasks:
+            if task.imbalance >= IMBALANCE:
+                yield Finding(
+                    f"balance of {task.name}",
+                    f"its commonest label has {task.imbalance:.0f} times the rows of its rarest",
+                    "class_weights: balanced",
+                    "rare labels would hardly count in the loss",
+                    "King and Zeng 2001 (Logistic Regression in Rare Events Data); not measured by us",
+                )
+
+    def _config(self, config: RunConfig, chosen: Candidate) -> RunConfig:
+        streams = any(data.streams_train for data in config.data_sets)
+        training: dict[str, Any] = dict(config.training)
+        if not streams:
+            training.pop("max_steps", None)
+            training["num_train_epochs"] = chosen.epochs
+        training["learning_rate"] = chosen.size.learning_rate
+        training["head_learning_rate"] = chosen.size.head_learning_rate
+        if "max_tokens_per_batch" not in training:
+            training["per_device_train_batch_size"] = self.batch_size
+        tasks = []
+        for task, facts in zip(config.tasks, self.facts.tasks, strict=True):
+            if facts.imbalance >= IMBALANCE and task.class_weights is None and not streams:
+                task = replace(task, class_weights="balanced")
+            if task.name == self.situation.main_task and facts.kind != REGRESSION and self.facts.has_validation:
+                kind = None if facts.is_token_task else facts.kind
+                metric = metric_of(replace(task, problem_type=kind)).main_metric
+                training |= {"metric_for_best_model": f"{task.name}_{metric}", "greater_is_better": True}
+            tasks.append(task)
+        return replace(config, encoder=chosen.size.name, tasks=tasks, freeze=chosen.preset, training=training)
+
+
+def _preset(depth: str, groups: LayerGroups, layers: int) -> str:
+    if depth == FROZEN:
+        return "encoder"
+    if depth == UPPER and encoder_is_divided(groups):
+        return f"top:{math.ceil(layers / 3)}"
+    return "heads-then-all" if depth == HEADS_FIRST else "none"
+
+
+def _minutes(candidate: Candidate) -> str:
+    minutes = candidate.minutes
+    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{minutes:.2g} minutes"

@@ -1,0 +1,114 @@
+"""Encoders that are recommended, and whether they are on this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from transformers import PreTrainedConfig
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+
+from ..models.encoder_loading import find_model
+from ..models.layer_groups import EMBEDDINGS, ENCODER, HEAD, LayerGroup, LayerGroups
+from .language import BIOMEDICAL, FINANCE, LEGAL
+
+SMALL = "sentence-transformers/all-MiniLM-L6-v2"
+MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+STRONGEST = "sentence-transformers/all-mpnet-base-v2"
+UNCASED = "bert-base-uncased"
+CASED = "roberta-base"
+OF_DOMAIN = {
+    BIOMEDICAL: "dmis-lab/biobert-base-cased-v1.2",
+    LEGAL: "nlpaueb/legal-bert-base-uncased",
+    FINANCE: "ProsusAI/finbert",
+}
+
+# Of the encoder and of new heads: measured with all-MiniLM-L6-v2.
+NARROW_RATES = (3e-4, 2e-3)
+# Devlin et al. 2019, appendix A.3, tried 2e-5, 3e-5 and 5e-5 for BERT-base; ten times that for the heads.
+BASE_RATES = (5e-5, 5e-4)
+WIDEST_NARROW = 512
+
+
+@dataclass(frozen=True)
+class EncoderSize:
+    """What the costs of an encoder depend on.
+
+    Args:
+        name: Hub name or folder.
+        layers: Number of layers.
+        hidden_size: Width of the states.
+        intermediate_size: Width inside a layer's feed-forward part.
+        weights: Number of weights.
+    """
+
+    name: str
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    weights: int
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of a subword's pass through the layers, but for those between subwords."""
+        return self.layers * (4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size)
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak rate of the encoder."""
+        return self._rates[0]
+
+    @property
+    def head_learning_rate(self) -> float:
+        """Peak rate of the heads."""
+        return self._rates[1]
+
+    @property
+    def _rates(self) -> tuple[float, float]:
+        return NARROW_RATES if self.hidden_size <= WIDEST_NARROW else BASE_RATES
+
+    @classmethod
+    def of(cls, name: str, config: PreTrainedConfig, weights: int) -> "EncoderSize":
+        """Read the size of an encoder from its config."""
+        hidden = config.hidden_size
+        inside = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * hidden)
+        return cls(name, config.num_hidden_layers, hidden, inside, weights)
+
+
+KNOWN = {
+    size.name: size
+    for size in (
+        EncoderSize(SMALL, 6, 384, 1536, 22_700_000),
+        EncoderSize(MULTILINGUAL, 12, 384, 1536, 117_700_000),
+        EncoderSize(STRONGEST, 12, 768, 3072, 109_500_000),
+        EncoderSize(UNCASED, 12, 768, 3072, 109_500_000),
+        EncoderSize(CASED, 12, 768, 3072, 124_600_000),
+        EncoderSize(OF_DOMAIN[BIOMEDICAL], 12, 768, 3072, 108_300_000),
+        EncoderSize(OF_DOMAIN[LEGAL], 12, 768, 3072, 109_500_000),
+        EncoderSize(OF_DOMAIN[FINANCE], 12, 768, 3072, 109_500_000),
+    )
+}
+
+
+def is_on_this_machine(name: str) -> bool:
+    """Tell whether an encoder can be loaded without a download: from a folder, a package or the hub's cache."""
+    source = find_model(name)
+    if Path(source).is_dir():
+        return True
+    weights = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME)
+    return _is_cached(source, CONFIG_NAME) and any(_is_cached(source, file) for file in weights)
+
+
+def named_groups(size: EncoderSize, tasks: Sequence[str]) -> LayerGroups:
+    """Return the layer groups that a model will have, by their names alone.
+
+    Args:
+        size: The size of its encoder, which is one of `KNOWN`.
+        tasks: Its tasks.
+    """
+    names = [EMBEDDINGS, *(f"{ENCODER}.{i}" for i in range(size.layers)), *(f"{HEAD}{task}" for task in tasks)]
+    return LayerGroups(LayerGroup(name, {}) for name in names)
+
+
+def _is_cached(name: str, file: str) -> bool:
+    return isinstance(try_to_load_from_cache(name, file), str)

@@ -1,0 +1,140 @@
+"""Pictures of a task's predictions against its gold labels."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..runtime.extras import check_packages
+from .class_scores import Confusion
+from .training_curves import COLORS, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_SHOWN = 30
+OTHERS = "others"
+# Numbers are written into the cells of a table up to this size.
+MAX_NUMBERED = 16
+MAX_NAME = 24  # characters
+CELL = 0.34  # inches, as all sizes
+LETTER_WIDTH = 0.075
+FRAME = 1.2
+MIN_SIZE = 3.2
+DARK = 0.55  # share of a row from which on its cell takes white digits
+SCATTER_SIZE = 3.6
+MAX_DOTS = 2000
+
+
+def shown_labels(confusion: Confusion) -> Confusion:
+    """Return the part of a table that a picture has room for.
+
+    Args:
+        confusion: The table; rows and columns have the same names.
+
+    Returns:
+        The table without labels that occur on neither side; where more than `MAX_SHOWN` remain, those with most
+        mistakes, and all others as one.
+    """
+    counts = confusion.counts
+    used = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    if len(used) <= MAX_SHOWN:
+        names = [confusion.gold[i] for i in used]
+        return Confusion(names, names, counts[np.ix_(used, used)])
+    mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    kept = np.sort(used[np.argsort(-mistakes[used], kind="stable")[: MAX_SHOWN - 1]])
+    group = np.full(len(counts), len(kept))
+    group[kept] = np.arange(len(kept))
+    table = np.zeros((len(kept) + 1, len(kept) + 1), dtype=counts.dtype)
+    np.add.at(table, (group[:, None], group[None, :]), counts)
+    names = [*(confusion.gold[i] for i in kept), OTHERS]
+    return Confusion(names, names, table)
+
+
+def draw_confusion(confusion: Confusion) -> "Figure":
+    """Draw which gold label is predicted as which; a cell is the darker the more of its row it holds.
+
+    Args:
+        confusion: The table, as `shown_labels` returns it.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    check_packages()
+    from matplotlib.figure import Figure
+
+    counts = confusion.counts
+    rows, columns = counts.shape
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    gold, predicted = ([_short(name) for name in names] for names in (confusion.gold, confusion.predicted))
+    margin = LETTER_WIDTH * max(len(name) for name in [*gold, *predicted])
+    with drawing():
+        size = (max(CELL * columns + margin + FRAME, MIN_SIZE), max(CELL * rows + margin + FRAME, MIN_SIZE))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="0.9", linewidth=0.4)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(np.arange(columns) + 0.5, predicted, rotation=90)
+        axes.set_yticks(np.arange(rows) + 0.5, gold)
+        axes.tick_params(length=0)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("gold")
+        if max(rows, columns) <= MAX_NUMBERED:
+            for i, j in np.argwhere(counts):
+                color = "white" if shares[i, j] > DARK else "black"
+                label = _compact(int(counts[i, j]))
+                axes.annotate(label, (j + 0.5, i + 0.5), ha="center", va="center", color=color, fontsize=8)
+        return figure
+
+
+def draw_regression(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> "Figure":
+    """Draw the predicted numbers of a regression over the gold ones.
+
+    Args:
+        gold: Numbers (rows, outputs).
+        predicted: The same.
+        names: Names of the outputs; empty where there is one without a name.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    check_packages()
+    from matplotlib.figure import Figure
+
+    every = -(-len(gold) // MAX_DOTS) or 1
+    outputs = gold.shape[1]
+    with drawing():
+        width = min(outputs, 3)
+        height = -(-outputs // width)
+        figure = Figure(figsize=(SCATTER_SIZE * width, SCATTER_SIZE * height), layout="constrained")
+        for i in range(outputs):
+            axes = figure.add_subplot(height, width, i + 1)
+            _scatter(axes, gold[::every, i], predicted[::every, i])
+            axes.set_title(names[i] if names else "", loc="left")
+        return figure
+
+
+def _scatter(axes: Any, gold: np.ndarray, predicted: np.ndarray) -> None:
+    ends = [min(gold.min(), predicted.min()), max(gold.max(), predicted.max())]
+    axes.plot(ends, ends, color="0.6", linewidth=1, linestyle="--", label="gold = predicted")
+    axes.plot(gold, predicted, linestyle="", marker="o", markersize=3, color=COLORS[0], alpha=0.6)
+    axes.set_xlabel("gold")
+    axes.set_ylabel("predicted")
+    axes.legend(loc="upper left")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def _compact(number: int) -> str:
+    """Write a number in at most five characters."""
+    return str(number) if number < 100_000 else f"{number / 1000:.0f}k"

@@ -1,0 +1,154 @@
+"""A picture of what the data of a config is: label counts and lengths."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.inspection.lengths import Lengths
+from ..runs.inspection import DataInspection, DataSetInspection
+
+SUFFIXES = (".png", ".svg")
+# Colours of Okabe and Ito (2008, Color Universal Design); hatches and dashes tell the splits apart without colour.
+STYLES = {
+    "train": {"color": "#0072B2", "hatch": "", "linestyle": "-"},
+    "validation": {"color": "#E69F00", "hatch": "///", "linestyle": "--"},
+    "test": {"color": "#CC79A7", "hatch": "...", "linestyle": ":"},
+}
+# Labels of a task that are drawn: half of them the most frequent, half the least.
+MAX_LABELS = 30
+NUM_BINS = 40
+# Counts that differ by more than this factor are drawn on a logarithmic scale.
+LINEAR_RANGE = 50
+WIDTH = 10.0  # inches, as all sizes
+LENGTHS_HEIGHT = 3.0
+LABEL_HEIGHT = 0.25
+FRAME_HEIGHT = 1.3
+
+
+def check_picture(path: str | Path) -> None:
+    """Check that a picture can be drawn.
+
+    Args:
+        path: The file that it is to be written to.
+
+    Raises:
+        ValueError: If the file is to have another format.
+        ImportError: If matplotlib is not installed.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ValueError(f"picture: expected a file that ends with {' or '.join(SUFFIXES)}, found {str(path)!r}.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("a picture needs matplotlib: pip install 'hf-multitask[plots]'")
+
+
+def save_picture(inspection: DataInspection, path: str | Path) -> None:
+    """Draw the label counts by task and split, and how long the rows are.
+
+    Args:
+        inspection: What `inspect_data` returns.
+        path: PNG or SVG file to write.
+
+    Raises:
+        ValueError: If the file is to have another format.
+        ImportError: If matplotlib is not installed.
+    """
+    check_picture(path)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    panels = [
+        (data_set, task)
+        for data_set in inspection.data_sets
+        for task in data_set.tasks
+        if data_set.shown_labels(task, MAX_LABELS)[0]
+    ]
+    heights = [FRAME_HEIGHT + LABEL_HEIGHT * _num_bars(data_set, task) for data_set, task in panels]
+    heights += [LENGTHS_HEIGHT] * len(inspection.data_sets)
+    # Labels are no formulas, and those of an SVG stay text.
+    with matplotlib.rc_context({"text.parse_math": False, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+        grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
+        for i, (data_set, task) in enumerate(panels):
+            _draw_labels(figure.add_subplot(grid[i, :]), data_set, task, _title(inspection, data_set))
+        for i, data_set in enumerate(inspection.data_sets, start=len(panels)):
+            title = _title(inspection, data_set)
+            splits = data_set.splits
+            words, subwords = figure.add_subplot(grid[i, 0]), figure.add_subplot(grid[i, 1])
+            _draw_lengths(words, {split: splits[split].word_lengths for split in splits}, f"{title}words a row")
+            _draw_lengths(
+                subwords,
+                {split: splits[split].subword_lengths for split in splits},
+                f"{title}subwords a row",
+                inspection.max_length,
+            )
+        figure.savefig(path)
+
+
+def _title(inspection: DataInspection, data_set: DataSetInspection) -> str:
+    return "" if len(inspection.data_sets) == 1 else f"data.{inspection.data_sets.index(data_set)}: "
+
+
+def _num_bars(data_set: DataSetInspection, task: str) -> int:
+    names, hidden = data_set.shown_labels(task, MAX_LABELS)
+    return len(names) + bool(hidden)
+
+
+def _draw_labels(axes: Any, data_set: DataSetInspection, task: str, title: str) -> None:
+    """Draw a group of bars for each label, a bar for each split."""
+    names, hidden = data_set.shown_labels(task, MAX_LABELS)
+    if hidden:
+        # A line without bars where the others would be.
+        names.insert(len(names) // 2, f"… {len(hidden)} more")
+    counts = {
+        split: [item.tasks[task].labels.get(name, 0) for name in names] for split, item in data_set.splits.items()
+    }
+    height = 0.8 / len(counts)
+    for i, (split, values) in enumerate(counts.items()):
+        style = STYLES[split]
+        places = [number - 0.4 + height * (i + 0.5) for number in range(len(names))]
+        axes.barh(places, values, height, label=split, color=style["color"], hatch=style["hatch"], edgecolor="black")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    present = [value for values in counts.values() for value in values if value]
+    axes.set_title(f"{title}{task}", loc="left")
+    axes.set_xlabel("count")
+    if max(present, default=1) > LINEAR_RANGE * min(present, default=1):
+        axes.set_xscale("log")
+        axes.set_xlim(left=0.5)
+        axes.set_xlabel("count (logarithmic)")
+        axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_major_formatter("{x:,.10g}")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(counts), frameon=False)
+
+
+def _draw_lengths(axes: Any, lengths: dict[str, Lengths], label: str, max_length: int | None = None) -> None:
+    """Draw how many of the rows have which length, a line for each split."""
+    longest = max(item.longest for item in lengths.values())
+    limit = max(item.percentiles["99"] for item in lengths.values())
+    edges = _edges(limit)
+    for split, item in lengths.items():
+        share = [100 * rows / sum(item.rows) for rows in item.rows]
+        style = STYLES[split]
+        axes.hist(
+            [min(length, limit) for length in item.lengths],
+            edges,
+            weights=share,
+            histtype="step",
+            label=split,
+            color=style["color"],
+            linestyle=style["linestyle"],
+            linewidth=1.8,
+        )
+    if max_length is not None and max_length <= edges[-1]:
+        axes.axvline(max_length, color="black", linewidth=1)
+        axes.annotate(f" {max_length}: longest sequence", (max_length, 0.5), xycoords=("data", "axes fraction"))
+    axes.set_xlabel(f"{label}; the last bin holds longer ones" if longest > limit else label)
+    axes.set_ylabel("% of the rows")
+    axes.legend()
+
+
+def _edges(limit: int) -> Sequence[float]:
+    """Return the edges of bins that are whole numbers wide, so that all hold equally many lengths."""
+    width = -(-(limit + 1) // NUM_BINS)
+    return [start - 0.5 for start in range(0, limit + width + 1, width)]

@@ -1,0 +1,257 @@
+"""The config of a run, read from YAML, with every field open to be overridden."""
+
+import dataclasses
+import json
+from argparse import ArgumentError
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from transformers import HfArgumentParser
+
+from ..data import SPLITS, DataConfig, Sampling
+from ..freezing.presets import SCHEDULE_SUFFIXES
+from ..models import TaskConfig
+from ..models.messages import unknown_name
+from ..training.arguments import MultiTaskTrainingArguments
+
+# What a run does unless its config says otherwise; in Python the defaults of TrainingArguments hold.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "logging_steps": 25,
+    "report_to": "none",
+}
+
+# A stream has no epochs: a tenth of the run stands for one.
+STREAMING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "steps",
+    "eval_steps": 0.1,
+    "save_strategy": "steps",
+    "save_steps": 0.1,
+}
+
+
+@strict
+@dataclass
+class RunConfig:
+    """All that a training run is made of.
+
+    Args:
+        encoder: Hub name or folder of the encoder, or of a multi-task model to go on from: tasks of names that it has
+            keep their heads and labels, the others get new heads.
+        tasks: The tasks.
+        data: The data set, or several whose rows are mixed.
+        freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a
+            mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
+        pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
+        attn_implementation: The encoder's attention, such as ``"sdpa"`` or ``"flash_attention_2"``; its own choice
+            where None.
+        sampling: How much of each of several data sets the training takes.
+        training: Fields of `MultiTaskTrainingArguments`.
+        output_dir: Folder of the model and its checkpoints.
+    """
+
+    encoder: str
+    tasks: list[TaskConfig]
+    data: DataConfig | list[DataConfig]
+    output_dir: str
+    freeze: str | list[str] | dict[str, Any] = "none"
+    pooling: str | None = None
+    attn_implementation: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what no single field can tell."""
+        if not self.tasks:
+            raise ValueError("tasks is empty; expected at least one task.")
+        if not self.data_sets:
+            raise ValueError("data is empty; expected at least one data set.")
+        for i, config in enumerate(self.data_sets):
+            if config.train is None:
+                name = "data" if isinstance(self.data, DataConfig) else f"data.{i}"
+                raise ValueError(f"{name}.train is missing; expected a file or the name of a split.")
+        arguments = self.training_arguments()
+        if arguments.max_steps <= 0 and any(config.streams_train for config in self.data_sets):
+            raise ValueError("training.max_steps is missing: with data.streaming a run has no other end.")
+
+    @property
+    def data_sets(self) -> list[DataConfig]:
+        """The data sets."""
+        return [self.data] if isinstance(self.data, DataConfig) else self.data
+
+    @classmethod
+    def from_file(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> "RunConfig":
+        """Read a config.
+
+        Args:
+            path: YAML file. Its data files, its file of stages and an encoder folder are relative to it.
+            overrides: Values by dotted name that replace the file's, such as ``{"training.num_train_epochs": 1}``.
+                Their paths are relative to the working directory.
+
+        Returns:
+            The config.
+
+        Raises:
+            ValueError: If the file is no YAML, or a key or value is not allowed. The message names the file, and the
+                closest key.
+        """
+        path = Path(path)
+        values = _resolve_paths(_read_yaml(path), path.parent)
+        for name, value in (overrides or {}).items():
+            _set(values, name, value)
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Build a config from a mapping, as a YAML file holds it.
+
+        Args:
+            values: Field names and values.
+
+        Returns:
+            The config.
+
+        Raises:
+            ValueError: If a key is unknown or missing, or a value is of another type.
+        """
+        _check_keys(cls, values, "key")
+        required = [
+            item.name
+            for item in dataclasses.fields(cls)
+            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        ]
+        for key in required:
+            if values.get(key) is None:
+                raise ValueError(f"the key {key!r} is missing, found {', '.join(values) or 'none'}.")
+        data = values["data"]
+        if not isinstance(data, (Mapping, list)) or not all(isinstance(item, Mapping) for item in _listed(data)):
+            raise ValueError(
+                f"data must be a mapping such as {{train: train.jsonl}}, or a list of them, found {data!r}."
+            )
+        for item in _listed(data):
+            _check_keys(DataConfig, item, "key in data")
+        sampling = values.get("sampling", {})
+        if not isinstance(sampling, Mapping):
+            raise ValueError(f"sampling must be a mapping such as {{strategy: uniform}}, found {sampling!r:.80}.")
+        _check_keys(Sampling, sampling, "key in sampling")
+        tasks = values["tasks"]
+        if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
+            raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
+        try:
+            parsed: dict[str, Any] = {
+                "data": DataConfig(**data) if isinstance(data, Mapping) else [DataConfig(**item) for item in data],
+                "sampling": Sampling(**sampling),
+                "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
+            }
+            return cls(**{**values, **parsed})
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
+
+    def training_arguments(self) -> MultiTaskTrainingArguments:
+        """Return the training arguments: the run's defaults, what the config says, and ``output_dir``.
+
+        Raises:
+            ValueError: If a field is unknown, or its value is of another type.
+        """
+        allowed = [item.name for item in dataclasses.fields(MultiTaskTrainingArguments) if item.init]
+        for key in self.training:
+            if key not in allowed:
+                raise ValueError(unknown_name("key in training", key, allowed))
+        if "output_dir" in self.training:
+            raise ValueError("training.output_dir is the run's output_dir; give it there.")
+        defaults = dict(TRAINING_DEFAULTS)
+        if any(config.streams_train for config in self.data_sets):
+            defaults |= STREAMING_DEFAULTS
+        if not any(config.validation or config.validation_split for config in self.data_sets):
+            defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
+        values = {**defaults, **self.training, "output_dir": self.output_dir}
+        parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)
+        try:
+            (arguments,) = parser.parse_args_into_dataclasses(_as_options(values))
+        except ArgumentError as error:
+            raise ValueError(
+                f"training.{str(error).removeprefix('argument --').split('/')[0]}: {error.message}"
+            ) from error
+        return arguments
+
+
+def _check_keys(config: type, values: Mapping[str, Any], what: str) -> None:
+    allowed = [item.name for item in dataclasses.fields(config)]
+    for key in values:
+        if key not in allowed:
+            raise ValueError(unknown_name(what, key, allowed))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such config file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML. {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8. {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of keys, found {type(values).__name__}.")
+    return values
+
+
+def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the data files, a file of stages and an encoder folder relative to the config's folder."""
+    for data in _listed(values.get("data")):
+        if isinstance(data, dict) and data.get("name") is None:
+            for split in SPLITS:
+                if isinstance(data.get(split), str):
+                    data[split] = str(folder / data[split])
+    encoder = values.get("encoder")
+    if isinstance(encoder, str) and (folder / encoder).is_dir():
+        values["encoder"] = str(folder / encoder)
+    freeze = values.get("freeze")
+    if isinstance(freeze, str) and freeze.endswith(SCHEDULE_SUFFIXES):
+        values["freeze"] = str(folder / freeze)
+    return values
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return one value or several as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a value by its dotted name."""
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        inner: Any = values.setdefault(parent, {})
+        if isinstance(inner, list):
+            raise ValueError(f"--{dotted}: {parent!r} is a list; give it whole: --{parent} '[{{…}}, {{…}}]'.")
+        if not isinstance(inner, dict):
+            raise ValueError(f"--{dotted}: {parent!r} is not a mapping, found {inner!r:.80}.")
+        values = inner
+    values[last] = value
+
+
+def _as_options(values: Mapping[str, Any]) -> list[str]:
+    """Write values as the options that `HfArgumentParser` reads, which converts and checks their types."""
+    options = []
+    for key, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, list):
+            options.extend([f"--{key}", *map(str, value)])
+        else:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            options.append(f"--{key}={text}")
+    return options

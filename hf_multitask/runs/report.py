@@ -1,0 +1,88 @@
+"""What a run leaves for its reader: ``history.json``, ``report.html``, and what its trackers show of them."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import transformers
+
+from ..data import SPLITS, PreparedData, TrainingStream
+from ..freezing.stage_results import read_stage_results
+from ..models import TaskConfig
+from ..reports.training_report import HISTORY_NAME, REPORT_NAME, SplitResult, TrainingRecord, write_report
+from ..runtime.extras import INSTALL, missing_packages
+from ..training.trainer import MultiTaskTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def remove_report(folder: Path) -> None:
+    """Remove what an earlier run, or the part of it that is gone on with, has left."""
+    for name in (REPORT_NAME, HISTORY_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
+def training_record(
+    encoder: str, trainer: MultiTaskTrainer, data: PreparedData, results: Mapping[str, SplitResult]
+) -> TrainingRecord:
+    """Gather what the report of a run tells.
+
+    Args:
+        encoder: What the run started from.
+        trainer: The trainer, behind its training.
+        data: The data.
+        results: What the run gave, by split.
+
+    Returns:
+        The record.
+    """
+    return TrainingRecord(
+        facts=_facts(encoder, trainer, data),
+        tasks=data.tasks,
+        history=trainer.state.log_history,
+        stages=read_stage_results(trainer.args.output_dir),
+        results=results,
+    )
+
+
+def report_run(trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
+    """Write the report of a run and show its trackers what is on it; on the main process.
+
+    Where a package for it is missing, say how to get it.
+
+    Args:
+        trainer: The trainer.
+        record: What `training_record` returns.
+    """
+    if missing := missing_packages():
+        logger.warning("%s is not written: it needs %s: %s", REPORT_NAME, " and ".join(missing), INSTALL)
+    else:
+        write_report(trainer.args.output_dir, record)
+    trainer.tracking.report_results(record, trainer.state.global_step)
+
+
+def _facts(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:
+    """Say in words what a run was."""
+    args, state = trainer.args, trainer.state
+    rows = {split: f"{report.rows:,}" for split, report in data.reports.items() if report.rows}
+    if isinstance(data["train"], TrainingStream):
+        rows["train"] = "streamed"
+    seconds = sum(entry.get("train_runtime", 0.0) for entry in state.log_history)
+    weights = "those of the end"
+    if args.load_best_model_at_end and state.best_global_step is not None:
+        weights = f"those of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"
+    return {
+        "Encoder": encoder,
+        "Tasks": "; ".join(_task_in_words(task) for task in data.tasks),
+        "Rows": ", ".join(f"{split} {rows[split]}" for split in SPLITS if split in rows),
+        "Trained": f"{state.global_step:,} steps, {state.epoch or 0:g} epochs, {seconds:,.0f} seconds",
+        "Weights": weights,
+        "Computed on": f"{args.world_size} × {args.device.type}",
+        "Software": f"transformers {transformers.__version__}, torch {torch.__version__}",
+    }
+
+
+def _task_in_words(task: TaskConfig) -> str:
+    labels = f", {task.num_labels:,} labels" if task.labels else ""
+    return f"{task.name} ({task.problem_type or task.type}{labels})"

@@ -1,0 +1,1 @@
+"""Files, processes, precision and optional packages."""

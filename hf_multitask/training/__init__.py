@@ -1,0 +1,1 @@
+"""The Trainer for several tasks, its arguments, batches and metrics."""

@@ -1,0 +1,134 @@
+"""Training arguments of the `MultiTaskTrainer`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
+from ..freezing.activation_cache.store import DTYPES
+from ..models.messages import unknown_name
+from ..runtime.processes import are_several_on_cpu
+
+HEAD_LEARNING_RATE_FACTOR = 10.0
+
+
+@dataclass
+class MultiTaskTrainingArguments(TrainingArguments):
+    """``TrainingArguments`` with a rate for the heads, batches of like length, and frozen layers computed once.
+
+    Args:
+        head_learning_rate: Peak learning rate of the heads; 10 times ``learning_rate`` where None.
+        store_frozen: Whether the states of frozen layers are computed once and kept on disk: ``"auto"`` where that
+            saves more than it costs and there is room, ``"always"``, ``"never"``.
+        store_dtype: Their type: ``"float32"``, ``"bfloat16"`` (computed in it too) or ``"float16"``.
+        store_dir: Folder of the stored states, which later runs read too; in the cache of ``datasets`` where None.
+        store_max_bytes: The most that all stored states in the folder may take; those longest not used make room.
+            Half of the free disk where None.
+        max_tokens_per_batch: Tokens of a batch on each process, padding counted: a batch has as many rows of like
+            length as fit, its number of rows times the longest (with windows, of windows). A longer row is a batch of
+            its own. ``per_device_train_batch_size`` is not used then; ``per_device_eval_batch_size`` is where several
+            processes evaluate, as their predictions are gathered from batches of one size. What a collator adds to pad
+            to a multiple is not counted. Batches of a fixed number of rows where None.
+        ema_decay: Share of an exponential moving average of the weights that stays at each optimizer step, in (0, 1).
+            The average of what trains is evaluated and saved; training goes on with the weights themselves. None is
+            kept where None.
+
+    Raises:
+        ValueError: If an argument is set that the trainer does not support.
+    """
+
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the heads; 10 times learning_rate if not given."}
+    )
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={"help": "As many rows a batch as fit into so many tokens with padding, not a fixed number of rows."},
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "Order of the training rows; batches of like length by default."}
+    )
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of linear warm-up; a share of all steps if below 1."}
+    )
+    weight_decay: float = field(
+        default=0.01, metadata={"help": "Decoupled weight decay of all weights but biases and norms."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Not needed: the collator takes the columns that the model knows."}
+    )
+
+    store_frozen: str = field(
+        default=AUTO,
+        metadata={
+            "help": "Whether frozen layers are computed once and their states kept on disk: 'auto' where it pays, "
+            "'always', also for what is evaluated or predicted outside of a training, 'never'.",
+            "choices": STORE_FROZEN,
+        },
+    )
+    store_dtype: str = field(
+        default="float32",
+        metadata={"help": "Type of the stored states: 'float32', 'bfloat16' or 'float16'.", "choices": tuple(DTYPES)},
+    )
+    store_dir: str | None = field(
+        default=None, metadata={"help": "Folder of stored states; in the cache of datasets if not given."}
+    )
+    store_max_bytes: int | None = field(
+        default=None,
+        metadata={
+            "help": "The most that all stored states in the folder may take; older ones make room. Half of the free "
+            "disk if not given."
+        },
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={"help": "Evaluate and save an exponential moving average of the weights, such as 0.99."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Replace a loss of NaN in the log; looking for it waits for the device at every step."},
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what would silently do something else."""
+        self.use_cpu = self.use_cpu or are_several_on_cpu()  # type: ignore[has-type]
+        if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:  # type: ignore[has-type]
+            # A batch goes to the device while the one before it is computed, instead of being waited for.
+            self.accelerator_config = {"non_blocking": True}
+        super().__post_init__()
+        for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(unknown_name(name, value, allowed))
+        if self.store_max_bytes is not None and self.store_max_bytes < 0:
+            raise ValueError(f"store_max_bytes must be at least 0, found {self.store_max_bytes}.")
+        if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
+            raise ValueError(f"ema_decay must be a number in (0, 1), found {self.ema_decay!r}.")
+        if self.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor is not supported: it has no meaning over several tasks.")
+        if self.batch_eval_metrics:
+            raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
+        if self.max_tokens_per_batch is not None:
+            self._check_max_tokens(self.max_tokens_per_batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the token out of training_args.bin, which the Trainer writes beside the model and pushes with it."""
+        return {**self.__dict__, "hub_token": None}
+
+    def _check_max_tokens(self, max_tokens: object) -> None:
+        if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
+            raise ValueError(f"max_tokens_per_batch must be a whole number from 1, found {max_tokens!r}.")
+        if self.train_sampling_strategy != "group_by_length":
+            raise ValueError(
+                "max_tokens_per_batch needs train_sampling_strategy='group_by_length', found "
+                f"{self.train_sampling_strategy!r}."
+            )
+        for name in ("auto_find_batch_size", "dataloader_drop_last"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is for batches of a fixed number of rows; max_tokens_per_batch has none.")
+
+    @property
+    def peak_head_learning_rate(self) -> float:
+        """Peak learning rate of the heads: what is given, or 10 times the encoder's."""
+        if self.head_learning_rate is not None:
+            return self.head_learning_rate
+        return HEAD_LEARNING_RATE_FACTOR * self.learning_rate

@@ -1,0 +1,189 @@
+"""Metrics by task, as `evaluate.Metric` subclasses that need no hub."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from seqeval.metrics import f1_score
+from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
+from seqeval.scheme import IOB2
+from sklearn import metrics as sklearn_metrics
+from transformers import EvalPrediction
+
+from ..models.losses import IGNORE_INDEX
+from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+
+
+class _TaskMetric(evaluate.Metric):
+    """Base of the metrics: what they have in common in `evaluate`'s terms."""
+
+    metric_names: tuple[str, ...] = ()
+    main_metric = "accuracy"
+    about = ""
+    row_feature: Any = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(keep_in_memory=True, **kwargs)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.about,
+            citation="",
+            inputs_description="predictions and references, one of each a row",
+            features=datasets.Features({"predictions": self.row_feature, "references": self.row_feature}),
+        )
+
+
+class LabelMetric(_TaskMetric):
+    """Accuracy and macro F1 of one label a row; F1 over the labels that occur in either, as scikit-learn has it."""
+
+    metric_names = ("accuracy", "macro_f1")
+    about = "Accuracy and macro F1 of one label a row."
+    row_feature = datasets.Value("int64")
+
+    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        return {
+            "accuracy": float(sklearn_metrics.accuracy_score(references, predictions)),
+            "macro_f1": float(sklearn_metrics.f1_score(references, predictions, average="macro", zero_division=0)),
+        }
+
+
+class MultiLabelMetric(_TaskMetric):
+    """Exact-match accuracy, micro and macro F1 of several labels a row."""
+
+    metric_names = ("accuracy", "micro_f1", "macro_f1")
+    about = "Exact-match accuracy, micro F1 and macro F1 of several labels a row, 0 or 1 for each label."
+    row_feature = datasets.List(datasets.Value("float32"))
+
+    def _compute(self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> dict[str, float]:
+        gold, found = np.array(references, dtype=np.int64), np.array(predictions, dtype=np.int64)
+        return {
+            "accuracy": float(sklearn_metrics.accuracy_score(gold, found)),
+            "micro_f1": float(sklearn_metrics.f1_score(gold, found, average="micro", zero_division=0)),
+            "macro_f1": float(sklearn_metrics.f1_score(gold, found, average="macro", zero_division=0)),
+        }
+
+
+class RegressionMetric(_TaskMetric):
+    """Mean squared and mean absolute error of the numbers of a row."""
+
+    metric_names = ("mse", "mae")
+    about = "Mean squared error and mean absolute error."
+    row_feature = datasets.List(datasets.Value("float32"))
+
+    def _compute(
+        self, predictions: Sequence[Sequence[float]], references: Sequence[Sequence[float]]
+    ) -> dict[str, float]:
+        return {
+            "mse": float(sklearn_metrics.mean_squared_error(references, predictions)),
+            "mae": float(sklearn_metrics.mean_absolute_error(references, predictions)),
+        }
+
+
+class TagMetric(_TaskMetric):
+    """Precision, recall and F1 of whole entities.
+
+    ``precision``, ``recall`` and ``f1`` are conlleval's: an I- tag that continues nothing starts an entity.
+    ``strict_f1`` counts only entities that IOB2 allows. Both by seqeval.
+    """
+
+    metric_names = ("precision", "recall", "f1", "strict_f1")
+    main_metric = "f1"
+    about = "Precision, recall and F1 of entities, as conlleval counts them, and strict IOB2 F1."
+    row_feature = datasets.List(datasets.Value("string"))
+
+    def _compute(self, predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        found, gold = [list(row) for row in predictions], [list(row) for row in references]
+        precision, recall, f1, _ = precision_recall_fscore_support(gold, found, average="micro", zero_division=0)
+        strict_f1 = f1_score(gold, found, mode="strict", scheme=IOB2, zero_division=0)
+        scores = {"precision": precision, "recall": recall, "f1": f1, "strict_f1": strict_f1}
+        return {name: float(score) for name, score in scores.items()}
+
+
+def metric_of(task: TaskConfig) -> type[_TaskMetric]:
+    """Return the metric that scores a task."""
+    if task.is_token_task:
+        return TagMetric
+    return {MULTI_LABEL: MultiLabelMetric, REGRESSION: RegressionMetric}.get(str(task.problem_type), LabelMetric)
+
+
+def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
+    """Return the names of all metrics that an evaluation of the tasks can have, in the order of a report."""
+    scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
+    return [*scores, "joint_accuracy", "mean_score", *(f"{task.name}_loss" for task in tasks), "loss"]
+
+
+def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Build the function that `MultiTaskTrainer` calls at each evaluation.
+
+    Args:
+        tasks: The tasks, with their labels.
+
+    Returns:
+        A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
+        in the split; ``loss``, their sum by ``loss_weight``; ``joint_accuracy``, the share of the fully labelled rows
+        in which every task but regressions is right; and where no row has labels for all of these tasks instead
+        ``mean_score``, the mean of their accuracies or, for token tasks, F1.
+    """
+    tasks = list(tasks)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        loss = 0.0
+        for task in tasks:
+            found, gold = prediction.predictions[task.name], prediction.label_ids[task.name]
+            count = found["count"].sum()
+            if count == 0:
+                continue
+            metrics |= {f"{task.name}_{name}": value for name, value in task_metrics(task, found["ids"], gold).items()}
+            metrics[f"{task.name}_loss"] = float(found["loss"].sum(dtype=np.float64) / count)
+            loss += task.loss_weight * metrics[f"{task.name}_loss"]
+        metrics["loss"] = loss
+        right = [rows_right(task, prediction) for task in tasks if task.problem_type != REGRESSION]
+        if right:
+            labelled = np.all([row >= 0 for row in right], axis=0)
+            if labelled.any():
+                metrics["joint_accuracy"] = float(np.all(right, axis=0)[labelled].mean())
+            else:
+                scores = [metrics.get(f"{task.name}_{metric_of(task).main_metric}") for task in tasks]
+                metrics["mean_score"] = float(np.mean([score for score in scores if score is not None]))
+        return metrics
+
+    return compute_metrics
+
+
+def task_metrics(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Score the labelled rows of one task.
+
+    Args:
+        task: The task.
+        predictions: What `decode` makes of the logits (rows, …).
+        labels: Labels as the collator makes them (rows, …).
+
+    Returns:
+        The metrics by name.
+    """
+    metric = metric_of(task)()
+    if task.is_token_task:
+        names = np.array(task.labels)
+        kept = labels != IGNORE_INDEX
+        rows = np.flatnonzero(kept.any(axis=1))
+        return metric.compute(
+            predictions=[names[predictions[i][kept[i]]].tolist() for i in rows],
+            references=[names[labels[i][kept[i]]].tolist() for i in rows],
+        )
+    are_numbers = task.problem_type in (MULTI_LABEL, REGRESSION)
+    kept = ~np.isnan(labels).any(axis=1) if are_numbers else labels != IGNORE_INDEX
+    return metric.compute(predictions=predictions[kept].tolist(), references=labels[kept].tolist())
+
+
+def rows_right(task: TaskConfig, prediction: EvalPrediction) -> np.ndarray:
+    """Tell for each row whether a task is right in all of it: 1 right, 0 wrong, -1 without a label."""
+    found, gold = prediction.predictions[task.name], prediction.label_ids[task.name]
+    missing = np.isnan(gold) if task.problem_type == MULTI_LABEL else gold == IGNORE_INDEX
+    equal = (found["ids"] == gold) | missing
+    if equal.ndim > 1:
+        equal, missing = equal.all(axis=1), missing.all(axis=1)
+    return np.where(missing, -1, equal.astype(np.int64))

@@ -1,0 +1,539 @@
+"""The Trainer for several tasks on one encoder."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+
+from ..data import DATA_SET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
+from ..data.batches.numpy_rows import as_arrays
+from ..data.batches.token_batch_sampler import check_training_rows
+from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
+from ..freezing.activation_cache.cache import StoredPrefix
+from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
+from ..freezing.distillation import count_items
+from ..freezing.plan import StagePlan, plan_stages
+from ..freezing.rates import peak_rates, trained_rates
+from ..freezing.replay import check_watched_metrics
+from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
+from ..models.decoding import decode
+from ..models.hub_card import CARD_NAME, HERE, build_model_card
+from ..models.hub_errors import upload_explained
+from ..models.losses import count_labelled, example_losses
+from ..reports.tracking import TrackingCallback
+from ..runtime.precision import log_precision
+from .arguments import MultiTaskTrainingArguments
+from .card_facts import training_facts
+from .dataloaders import Batching, in_given_order
+from .ema import WeightAverage, refuse_averaged
+from .metrics import build_compute_metrics, task_metric_names
+
+logger = logging.getLogger(__name__)
+
+
+class MultiTaskTrainer(Trainer):
+    """``transformers.Trainer`` for a `MultiTaskModel`.
+
+    It adds losses by task that accumulation, padding and missing labels do not change, learning rates by layer group,
+    predictions reduced to label ids on the device, metrics by task, batches of like length, and freezing in stages
+    with a DDP that reduces only what trains.
+
+    Args:
+        model: The model. Where its tasks are changed later, it needs a new trainer: this one refuses it.
+        args: The arguments.
+        freeze_schedule: What trains when; what `freezing.build_schedule` takes: a schedule, a preset's name, groups
+            that are frozen throughout, a file, a mapping. What the model has frozen stays so where None.
+        sampling: How much the training takes of each of several data sets that were prepared together.
+        kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
+            tasks where they are not given.
+
+    Raises:
+        ValueError: If the schedule does not fit the model, or ``max_tokens_per_batch`` the training rows.
+    """
+
+    optimizer: torch.optim.Optimizer | None
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        args: MultiTaskTrainingArguments,
+        freeze_schedule: FreezeSpec | None = None,
+        sampling: Sampling | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.tasks = model.config.tasks
+        self.layer_groups = model.layer_groups()
+        if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
+            raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
+        self.freeze_schedule: FreezeSchedule | None = None
+        if freeze_schedule is not None:
+            metric = args.metric_for_best_model
+            self.freeze_schedule = build_schedule(freeze_schedule, self.layer_groups, args.num_train_epochs, metric)
+            if kwargs.get("compute_metrics") is None:
+                check_watched_metrics(self.freeze_schedule, metric, task_metric_names(self.tasks))
+        if kwargs.get("data_collator") is None and kwargs.get("processing_class") is not None:
+            kwargs["data_collator"] = MultiTaskDataCollator(kwargs["processing_class"], self.tasks)
+        if kwargs.get("compute_metrics") is None:
+            kwargs["compute_metrics"] = build_compute_metrics(self.tasks)
+        if args.n_gpu > 1:
+            logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
+            args._n_gpu = 1
+        if args.max_tokens_per_batch is not None:
+            check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
+        super().__init__(model=model, args=args, **kwargs)
+        self.batching = Batching(self, sampling or Sampling())
+        self.decayed = set(self.get_decay_parameter_names(model))
+        self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
+        if freeze_schedule is not None:
+            self.add_callback(self.freeze_callback)
+        # Behind the schedule's, whose changes it tells.
+        self.tracking = TrackingCallback(self)
+        if self.tracking.trackers:
+            self.add_callback(self.tracking)
+        self.weight_average: WeightAverage | None = None
+        if args.ema_decay is not None:
+            if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+                found = self.accelerator.distributed_type.value
+                raise ValueError(f"ema_decay needs whole weights and does not work under {found}; leave it out.")
+            # Behind the schedule's: what trains is known then.
+            self.weight_average = WeightAverage(model, args.ema_decay)
+            self.add_callback(self.weight_average)
+        # Sums since the last log, on the device: reading them at every step would wait for it.
+        self._task_losses: dict[str, torch.Tensor] = {}
+        self._steps_since_log = 0
+        self._rates: dict[str, float] = {}
+        self._labelled_rows: dict[str, torch.Tensor] = {}
+        self._stored_prefix: StoredPrefix | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
+        self._check_tasks()
+        is_baseline = self.freeze_schedule is not None and self.freeze_schedule.is_baseline
+        if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
+            logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
+            return TrainOutput(global_step=0, training_loss=0.0, metrics={})
+        if self.is_world_process_zero():
+            log_precision(self.args, self.model.dtype)
+        self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
+        self.batching.begin(resume_from_checkpoint)
+        if self.weight_average is not None:
+            self.weight_average.forget()
+        if self.args.store_frozen != NEVER:
+            self._stored_prefix = StoredPrefix(self, in_training=True)
+        try:
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self._stored_prefix = None
+        self._report_rows()
+        return result
+
+    def _check_tasks(self) -> None:
+        """Refuse a model whose tasks are no longer those that data, metrics and optimizer are for."""
+        if self.model.config.tasks != self.tasks:
+            before, now = (", ".join(task.name for task in tasks) for tasks in (self.tasks, self.model.config.tasks))
+            raise ValueError(
+                f"the model's tasks have changed since this trainer was built, from {before} to {now}; build another."
+            )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Train on a batch as ``Trainer`` does, from the stored states of what is frozen."""
+        if self._stored_prefix is not None:
+            self._stored_prefix.begin_step()
+        return super().training_step(*args, **kwargs)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Estimate the operations of a step as ``Trainer`` does, but count the weights once and not at every step."""
+        return 6 * inputs["input_ids"].numel() * self._num_weights if "input_ids" in inputs else 0
+
+    @cached_property
+    def _weights(self) -> list[nn.Parameter]:
+        return list(self.model.parameters())
+
+    @cached_property
+    def _num_weights(self) -> int:
+        return self.model.num_parameters(exclude_embeddings=True)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        if self._stored_prefix is not None:
+            inputs = self._stored_prefix.add_states(inputs)
+        return super()._prepare_inputs(inputs)
+
+    def plan(self) -> list[StagePlan]:
+        """Work out what each stage of the schedule will train, with which rates and memory.
+
+        Returns:
+            The stages; a single one that trains everything where there is no schedule.
+
+        Raises:
+            ValueError: If the schedule does not fit into the run.
+        """
+        steps_per_epoch, max_steps = self.run_length()
+        return plan_stages(
+            self.resolve_schedule(),
+            self.layer_groups,
+            steps_per_epoch,
+            max_steps,
+            self.args.learning_rate,
+            self.args.peak_head_learning_rate,
+            *self.get_optimizer_cls_and_kwargs(self.args, self.model),
+        )
+
+    def resolve_schedule(self) -> FreezeSchedule:
+        """Return the stages of the run; presets take their shares of its length.
+
+        Without a schedule it is one that trains everything.
+        """
+        steps_per_epoch, max_steps = self.run_length()
+        metric = self.args.metric_for_best_model
+        return build_schedule(self.freeze_callback.spec, self.layer_groups, max_steps / steps_per_epoch, metric)
+
+    def run_length(self) -> tuple[int, int]:
+        """Return the optimizer steps of an epoch and of the run."""
+        _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        return steps_per_epoch, max_steps
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Create the optimizer with parameter groups by layer group.
+
+        Frozen parameters are in it too: without a gradient they cost no update and no optimizer state.
+
+        Raises:
+            ValueError: If ``args.optim`` names an optimizer that makes parameter groups of its own.
+        """
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer_class, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+            self.args, self.model
+        )
+        if not isinstance(optimizer_class, type) or kwargs.keys() & {"params", "model", "optimizer_dict"}:
+            raise ValueError(
+                f"optim={self.args.optim!r} makes parameter groups of its own, which leaves no learning rate for the "
+                "heads; choose an optimizer such as adamw_torch_fused, sgd or adafactor."
+            )
+        self.optimizer = optimizer_class(self._parameter_groups(model or self.model), **kwargs)
+        return self.optimizer
+
+    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Split the parameters by layer group, with and without weight decay (none for biases and norms)."""
+        rates = peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate)
+        groups = []
+        for group in self.layer_groups.bind(model):
+            for decay, wanted in ((self.args.weight_decay, True), (0.0, False)):
+                parameters = [weight for name, weight in group.parameters.items() if (name in self.decayed) == wanted]
+                if parameters:
+                    values = {"lr": rates[group.name], "weight_decay": decay, "layer_group": group.name}
+                    groups.append({"params": parameters, **values})
+        return groups
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor | None:
+        """Clip the gradients as ``Trainer`` does, without going through the weights that are frozen at every step."""
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            return super()._clip_grad_norm(model)
+        weights = [weight for weight in self._weights if weight.grad is not None]
+        return self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
+
+    def _get_learning_rate(self) -> float:
+        """Return the encoder's highest rate of those that train, or the heads' where the encoder is frozen."""
+        # Called in front of the scheduler's step: afterwards they are the rates of the next step.
+        self._rates = trained_rates(self.callback_handler.optimizer)
+        if not self._rates:
+            return super()._get_learning_rate()  # an optimizer of the caller's own
+        heads = {group.name for group in self.layer_groups if group.is_head}
+        encoder = [rate for name, rate in self._rates.items() if name not in heads]
+        return max(encoder or self._rates.values())
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, dict[str, torch.Tensor] | None]:
+        """Take the batches of one optimizer step and count each task's labelled items in all of them.
+
+        Returns:
+            The batches, and by task the number of labelled items on all processes: what its loss is divided by, so
+            that accumulation and the number of processes do not change it.
+        """
+        if self.control.should_training_stop:
+            return [], None  # a run that is resumed at the end of its freeze schedule
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._steps_since_log += 1
+        self.batching.take_notes(batches)
+        if not batches or "labels" not in batches[0]:
+            return batches, None
+        if self.accelerator.gradient_state.end_of_dataloader:
+            batches[-1] = self.batching.without_repeated_rows(batches[-1])
+        names, counts = [], []
+        for task in self.tasks:
+            names.append(task.name)
+            items = [count_labelled(task, batch["labels"][task.name]) for batch in batches]
+            counts.append(torch.stack([rows.sum() for rows in items]))
+            labelled = torch.stack([(rows > 0).sum() for rows in items]).sum()
+            self._labelled_rows[task.name] = labelled + self._labelled_rows.get(task.name, 0)
+        for task in self._protected_tasks:
+            names.append(f"{task.name}_distill")
+            counts.append(torch.stack([count_items(task, batch) for batch in batches]))
+        totals = torch.stack([count.sum() for count in counts]).to(device)
+        if self._counts_are_global:
+            totals = self.accelerator.reduce(totals, reduction="sum")
+        return batches, dict(zip(names, totals, strict=True))
+
+    def _take_labelled_rows(self) -> dict[str, int]:
+        """Return the labelled rows of each task on all processes since the last call."""
+        if not self._labelled_rows:
+            return {}
+        rows = torch.stack(list(self._labelled_rows.values())).to(self.args.device)
+        counts = self.accelerator.reduce(rows, reduction="sum").tolist()
+        names, self._labelled_rows = list(self._labelled_rows), {}
+        return dict(zip(names, counts, strict=True))
+
+    def _report_rows(self) -> None:
+        """Say how many labelled rows of each task the training took, and what a stream lost."""
+        totals = {task.name: 0 for task in self.tasks} | self._take_labelled_rows()
+        for logs in self.state.log_history:
+            for name in totals:
+                totals[name] += logs.get(f"{name}_rows", 0)
+        logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
+        for line in self.batching.stream_report.losses():
+            logger.warning("train, as streamed: %s.", line)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        data: PreparedData | None = None,
+    ) -> None:
+        """Write the model card to ``output_dir``: tasks, data, scores, what each stage of freezing gave, use.
+
+        The scores are those that the trainer has recorded of the weights that it has now.
+
+        Args:
+            language: Language of the texts, where it is known.
+            license: Licence of the model; the encoder's own where None.
+            tags: Further tags.
+            model_name: Title of the card.
+            data: The data of the training: where they come from, and texts to try the model with.
+        """
+        if not self.is_world_process_zero():
+            return
+        sets = {"train": self.train_dataset, "validation": self.eval_dataset}
+        rows = {split: len(rows) for split, rows in sets.items() if isinstance(rows, datasets.Dataset)}
+        restores_best = self.args.load_best_model_at_end
+        facts = training_facts(self.state, self.tasks, restores_best, self.args.output_dir, rows, data)
+        name = self.hub_model_id or HERE
+        config = self.accelerator.unwrap_model(self.model).config
+        card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
+        card.save(Path(self.args.output_dir, CARD_NAME))
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Upload model, tokenizer, card and the model's code as ``Trainer`` does.
+
+        Args:
+            args: See ``Trainer.push_to_hub``.
+            kwargs: The same; ``language``, ``license``, ``tags`` and ``data`` go to `create_model_card`.
+
+        Returns:
+            What ``Trainer.push_to_hub`` returns.
+
+        Raises:
+            ConnectionError: If the upload fails.
+        """
+        with upload_explained(self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).name):
+            return super().push_to_hub(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save as ``Trainer`` does, and where a stream goes on.
+
+        What the main process writes next says that the checkpoint is whole, for all.
+        """
+        super()._save_rng_state(output_dir)
+        self.batching.save(output_dir)
+        if self.weight_average is not None and self.args.should_save:
+            self.weight_average.save(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _averaged(self) -> AbstractContextManager:
+        """Return a context in which the model's weights are their average, where there is one."""
+        return nullcontext() if self.weight_average is None else self.weight_average.applied()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as ``Trainer`` does, the average of the weights where there is one."""
+        with self._averaged(), self._storing():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict as ``Trainer`` does, with the average of the weights where there is one."""
+        with self._averaged(), self._storing():
+            return super().predict(*args, **kwargs)
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Read the encoder's states of rows that are evaluated, or store them, outside of a training too if asked."""
+        is_asked = self._stored_prefix is None and self.args.store_frozen == ALWAYS
+        if is_asked:
+            self._stored_prefix = StoredPrefix(self, in_training=False)
+        try:
+            yield
+        finally:
+            if is_asked:
+                self._stored_prefix = None
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model as ``Trainer`` does, with the average of the weights where there is one."""
+        with self._averaged():
+            super().save_model(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        if self.weight_average is None:
+            refuse_averaged(resume_from_checkpoint)
+        else:
+            self.weight_average.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.weight_average is not None:
+            self.weight_average.forget()
+
+    @property
+    def _protected_tasks(self) -> list[TaskConfig]:
+        """The tasks that any stage holds; the batches of a stage's first step are taken before it begins."""
+        protect = {} if self.freeze_schedule is None else self.freeze_schedule.protect
+        return [task for task in self.tasks if task.name in protect]
+
+    @property
+    def _counts_are_global(self) -> bool:
+        return self.args.average_tokens_across_devices and self.args.world_size > 1
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Compute the loss as ``Trainer`` does, and keep each task's for the log."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training and outputs.losses is not None:
+            scale = self.args.world_size if self._counts_are_global else 1
+            losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
+            run = self.freeze_callback.run
+            teacher = None if run is None else run.teacher
+            if teacher is not None:
+                counts = {task.name: num_items_in_batch[f"{task.name}_distill"] for task in self._protected_tasks}
+                for name, distance in teacher.losses(inputs, outputs.logits, counts).items():
+                    loss = loss + teacher.weights[name] * distance * scale
+                    losses[f"{name}_distill_loss"] = distance.detach()
+            for name, value in losses.items():
+                self._task_losses[name] = self._task_losses.get(name, 0.0) + value * scale
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as ``Trainer`` does, with each task's training loss and the learning rates by layer group."""
+        if "loss" in logs:
+            if self._task_losses:
+                sums = torch.stack(list(self._task_losses.values()))
+                means = self.accelerator.reduce(sums, reduction="mean") / self._steps_since_log
+                logs |= dict(zip(self._task_losses, means.tolist(), strict=True))
+            logs |= {f"learning_rate_{name}": rate for name, rate in self._rates.items()}
+            logs |= {f"{name}_rows": count for name, count in self._take_labelled_rows().items()}
+            self._task_losses, self._steps_since_log = {}, 0
+            # The Trainer subtracts the sum from itself: a NaN would stay.
+            self._tr_loss.zero_()
+        super().log(logs, start_time)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the batches of training rows, as ``Trainer`` does; of a stream, each process's own part of them."""
+        if isinstance(self.train_dataset, TrainingStream):
+            return self.batching.load_stream(self.train_dataset)
+        return super().get_train_dataloader()
+
+    def _get_dataloader(self, dataset: Dataset, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+        """Return the batches of rows, as ``Trainer`` does; of batches counted in tokens, this process's own."""
+        batches = self.batching.token_batches(dataset, is_training)
+        if batches is None:
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        rows = self._remove_unused_columns(dataset)
+        return self.batching.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
+        """Remove what ``Trainer`` does and the number of the data set, which only the sampler reads."""
+        given, dataset = dataset, super()._remove_unused_columns(dataset, description)
+        dataset = dataset.remove_columns([name for name in dataset.column_names if name == DATA_SET_COLUMN])
+        if self._stored_prefix is not None:
+            return self._stored_prefix.number_rows(given, dataset, is_training=given is self.train_dataset)
+        is_ours = type(self.data_collator) is MultiTaskDataCollator
+        return as_arrays(dataset, self.data_collator.columns) if is_ours else dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        sampler = self.batching.train_sampler(dataset)
+        return super()._get_train_sampler(dataset) if sampler is None else sampler
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
+        sampler = self.batching.eval_sampler(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset) if sampler is None else sampler
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, dict[str, Any] | None, dict[str, torch.Tensor] | None]:
+        """Predict a batch and reduce it on the device to label ids and sums of losses.
+
+        Returns:
+            The batch's loss; by task ``ids`` (what `decode` returns) and, with labels, ``loss`` and ``count`` by
+            row; and the labels by task.
+        """
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels", None)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs: MultiTaskOutput = model(**inputs)
+        predictions: dict[str, Any] = {}
+        loss = None if labels is None else torch.zeros((), device=self.args.device)
+        for task in self.tasks:
+            found = self._reduce(task, outputs["logits"][task.name], inputs.get("tag_positions"), labels)
+            if labels is not None:
+                loss = loss + task.loss_weight * found["loss"].sum() / found["count"].sum().clamp(min=1)
+            predictions[task.name] = found
+        return loss, None if prediction_loss_only else predictions, None if prediction_loss_only else labels
+
+    @torch.no_grad()
+    def _reduce(
+        self,
+        task: TaskConfig,
+        logits: torch.Tensor,
+        tag_positions: torch.Tensor | None,
+        labels: Mapping[str, torch.Tensor] | None,
+    ) -> dict[str, torch.Tensor]:
+        """Reduce a task's logits to ``ids`` and, with labels, ``loss`` and ``count`` by row."""
+        crf = self.model.crfs.get(task.name)
+        found = {"ids": decode(task, logits, tag_positions, crf)}
+        if labels is not None:
+            found["loss"] = example_losses(task, logits, labels[task.name], tag_positions, crf)
+            found["count"] = count_labelled(task, labels[task.name])
+        return found
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""
+        self._check_tasks()
+        prefix_in_use = nullcontext() if self._stored_prefix is None else self._stored_prefix.evaluating(dataloader)
+        with prefix_in_use:
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        if self.freeze_callback.run is not None and prefix == "eval":
+            drift = self.freeze_callback.run.measure_drift()
+            output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
+        predictions, labels = (in_given_order(dataloader, values) for values in (output.predictions, output.label_ids))
+        return output._replace(predictions=predictions, label_ids=labels)

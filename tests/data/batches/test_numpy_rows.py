@@ -1,0 +1,108 @@
+"""Rows as views of Arrow columns: the values and the batches are those of the data set."""
+
+import pickle
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
+from hf_multitask.data.batches.numpy_rows import ArrowRows, as_arrays
+from tests.tiny import SENTENCES, make_tokenizer
+
+TASKS = [
+    TaskConfig("intent", "sequence_classification"),
+    TaskConfig("topics", "sequence_classification", problem_type="multi_label_classification"),
+    TaskConfig("slots", "token_classification"),
+]
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    long = " ".join(SENTENCES * 2)
+    rows = [
+        {
+            "tokens": text.split(),
+            "intent": "ab"[i % 2],
+            "topics": ["x", "y"][: i % 3],
+            "slots": ["B-z"] + ["O"] * (len(text.split()) - 1) if i % 4 else None,
+        }
+        for i, text in enumerate([*SENTENCES, long] * 3)
+    ]
+    return prepare_datasets({"train": rows}, make_tokenizer("wordpiece"), TASKS)
+
+
+@pytest.fixture(scope="module")
+def collate(prepared):
+    return MultiTaskDataCollator(make_tokenizer("wordpiece"), prepared.tasks)
+
+
+def views(rows):
+    """The rows in each form that a data set can have."""
+    parts = [rows.select(range(4)), rows.select(range(4, len(rows)))]
+    yield "whole", rows
+    yield "shuffled", rows.shuffle(seed=0)
+    yield "some", rows.select([7, 3, 3, 12])
+    yield "a part", rows.select(range(3, 9))
+    yield "joined", datasets.concatenate_datasets([*parts, rows])
+    yield "numbered", datasets.concatenate_datasets(parts).add_column("row_number", np.arange(len(rows)))
+
+
+def as_lists(value):
+    if isinstance(value, dict):
+        return {name: as_lists(part) for name, part in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def equal(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
+    return one == other
+
+
+def test_rows_and_batches_are_those_of_the_data_set(prepared, collate):
+    for name, rows in views(prepared["train"]):
+        viewed = as_arrays(rows, collate.columns)
+        assert isinstance(viewed, ArrowRows), name
+        keys = np.random.default_rng(0).integers(0, len(rows), 9).tolist()
+        expected = [
+            {key: row[key] for key in rows.column_names if key in collate.columns}
+            for row in map(rows.__getitem__, keys)
+        ]
+        assert [as_lists(row) for row in viewed.__getitems__(keys)] == expected, name
+        assert equal(collate(viewed.__getitems__(keys)), collate(rows.__getitems__(keys))), name
+    assert "row_windows" in collate(prepared["train"].__getitems__(range(len(prepared["train"]))))
+
+
+def test_nothing_is_copied(prepared, collate, tmp_path):
+    prepared["train"].save_to_disk(tmp_path)
+    viewed = as_arrays(datasets.load_from_disk(tmp_path), collate.columns)
+    before = pa.total_allocated_bytes()
+    row = viewed.__getitems__([5])[0]
+    assert pa.total_allocated_bytes() == before
+    assert not row["input_ids"].flags.owndata
+
+
+def test_a_worker_process_makes_its_own_views(prepared, collate):
+    viewed = as_arrays(prepared["train"], collate.columns)
+    expected = list(DataLoader(viewed, batch_size=5, collate_fn=collate))
+    assert "_views" not in pickle.loads(pickle.dumps(viewed)).__dict__
+    spawned = DataLoader(viewed, batch_size=5, collate_fn=collate, num_workers=1, multiprocessing_context="spawn")
+    assert all(equal(one, other) for one, other in zip(spawned, expected, strict=True))
+
+
+def test_other_columns_stay_lists(prepared, collate):
+    rows = prepared["train"].select(range(4))
+    missing = rows.remove_columns("tag_positions").add_column("tag_positions", [[1], None, [2], [3]])
+    transformed = rows.with_transform(lambda batch: batch)
+    nested = rows.add_column("window_lengths_", [[[1]]] * 4)
+    assert as_arrays(missing, collate.columns) is missing
+    assert as_arrays(transformed, collate.columns) is transformed
+    assert as_arrays(nested, ["window_lengths_"]) is nested
+    empty = rows.select([])
+    assert as_arrays(empty, collate.columns) is empty

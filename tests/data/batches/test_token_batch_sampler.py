@@ -1,0 +1,196 @@
+"""Batches counted in tokens: each row once, within the limit, as many in every epoch."""
+
+import datasets
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hf_multitask import MultiTaskDataCollator, prepare_datasets
+from hf_multitask.data import MixedOrder, Sampling, SortedTokenBatchSampler, TokenBatchSampler
+from hf_multitask.data.batches.token_batch_sampler import check_training_rows, padded_lengths
+from tests.tiny import ROWS
+
+LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=80)
+LIMITS = st.integers(1, 300)
+PROCESSES = st.integers(1, 4)
+SEEDS = st.integers(0, 3)
+MANY = torch.randint(3, 40, (500,), generator=torch.Generator().manual_seed(0)).tolist()
+
+
+def batches_of(lengths, max_tokens, epoch=0, processes=1, seed=0, **mix):
+    """Return the batches of an epoch by process; none where there are too few rows."""
+    try:
+        samplers = [
+            TokenBatchSampler(
+                lengths, max_tokens, seed, lambda: epoch, num_processes=processes, process_index=i, **mix
+            )
+            for i in range(processes)
+        ]
+    except ValueError as error:
+        assume("cannot be split" not in str(error))
+        raise
+    found = [list(sampler) for sampler in samplers]
+    assert [len(own) for own in found] == [len(sampler) for sampler in samplers]
+    return found
+
+
+def flat(batches):
+    return [row for batch in batches for row in batch]
+
+
+def check_limit(batches, lengths, max_tokens):
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= max_tokens
+
+
+@given(LENGTHS, LIMITS, PROCESSES, SEEDS)
+def test_every_row_comes_once_in_as_many_batches_on_every_process_and_epoch(lengths, max_tokens, processes, seed):
+    counts = set()
+    for epoch in range(3):
+        found = batches_of(lengths, max_tokens, epoch, processes, seed)
+        batches = [batch for own in found for batch in own]
+        assert sorted(flat(batches)) == list(range(len(lengths)))
+        assert all(batches)
+        check_limit(batches, lengths, max_tokens)
+        counts |= {len(own) for own in found}
+    assert len(counts) == 1
+
+
+@given(
+    st.lists(LENGTHS, min_size=1, max_size=3),
+    LIMITS,
+    PROCESSES,
+    st.builds(
+        Sampling,
+        strategy=st.sampled_from(["proportional", "uniform", "round_robin", "annealed"]),
+        stopping=st.sampled_from(["first_exhausted", "all_exhausted"]),
+    ),
+    st.sampled_from([None, 1, 40]),
+)
+def test_the_epochs_of_a_mix_take_its_rows_in_as_many_batches(data_sets, max_tokens, processes, sampling, total):
+    lengths = [length for data_set in data_sets for length in data_set]
+    order = MixedOrder([len(data_set) for data_set in data_sets], sampling, 0, num_epochs=4)
+    mix = {"order": order, "num_epochs": 4} if total is None else {"order": order, "total_batches": total}
+    counts = []
+    for epoch in range(4):
+        if total is not None and sum(counts) >= total:
+            break
+        found = batches_of(lengths, max_tokens, epoch, processes, **mix)
+        batches = [batch for own in found for batch in own]
+        assert sorted(flat(batches)) == sorted(order.rows(epoch).tolist())
+        assert all(batches)
+        check_limit(batches, lengths, max_tokens)
+        counts.append(len(batches))
+    assert len(set(counts)) == 1
+
+
+def test_a_mix_has_the_batches_of_the_epoch_that_needs_most():
+    order = MixedOrder([20, 480], Sampling("uniform"), seed=2, num_epochs=1)
+    first = len(batches_of(MANY, 100, order=order, num_epochs=1)[0])
+    most = len(batches_of(MANY, 100, order=order, num_epochs=9)[0])
+    assert first < most
+    for epoch in range(9):
+        assert len(batches_of(MANY, 100, epoch, order=order, total_batches=9 * most)[0]) == most
+
+
+@given(LENGTHS, LIMITS)
+def test_no_order_of_the_rows_by_length_makes_fewer_batches(lengths, max_tokens):
+    (batches,) = batches_of(lengths, max_tokens)
+    ordered = sorted((max(length, 1) for length in lengths), reverse=True)
+    fewest = start = 0
+    while start < len(ordered):
+        start += max(max_tokens // ordered[start], 1)
+        fewest += 1
+    assert len(batches) == fewest
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    first = batches_of(MANY, 300)
+    torch.rand(7)
+    assert batches_of(MANY, 300) == first
+    assert batches_of(MANY, 300, epoch=1) != first
+    assert batches_of(MANY, 300, seed=1) != first
+    (batches,), (later,) = first, batches_of(MANY, 300, epoch=1)
+    # Not only do batches come in another order: their rows are others.
+    assert not {frozenset(batch) for batch in batches} & {frozenset(batch) for batch in later}
+
+
+def test_batches_are_full_of_rows_of_like_length_and_do_not_come_sorted():
+    (batches,) = batches_of(MANY, 300)
+    tokens = sum(MANY)
+    padded = sum(len(batch) * max(MANY[row] for row in batch) for batch in batches)
+    assert padded < 1.05 * tokens
+    assert len(batches) < 1.15 * tokens / 300
+    sizes = [len(batch) for batch in batches[:20]]
+    assert sizes != sorted(sizes)
+    assert sizes != sorted(sizes, reverse=True)
+
+
+def test_processes_share_the_batches_by_turns():
+    """Two processes take together, step by step, what one takes one after the other."""
+    (alone,) = batches_of(MANY, 290)
+    assert len(alone) % 2 == 0
+    first, second = batches_of(MANY, 290, processes=2)
+    assert [batch for pair in zip(first, second, strict=True) for batch in pair] == alone
+
+
+def test_the_batches_with_most_rows_are_halved_for_the_processes():
+    (five,) = batches_of([10] * 10, 20)
+    assert [len(batch) for batch in five] == [2] * 5
+    first, second, third = batches_of([10] * 10, 20, processes=3)
+    assert sorted(len(batch) for batch in [*first, *second, *third]) == [1, 1, 2, 2, 2, 2]
+
+
+def test_too_few_rows_for_the_processes_are_refused():
+    with pytest.raises(
+        ValueError, match="makes 3 batches of 3 rows, which cannot be split so that each of 2 processes"
+    ):
+        TokenBatchSampler([9, 9, 9], 10, 0, lambda: 0, num_processes=2)
+
+
+@given(LENGTHS, LIMITS)
+def test_an_evaluation_takes_the_longest_rows_first(lengths, max_tokens):
+    sampler = SortedTokenBatchSampler(lengths, max_tokens)
+    batches = list(sampler)
+    assert len(sampler) == len(batches)
+    assert flat(batches) == sampler.sampler.order
+    assert [lengths[row] for row in flat(batches)] == sorted(lengths, reverse=True)
+    check_limit(batches, lengths, max_tokens)
+
+
+@settings(max_examples=25)
+@given(words=st.lists(st.integers(0, 40), min_size=1, max_size=12), max_tokens=st.integers(1, 200), seed=SEEDS)
+def test_rows_in_windows_are_counted_as_the_encoder_takes_them(words, max_tokens, seed, tokenizer, tasks):
+    rows = [{"tokens": ["paris"] * count, "slots": ["O"] * count} for count in words if count]
+    data = prepare_datasets({"train": [*ROWS[:4], *rows]}, tokenizer, tasks, max_length=10, overlap=2)["train"]
+    collator = MultiTaskDataCollator(tokenizer, [])
+    lengths = padded_lengths(data, "length")
+    (batches,) = batches_of(lengths, max_tokens, seed=seed)
+    for batch in batches:
+        tokens = collator([{**data[row], "labels": {}} for row in batch])["input_ids"].numel()
+        assert tokens <= max_tokens or len(batch) == 1
+        if len(batch) == 1:
+            assert tokens == lengths[batch[0]]
+
+
+def test_rows_above_the_limit_are_said_once(data, caplog):
+    longest = max(data["train"]["length"])
+    check_training_rows(data["train"], "length", longest)
+    assert caplog.text == ""
+    over = sum(length > longest - 1 for length in data["train"]["length"])
+    check_training_rows(data["train"], "length", longest - 1)
+    assert f"max_tokens_per_batch={longest - 1}: {over} of 22 training rows are longer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([{"input_ids": [1]}], "found a builtins.list"),
+        (datasets.Dataset.from_dict({"input_ids": [[1]]}), "found the columns input_ids"),
+    ],
+    ids=["list", "no lengths"],
+)
+def test_rows_whose_lengths_are_not_known_are_refused(rows, found):
+    with pytest.raises(ValueError, match="needs the length of each training row: .* column 'length', .*" + found):
+        check_training_rows(rows, "length", 100)

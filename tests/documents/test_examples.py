@@ -1,0 +1,68 @@
+"""The example configs run as they are, but for a tiny encoder and fewer rows."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_multitask import RunConfig, run_training
+from hf_multitask.runs.training import run_plan
+
+FOLDER = Path(__file__).parents[2] / "examples"
+# On public data sets: tests/training/test_several_datasets.py.
+ON_OTHER_DATA = ["wnut17-clinc150"]
+EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_OTHER_DATA)
+
+STAGES = {
+    "encoder-frozen": ["heads"],
+    "entities-head-and-encoder-frozen": ["joint", "topic head"],
+    "entities-head-frozen": ["joint", "topic only"],
+    "gradual": ["heads", "encoder.2", "encoder.1", "encoder.0", "embeddings"],
+    "guided": ["heads", "upper layers", "all"],
+    "heads-then-all": ["heads", "all"],
+    "nothing-frozen": ["all"],
+    "progressive": ["heads", "encoder.2", "encoder.1", "encoder.0", "embeddings"],
+    "three-stage": ["heads", "upper third", "all"],
+    "three-stage-embeddings-frozen": ["heads", "upper third", "all"],
+    "top-2": ["top 2"],
+    "topic-head-and-encoder-frozen": ["joint", "entities head"],
+    "topic-head-frozen": ["joint", "entities only"],
+}
+
+
+@pytest.fixture
+def config(request, encoder, tmp_path):
+    """Return an example's config with the tiny encoder and the first rows of each split."""
+    path = request.param
+    overrides = {"encoder": str(encoder), "output_dir": str(tmp_path / "out"), "training.disable_tqdm": True}
+    for split, source in yaml.safe_load(path.read_text())["data"].items():
+        with (FOLDER / source).open(encoding="utf-8") as file:
+            (tmp_path / f"{split}.jsonl").write_text("".join(islice(file, 160)), encoding="utf-8")
+        overrides[f"data.{split}"] = str(tmp_path / f"{split}.jsonl")
+    overrides["data.unseen_labels"] = "ignore"
+    return RunConfig.from_file(path, overrides)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", EXAMPLES, ids=lambda path: path.stem, indirect=True)
+def test_an_example_runs_through_its_stages(config, request, tmp_path, caplog):
+    name = request.node.callspec.id
+    metrics = run_training(config)
+    assert 0 <= metrics["test"]["topic_accuracy"] <= 1
+    if name == "everything-frozen":
+        assert "nothing will be learned" in caplog.text
+        return
+    stages = json.loads((tmp_path / "out" / "stages.json").read_text())["stages"]
+    names = [stage["name"] for stage in stages]
+    assert names == STAGES[name][: len(names)]
+    unreached = STAGES[name][len(names) :]
+    assert not unreached or f"the run ended before stage {', '.join(unreached)}" in caplog.text
+    assert [stage.name for stage in run_plan(config)] == STAGES[name]
+
+
+def test_each_example_is_listed():
+    listed = (FOLDER / "README.md").read_text()
+    assert all(f"({path.name})" in listed for path in FOLDER.glob("*.yaml"))
+    assert {path.stem for path in EXAMPLES} == {*STAGES, "everything-frozen"}

@@ -1,0 +1,73 @@
+"""Pooling, and reading it from a sentence-transformers folder."""
+
+import json
+
+import pytest
+import torch
+
+from hf_multitask import MultiTaskModel, TaskConfig
+from hf_multitask.models.encoder_pooling import SentencePooling, pool, read_sentence_pooling
+from tests.tiny import save_tiny_encoder
+
+TASKS = [TaskConfig("intent", "sequence_classification", labels=["a", "b"])]
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+def test_padding_does_not_change_the_vector(mode):
+    states = torch.randn(2, 5, 4) - 3
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    pooled = pool(states, mask, mode)
+    assert torch.allclose(pooled[0], pool(states[:1, :3], None, mode)[0])
+    expected = {"mean": states[1].mean(0), "cls": states[1, 0], "max": states[1].max(0).values}
+    assert torch.allclose(pooled[1], expected[mode])
+
+
+@pytest.mark.parametrize(
+    ("settings", "normalize", "expected"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, True, SentencePooling("mean", True)),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, False, SentencePooling("cls", False)),
+        ({"pooling_mode_max_tokens": True}, False, SentencePooling("max", False)),
+        ({"pooling_mode": "cls"}, True, SentencePooling("cls", True)),
+        ({"pooling_mode": ["max"]}, False, SentencePooling("max", False)),
+    ],
+)
+def test_the_folders_own_pooling_is_read(settings, normalize, expected, tmp_path):
+    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens", normalize=normalize)
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    assert read_sentence_pooling(str(tmp_path)) == expected
+    config = MultiTaskModel.from_encoder(tmp_path, TASKS).config
+    assert (config.pooling, config.normalize_embeddings) == expected
+
+
+def test_an_encoder_without_modules_pools_by_mean(encoder):
+    assert read_sentence_pooling(str(encoder)) == SentencePooling("mean", False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pooling_mode": "lasttoken"}, "unknown pooling mode 'lasttoken'"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, r"unknown pooling mode 'mean\+max'"),
+    ],
+)
+def test_a_pooling_that_is_not_supported_is_refused(settings, message, tmp_path):
+    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens")
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message):
+        MultiTaskModel.from_encoder(tmp_path, TASKS)
+    assert MultiTaskModel.from_encoder(tmp_path, TASKS, pooling="mean").config.pooling == "mean"
+
+
+def test_a_module_that_is_not_supported_is_refused(tmp_path):
+    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens")
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match="asks for the module 'Dense'"):
+        MultiTaskModel.from_encoder(tmp_path, TASKS)
+
+
+def test_an_unknown_pooling_is_refused(encoder):
+    with pytest.raises(ValueError, match=r"unknown pooling 'men'. Did you mean 'mean'"):
+        MultiTaskModel.from_encoder(encoder, TASKS, pooling="men")

@@ -1,0 +1,270 @@
+"""The multi-task pipeline: what it takes, what it gives, and that it stands alone."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from hf_multitask import MultiTaskModel, MultiTaskPipeline, TaskConfig, load_tokenizer, predict
+from hf_multitask.models.text_words import split_words
+from tests.comparison import approximately
+from tests.tiny import SENTENCES
+
+TASKS = [
+    TaskConfig(
+        "intent", "sequence_classification", labels=["a", "b", "c"], problem_type="single_label_classification"
+    ),
+    TaskConfig("topics", "sequence_classification", labels=["x", "y"], problem_type="multi_label_classification"),
+    TaskConfig("grade", "sequence_classification", problem_type="regression"),
+    TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"]),
+    TaskConfig("parts", "token_classification", labels=["O", "B-z", "I-z"]),
+]
+LONG = " ".join(SENTENCES * 4)
+
+
+@pytest.fixture(scope="module")
+def folder(encoders, tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    model = MultiTaskModel.from_encoder(encoders["bert"], TASKS)
+    for head in model.heads.values():
+        torch.nn.init.normal_(head.classifier.weight, std=2.0)
+    model.save_pretrained(folder)
+    load_tokenizer(encoders["bert"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return pipeline("multi-task", model=str(folder))
+
+
+def test_one_pass_of_the_encoder_gives_all_tasks(pipe):
+    passes = []
+    hook = pipe.model.encoder.register_forward_hook(lambda *_: passes.append(1))
+    result = pipe(SENTENCES[0])
+    hook.remove()
+    assert passes == [1]
+    assert list(result) == [task.name for task in TASKS]
+    assert result["intent"].keys() == {"label", "score"}
+    assert result["topics"].keys() == {"labels", "scores"}
+    assert result["grade"].keys() == {"value"}
+    assert result["slots"].keys() == {"entities"}
+
+
+def test_entities_are_slices_of_the_callers_text(pipe):
+    texts = ["Ärger  in\tNew York,\u200b morgen!", "שלום עולם טוב", "e\u0301a\u0301 o\u0302\u0323 na\u0308he", LONG]
+    found = 0
+    for text, result in zip(texts, pipe(texts), strict=True):
+        for entity in result["slots"]["entities"]:
+            found += 1
+            assert entity.keys() == {"label", "start", "end", "text", "score"}
+            assert text[entity["start"] : entity["end"]] == entity["text"] != ""
+    assert found > 10
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_results_do_not_depend_on_batches_or_order(pipe, batch_size):
+    texts = [*SENTENCES, LONG, *SENTENCES[:5], "a", "play"]
+    expected = [pipe(text, batch_size=1) for text in texts]
+    assert pipe(texts, batch_size=batch_size) == approximately(expected, abs=1e-5)
+    shuffled = random.Random(0).sample(range(len(texts)), len(texts))
+    again = pipe([texts[i] for i in shuffled], batch_size=batch_size)
+    assert again == approximately([expected[i] for i in shuffled], abs=1e-5)
+
+
+def test_every_kind_of_input_gives_the_same(pipe, folder):
+    expected = pipe(SENTENCES)
+    assert pipe({"text": SENTENCES[0]}) == pipe(SENTENCES[0])
+    assert pipe(tuple(SENTENCES)) == expected
+    column = datasets.Dataset.from_dict({"text": SENTENCES})["text"]
+    for inputs in ((text for text in SENTENCES), column, datasets.Dataset.from_dict({"text": SENTENCES})):
+        results = pipe(inputs)
+        assert not isinstance(results, list)
+        assert list(results) == expected
+    words = [[word.text for word in split_words(text)] for text in SENTENCES]
+    assert pipe([{"tokens": row, "text": text} for row, text in zip(words, SENTENCES, strict=True)]) == expected
+    in_words = pipe([{"tokens": row} for row in words])
+    assert pipe(words, is_split_into_words=True) == in_words
+    assert pipe(words[0], is_split_into_words=True) == approximately(in_words[0], abs=1e-5)
+    for row, one, other in zip(words, in_words, expected, strict=True):
+        assert one["intent"] == other["intent"]
+        assert [found["score"] for found in one["slots"]["entities"]] == [
+            found["score"] for found in other["slots"]["entities"]
+        ]
+        for entity in one["slots"]["entities"]:
+            assert " ".join(row)[entity["start"] : entity["end"]] == entity["text"]
+    assert pipe([]) == []
+    model, tokenizer = MultiTaskModel.from_pretrained(folder), load_tokenizer(folder)
+    assert list(predict(model, tokenizer, SENTENCES)) == pipe(SENTENCES, word_labels=True)
+
+
+def test_a_generator_is_read_as_predictions_are_taken(pipe):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield SENTENCES[len(read) % len(SENTENCES)]
+
+    results = pipe(endless(), batch_size=2)
+    assert not read
+    next(results)
+    assert len(read) == 2 * 64
+
+
+def test_only_the_heads_asked_for_run(pipe):
+    ran = []
+    hooks = [
+        head.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, head in pipe.model.heads.items()
+    ]
+    result = pipe(SENTENCES[:2], tasks=["slots", "grade"])
+    for hook in hooks:
+        hook.remove()
+    assert ran == ["grade", "slots"]
+    assert [list(row) for row in result] == [["slots", "grade"]] * 2
+    everything = pipe(SENTENCES[:2])
+    assert result == [{name: row[name] for name in ("slots", "grade")} for row in everything]
+
+
+def test_options(pipe, folder):
+    text = SENTENCES[0]
+    best = pipe(text)["intent"]
+    ranked = pipe(text, top_k=3)["intent"]
+    assert ranked[0] == best
+    assert [row["score"] for row in ranked] == sorted((row["score"] for row in ranked), reverse=True)
+    assert {row["label"] for row in ranked} == {"a", "b", "c"}
+    assert sum(row["score"] for row in ranked) == pytest.approx(1)
+    assert len(pipe(text, top_k=2)["intent"]) == len(pipe(text, top_k=9)["topics"]) == 2
+    scores = {row["label"]: row["score"] for row in pipe(text, top_k=2)["topics"]}
+    for threshold in (0.0, 0.3, 0.7, 1.0):
+        found = pipe(text, threshold=threshold)["topics"]
+        assert dict(zip(found["labels"], found["scores"], strict=True)) == {
+            label: pytest.approx(score) for label, score in scores.items() if score > threshold
+        }
+    words = pipe(text, word_labels=True)["slots"]
+    assert words["words"] == text.split()
+    assert len(words["labels"]) == len(words["words"])
+    bioes = pipe(text, word_labels=True, tag_scheme="BIOES")["slots"]
+    assert bioes["labels"] != words["labels"]
+    assert bioes["entities"] == words["entities"]
+    built = pipeline("multi-task", model=str(folder), tasks=["intent"], top_k=2, batch_size=2)
+    assert built(text) == {"intent": pipe(text, top_k=2)["intent"]}
+    assert built(text, tasks=["grade"]) == {"grade": pipe(text)["grade"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": ["slot"]}, "Did you mean 'slots'"),
+        ({"tasks": "slots"}, "tasks: expected a list of names, found 'slots'"),
+        ({"top": 3}, "Did you mean 'top_k'"),
+        ({"top_k": 0}, "top_k must be at least 1, found 0"),
+        ({"top_k": "all"}, "top_k must be a whole number, found 'all'"),
+        ({"threshold": 2}, r"threshold must be a number in \[0, 1\], found 2"),
+        ({"tag_scheme": "IOB3"}, "IOB2"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1, found 0"),
+    ],
+)
+def test_a_wrong_option_is_named(pipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipe("play", **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("", "'text' is empty"),
+        (" \n\t", "'text' is empty"),
+        (None, "expected a text, or a mapping with 'text' or 'tokens', found None"),
+        (3, "found 3"),
+        (["play", "it"], "words are given as tokens or with is_split_into_words=True"),
+        ({"sentence": "play"}, "expected a column 'tokens' or 'text', found 'sentence'"),
+        ({"tokens": []}, "'tokens' is empty"),
+        ({"tokens": ["play", 3]}, "'tokens' must be a list of strings"),
+        ({"text": "play", "tokens": ["stop"]}, "'stop', does not occur in `text`"),
+        ("cut \ud83d", "half of a surrogate pair"),
+    ],
+)
+def test_a_wrong_input_is_named(pipe, wrong, message):
+    with pytest.raises(ValueError, match=message) as error:
+        pipe(["play", wrong])
+    assert str(error.value).startswith("input 1: ")
+    with pytest.raises(ValueError, match="input 1: "):
+        list(pipe(text for text in ["play", wrong]))
+
+
+def test_odd_texts_have_answers(pipe):
+    texts = ["x" * 1_000_000, "\u200b", "\u0301", "👩‍👩‍👧", "\x00", "a\ufeffb", "ﷺ", "ا" * 300]
+    for text, result in zip(texts, pipe(texts), strict=True):
+        assert result["intent"]["label"] in {"a", "b", "c"}
+        for entity in result["slots"]["entities"]:
+            assert text[entity["start"] : entity["end"]] == entity["text"]
+
+
+def test_another_model_is_refused(encoders):
+    with pytest.raises(ValueError, match="expected a multi-task model, found a model of type 'bert'"):
+        pipeline("multi-task", model=str(encoders["bert"]))
+    stock = AutoModelForSequenceClassification.from_pretrained(encoders["bert"])
+    with pytest.raises(ValueError, match="found a model of type 'bert'"):
+        MultiTaskPipeline(stock, load_tokenizer(encoders["bert"]))
+
+
+def test_bfloat16_gives_the_same_form(folder):
+    half = pipeline("multi-task", model=str(folder), dtype=torch.bfloat16)
+    assert half.model.dtype == torch.bfloat16
+    assert [list(row) for row in half(SENTENCES)] == [[task.name for task in TASKS]] * len(SENTENCES)
+
+
+ALONE = """
+import importlib.util, json, sys
+assert importlib.util.find_spec("hf_multitask") is None
+from transformers import pipeline
+folder, copy, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+try:
+    pipeline("multi-task", model=folder)
+except ValueError as error:
+    assert "trust_remote_code=True" in str(error), error
+else:
+    raise SystemExit("code of a model ran without trust_remote_code")
+pipe = pipeline("multi-task", model=folder, trust_remote_code=True)
+assert type(pipe).__module__.startswith("transformers_modules")
+pipe.save_pretrained(copy)
+json.dump(pipe(texts), open(copy + ".json", "w"))
+"""
+
+
+def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path):
+    # -S leaves out the .pth files of the environment, by which an editable package is found.
+    paths = {"PYTHONPATH": sysconfig.get_path("purelib"), "HF_MODULES_CACHE": str(tmp_path / "code")}
+    options = {"env": {**os.environ, **paths}, "cwd": tmp_path, "capture_output": True, "text": True}
+    command = [sys.executable, "-S", "-c", ALONE]
+    texts = [*SENTENCES, LONG]
+    for source, copy in ((folder, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
+        run = subprocess.run([*command, source, copy, json.dumps(texts)], **options)
+        assert run.returncode == 0, run.stderr[-2000:]
+        assert json.loads(Path(f"{copy}.json").read_text()) == approximately(pipe(texts), abs=1e-5)
+    # Saved again by its own code, the model is whole; with this package, that code is not used.
+    again = pipeline("multi-task", model=str(tmp_path / "two"))
+    assert type(again) is MultiTaskPipeline
+    assert again(texts) == approximately(pipe(texts), abs=1e-5)
+
+
+def test_what_trains_is_not_imported_by_those_who_only_predict():
+    tell = (
+        "; import sys; print([name for name in ('datasets', 'evaluate', 'sklearn', 'scipy') if name in sys.modules])"
+    )
+    ours, theirs = (
+        subprocess.run([sys.executable, "-c", code + tell], capture_output=True, text=True, check=True).stdout
+        for code in ("import hf_multitask", "from transformers import AutoModel, pipeline")
+    )
+    assert "evaluate" not in ours
+    assert ours == theirs

@@ -1,0 +1,302 @@
+"""The benchmarks run and write what they promise; how long they take is no matter here."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import TrainerCallback, pipeline
+
+from hf_multitask.data.batches.mixing import STRATEGIES
+from hf_multitask.freezing.compilation import GRAPHS_A_STAGE
+from hf_multitask.models.tags_iob2 import tag_spans
+from tests.tiny import METRIC_NAMES, ROWS
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SPLITS = {"train": ROWS, "validation": ROWS[:9], "test": ROWS[9:]}
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Return a function that runs a benchmark and returns what it has written."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import benchmark
+
+    def run_benchmark(*arguments):
+        path = tmp_path / "result.json"
+        assert benchmark.main([*map(str, arguments), "--output", str(path)]) == 0
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    return run_benchmark
+
+
+class TrainedParameters(TrainerCallback):
+    """Notes in each epoch which weights train."""
+
+    def __init__(self):
+        self.by_epoch = []
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        names = {name.replace(".classifier", "") for name, weight in model.named_parameters() if weight.requires_grad}
+        epoch = (state.global_step - 1) * state.num_train_epochs // state.max_steps
+        if len(self.by_epoch) == epoch:
+            self.by_epoch.append(names)
+        assert self.by_epoch[epoch] == names
+
+
+@pytest.fixture
+def workload(monkeypatch, encoder):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.workload import make_workload
+
+    return make_workload(str(encoder), ROWS, batch_size=8)
+
+
+def test_accelerator_counts_operations_and_memory_by_stage(run, capsys):
+    sizes = ("--layers", 3, "--hidden-size", 16, "--length", 6, "--steps", 2, "--batch-size", 4, "--workers", 0)
+    result = run("accelerator", *sizes, "--repeats", 1)
+    assert result["benchmark"] == "accelerator"
+    # A layer of width h has 12 h^2 weights in its matrices, and 13 h beside them; the heads are one matrix each.
+    weights = 3 * (12 * 16**2 + 13 * 16) + (16 + 1) * (7 + 73)
+    assert result["flops_of_example"] == 6 * weights * 6 + 12 * 3 * 16 * 6**2
+    for line in result["runs"].values():
+        operations = line["examples_per_second"] * result["flops_of_example"]
+        assert line["share_of_peak"] == pytest.approx(operations / 989e12)
+    assert list(result["stages"]) == ["heads", "upper third", "all"]
+    assert all(peak > 0 for peak in result["stages"].values())
+    assert "share of peak" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_data_compares_what_rows_cost(run, encoder, capsys):
+    result = run("data", "--encoder", encoder, "--rows", 200, "--repeats", 1, "--sizes", 200)
+    assert (result["benchmark"], result["rows"], result["repeats"]) == ("data", 200, 1)
+    assert 7 < result["words"] / result["rows"] < 11
+    assert list(result["alignment"]) == ["tokenizer", "aligner", "prepare", "prepare_from_cache"]
+    assert list(result["mixing"]) == ["one_data_set", *STRATEGIES]
+    for line in (*result["alignment"].values(), *result["mixing"].values()):
+        assert list(line) == ["seconds", "ratio", "cpu_ratio", "runs"]
+        assert len(line["runs"]) == 1
+    assert result["alignment"]["tokenizer"]["ratio"] == result["mixing"]["one_data_set"]["ratio"] == 1
+    (stream,) = result["streaming"]
+    assert stream["rows"] == 200
+    assert stream["rows_per_second"] > 0
+    assert stream["peak_mib"] >= stream["start_mib"] > 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in (*result["alignment"], *result["mixing"], "Streaming"))
+
+
+@pytest.mark.slow
+def test_compile_compares_steps_and_counts_graphs(run, encoder, capsys):
+    result = run("compile", "--encoder", encoder, "--backend", "eager", "--batch-size", 4, "--repeats", 1)
+    assert (result["benchmark"], result["stages"]) == ("compile", 3)
+    assert list(result["training"]) == ["eager", "compiled"]
+    assert 3 <= result["graphs"] <= 3 * GRAPHS_A_STAGE
+    assert "graphs compiled for 3 stages" in capsys.readouterr().out
+
+
+def test_growth_measures_each_size(run, monkeypatch, capsys):
+    from benchmarks import growth
+
+    monkeypatch.setattr(growth, "SIZES", (growth.Size(8, 6, 2), growth.Size(16, 6, 2)))
+    sizes = run("growth", "--repeats", 1)["sizes"]
+    assert [(size["rows"], size["length"], size["layers"]) for size in sizes] == [(8, 6, 2), (16, 6, 2)]
+    assert [size["store_mib"] for size in sizes] == [rows * 6 * growth.HIDDEN_SIZE * 4 / 2**20 for rows in (8, 16)]
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_inference_compares_pipelines_and_memory(run, encoder, capsys):
+    options = ("--encoder", encoder, "--rows", 9, "--batch-size", 4, "--single-texts", 2)
+    result = run("inference", *options, "--repeats", 2, "--sizes", 20, 40)
+    runs = ("two_pipelines", "ours", "ours_bf16", "ours_onnx_int8", "bare_forward")
+    assert {name: len(times) for name, times in result["seconds"].items()} == dict.fromkeys(runs, 2)
+    assert result["peak_mib"].keys() == {"20", "40"}
+    names = ["ours", "ours_bf16", "ours_onnx_int8", "ours (limit)", "latency", "import, seconds", "memory, 40 rows"]
+    assert [line["name"] for line in result["comparisons"]] == names
+    assert "memory, 40 rows" in capsys.readouterr().out
+
+
+def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_path, capsys):
+    files = {split: str(write_jsonl(rows)) for split, rows in SPLITS.items()}
+    config = {
+        "encoder": str(encoder),
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": [{"tasks": [task], **files} for task in ("intent", "slots")],
+        "training": {"num_train_epochs": 1, "use_cpu": True},
+        "output_dir": str(tmp_path / "out"),
+    }
+    path = tmp_path / "mix.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    result = run("mix", path, "--seeds", 0, 1)
+    assert (result["benchmark"], result["config"]) == ("mix", str(path))
+    together, alone = ["intent", "slots"], [["intent"], ["slots"]]
+    assert [(one["seed"], one["tasks"]) for one in result["runs"]] == [
+        (seed, tasks) for seed in (0, 1) for tasks in (together, *alone)
+    ]
+    assert all({"minutes", "validation", "test"} <= one.keys() for one in result["runs"])
+    assert "intent + slots" in capsys.readouterr().out
+
+
+def test_scores_are_those_of_each_variant_and_seed(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    variants = ("plain", "lstm+crf+mix_layers+ema+layer_lr_decay+all_subwords")
+    options = ("--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 3, "--train-rows", 9)
+    result = run("scores", *options, "--variants", *variants)
+    assert (result["benchmark"], result["train_rows"]) == ("scores", 9)
+    assert [(one["variant"], one["seed"]) for one in result["runs"]] == [(name, 3) for name in variants]
+    for one in result["runs"]:
+        assert list(one["test"]) == METRIC_NAMES
+        assert list(one["validation"]) == METRIC_NAMES
+        mistakes = one["slot_mistakes"]
+        gold = sum(tag.startswith("B-") for row in SPLITS["test"] for tag in row["slots"])
+        assert mistakes["seen"] + mistakes["unseen"] == gold
+        wrong = mistakes["seen_wrong"] + mistakes["unseen_wrong"]
+        assert wrong == mistakes["wrong_type"] + mistakes["wrong_ends"] + mistakes["missed"]
+        assert wrong == pytest.approx(gold * (1 - one["test"]["slots_recall"]))
+    printed = capsys.readouterr().out
+    assert "9 training rows" in printed
+    assert all(printed.count(f"\n{name} ") == 3 for name in variants)
+
+
+def test_wrong_slots_are_counted_by_kind_and_by_what_training_has_shown(monkeypatch, model, tokenizer, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.slot_mistakes import slot_mistakes
+
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    predict = pipeline("multi-task", model=str(tmp_path), tasks=["slots"], word_labels=True)
+    rows = [{"tokens": row["tokens"], "slots": predict(row)["slots"]["labels"]} for row in ROWS]
+    slots = sum(len(tag_spans(row["slots"])) for row in rows)
+    kinds = dict.fromkeys(("wrong_type", "wrong_ends", "missed", "spurious"), 0)
+    right = {**kinds, "seen": 0, "seen_wrong": 0, "unseen": slots, "unseen_wrong": 0}
+    assert slots > 0
+    assert slot_mistakes(tmp_path, [], rows) == right
+    assert slot_mistakes(tmp_path, rows, rows) == {**right, "seen": slots, "unseen": 0}
+    # Without gold slots, what is predicted is spurious; nothing is seen of other words.
+    nothing = [{**row, "slots": ["O"] * len(row["tokens"])} for row in rows]
+    assert slot_mistakes(tmp_path, rows, nothing) == {**right, "spurious": slots, "unseen": 0}
+    other_words = [{**row, "tokens": [f"{token}s" for token in row["tokens"]]} for row in rows]
+    assert slot_mistakes(tmp_path, other_words, rows) == right
+
+
+def test_an_unknown_variant_is_refused(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("scores", "--data", tmp_path, "--variants", "lstm+crff")
+    assert "unknown variant 'crff'; allowed: constrained, plain, crf" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_speed_compares_training_with_plain_trainers_and_a_bare_loop(run, encoder, write_jsonl, tmp_path, capsys):
+    write_jsonl(ROWS, tmp_path / "train.jsonl")
+    wanted = ["joint", "heads", "joint_limit", "losses"]
+    options = ("--encoder", encoder, "--data", tmp_path, "--rows", 30, "--batch-size", 8, "--threads", 1)
+    result = run("speed", *options, "--repeats", 2, "--only", *wanted, "tasknet")
+    assert (result["benchmark"], result["rows"], result["left_out"]) == ("speed", 30, ["tasknet"])
+    assert {"cores", "processor", "torch", "avx512_bf16", "amx_tile"} <= result["machine"].keys()
+    assert {name: list(runs) for name, runs in result["runs"].items()} == {
+        "joint": ["single_task_trainers", "ours", "bare_loop"],
+        "heads": ["joint_module", "ours"],
+    }
+    lines = {line["name"]: line for line in result["comparisons"]}
+    assert list(lines) == wanted
+    losses = lines.pop("losses")
+    assert losses["passed"]
+    assert list(losses["by_schedule"]) == ["heads", "gradual"]
+    for line in lines.values():
+        assert len(line["ratios"]) == 2
+        assert line["passed"] == (line["ratio"] >= line["bar"])
+    # Each epoch of the plain trainer costs the same: 2 of 10 are run, and the table says so.
+    assert [lines[name]["scaled"] for name in lines] == [False, True, False]
+    plain = result["runs"]["heads"]["joint_module"]
+    assert (plain["epochs"], plain["measured_epochs"]) == (10, 2)
+    assert plain["examples_per_second"] == pytest.approx(300 / plain["seconds"])
+    printed = capsys.readouterr().out
+    assert "2 epochs measured, scaled to 10" in printed
+    assert "tasknet: left out" in printed
+
+
+def trained_by_epoch(trainer):
+    """Train and return the names of the weights that train in each epoch."""
+    noted = TrainedParameters()
+    trainer.add_callback(noted)
+    trainer.train()
+    return noted.by_epoch
+
+
+def test_the_plain_trainer_unfreezes_the_layers_that_ours_does(workload, tmp_path):
+    from benchmarks.our_trainer import build_trainer, gradual_schedule
+    from benchmarks.plain_trainers import JointModuleTrainer
+
+    epochs = workload.num_layers + 2
+    ours = build_trainer(workload, str(tmp_path), epochs, gradual_schedule(workload.num_layers, epochs))
+    plain = JointModuleTrainer(workload).build(str(tmp_path), epochs, trained_layers=None)
+    trained = [trained_by_epoch(trainer) for trainer in (ours, plain)]
+    assert trained[0] == trained[1]
+    assert len(trained[0]) == epochs
+    assert trained[0][0] == {f"heads.{task}.{part}" for task in ("intent", "slots") for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_the_plain_trainer_freezes_the_layers_that_ours_does(workload, tmp_path, count):
+    from benchmarks.our_trainer import build_trainer
+    from benchmarks.plain_trainers import JointModuleTrainer
+
+    ours = build_trainer(workload, str(tmp_path), 1, f"top:{count}" if count else "encoder")
+    plain = JointModuleTrainer(workload).build(str(tmp_path), 1, trained_layers=count)
+    trained = [trained_by_epoch(trainer) for trainer in (ours, plain)]
+    assert trained[0] == trained[1]
+
+
+def test_speed_compares_with_tasknet_in_its_own_environment(run, encoder, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("""
+import json, sys
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+rows = [json.loads(line) for line in open(options["--rows"])]
+assert sys.argv[1].endswith("tasknet_program.py") and len(rows) == 9 and options["--epochs"] == "1"
+print("a line that a library prints")
+print(json.dumps({"seconds": 18.0, "versions": {"torch": "2.13.0"}}))
+""")
+    python = tmp_path / "python"
+    # The path of this environment's Python may have a space in it, which the first line of a script may not.
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+    python.chmod(0o755)
+    options = ("--encoder", encoder, "--rows", 9, "--threads", 1, "--repeats", 1, "--tasknet-python", python)
+    result = run("speed", *options, "--only", "tasknet")
+    assert (result["tasknet"], result["left_out"]) == ({"torch": "2.13.0"}, [])
+    assert result["runs"]["joint"]["tasknet"]["examples_per_second"] == 0.5
+    (line,) = result["comparisons"]
+    assert line["ratio"] == 18.0 / result["runs"]["joint"]["ours"]["seconds"]
+
+
+@pytest.mark.slow
+def test_speed_compares_the_memory_of_more_rows(run, encoder, capsys):
+    result = run("speed", "--encoder", encoder, "--rows", 9, "--threads", 1, "--only", "memory")
+    (line,) = result["comparisons"]
+    assert line["rows"] == [9, 90]
+    assert all(100 < peak < 10_000 for peak in line["peak_mib"])
+    assert line["ratio"] == line["peak_mib"][1] / line["peak_mib"][0]
+    assert "<= 1.1" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_study_compares_with_the_same_runs_one_by_one(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    scenarios = ("encoder-frozen", "intent-head-frozen-safe")
+    options = ("--data", tmp_path, "--encoder", encoder, "--rows", 9, "--epochs", 1)
+    result = run("study", *options, "--scenarios", *scenarios)
+    assert (result["benchmark"], result["rows"], result["epochs"]) == ("study", 9, 1)
+    (found,) = result["rounds"]
+    assert list(found["separate"]) == [*scenarios, "nothing-frozen"]
+    assert result["ratio"] == found["study"]["seconds"] / sum(one["seconds"] for one in found["separate"].values())
+    assert result["passed"] == (result["ratio"] <= 0.5)
+    for scores in found["test"].values():
+        assert scores["study"] == pytest.approx(scores["separate"], abs=1e-6)
+    assert "of the separate runs" in capsys.readouterr().out
