@@ -1,7 +1,7 @@
 """Benchmarks of the library; each prints its table and can write it as JSON.
 
-``python scripts/benchmark.py scores --data DIR`` trains on a data set with intents and slots and prints the scores.
-``python scripts/benchmark.py mix CONFIG`` trains on data sets with a task each, together and one alone.
+``python scripts/benchmark.py scores --data DIR`` trains on a dataset with intents and slots and prints the scores.
+``python scripts/benchmark.py mix CONFIG`` trains on datasets with a task each, together and one alone.
 ``python scripts/benchmark.py rules --data DIR`` trains on few and more rows with more or less frozen, for the rules.
 ``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(VARIANTS)}, or several joined by + (default: {BASE})",
     )
     command.set_defaults(run=scores)
-    command = commands.add_parser("mix", help="test scores of data sets with a task each, mixed and alone")
-    command.add_argument("config", type=Path, help="config whose data sets each name their tasks")
+    command = commands.add_parser("mix", help="test scores of datasets with a task each, mixed and alone")
+    command.add_argument("config", type=Path, help="config whose datasets each name their tasks")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
     command.set_defaults(run=mix)
     _add_rules(commands.add_parser("rules", help="how much to unfreeze with how many rows"))

@@ -102,10 +102,10 @@ def write_jsonl(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """Return the folder of the public data sets."""
+    """Return the folder of the public datasets."""
     folder = Path(os.environ.get("HF_MULTITASK_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"the public data sets are not at {folder}; set HF_MULTITASK_DATA")
+        pytest.skip(f"the public datasets are not at {folder}; set HF_MULTITASK_DATA")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Files that a browser sends: checked, then kept as a data set of the app."""
+"""Files that a browser sends: checked, then kept as a dataset of the app."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ MAX_UPLOAD_BYTES = 200 * 2**20
 FREE_BYTES = 2**30
 ROWS_LOOKED_AT = 200
 # A column with more different values than this share of its rows holds no labels.
-MOST_LABELS_PER_ROW = 0.5
-MIN_WORDS_OF_A_TEXT = 2
+MAX_LABELS_PER_ROW = 0.5
+MIN_WORDS_PER_TEXT = 2
 VALIDATION_SHARE = 0.1
 
 
@@ -37,7 +37,7 @@ def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], ba
         base: A config whose encoder and training the new one takes over.
 
     Returns:
-        The name of the data set.
+        The name of the dataset.
 
     Raises:
         ValueError: If a file is no data, too large, or none that was received. Nothing is kept then.
@@ -60,7 +60,7 @@ def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], ba
             shutil.copyfile(path, folder / options[split])
         values = {"encoder": base.encoder, "tasks": tasks, "data": options, "training": base.training}
         text = yaml.safe_dump({**values, "output_dir": base.output_dir}, sort_keys=False, allow_unicode=True)
-        # The config goes last: without it there is no data set.
+        # The config goes last: without it there is no dataset.
         (folder / DATA_CONFIG).write_text(text, encoding="utf-8")
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -137,7 +137,7 @@ def _longest_texts(rows: Sequence[Row], columns: Sequence[str]) -> str:
         if all(isinstance(row.get(column), (str, type(None))) for row in rows)
     }
     longest = max(words, key=words.__getitem__, default=None)
-    if longest is None or words[longest] < MIN_WORDS_OF_A_TEXT:
+    if longest is None or words[longest] < MIN_WORDS_PER_TEXT:
         raise ValueError(
             f"upload: expected a column {TEXT_COLUMN!r} or {TOKENS_COLUMN!r}, or another with texts, found "
             f"{', '.join(map(repr, columns)) or 'none'}."
@@ -158,7 +158,7 @@ def _task_type(column: str, rows: Sequence[Row]) -> dict[str, str] | None:
     if all(isinstance(value, float) for value in values):
         return {"type": SEQUENCE_CLASSIFICATION, "problem_type": REGRESSION}
     is_label = all(isinstance(value, (str, int)) for value in values)
-    if is_label and len(set(values)) <= max(2, MOST_LABELS_PER_ROW * len(values)):
+    if is_label and len(set(values)) <= max(2, MAX_LABELS_PER_ROW * len(values)):
         return {"type": SEQUENCE_CLASSIFICATION}
     return None
 

@@ -13,7 +13,7 @@ from ..data.inspection.lengths import Lengths
 from ..data.inspection.split_inspector import RowSample, SplitInspection, TaskInspection
 from ..models.tags_iob2 import OUTSIDE, tag_spans
 from ..models.tasks import TOKEN_CLASSIFICATION
-from ..runs.inspection import DataInspection, DataSetInspection
+from ..runs.inspection import DataInspection, DatasetInspection
 
 # Labels of a task that are listed: half of them the most frequent, half the least.
 MAX_LABELS_SHOWN = 20
@@ -42,7 +42,7 @@ def print_inspection(inspection: DataInspection, console: Console | None = None)
             _print_sample(console, sample, inspection)
 
 
-def _counts_table(inspection: DataInspection, data_set: DataSetInspection) -> Table:
+def _counts_table(inspection: DataInspection, data_set: DatasetInspection) -> Table:
     splits = list(data_set.splits.values())
     rows: dict[str, list[str]] = {"rows": [f"{split.rows:,}" for split in splits]}
     percents = "/".join([*PERCENTILES_SHOWN, "100"])
@@ -79,7 +79,7 @@ def _task_rows(task: str, is_token_task: bool, splits: Sequence[TaskInspection])
     return {f"{task}: {name}": [f"{count:,}" for count in cells] for name, cells in counts.items()}
 
 
-def _labels_table(task: str, data_set: DataSetInspection) -> Table:
+def _labels_table(task: str, data_set: DatasetInspection) -> Table:
     splits = [split.tasks[task] for split in data_set.splits.values()]
     table = Table(task, *data_set.splits)
     for name in dict.fromkeys(name for split in splits for name in split.numbers):
@@ -98,7 +98,7 @@ def _labels_table(task: str, data_set: DataSetInspection) -> Table:
     return table
 
 
-def _print_broken(console: Console, task: str, data_set: DataSetInspection) -> None:
+def _print_broken(console: Console, task: str, data_set: DatasetInspection) -> None:
     for counts in data_set.splits.values():
         for broken in counts.tasks[task].broken_tags:
             found = f"{task}: {broken.tag!r} (word {broken.word}, {broken.text!r}) breaks the rule of its scheme"

@@ -89,7 +89,7 @@ def plan(
 def inspect_command(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
-    rows: Annotated[int, typer.Option(min=0, help="Training rows of each data set to show.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, help="Training rows of each dataset to show.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON instead of tables.")] = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw label counts and lengths into this .png or .svg file.")
@@ -155,7 +155,7 @@ def predict_command(
     batch_size: Annotated[
         str, typer.Option(metavar="auto|N", help="Rows a pass and device; auto finds out what is fastest.")
     ] = AUTO,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read and tokenise ahead, for a fast GPU.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read and tokenize ahead, for a fast GPU.")] = 0,
     format: Format = None,
     columns: Columns = None,
     keep: Annotated[

@@ -2,29 +2,29 @@
 
 from ..models.collator import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from .batches.mixing import MixedOrder, Sampling
-from .batches.samplers import LengthGroupedSampler, LengthSortedSampler
+from .batches.samplers import EpochLengthGroupedSampler, LengthSortedSampler
 from .batches.token_batch_sampler import SortedTokenBatchSampler, TokenBatchSampler
 from .config import SPLITS, DataConfig
-from .preparation import DATA_SET_COLUMN, PreparedData, prepare_datasets
-from .preparation_report import SplitReport
+from .preparation import DATASET_COLUMN, PreparedData, prepare_datasets
+from .preparation_report import PreparationReport
 from .readers.rows import Rows
 from .readers.sources import load_hub_split, read_rows
 from .streaming import StreamBatches, TrainingStream
 
 __all__ = [
-    "DATA_SET_COLUMN",
+    "DATASET_COLUMN",
     "ROW_NUMBER_COLUMN",
     "SPLITS",
     "DataConfig",
-    "LengthGroupedSampler",
+    "EpochLengthGroupedSampler",
     "LengthSortedSampler",
     "MixedOrder",
     "MultiTaskDataCollator",
+    "PreparationReport",
     "PreparedData",
     "Rows",
     "Sampling",
     "SortedTokenBatchSampler",
-    "SplitReport",
     "StreamBatches",
     "TokenBatchSampler",
     "TrainingStream",

@@ -1,4 +1,4 @@
-"""Where the rows of a data set are and how they are read."""
+"""Where the rows of a dataset are and how they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 from huggingface_hub.dataclasses import strict
 
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from ..models.tags_schemes import scheme_of_name
 from ..models.text_alignment import LABEL_SUBWORDS
 from .readers.sources import Source, load_hub_split
@@ -21,17 +21,17 @@ UNSEEN_LABELS = ("error", "ignore")
 @strict
 @dataclass
 class DataConfig:
-    """One data set: where its rows are and how they are read.
+    """One dataset: where its rows are and how they are read.
 
     Args:
-        train: File, folder of ``save_to_disk``, data set of ``datasets`` or list of rows; the split's name where
+        train: File, folder of ``save_to_disk``, dataset of ``datasets`` or list of rows; the split's name where
             ``name`` is given.
         validation: The same for validation; the best epoch is chosen on it.
         test: The same for test.
         tasks: Names of the tasks that its rows are labelled for; all where None.
-        name: Hub name of a data set, or a folder that ``datasets`` can read.
-        config: Configuration of that data set.
-        revision: Revision of that data set.
+        name: Hub name of a dataset, or a folder that ``datasets`` can read.
+        config: Configuration of that dataset.
+        revision: Revision of that dataset.
         streaming: Read the training rows while they are used, instead of all before; needs ``max_steps``.
         format: Format of the files, such as ``"conll"``; by their extension where None.
         columns: By our name of a column, such as ``text_pair``, its name in the files, or its number in CoNLL files.
@@ -46,7 +46,7 @@ class DataConfig:
         truncate: Cut off rows longer than ``max_length`` instead.
         label_subwords: Which subwords of a word are trained on: the ``"first"``, ``"all"`` (I- behind the first) or
             the ``"last"``. Prediction reads the first, or the last.
-        num_proc: Processes that tokenise.
+        num_proc: Processes that tokenize.
 
     Raises:
         ValueError: If a value is not allowed.
@@ -82,7 +82,7 @@ class DataConfig:
             ("label_subwords", LABEL_SUBWORDS),
         ):
             if getattr(self, key) not in allowed:
-                raise ValueError(unknown_name(key, getattr(self, key), allowed))
+                raise ValueError(unknown_name_message(key, getattr(self, key), allowed))
         if self.tag_scheme is not None:
             self.tag_scheme = scheme_of_name(self.tag_scheme)
         if self.truncate and self.overlap is not None:
@@ -102,7 +102,7 @@ class DataConfig:
         """Return what holds the rows of each split that is given.
 
         Raises:
-            ValueError: If ``name`` has no such data set or split.
+            ValueError: If ``name`` has no such dataset or split.
         """
         given = {split: getattr(self, split) for split in SPLITS if getattr(self, split) is not None}
         if self.name is None:
@@ -114,7 +114,7 @@ class DataConfig:
 
 
 def data_configs(data: Any, options: Mapping[str, Any]) -> list[DataConfig]:
-    """Return the data sets that are meant.
+    """Return the datasets that are meant.
 
     Args:
         data: By split what holds its rows; or a `DataConfig`, or several.
@@ -126,23 +126,23 @@ def data_configs(data: Any, options: Mapping[str, Any]) -> list[DataConfig]:
     if isinstance(data, Mapping):
         for split in data:
             if split not in SPLITS:
-                raise ValueError(unknown_name("split", split, SPLITS))
+                raise ValueError(unknown_name_message("split", split, SPLITS))
         if not data:
             raise ValueError("data has no split; expected at least one, such as {'train': 'train.jsonl'}.")
         for option in options:
             if option not in DataConfig.__dataclass_fields__:
-                raise ValueError(unknown_name("option", option, DataConfig.__dataclass_fields__))
+                raise ValueError(unknown_name_message("option", option, DataConfig.__dataclass_fields__))
         return [DataConfig(**data, **options)]
     if options:
         raise ValueError(f"{', '.join(options)}: give these in each DataConfig.")
     configs = [data] if isinstance(data, DataConfig) else list(data)
     if not configs:
-        raise ValueError("data is empty; expected at least one data set.")
+        raise ValueError("data is empty; expected at least one dataset.")
     for key in ("max_length", "overlap", "truncate", "label_subwords"):
         found = {getattr(config, key) for config in configs}
         if len(found) > 1:
             raise ValueError(
-                f"data: {key} must be the same in all data sets, as the model predicts with it; found "
+                f"data: {key} must be the same in all datasets, as the model predicts with it; found "
                 f"{', '.join(sorted(map(str, found)))}."
             )
     return configs
@@ -152,5 +152,5 @@ def _check_source(split: str, source: Any) -> None:
     allowed = (str, Path, datasets.Dataset, datasets.IterableDataset, list, tuple)
     if source is not None and not isinstance(source, allowed):
         raise ValueError(
-            f"data.{split}: expected a file, a split's name, a data set or a list of rows, found {source!r:.80}."
+            f"data.{split}: expected a file, a split's name, a dataset or a list of rows, found {source!r:.80}."
         )

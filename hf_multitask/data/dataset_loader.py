@@ -1,4 +1,4 @@
-"""From what holds the rows of a data set to words and label ids, checked."""
+"""From what holds the rows of a dataset to words and label ids, checked."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from .labels.checks import check_columns, check_inputs, check_labels, read_value
 from .labels.label_sets import LabelEncoder, LabelScan
 from .labels.stratified_split import split_validation
 from .labels.tags import read_tags
-from .preparation_report import SplitReport
+from .preparation_report import PreparationReport
 from .readers.rows import LocatedRow, Row, Rows, rename_row, unplaced, with_label_names
 from .readers.sources import Source, class_names, open_rows, source_name
 from .readers.spans import is_span_list, read_spans
@@ -27,8 +27,8 @@ ROWS_AT_ONCE = 1000
 SPLIT_SEED = 0
 
 
-class LoadedDataSet:
-    """One data set while its rows become words and label ids.
+class DatasetLoader:
+    """One dataset while its rows become words and label ids.
 
     Its steps, in order: the rows are read and checked when it is made; `scan` finds what the tasks leave open in
     train; with all tasks complete, `encode` turns rows into words and label ids.
@@ -57,7 +57,7 @@ class LoadedDataSet:
         }
         self.sources = config.sources()
         self.rows: dict[str, Rows] = {}
-        self.reports: dict[str, SplitReport] = {}
+        self.reports: dict[str, PreparationReport] = {}
         for split in self.sources:
             if not (streaming and split == TRAIN):
                 self._read(split)
@@ -108,13 +108,13 @@ class LoadedDataSet:
         if not done:
             raise ValueError(f"{self.name_of(split)}: expected at least one row, found none.")
 
-    def check(self, rows: Rows) -> SplitReport:
+    def check(self, rows: Rows) -> PreparationReport:
         """Check rows, and turn spans into tags, texts into words and numerals into numbers, in place.
 
         Raises:
             ValueError: If something is wrong. The message names file and line.
         """
-        report = SplitReport(rows=len(rows.rows))
+        report = PreparationReport(rows=len(rows.rows))
         check_inputs(rows)
         for task in self.tasks:
             if task.is_token_task:
@@ -149,7 +149,7 @@ class LoadedDataSet:
         declared = class_names(self.sources[TRAIN], self.config.format, self.config.columns)
         scans = [LabelScan(task, self.schemes.get(task.name), declared.get(str(task.column))) for task in self.tasks]
         if self.streaming:
-            report = self.reports[TRAIN] = SplitReport()
+            report = self.reports[TRAIN] = PreparationReport()
             for chunk in self.chunks(TRAIN):
                 report.add(self.check(chunk))
                 for scan in scans:
@@ -167,7 +167,7 @@ class LoadedDataSet:
             return task.labels is not None and self.schemes[task.name] is not None
         return task.problem_type == REGRESSION or (task.labels is not None and task.problem_type is not None)
 
-    def recognise_schemes(self) -> None:
+    def recognize_schemes(self) -> None:
         """Recognise the tag schemes that are still open in all rows there are, where there is no train."""
         for task in self.tasks:
             if task.is_token_task and self.schemes[task.name] is None:
@@ -176,7 +176,7 @@ class LoadedDataSet:
                     scan.add(rows)
                 self.schemes[task.name] = scan.find_scheme()
 
-    def encode(self, rows: Rows, tasks: Sequence[TaskConfig]) -> tuple[list[dict[str, Any]], SplitReport]:
+    def encode(self, rows: Rows, tasks: Sequence[TaskConfig]) -> tuple[list[dict[str, Any]], PreparationReport]:
         """Turn the labels of checked rows into ids; their tags become IOB2, in place.
 
         Args:
@@ -190,7 +190,7 @@ class LoadedDataSet:
             ValueError: If a label is none of its task, or breaks the rule of its scheme and that is refused.
         """
         own = [task for task in tasks if task.name in {task.name for task in self.tasks}]
-        report = SplitReport()
+        report = PreparationReport()
         for task in own:
             if task.is_token_task:
                 report.broken_tags[task.name] = read_tags(task, rows, str(self.schemes[task.name]))
@@ -214,7 +214,7 @@ class LoadedDataSet:
         self.sources[VALIDATION] = self.sources[TRAIN]
         for split, chosen in zip((TRAIN, VALIDATION), parts, strict=True):
             self.rows[split] = rows.take(chosen)
-            self.reports[split] = SplitReport(rows=len(chosen))
+            self.reports[split] = PreparationReport(rows=len(chosen))
             if self.has_token_task:
                 self.reports[split].words = sum(len(words_of(rows.rows[i])) for i in chosen)
         # They were counted in all rows, before the split.

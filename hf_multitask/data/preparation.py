@@ -1,4 +1,4 @@
-"""From rows to the tokenised, labelled data sets that the trainer takes."""
+"""From rows to the tokenized, labelled datasets that the trainer takes."""
 
 import dataclasses
 import logging
@@ -9,35 +9,35 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..models.messages import MAX_NAMES_SHOWN, unknown_name
+from ..models.messages import MAX_NAMES_SHOWN, unknown_name_message
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.tasks_class_weights import BALANCED
 from ..models.text_alignment import Aligner
 from .config import SPLITS, DataConfig, data_configs
-from .dataset_loader import TRAIN, LoadedDataSet
+from .dataset_loader import TRAIN, DatasetLoader
 from .labels.class_balance import complete_class_weights, label_counts
-from .preparation_report import SplitReport
-from .provenance import DataOrigin, data_origin
+from .preparation_report import PreparationReport
+from .provenance import DataProvenance, data_origin
 from .readers.rows import Row
 from .readers.sources import Source
 from .row_texts import RowTexts
-from .streaming import StreamedDataSet, TrainingStream
-from .tokenization import tokenise
+from .streaming import StreamedDataset, TrainingStream
+from .tokenization import tokenize
 
 logger = logging.getLogger(__name__)
 
-# The data set of a row, by its number, where several are prepared together.
-DATA_SET_COLUMN = "data_set"
+# The dataset of a row, by its number, where several are prepared together.
+DATASET_COLUMN = "data_set"
 # What `Aligner` tells of a row only for the report.
 COUNTED_COLUMNS = ("subwords", "truncated", "lost_words")
 
 
 @dataclass
 class PreparedData:
-    """Tokenised, labelled splits, and the tasks with the labels that were read.
+    """Tokenized, labelled splits, and the tasks with the labels that were read.
 
     Args:
-        splits: The data sets by split; train is a `TrainingStream` where it is streamed.
+        splits: The datasets by split; train is a `TrainingStream` where it is streamed.
         tasks: The tasks, each with its labels.
         reports: What became of the rows, by split; of a stream, what its first pass has told.
         origin: Where the rows come from.
@@ -46,14 +46,14 @@ class PreparedData:
 
     splits: dict[str, datasets.Dataset | TrainingStream]
     tasks: list[TaskConfig]
-    reports: dict[str, SplitReport] = field(default_factory=dict)
-    origin: DataOrigin = field(default_factory=DataOrigin)
+    reports: dict[str, PreparationReport] = field(default_factory=dict)
+    origin: DataProvenance = field(default_factory=DataProvenance)
     texts: dict[str, RowTexts] = field(default_factory=dict)
 
     def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""
         if split not in self.splits:
-            raise KeyError(unknown_name("split", split, self.splits))
+            raise KeyError(unknown_name_message("split", split, self.splits))
         return self.splits[split]
 
     def get(self, split: str) -> datasets.Dataset | TrainingStream | None:
@@ -67,7 +67,7 @@ def prepare_datasets(
     tasks: Sequence[TaskConfig],
     **options: Any,
 ) -> PreparedData:
-    """Read, check, tokenise and align the splits of one or several data sets.
+    """Read, check, tokenize and align the splits of one or several datasets.
 
     A row has ``tokens`` (a list of words) or ``text``, and a column for each task: a string, a list of strings or a
     number for a sequence task; for a token task a list with one tag a word, or of spans ``{"start", "end", "label"}``
@@ -75,22 +75,22 @@ def prepare_datasets(
     texts has the second as ``text_pair``, which has no tags.
 
     Args:
-        data: By split - ``"train"``, ``"validation"``, ``"test"`` - a file, a folder of ``save_to_disk``, a data set
+        data: By split - ``"train"``, ``"validation"``, ``"test"`` - a file, a folder of ``save_to_disk``, a dataset
             of ``datasets`` or a list of rows; or one `DataConfig` or several, whose rows are put together by split.
             Labels that a task does not name are read from train.
         tokenizer: A fast tokenizer, as `load_tokenizer` returns it.
-        tasks: The tasks. One that has its labels may be in none of the data sets: no row has a label of it then.
+        tasks: The tasks. One that has its labels may be in none of the datasets: no row has a label of it then.
         options: Further fields of `DataConfig`, such as ``max_length``, where ``data`` is a mapping.
 
     Returns:
-        The data sets, the tasks with their labels, and what was cut or left out.
+        The datasets, the tasks with their labels, and what was cut or left out.
 
     Raises:
         ValueError: If something in the data is wrong. The message names file and line, what was expected and what
             was found.
     """
     configs = data_configs(data, options)
-    loaded, tasks = load_data_sets(configs, tasks)
+    loaded, tasks = load_datasets(configs, tasks)
     encoded = {
         (split, number): data_set.encode(data_set.rows[split], tasks)
         for number, data_set in enumerate(loaded)
@@ -100,15 +100,15 @@ def prepare_datasets(
     aligners = {split: build_aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
     prepared = PreparedData({}, tasks, origin=data_origin(loaded))
     for split in SPLITS:
-        parts, report = [], SplitReport()
+        parts, report = [], PreparationReport()
         for number, data_set in enumerate(loaded):
             if (split, number) in encoded:
                 labels, counted = encoded[split, number]
                 data_set.reports[split].add(counted)
-                part = _tokenised(data_set, split, labels, tasks, aligners[split])
+                part = _tokenized(data_set, split, labels, tasks, aligners[split])
                 if split != TRAIN:
                     prepared.texts.setdefault(split, RowTexts()).add(data_set.rows[split].rows)
-                parts.append(part.add_column(DATA_SET_COLUMN, [number] * len(part)) if len(loaded) > 1 else part)
+                parts.append(part.add_column(DATASET_COLUMN, [number] * len(part)) if len(loaded) > 1 else part)
             if split in data_set.reports:
                 report.add(data_set.reports[split])
         if parts:
@@ -118,22 +118,22 @@ def prepare_datasets(
             prepared.splits[split], prepared.reports[split] = joined, report
     if any(config.streams_train for config in configs):
         prepared.splits[TRAIN] = TrainingStream(
-            [StreamedDataSet(data_set, aligners[TRAIN], tasks) for data_set in loaded]
+            [StreamedDataset(data_set, aligners[TRAIN], tasks) for data_set in loaded]
         )
     return prepared
 
 
-def load_data_sets(
+def load_datasets(
     configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]
-) -> tuple[list[LoadedDataSet], list[TaskConfig]]:
-    """Read and check data sets, and fill in what tasks leave to their training rows.
+) -> tuple[list[DatasetLoader], list[TaskConfig]]:
+    """Read and check datasets, and fill in what tasks leave to their training rows.
 
     Args:
-        configs: The data sets.
+        configs: The datasets.
         tasks: The tasks.
 
     Returns:
-        The data sets, their rows not encoded yet; the tasks with their labels.
+        The datasets, their rows not encoded yet; the tasks with their labels.
 
     Raises:
         ValueError: If something in the data is wrong. The message names file and line.
@@ -144,9 +144,9 @@ def load_data_sets(
     tasks = [_with_subword(task, configs[0].label_subwords) for task in tasks]
     streaming = any(config.streams_train for config in configs)
     if streaming and any(config.validation_split for config in configs):
-        raise ValueError("data: validation_split needs all rows of train, and another data set is streamed.")
-    names = [f"data set {number}" if len(configs) > 1 else None for number in range(len(configs))]
-    loaded = [LoadedDataSet(config, tasks, streaming, name) for config, name in zip(configs, names, strict=True)]
+        raise ValueError("data: validation_split needs all rows of train, and another dataset is streamed.")
+    names = [f"dataset {number}" if len(configs) > 1 else None for number in range(len(configs))]
+    loaded = [DatasetLoader(config, tasks, streaming, name) for config, name in zip(configs, names, strict=True)]
     for data_set in loaded:
         data_set.split_off_validation()
     return loaded, _completed_tasks(tasks, loaded)
@@ -155,12 +155,12 @@ def load_data_sets(
 def build_aligner(
     tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], config: DataConfig, split: str
 ) -> Aligner:
-    """Return what tokenises a split.
+    """Return what tokenizes a split.
 
     Args:
         tokenizer: The tokenizer.
         tasks: The tasks, with their labels.
-        config: A data set; what says how rows are tokenised is the same in all of a run.
+        config: A dataset; what says how rows are tokenized is the same in all of a run.
         split: The split.
     """
     # All subwords of a word are for training: a prediction has one.
@@ -169,24 +169,24 @@ def build_aligner(
 
 
 def check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig], learned: Collection[str]) -> None:
-    """Check that data sets name tasks that there are, and that each task has a data set where it needs one.
+    """Check that datasets name tasks that there are, and that each task has a dataset where it needs one.
 
     Args:
-        configs: The data sets.
+        configs: The datasets.
         tasks: The tasks.
         learned: Names of tasks that need none.
 
     Raises:
-        ValueError: If a data set names another task, or no data set has a task.
+        ValueError: If a dataset names another task, or no dataset has a task.
     """
     names = [task.name for task in tasks]
     for config in configs:
         for name in config.tasks or []:
             if name not in names:
-                raise ValueError(f"data: {unknown_name('task', name, names)}")
+                raise ValueError(f"data: {unknown_name_message('task', name, names)}")
     for name in names:
         if name not in learned and not any(config.tasks is None or name in config.tasks for config in configs):
-            raise ValueError(f"data: no data set has the task {name!r}; name it in the `tasks` of one.")
+            raise ValueError(f"data: no dataset has the task {name!r}; name it in the `tasks` of one.")
 
 
 def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:
@@ -196,15 +196,15 @@ def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:
     return dataclasses.replace(task, label_subword="last" if label_subwords == "last" else "first")
 
 
-def _completed_tasks(tasks: Sequence[TaskConfig], loaded: Sequence[LoadedDataSet]) -> list[TaskConfig]:
-    """Fill in what tasks leave to the training rows; data sets must agree on it."""
+def _completed_tasks(tasks: Sequence[TaskConfig], loaded: Sequence[DatasetLoader]) -> list[TaskConfig]:
+    """Fill in what tasks leave to the training rows; datasets must agree on it."""
     found: dict[str, list[tuple[str, TaskConfig]]] = {task.name: [] for task in tasks}
     for data_set in loaded:
         if TRAIN in data_set.sources:
             for name, task in data_set.scan().items():
                 found[name].append((data_set.name_of(TRAIN), task))
         else:
-            data_set.recognise_schemes()
+            data_set.recognize_schemes()
     completed = []
     for task in tasks:
         if not found[task.name]:
@@ -226,7 +226,7 @@ def _completed_tasks(tasks: Sequence[TaskConfig], loaded: Sequence[LoadedDataSet
 
 
 def _refuse_disagreement(found: Sequence[tuple[str, TaskConfig]]) -> None:
-    """Refuse data sets whose training rows make different tasks of one."""
+    """Refuse datasets whose training rows make different tasks of one."""
     (first, expected), *others = found
     for source, task in others:
         if task.problem_type != expected.problem_type:
@@ -263,13 +263,13 @@ def _balanced_tasks(tasks: Sequence[TaskConfig], train: Sequence[Sequence[Row]])
     return balanced
 
 
-def _tokenised(
-    data_set: LoadedDataSet, split: str, labels: Sequence[Row], tasks: Sequence[TaskConfig], aligner: Aligner
+def _tokenized(
+    data_set: DatasetLoader, split: str, labels: Sequence[Row], tasks: Sequence[TaskConfig], aligner: Aligner
 ) -> datasets.Dataset:
-    """Tokenise a split, count what that does to its rows, and say what was lost."""
+    """Tokenize a split, count what that does to its rows, and say what was lost."""
     name, report = data_set.name_of(split), data_set.reports[split]
     inputs = data_set.inputs(data_set.rows[split])
-    dataset = tokenise(inputs, labels, tasks, aligner, data_set.config.num_proc, name)
+    dataset = tokenize(inputs, labels, tasks, aligner, data_set.config.num_proc, name)
     counted = [column for column in COUNTED_COLUMNS if column in dataset.column_names]
     wanted = [*counted, *(["window_lengths"] if "window_lengths" in dataset.column_names else [])]
     report.add_tokenised({column: dataset[column][:] for column in wanted})

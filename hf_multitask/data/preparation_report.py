@@ -9,7 +9,7 @@ from ..models.messages import MAX_NAMES_SHOWN
 
 
 @dataclass
-class SplitReport:
+class PreparationReport:
     """What became of the rows of a split.
 
     Args:
@@ -40,7 +40,7 @@ class SplitReport:
     broken_tags: Counter = field(default_factory=Counter)
     mismatched_spans: Counter = field(default_factory=Counter)
 
-    def add(self, other: "SplitReport") -> None:
+    def add(self, other: "PreparationReport") -> None:
         """Add the counts of other rows."""
         for name, value in vars(other).items():
             if isinstance(value, Counter):
@@ -51,7 +51,7 @@ class SplitReport:
             self.unseen_labels.setdefault(task, Counter()).update(unseen)
 
     def add_tokenised(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Count what tokenising has done.
+        """Count what tokenizing has done.
 
         Args:
             columns: What `Aligner` returns.

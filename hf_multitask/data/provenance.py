@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from .config import SPLITS, DataConfig
-from .dataset_loader import TRAIN, LoadedDataSet
+from .dataset_loader import TRAIN, DatasetLoader
 from .readers.rows import Row
 
 MAX_EXAMPLES = 3
@@ -19,12 +19,12 @@ Example: TypeAlias = str | dict[str, str]
 
 
 @dataclass
-class DataOrigin:
+class DataProvenance:
     """Where prepared rows come from.
 
     Args:
-        sources: By split, the names of the files or of the data sets on the hub that hold its rows.
-        hub_datasets: Names of the data sets that came from the hub.
+        sources: By split, the names of the files or of the datasets on the hub that hold its rows.
+        hub_datasets: Names of the datasets that came from the hub.
         examples: At most 3 short texts of the training rows, pairs with ``text`` and ``text_pair``.
     """
 
@@ -33,14 +33,14 @@ class DataOrigin:
     examples: list[Example] = field(default_factory=list)
 
 
-def data_origin(loaded: Sequence[LoadedDataSet]) -> DataOrigin:
-    """Say where the rows of data sets come from.
+def data_origin(loaded: Sequence[DatasetLoader]) -> DataProvenance:
+    """Say where the rows of datasets come from.
 
     Args:
-        loaded: The data sets, read; of a stream the first rows are read here.
+        loaded: The datasets, read; of a stream the first rows are read here.
 
     Returns:
-        The names, without the folders of files, and some texts of each data set in turn.
+        The names, without the folders of files, and some texts of each dataset in turn.
     """
     configs = [data_set.config for data_set in loaded]
     sources = {
@@ -49,7 +49,7 @@ def data_origin(loaded: Sequence[LoadedDataSet]) -> DataOrigin:
     }
     short = [_short_texts(data_set) for data_set in loaded]
     in_turn = _different(text for text in chain.from_iterable(zip_longest(*short)) if text is not None)
-    return DataOrigin(
+    return DataProvenance(
         sources={split: list(dict.fromkeys(names)) for split, names in sources.items() if names},
         hub_datasets=list(dict.fromkeys(str(config.name) for config in configs if _is_on_hub(config))),
         examples=in_turn[:MAX_EXAMPLES],
@@ -70,7 +70,7 @@ def _is_on_hub(config: DataConfig) -> bool:
     return config.name is not None and not Path(config.name).exists()
 
 
-def _short_texts(data_set: LoadedDataSet) -> list[Example]:
+def _short_texts(data_set: DatasetLoader) -> list[Example]:
     """Return the first short texts and pairs of the training rows; of rows that are only words, these joined."""
     if TRAIN not in data_set.sources:
         return []

@@ -1,4 +1,4 @@
-"""Training rows that are read, tokenised and put into batches while they are used."""
+"""Training rows that are read, tokenized and put into batches while they are used."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -7,14 +7,14 @@ from typing import Any
 import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..models.collator import batch_rows
+from ..models.collator import columns_to_rows
 from ..models.text_alignment import Aligner
 from .batches.mixing import MixedTurns, Sampling, shuffled
-from .dataset_loader import ROWS_AT_ONCE, LoadedDataSet
-from .preparation_report import SplitReport
+from .dataset_loader import ROWS_AT_ONCE, DatasetLoader
+from .preparation_report import PreparationReport
 from .readers.rows import Row, Rows
 
-# Rows of a data set that are shuffled together; as many are in memory.
+# Rows of a dataset that are shuffled together; as many are in memory.
 SHUFFLE_ROWS = 10_000
 # What a batch of a stream has beside the model's inputs.
 STREAM_KEY = "stream"
@@ -22,29 +22,29 @@ STREAM_KEY = "stream"
 Numbered = tuple[int, Row]
 
 
-class StreamedDataSet:
-    """The training rows of one data set, prepared while they are used.
+class StreamedDataset:
+    """The training rows of one dataset, prepared while they are used.
 
     Args:
-        loaded: The data set, whose tasks are complete.
-        aligner: What tokenises its rows.
+        loaded: The dataset, whose tasks are complete.
+        aligner: What tokenizes its rows.
         tasks: All tasks of the model.
         num_rows: Number of its training rows, None where that is not known.
     """
 
     def __init__(
-        self, loaded: LoadedDataSet, aligner: Aligner, tasks: Sequence[Any], num_rows: int | None = None
+        self, loaded: DatasetLoader, aligner: Aligner, tasks: Sequence[Any], num_rows: int | None = None
     ) -> None:
         self.loaded = loaded
         self.aligner = aligner
         self.tasks = list(tasks)
         self.num_rows = num_rows
 
-    def prepare(self, raw: Sequence[Numbered], report: SplitReport) -> list[Row]:
-        """Check, label and tokenise rows.
+    def prepare(self, raw: Sequence[Numbered], report: PreparationReport) -> list[Row]:
+        """Check, label and tokenize rows.
 
         Args:
-            raw: Items of `LoadedDataSet.raw_train`, each with its number.
+            raw: Items of `DatasetLoader.raw_train`, each with its number.
             report: Counts what becomes of them.
 
         Returns:
@@ -60,7 +60,7 @@ class StreamedDataSet:
         report.add(encoded)
         columns = {"labels": labels, **self.aligner({**self.loaded.inputs(rows), "labels": labels})}
         report.add_tokenised(columns)
-        return batch_rows(columns)
+        return columns_to_rows(columns)
 
     def count_rows(self) -> int:
         """Return the number of training rows; they are read once if it is not known yet."""
@@ -70,36 +70,36 @@ class StreamedDataSet:
 
 
 class TrainingStream(IterableDataset):
-    """The training rows of one or several data sets, never all in memory.
+    """The training rows of one or several datasets, never all in memory.
 
-    Iterated, it yields the prepared rows of one data set after the other, once. For training `StreamBatches` shuffles
+    Iterated, it yields the prepared rows of one dataset after the other, once. For training `StreamBatches` shuffles
     and mixes them.
 
     Args:
-        data_sets: The data sets.
+        data_sets: The datasets.
     """
 
-    def __init__(self, data_sets: Sequence[StreamedDataSet]) -> None:
+    def __init__(self, data_sets: Sequence[StreamedDataset]) -> None:
         self.data_sets = list(data_sets)
 
     def __iter__(self) -> Iterator[Row]:
         for data_set in self.data_sets:
             rows = enumerate(data_set.loaded.raw_train())
             while part := list(islice(rows, ROWS_AT_ONCE)):
-                yield from data_set.prepare(part, SplitReport())
+                yield from data_set.prepare(part, PreparationReport())
 
 
 class StreamBatches(IterableDataset):
     """Endless batches of a `TrainingStream`, shuffled and mixed.
 
     The rows and their order are a function of the seed alone. A batch of all processes together takes the next rows;
-    each process reads all of them, and tokenises its own. Beside the model's inputs a batch has ``stream``: where to
+    each process reads all of them, and tokenizes its own. Beside the model's inputs a batch has ``stream``: where to
     go on behind it, and what became of its rows.
 
     Args:
         stream: The rows.
         collate: Puts prepared rows into a batch.
-        sampling: How much of each data set the mix takes.
+        sampling: How much of each dataset the mix takes.
         seed: Seed of the order.
         batch_size: Rows of a batch on each process.
         num_processes: Number of processes.
@@ -150,10 +150,10 @@ class StreamBatches(IterableDataset):
             _EndlessReader(data_set.loaded.raw_train(), self.seed, number, state)
             for number, (data_set, state) in enumerate(zip(data_sets, self._start["data_sets"], strict=True))
         ]
-        rows_a_step = self.batch_size * self.num_processes
-        turns = self.turns.sources(done * rows_a_step)
+        rows_per_step = self.batch_size * self.num_processes
+        turns = self.turns.sources(done * rows_per_step)
         while True:
-            chosen = [(number, next(readers[number])) for number in islice(turns, rows_a_step)]
+            chosen = [(number, next(readers[number])) for number in islice(turns, rows_per_step)]
             done += 1
             if (done - 1) % workers == own:
                 first = self.process_index * self.batch_size
@@ -163,7 +163,7 @@ class StreamBatches(IterableDataset):
 
     def _prepare(self, chosen: Sequence[tuple[int, Numbered]]) -> dict[str, Any]:
         prepared: list[Row] = [{} for _ in chosen]
-        report = SplitReport()
+        report = PreparationReport()
         for number, data_set in enumerate(self.stream.data_sets):
             places = [i for i, (source, _) in enumerate(chosen) if source == number]
             if places:
@@ -174,14 +174,14 @@ class StreamBatches(IterableDataset):
 
 
 class _EndlessReader:
-    """Reads the rows of a data set again and again, shuffled in blocks of `SHUFFLE_ROWS`.
+    """Reads the rows of a dataset again and again, shuffled in blocks of `SHUFFLE_ROWS`.
 
     The shuffle of ``datasets`` itself does not keep what its buffer holds, so it can't go on exactly where it was.
 
     Args:
         raw: The rows.
         seed: Seed of the order.
-        number: Which of several data sets this is.
+        number: Which of several datasets this is.
         state: Where to go on, as `state` has returned it; at the beginning where None.
     """
 
@@ -214,7 +214,7 @@ class _EndlessReader:
             # Iterated row by row in a worker of a DataLoader it would leave out the rows of the other workers.
             for columns in self.raw.iter(batch_size=SHUFFLE_ROWS):
                 behind = self.raw.state_dict()
-                block = batch_rows(columns)
+                block = columns_to_rows(columns)
                 first = self.block * SHUFFLE_ROWS
                 order = shuffled(len(block), self.seed, self.number, self.passes, self.block)
                 for i in order[self.taken :].tolist():
@@ -223,7 +223,7 @@ class _EndlessReader:
                 del block  # or it would stay in memory while the next one is read
                 self.block, self.taken, self.raw_state = self.block + 1, 0, behind
             if self.block == 0:
-                raise ValueError(f"data set {self.number}: expected at least one training row, found none.")
+                raise ValueError(f"dataset {self.number}: expected at least one training row, found none.")
             self.passes, self.block, self.raw_state = self.passes + 1, 0, None
 
 

@@ -1,4 +1,4 @@
-"""Tokenised splits, kept on disk for the next run."""
+"""Tokenized splits, kept on disk for the next run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from ..models.text_inputs import TEXT_PAIR_COLUMN
 from ..runtime.processes import join_processes
 
 CACHE_FOLDER = "hf_multitask"
-# What tokenises and aligns: rows that others have made are made anew.
+# What tokenizes and aligns: rows that others have made are made anew.
 _CODE = [Path(str(module.__file__)).read_bytes() for module in (text_alignment, text_windows)]
 _VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 
 
-def tokenise(
+def tokenize(
     inputs: Mapping[str, Sequence[Any]],
     labels: Sequence[dict[str, Any]],
     tasks: Sequence[TaskConfig],
@@ -30,7 +30,7 @@ def tokenise(
     num_proc: int | None = None,
     name: str = "rows",
 ) -> datasets.Dataset:
-    """Tokenise and align rows, or take them from the cache of an earlier run.
+    """Tokenize and align rows, or take them from the cache of an earlier run.
 
     The cache is that of ``datasets``; what it holds is found by the texts, the labels, the tokenizer and how it is
     used. ``datasets.disable_caching()`` turns it off.
@@ -39,12 +39,12 @@ def tokenise(
         inputs: What `Aligner` takes of the rows: ``words``, and ``text_pair``, which is None where there is none.
         labels: The labels of each row by task.
         tasks: All tasks of the model.
-        aligner: What tokenises.
-        num_proc: Processes that tokenise.
+        aligner: What tokenizes.
+        num_proc: Processes that tokenize.
         name: What the progress bar calls the rows.
 
     Returns:
-        The data set, with the columns that `Aligner` makes.
+        The dataset, with the columns that `Aligner` makes.
     """
     features = datasets.Features(
         {

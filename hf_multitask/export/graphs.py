@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data import MultiTaskDataCollator
 from ..models import MultiTaskModel, MultiTaskOutput, find_model
-from ..models.collator import batch_rows
+from ..models.collator import columns_to_rows
 from ..models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, graph_inputs, weights_digest
 from ..models.predictor import LogitsFunction
 from ..models.tasks import LSTM_HEAD
@@ -225,7 +225,7 @@ def _checked_batches(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) 
         align = Aligner(tokenizer, model.config.tasks, min(longest, tokenizer.model_max_length))
         chosen = [torch.randint(len(vocabulary), (length,), generator=chance).tolist() for length in lengths]
         texts = [[tokenizer.decode([vocabulary[i]]) for i in text] for text in chosen]
-        batches.append(collate(batch_rows(align({"words": texts}))))
+        batches.append(collate(columns_to_rows(align({"words": texts}))))
     return batches
 
 

@@ -3,10 +3,10 @@
 from contextlib import AbstractContextManager
 
 # A stage's graph for any shape, and those that Dynamo makes while it has seen one shape only.
-GRAPHS_A_STAGE = 4
+GRAPHS_PER_STAGE = 4
 
 
-def room_for_stages(num_stages: int) -> AbstractContextManager:
+def raise_recompile_limit(num_stages: int) -> AbstractContextManager:
     """Let Dynamo keep the graphs of all stages of a run.
 
     What trains is part of a graph, so that each stage has its own. At its limit of recompilations, 8, Dynamo goes on
@@ -21,4 +21,4 @@ def room_for_stages(num_stages: int) -> AbstractContextManager:
     # Importing it takes a second, which only runs that compile are to pay.
     from torch._dynamo import config
 
-    return config.patch(recompile_limit=config.recompile_limit + GRAPHS_A_STAGE * num_stages)
+    return config.patch(recompile_limit=config.recompile_limit + GRAPHS_PER_STAGE * num_stages)

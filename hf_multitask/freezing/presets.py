@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from huggingface_hub.errors import StrictDataclassError
 
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from .schedule import FreezeSchedule, FreezeStage, Until, as_number, encoder_is_divided
 
 # Howard and Ruder 2018, section 3.2: the rate of a layer is that of the one above it, divided by 2.6.
@@ -91,14 +91,14 @@ def _from_name(
             if not allowed:
                 raise ValueError(f"preset {name!r} has no options, found {', '.join(given)}.")
             if key not in allowed:
-                raise ValueError(f"preset {name!r}: {unknown_name('option', key, allowed)}")
+                raise ValueError(f"preset {name!r}: {unknown_name_message('option', key, allowed)}")
         given = {key: value if key == "metric" else as_number(value) for key, value in given.items()}
         try:
             return preset(**{**{key: value for key, value in context.items() if key in accepted}, **given})
         except StrictDataclassError as error:
             raise ValueError(f"preset {name!r}: {error}") from error
     if given:
-        raise ValueError(f"preset {name!r}: {unknown_name('preset with options', name, PRESETS)}")
+        raise ValueError(f"preset {name!r}: {unknown_name_message('preset with options', name, PRESETS)}")
     if re.fullmatch(r"top:\d+", name):
         return _top(int(name.removeprefix("top:")), groups)
     # head:<task> is the group head.<task>; several names are joined by a plus.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..models.layer_groups import LayerGroups
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from .schedule import FreezeSchedule, FreezeStage, OnWorse, Until, greater_is_better
 
 EVAL_PREFIX = "eval_"
@@ -141,7 +141,7 @@ def check_watched_metrics(schedule: FreezeSchedule, default: str | None, found: 
     best = [schedule.best_metric(stage, default) for stage in schedule.stages]
     for name in [*schedule.watched_metrics, *best, "loss" if schedule.watches_gap else None]:
         if name is not None and name not in found:
-            raise ValueError(f"freeze schedule: {unknown_name('metric', name, found)}")
+            raise ValueError(f"freeze schedule: {unknown_name_message('metric', name, found)}")
 
 
 def replay(
@@ -383,5 +383,5 @@ class _Run:
 
 def _metric(evaluation: Evaluation, name: str) -> float:
     if name not in evaluation.metrics:
-        raise ValueError(f"freeze schedule: {unknown_name('metric', name, evaluation.metrics)}")
+        raise ValueError(f"freeze schedule: {unknown_name_message('metric', name, evaluation.metrics)}")
     return evaluation.metrics[name]

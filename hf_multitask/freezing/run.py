@@ -19,7 +19,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from ..models.layer_groups import LayerGroups
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer, check_replicas, looks_for_unused_parameters
-from .compilation import room_for_stages
+from .compilation import raise_recompile_limit
 from .replay import Progress, Transition, check_watched_metrics, read_evaluations, replay
 from .schedule import SCHEDULE_NAME, FreezeSchedule, FreezeStage
 from .snapshots import Snapshots
@@ -66,7 +66,7 @@ class FreezeRun:
         self.optimizer = optimizer
         self.snapshots = Snapshots(args.output_dir)
         self.weights = {name: weight for group in groups for name, weight in group.parameters.items()}
-        self.as_found = {name: weight.requires_grad for name, weight in self.weights.items()}
+        self.initial_requires_grad = {name: weight.requires_grad for name, weight in self.weights.items()}
         self.eval_on_start = args.eval_on_start
         self.mark = time.perf_counter()
         self.while_training = ExitStack()
@@ -117,7 +117,11 @@ class FreezeRun:
         if self.entered:
             before = [group.name for group in self.groups if group.trainable]
         else:
-            before = [group.name for group in self.groups if any(self.as_found[name] for name in group.parameters)]
+            before = [
+                group.name
+                for group in self.groups
+                if any(self.initial_requires_grad[name] for name in group.parameters)
+            ]
         if change.restore_step is not None:
             self._restore_weights(change.restore_step)
         self.entered.append(change)
@@ -144,7 +148,7 @@ class FreezeRun:
         """Check that the schedule can hold, and freeze what is frozen at this step."""
         self.check()
         if self.args.torch_compile:
-            self.while_training.enter_context(room_for_stages(len(self.schedule.stages)))
+            self.while_training.enter_context(raise_recompile_limit(len(self.schedule.stages)))
         self.measured = self._read_record()
         self._warn_of_risks()
         step = self.state.global_step
@@ -267,7 +271,7 @@ class FreezeRun:
     def release(self) -> None:
         """Let the model train as it did before."""
         for name, weight in self.weights.items():
-            weight.requires_grad_(self.as_found[name])
+            weight.requires_grad_(self.initial_requires_grad[name])
         set_modes(self.model, self.groups)
         self.while_training.close()
 

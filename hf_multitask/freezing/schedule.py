@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import SchedulerType
 
 from ..models.layer_groups import ENCODER, HEAD, LayerGroups
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 
 SCHEDULE_NAME = "freeze_schedule.json"
 
@@ -65,7 +65,7 @@ class Until:
             raise ValueError("until: max_epochs and max_steps exclude each other.")
         _check_positive("until", max_epochs=self.max_epochs, max_steps=self.max_steps)
         if self.when not in ("all", "any"):
-            raise ValueError(f"until: {unknown_name('when', self.when, ('all', 'any'))}")
+            raise ValueError(f"until: {unknown_name_message('when', self.when, ('all', 'any'))}")
 
     @property
     def metrics(self) -> list[str]:
@@ -98,7 +98,7 @@ class OnWorse:
 
     def __post_init__(self) -> None:
         if self.do not in ACTIONS:
-            raise ValueError(f"on_worse: {unknown_name('do', self.do, ACTIONS)}")
+            raise ValueError(f"on_worse: {unknown_name_message('do', self.do, ACTIONS)}")
         if not 0 <= self.by < math.inf:
             raise ValueError(f"on_worse: by must be at least 0, found {self.by}.")
         if self.patience < 1:
@@ -180,7 +180,9 @@ class FreezeStage:
         if self.layer_lr_decay is not None and self.layer_lr_decay > 1:
             raise ValueError(f"{where}: layer_lr_decay must be at most 1, found {self.layer_lr_decay}.")
         if self.lr_scheduler_type is not None and self.lr_scheduler_type not in STAGE_SCHEDULERS:
-            raise ValueError(f"{where}: {unknown_name('lr_scheduler_type', self.lr_scheduler_type, STAGE_SCHEDULERS)}")
+            raise ValueError(
+                f"{where}: {unknown_name_message('lr_scheduler_type', self.lr_scheduler_type, STAGE_SCHEDULERS)}"
+            )
 
     @property
     def sets_rates(self) -> bool:
@@ -349,7 +351,7 @@ class FreezeSchedule:
         heads = [group.name.removeprefix(HEAD) for group in groups if group.is_head]
         for task in self.protect:
             if task not in heads:
-                raise ValueError(f"protect: {unknown_name('task', task, heads)}")
+                raise ValueError(f"protect: {unknown_name_message('task', task, heads)}")
             if f"{HEAD}{task}" not in risky:
                 raise ValueError(
                     f"protect: there is no stage in which head.{task} is frozen while the encoder trains, so nothing "
@@ -508,7 +510,7 @@ def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:
     allowed = [item.name for item in dataclasses.fields(cls)]
     for key in values:
         if key not in allowed:
-            raise ValueError(unknown_name(what, key, allowed))
+            raise ValueError(unknown_name_message(what, key, allowed))
 
 
 def _without_defaults(value: Any) -> Any:

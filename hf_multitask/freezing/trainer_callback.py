@@ -91,11 +91,11 @@ class MultiTaskFreezeRun(FreezeRun):
         super().train_only(trained)
         ddp = getattr(self.trainer.model_wrapped, "_orig_mod", self.trainer.model_wrapped)
         if isinstance(ddp, DistributedDataParallel):
-            register_again(ddp, self.trainer.accelerator.ddp_handler)
+            rebuild_ddp(ddp, self.trainer.accelerator.ddp_handler)
 
     def enter(self, change: Transition) -> None:
         """Make a change, and begin to watch a head that it leaves behind."""
-        average = self.trainer.weight_average
+        average = self.trainer.ema
         if change.best_step is not None and average is not None:
             average.settle()  # what was evaluated as the best, as are the weights that come back from earlier
         super().enter(change)
@@ -181,7 +181,7 @@ class MultiTaskFreezeRun(FreezeRun):
         return self.trainer._prepare_inputs(self.trainer.data_collator(rows))
 
 
-def register_again(ddp: DistributedDataParallel, handler: Any) -> None:
+def rebuild_ddp(ddp: DistributedDataParallel, handler: Any) -> None:
     """Let DDP reduce exactly the weights that train now.
 
     Made anew in place, it keeps its identity for all who hold it: the training loop, accelerate, the trainer.

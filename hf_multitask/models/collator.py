@@ -13,7 +13,7 @@ from .losses import IGNORE_INDEX
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .text_alignment import NO_POSITION
 
-# The number of a row in its data set, which batches carry where something is kept by row.
+# The number of a row in its dataset, which batches carry where something is kept by row.
 ROW_NUMBER_COLUMN = "row_number"
 # What a batch has one of a row, where all else has one of a window.
 _OF_ROWS = ("labels", "tag_positions", "row_numbers")
@@ -91,7 +91,7 @@ class MultiTaskDataCollator:
         return batch
 
 
-def batch_rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def columns_to_rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Turn the columns of some rows into rows."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -8,7 +8,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .encoder_pooling import POOLING_MODES
-from .messages import unknown_name
+from .messages import unknown_name_message
 from .tasks import TaskConfig
 
 PIPELINE_NAME = "multi-task"
@@ -51,7 +51,7 @@ class MultiTaskConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the values and turn the tasks of a saved config into `TaskConfig`."""
         if self.pooling not in POOLING_MODES:
-            raise ValueError(unknown_name("pooling", self.pooling, POOLING_MODES))
+            raise ValueError(unknown_name_message("pooling", self.pooling, POOLING_MODES))
         self.tasks = [task if isinstance(task, TaskConfig) else _saved_task(task) for task in self.tasks]
         names = [task.name for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -19,7 +19,7 @@ OF_TORCH = ("eager", "sdpa", "flex_attention")
 HOST = ("cpu",)
 
 
-def ready_masks(encoder: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def build_attention_masks(encoder: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Make an encoder's attention masks from the padding, without looking whether there is any.
 
     On its own an encoder looks, to do without a mask where no text of a batch is padded. On a GPU that waits for all

@@ -5,7 +5,7 @@ from torch import nn
 
 # A random number of 16 bits decides for each value, so that four come from each that torch draws.
 _STEPS = 2**16
-_NUMBERS_A_DRAW = 4
+_NUMBERS_PER_DRAW = 4
 
 
 class QuickDropout(nn.Dropout):
@@ -31,7 +31,7 @@ class QuickDropout(nn.Dropout):
         if not 0 < kept < _STEPS or input.device.type != "cpu":
             return super().forward(input)
         # Not random_, which torch.compile cannot trace.
-        draws = torch.randint(-(2**63), 2**63 - 1, (-(-input.numel() // _NUMBERS_A_DRAW),), dtype=torch.int64)
+        draws = torch.randint(-(2**63), 2**63 - 1, (-(-input.numel() // _NUMBERS_PER_DRAW),), dtype=torch.int64)
         numbers = draws.view(torch.int16)[: input.numel()].view(input.shape)
         mask = (numbers < kept - _STEPS // 2).to(input.dtype).mul_(_STEPS / kept)
         return input * mask

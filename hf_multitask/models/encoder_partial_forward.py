@@ -9,8 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .layer_groups import EMBEDDINGS, ENCODER, NORM, find_layers, run_two_tokens
-from .messages import unknown_name
+from .layer_groups import EMBEDDINGS, ENCODER, NORM, find_layers, probe_forward
+from .messages import unknown_name_message
 
 # What the states enter that the whole encoder has computed.
 HEADS = "heads"
@@ -30,7 +30,7 @@ def lowest_trained(groups: Sequence[str], trained: Sequence[str]) -> str:
     return next((name for name in encoder if name in trained), HEADS)
 
 
-class PartialPass:
+class PartialForward:
     """Runs an encoder up to the states that enter a layer group, or from such states on.
 
     Layers are left out by another ``forward`` on the instance while the encoder runs. So all that it does around its
@@ -48,11 +48,11 @@ class PartialPass:
         if self.layers:
             hook = self.layers[0].register_forward_hook(self._note_output)
             try:
-                run_two_tokens(encoder)
+                probe_forward(encoder)
             finally:
                 hook.remove()
 
-    def run_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> ModelOutput:
+    def forward_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> ModelOutput:
         """Run the encoder from states on.
 
         Args:
@@ -107,7 +107,7 @@ class PartialPass:
                 if states is None or entering is None:
                     output = self.encoder(**inputs)
                 else:
-                    output = self.run_from(states, entering, inputs)
+                    output = self.forward_from(states, entering, inputs)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -121,7 +121,7 @@ class PartialPass:
         if self.layers:
             starts[NORM] = len(self.layers)
         if group not in starts:
-            raise ValueError(f"entering: {unknown_name('group', group, [*starts, HEADS])}")
+            raise ValueError(f"entering: {unknown_name_message('group', group, [*starts, HEADS])}")
         return starts[group]
 
     @contextmanager

@@ -9,7 +9,7 @@ import transformers
 from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 from transformers.utils import cached_file
 
-from .messages import unknown_name
+from .messages import unknown_name_message
 
 POOLING_MODES = ("mean", "cls", "max")
 
@@ -173,6 +173,6 @@ def _pooling_mode(settings: dict[str, Any], source: str) -> str:
     if len(names) != 1 or names[0] not in POOLING_MODES:
         found = "+".join(names) or "none"
         raise ValueError(
-            f"{source}: {unknown_name('pooling mode', found, POOLING_MODES)} Give `pooling` to choose one."
+            f"{source}: {unknown_name_message('pooling mode', found, POOLING_MODES)} Give `pooling` to choose one."
         )
     return names[0]

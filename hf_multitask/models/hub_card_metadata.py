@@ -34,7 +34,7 @@ class TrainingFacts:
         metrics: Metrics by split.
         sources: By split, the files or hub names of its rows.
         rows: By split, the number of its rows.
-        hub_datasets: Names of the data sets that came from the hub.
+        hub_datasets: Names of the datasets that came from the hub.
         examples: Short texts of the training rows, pairs with ``text`` and ``text_pair``.
         stages: What ``stages.json`` holds of each stage.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .messages import unknown_name
+from .messages import unknown_name_message
 
 EMBEDDINGS = "embeddings"
 ENCODER = "encoder"
@@ -127,7 +127,7 @@ class LayerGroups(list[LayerGroup]):
             if selected := layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
                 return selected
             raise ValueError(f"group {selector!r} selects none of the {len(layers)} layers of the encoder.")
-        raise ValueError(unknown_name("group", selector, [*several, *names, "encoder[-3:]"]))
+        raise ValueError(unknown_name_message("group", selector, [*several, *names, "encoder[-3:]"]))
 
 
 def layer_ranges(names: Iterable[str]) -> list[str]:
@@ -209,7 +209,7 @@ def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
 
 
 @torch.no_grad()
-def run_two_tokens(encoder: PreTrainedModel) -> None:
+def probe_forward(encoder: PreTrainedModel) -> None:
     """Run an encoder on two tokens, for hooks to see how it runs.
 
     In eval mode, which draws no random number, so that a run is the same whether its encoder is looked at or not.
@@ -267,7 +267,7 @@ def _run_after(encoder: PreTrainedModel, last_layer: nn.Module) -> set[nn.Parame
     hooks = [module.register_forward_pre_hook(note) for module in encoder.modules()]
     hooks.append(last_layer.register_forward_hook(pass_last_layer))
     try:
-        run_two_tokens(encoder)
+        probe_forward(encoder)
     finally:
         for hook in hooks:
             hook.remove()

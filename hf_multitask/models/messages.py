@@ -6,7 +6,7 @@ from collections.abc import Iterable
 MAX_NAMES_SHOWN = 20
 
 
-def unknown_name(what: str, found: object, allowed: Iterable[str]) -> str:
+def unknown_name_message(what: str, found: object, allowed: Iterable[str]) -> str:
     """Build the message for a name that is not one of the allowed ones.
 
     Args:

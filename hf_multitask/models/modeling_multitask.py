@@ -18,10 +18,10 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
-from .encoder_attention import check_attention, ready_masks
+from .encoder_attention import build_attention_masks, check_attention
 from .encoder_dropout import use_quick_dropout
 from .encoder_loading import find_model, load_config, load_tokenizer
-from .encoder_partial_forward import HEADS, PartialPass
+from .encoder_partial_forward import HEADS, PartialForward
 from .encoder_pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
 from .heads import LayerMix, LinearHead, build_head
 from .heads_crf import CRF
@@ -35,7 +35,7 @@ from .tasks import TaskConfig
 from .tasks_editing import add_task, remove_task, rename_task
 
 # Windows of long texts that are encoded at a time without gradients, however few rows they belong to.
-LEAST_WINDOWS_A_PASS = 8
+MIN_WINDOWS_PER_PASS = 8
 
 # What says where on the hub and as whom, for all files of a model.
 HUB_KWARGS = ("revision", "token", "cache_dir")
@@ -285,10 +285,10 @@ class MultiTaskModel(PreTrainedModel):
         if entering == HEADS:
             encoded: ModelOutput = BaseModelOutput(last_hidden_state=stored_states)
         elif stored_states is not None and entering is not None:
-            above = {**ready_masks(self.encoder, given), **encoder_kwargs}
-            encoded = self.partial_pass.run_from(stored_states, entering, above)
+            above = {**build_attention_masks(self.encoder, given), **encoder_kwargs}
+            encoded = self.partial_pass.forward_from(stored_states, entering, above)
         elif row_windows is not None and not torch.is_grad_enabled():
-            size = max(len(row_windows), LEAST_WINDOWS_A_PASS)
+            size = max(len(row_windows), MIN_WINDOWS_PER_PASS)
             encoded = self._encode_in_parts(given, encoder_kwargs, size, mixing)
         else:
             encoded = self._encode(given, encoder_kwargs, mixing)
@@ -312,9 +312,9 @@ class MultiTaskModel(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     @cached_property
-    def partial_pass(self) -> PartialPass:
+    def partial_pass(self) -> PartialForward:
         """What runs a part of the encoder's layers."""
-        return PartialPass(self.encoder)
+        return PartialForward(self.encoder)
 
     def states_entering(
         self,
@@ -343,7 +343,7 @@ class MultiTaskModel(PreTrainedModel):
         self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], mixing: Sequence[str]
     ) -> ModelOutput:
         """Run the encoder, and mix the states of its layers for the heads of some tasks."""
-        inputs = ready_masks(self.encoder, inputs)
+        inputs = build_attention_masks(self.encoder, inputs)
         if not mixing:
             return self.encoder(**inputs, **encoder_kwargs)
         encoded = self.encoder(**inputs, **{**encoder_kwargs, "output_hidden_states": True})

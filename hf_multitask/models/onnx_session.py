@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from .messages import unknown_name
+from .messages import unknown_name_message
 from .text_alignment import NO_POSITION
 
 TORCH = "torch"
@@ -104,7 +104,7 @@ class OnnxSession:
             ImportError: If onnxruntime is not installed.
         """
         if backend not in ONNX_FILES:
-            raise ValueError(unknown_name("backend", backend, ONNX_FILES))
+            raise ValueError(unknown_name_message("backend", backend, ONNX_FILES))
         source, filename = model.name_or_path, ONNX_FILES[backend]
         command = f"`hf-multitask export {source} --{'int8' if backend == 'onnx-int8' else 'onnx'}`"
         path = cached_file(

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .configuration_multitask import MultiTaskConfig
-from .messages import unknown_name
+from .messages import unknown_name_message
 from .onnx_session import BACKENDS, TORCH, OnnxSession
 from .predictor import OutputOptions, Predictor
 from .text_inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, check_input, read_input
@@ -54,7 +54,7 @@ class MultiTaskPipeline(Pipeline):
                 "tokenizer.save_pretrained writes it beside the model (tokenizer.json)."
             )
         if backend not in BACKENDS:
-            raise ValueError(unknown_name("backend", backend, BACKENDS))
+            raise ValueError(unknown_name_message("backend", backend, BACKENDS))
         if backend != TORCH and kwargs.get("device") is None:
             kwargs["device"] = "cpu"
         super().__init__(model, tokenizer, **kwargs)
@@ -73,7 +73,7 @@ class MultiTaskPipeline(Pipeline):
         Args:
             inputs: A text; a mapping with ``text``, with ``tokens`` (its words), or with both, where the words are
                 looked up in the text, and with ``text_pair`` for a pair of texts; a list of these; or anything else
-                that yields them, such as a generator or a column of a data set, which is read as the predictions are
+                that yields them, such as a generator or a column of a dataset, which is read as the predictions are
                 taken.
             batch_size: Texts a pass; 32 if none is given, here or to the pipeline.
             is_split_into_words: Whether a list of strings is one text in words, and a list of such lists several.
@@ -99,7 +99,7 @@ class MultiTaskPipeline(Pipeline):
             raise ValueError(f"batch_size must be a whole number from 1, found {size!r}.")
         is_list = isinstance(inputs, (list, tuple))
         is_one_in_words = is_split_into_words and is_list and isinstance(next(iter(inputs), ""), str)
-        # A data set of torch can be iterated, but is no Iterable.
+        # A dataset of torch can be iterated, but is no Iterable.
         if is_one_in_words or not isinstance(inputs, (Iterable, Dataset)) or isinstance(inputs, (str, bytes, Mapping)):
             text = self.preprocess(inputs, "input", is_split_into_words)
             return predictor.predict([text], size)[0]
@@ -137,7 +137,7 @@ class MultiTaskPipeline(Pipeline):
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name in options:
             if name not in _OPTIONS:
-                raise ValueError(unknown_name("option", name, _OPTIONS))
+                raise ValueError(unknown_name_message("option", name, _OPTIONS))
         if isinstance(options.get("tasks"), str):
             raise ValueError(f"tasks: expected a list of names, found {options['tasks']!r}.")
         if options.get("tasks") is not None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .collator import MultiTaskDataCollator, batch_rows
+from .collator import MultiTaskDataCollator, columns_to_rows
 from .configuration_multitask import MultiTaskConfig
 from .decoding import decode, tag_probabilities
 from .heads_crf import CRF
-from .messages import unknown_name
+from .messages import unknown_name_message
 from .tags_iob2 import tag_spans
 from .tags_schemes import from_iob2, scheme_of_name
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
@@ -88,7 +88,7 @@ class Predictor:
         names = list(by_name) if options.tasks is None else list(options.tasks)
         for name in names:
             if name not in by_name:
-                raise ValueError(f"tasks: {unknown_name('task', name, by_name)}")
+                raise ValueError(f"tasks: {unknown_name_message('task', name, by_name)}")
         self.tasks: list[TaskConfig] = [by_name[name] for name in names]
         self.logits = logits
         self.crfs = crfs
@@ -164,7 +164,7 @@ class Predictor:
         batch_size: int,
         max_tokens: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Predict texts that are tokenised already, as `predict` does.
+        """Predict texts that are tokenized already, as `predict` does.
 
         Args:
             inputs: The texts.
@@ -225,17 +225,17 @@ class Predictor:
 
 
 def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[dict[str, Any]]:
-    """Tokenise texts.
+    """Tokenize texts.
 
     Args:
-        align: What tokenises them.
+        align: What tokenizes them.
         inputs: The texts.
 
     Returns:
         A row for each, as the collator takes it.
     """
     words = [[word.text for word in text.words] for text in inputs]
-    return batch_rows(align({"words": words, TEXT_PAIR_COLUMN: [text.text_pair for text in inputs]}))
+    return columns_to_rows(align({"words": words, TEXT_PAIR_COLUMN: [text.text_pair for text in inputs]}))
 
 
 def _batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None) -> Iterator[list[int]]:

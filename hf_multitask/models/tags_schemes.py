@@ -12,7 +12,7 @@ In each scheme ``O`` is a word outside of all entities.
 
 Sequences that break their scheme's rule are read as conlleval reads them: a word continues an entity if its tag is I-,
 L- or E-, the tag before it is B- or I-, and both have the same type; every other tag but ``O`` starts one. A scheme is
-strict about a word if it would have written another tag for what is read: `find_broken`.
+strict about a word if it would have written another tag for what is read: `first_broken_tag`.
 
 A word without a tag, None, is passed over, as the metrics do it: the words around it are read as neighbours.
 """
@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from .messages import MAX_NAMES_SHOWN, unknown_name
+from .messages import MAX_NAMES_SHOWN, unknown_name_message
 from .tags_iob2 import OUTSIDE, TagSpan
 
 RAW = "raw"
@@ -83,7 +83,7 @@ def scheme_of_name(name: str) -> str:
     """
     scheme = OTHER_NAMES.get(name, name)
     if scheme not in TAG_SCHEMES:
-        raise ValueError(unknown_name("tag scheme", name, [*TAG_SCHEMES, *OTHER_NAMES]))
+        raise ValueError(unknown_name_message("tag scheme", name, [*TAG_SCHEMES, *OTHER_NAMES]))
     return scheme
 
 
@@ -105,7 +105,7 @@ def is_tag_of(tag: object, scheme: str) -> bool:
     return tag == OUTSIDE or (tag[:2] in _PREFIXES[scheme] and len(tag) > 2)
 
 
-def find_foreign(tags: Sequence[str | None], scheme: str) -> int | None:
+def first_invalid_tag(tags: Sequence[str | None], scheme: str) -> int | None:
     """Return the first word whose value is no tag of a scheme, None if all are.
 
     Args:
@@ -146,8 +146,8 @@ def to_iob2(tags: Sequence[str | None], scheme: str) -> list[str | None]:
     return _rewrite(tags, scheme, "IOB2")
 
 
-def read_and_check(tags: Sequence[str | None], scheme: str) -> tuple[list[str | None], BrokenTag | None]:
-    """Do what `to_iob2` and `find_broken` do, in one go.
+def to_iob2_checked(tags: Sequence[str | None], scheme: str) -> tuple[list[str | None], BrokenTag | None]:
+    """Do what `to_iob2` and `first_broken_tag` do, in one go.
 
     Args:
         tags: One tag a word, None for a word without one.
@@ -183,7 +183,7 @@ def from_iob2(tags: Sequence[str | None], scheme: str) -> list[str | None]:
     return _rewrite(tags, "IOB2", scheme)
 
 
-def find_broken(tags: Sequence[str | None], scheme: str) -> BrokenTag | None:
+def first_broken_tag(tags: Sequence[str | None], scheme: str) -> BrokenTag | None:
     """Return the first word whose tag breaks the rule of its scheme.
 
     Args:
@@ -259,7 +259,7 @@ class SchemeRecogniser:
         )
 
 
-def recognise_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
+def recognize_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
     """Recognise the scheme that the tags of a split are written in; see `SchemeRecogniser`.
 
     Args:
@@ -284,7 +284,7 @@ def _rewrite(tags: Sequence[str | None], source: str, target: str) -> list[str |
 
 def _read(tags: Sequence[str | None], scheme: str) -> list[TagSpan]:
     """Return the entities, their places counted without the words that have no tag."""
-    foreign = find_foreign(tags, scheme)
+    foreign = first_invalid_tag(tags, scheme)
     if foreign is not None:
         raise ValueError(f"{tags[foreign]!r} (word {foreign}) is no {scheme} tag; expected {tag_forms(scheme)}.")
     spans: list[TagSpan] = []

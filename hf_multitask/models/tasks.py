@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .messages import unknown_name
+from .messages import unknown_name_message
 from .tags_iob2 import OUTSIDE, entity_types, tags_of_types
 from .tags_schemes import scheme_of_name
 from .tasks_class_weights import check_class_weights, weights_by_label
@@ -90,7 +90,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         self._check_name()
         if self.type not in TASK_TYPES:
-            raise ValueError(f"task {self.name!r}: {unknown_name('task type', self.type, TASK_TYPES)}")
+            raise ValueError(f"task {self.name!r}: {unknown_name_message('task type', self.type, TASK_TYPES)}")
         self._check_problem_type()
         if not isinstance(self.loss_weight, (int, float)) or not self.loss_weight >= 0:
             raise ValueError(f"task {self.name!r}: loss_weight must be a number from 0, found {self.loss_weight!r}.")
@@ -120,7 +120,7 @@ class TaskConfig:
         allowed = [field.name for field in fields(cls)]
         for key in values:
             if key not in allowed:
-                raise ValueError(f"task {values.get('name', '?')!r}: {unknown_name('key', key, allowed)}")
+                raise ValueError(f"task {values.get('name', '?')!r}: {unknown_name_message('key', key, allowed)}")
         for key in ("name", "type"):
             if key not in values:
                 raise ValueError(
@@ -172,7 +172,9 @@ class TaskConfig:
 
     def _check_scheme(self) -> None:
         if self.label_subword not in LABEL_SUBWORD:
-            raise ValueError(f"task {self.name!r}: {unknown_name('label_subword', self.label_subword, LABEL_SUBWORD)}")
+            raise ValueError(
+                f"task {self.name!r}: {unknown_name_message('label_subword', self.label_subword, LABEL_SUBWORD)}"
+            )
         if self.tag_scheme is None and not self.strict_tags:
             return
         if not self.is_token_task:
@@ -189,7 +191,9 @@ class TaskConfig:
         if self.is_token_task:
             raise ValueError(f"task {self.name!r}: problem_type is for sequence tasks, found {self.problem_type!r}.")
         if self.problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"task {self.name!r}: {unknown_name('problem_type', self.problem_type, PROBLEM_TYPES)}")
+            raise ValueError(
+                f"task {self.name!r}: {unknown_name_message('problem_type', self.problem_type, PROBLEM_TYPES)}"
+            )
 
     def _check_balance(self) -> None:
         smoothing = self.label_smoothing
@@ -208,7 +212,7 @@ class TaskConfig:
 
     def _check_head(self) -> None:
         if self.head not in HEAD_KINDS:
-            raise ValueError(f"task {self.name!r}: {unknown_name('head', self.head, HEAD_KINDS)}")
+            raise ValueError(f"task {self.name!r}: {unknown_name_message('head', self.head, HEAD_KINDS)}")
         if self.head == LSTM_HEAD and not self.is_token_task:
             raise ValueError(f"task {self.name!r}: head='lstm' is for token tasks; choose 'linear' or 'mlp'.")
         for name in ("mix_layers", "crf"):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .messages import unknown_name
+from .messages import unknown_name_message
 from .tags_iob2 import entity_type
 
 BALANCED = "balanced"
@@ -24,7 +24,7 @@ def check_class_weights(given: Any) -> None:
     """
     if isinstance(given, str):
         if given != BALANCED:
-            raise ValueError(unknown_name("class_weights", given, [BALANCED]))
+            raise ValueError(unknown_name_message("class_weights", given, [BALANCED]))
         return
     if not isinstance(given, Mapping):
         raise ValueError(f"class_weights must be {BALANCED!r} or a mapping of labels to weights, found {given!r}.")
@@ -55,5 +55,5 @@ def weights_by_label(given: Mapping[str, float], labels: Sequence[str], are_tags
     allowed = list(dict.fromkeys([*labels, *kinds.values()]))
     for name in given:
         if name not in allowed:
-            raise ValueError(unknown_name("label in class_weights", name, allowed))
+            raise ValueError(unknown_name_message("label in class_weights", name, allowed))
     return {label: float(given.get(label, given.get(kind, 1.0))) for label, kind in kinds.items()}

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .heads import LinearHead, build_head
-from .messages import MAX_NAMES_SHOWN, unknown_name
+from .messages import MAX_NAMES_SHOWN, unknown_name_message
 from .tasks import TaskConfig
 
 # What a head is made of, and what it is where a task says nothing.
@@ -30,7 +30,7 @@ def find_task(tasks: Sequence[TaskConfig], name: str) -> TaskConfig:
     """
     by_name = {task.name: task for task in tasks}
     if name not in by_name:
-        raise ValueError(unknown_name("task", name, by_name))
+        raise ValueError(unknown_name_message("task", name, by_name))
     return by_name[name]
 
 

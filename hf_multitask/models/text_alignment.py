@@ -88,7 +88,7 @@ def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> 
 
 
 class Aligner:
-    """Tokenises a batch of rows and places their tags; made for ``map(batched=True)``.
+    """Tokenizes a batch of rows and places their tags; made for ``map(batched=True)``.
 
     A row that is longer than ``max_length`` is cut into windows that overlap, which are written one behind the other:
     ``window_lengths`` says where each ends. Each word counts once, in the window where it has most context. Of a pair
@@ -133,7 +133,7 @@ class Aligner:
         self.special_tokens_of_pair = tokenizer.num_special_tokens_to_add(pair=True)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Tokenise and align a batch.
+        """Tokenize and align a batch.
 
         Args:
             batch: The column ``words`` (the text alone where a row is not split); ``text_pair`` where rows have a

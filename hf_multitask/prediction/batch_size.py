@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 DEFAULT_BATCH_SIZE = 32
-_FEWEST_TOKENS, _MOST_TOKENS = 2**10, 2**19
+_MIN_TOKENS, _MAX_TOKENS = 2**10, 2**19
 # Of fewer tokens than these the predictions are done before anything is measured.
 _WORTH_MEASURING = 2**15
 # Larger batches must be so much faster to be worth their memory.
@@ -49,16 +49,16 @@ def find_limit(predictor: Predictor, inputs: Sequence[TextInput], rows: Sequence
     Args:
         predictor: What predicts.
         inputs: The first texts.
-        rows: The texts tokenised.
+        rows: The texts tokenized.
 
     Returns:
         The limit; that of the default batch size where it takes longer to find another than to predict the texts.
     """
     if sum(row["length"] for row in rows) < _WORTH_MEASURING:
         return limit_rows(DEFAULT_BATCH_SIZE, predictor.align.max_length)
-    tokens, fastest = _FEWEST_TOKENS, 0.0
+    tokens, fastest = _MIN_TOKENS, 0.0
     _tokens_per_second(predictor, inputs, rows, tokens)  # the first pass also sets up the device
-    while tokens <= _MOST_TOKENS:
+    while tokens <= _MAX_TOKENS:
         try:
             speed = _tokens_per_second(predictor, inputs, rows, tokens)
         except RuntimeError as error:
@@ -82,7 +82,7 @@ def predict_chunk(
     Args:
         predictor: What predicts.
         inputs: The texts.
-        rows: The texts tokenised.
+        rows: The texts tokenized.
         limit: What a batch may hold.
 
     Returns:

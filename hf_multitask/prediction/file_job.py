@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.readers.chunked_file import ChunkedFile
 from ..data.readers.file_formats import Columns, file_features
 from ..models import MultiTaskModel
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from ..models.predictor import OutputOptions, Predictor
 from ..runtime.processes import join_processes
 from .batch_size import AUTO, BatchLimit, find_limit, limit_rows, predict_chunk
@@ -68,7 +68,7 @@ class BulkPrediction:
         format: Format of the input; by its extension where None.
         columns: See `open_file`.
         batch_size: Rows a pass and process; ``"auto"`` for batches of as many tokens as are fastest on the device.
-        workers: Processes that each process starts to read and tokenise ahead.
+        workers: Processes that each process starts to read and tokenize ahead.
         on_error: What a broken row does: ``"stop"``, or ``"skip"``: it is left out and named in
             ``OUTPUT.errors.jsonl``.
         overwrite: Replace the output if it exists, and parts that were made with other settings.
@@ -93,7 +93,7 @@ class BulkPrediction:
     def __post_init__(self) -> None:
         ChunkedFile(self.input, self.format, self.columns)
         if self.output.suffix not in OUTPUT_FORMATS:
-            raise ValueError(f"output: {unknown_name('extension', self.output.suffix, OUTPUT_FORMATS)}")
+            raise ValueError(f"output: {unknown_name_message('extension', self.output.suffix, OUTPUT_FORMATS)}")
         if not self.output.parent.is_dir():
             raise FileNotFoundError(f"output: there is no folder {str(self.output.parent)!r}.")
         if self.output.is_dir():
@@ -103,7 +103,7 @@ class BulkPrediction:
         if self.output.exists() and not self.overwrite:
             raise FileExistsError(f"output: {str(self.output)!r} exists already. Use --overwrite to replace it.")
         if self.on_error not in ON_ERROR:
-            raise ValueError(f"on_error: {unknown_name('way', self.on_error, ON_ERROR)}")
+            raise ValueError(f"on_error: {unknown_name_message('way', self.on_error, ON_ERROR)}")
         if self.batch_size != AUTO and not _is_whole(self.batch_size, 1):
             raise ValueError(f"batch_size must be 'auto' or a whole number from 1, found {self.batch_size!r}.")
         if not _is_whole(self.workers, 0):

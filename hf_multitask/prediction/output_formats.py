@@ -19,7 +19,7 @@ from ..models.predictor import OutputOptions
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 # Row groups of a Parquet file: many small ones make it slow to read, large ones take memory.
-_ROWS_A_GROUP = 2**16
+_ROWS_PER_GROUP = 2**16
 
 
 class OutputFormat(ABC):
@@ -113,7 +113,7 @@ class Parquet(OutputFormat):
             held: list[pyarrow.Table] = []
             for part in parts:
                 held.append(parquet.read_table(part, schema=self.schema))
-                if sum(table.num_rows for table in held) >= _ROWS_A_GROUP:
+                if sum(table.num_rows for table in held) >= _ROWS_PER_GROUP:
                     writer.write_table(pyarrow.concat_tables(held))
                     held = []
             if held:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..data.readers.chunked_file import Chunk, ChunkedFile, ReadRow
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from ..models.predictor import prepare_inputs
 from ..models.text_alignment import Aligner
 from ..models.text_inputs import TextInput, check_characters, check_input, read_input
 
 
 class PreparedChunk(NamedTuple):
-    """A chunk of rows, tokenised.
+    """A chunk of rows, tokenized.
 
     Args:
         number: Its number.
@@ -53,11 +53,11 @@ class Failure(NamedTuple):
 
 @dataclass
 class ChunkPreparer:
-    """Parses, checks and tokenises chunks.
+    """Parses, checks and tokenizes chunks.
 
     Args:
         source: The input.
-        align: What tokenises words.
+        align: What tokenizes words.
         splits_words: Whether texts are split into words.
         keep: Columns that are copied to the output.
         skip: Leave broken rows out instead of stopping at the first.
@@ -179,7 +179,7 @@ def _unchanged(item: Any) -> Any:
 def _kept_value(name: str, row: dict[str, Any], place: str) -> Any:
     """Return a column's value as JSON can hold it."""
     if name not in row:
-        raise ValueError(f"{place}: keep: {unknown_name('column', name, row)}")
+        raise ValueError(f"{place}: keep: {unknown_name_message('column', name, row)}")
     try:
         written = json.dumps(row[name], ensure_ascii=False, default=_as_text)
     except (TypeError, ValueError) as error:

@@ -20,9 +20,9 @@ from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, confl
 
 FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
 # A run has so many steps at least, as far as that takes no more than the most epochs.
-LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 200, 5, 40
+MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 200, 5, 40
 # What a time budget may cut a run down to.
-FEWEST_EPOCHS = 3
+MIN_EPOCHS = 3
 # The most frequent label has so many times the rows of the least frequent, from where rare ones get more weight.
 IMBALANCE = 10
 
@@ -139,7 +139,7 @@ class Planner:
     def _epochs(self) -> int:
         """Return how many epochs make enough steps."""
         steps_per_epoch = math.ceil(self.facts.rows / self.batch_size)
-        return min(max(math.ceil(LEAST_STEPS / steps_per_epoch), LEAST_EPOCHS), MOST_EPOCHS)
+        return min(max(math.ceil(MIN_STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
 
     def _fitting(self, wanted: Candidate, time_budget: float) -> Candidate:
         """Return the first candidate that fits: fewer epochs, then a smaller encoder, then fewer layers that train.
@@ -164,7 +164,7 @@ class Planner:
         for depth in reversed(DEPTHS[: DEPTHS.index(wanted.depth) + 1]):
             for size in by_cost:
                 if size.cost <= wanted.size.cost:
-                    for epochs in range(wanted.epochs, FEWEST_EPOCHS - 1, -1):
+                    for epochs in range(wanted.epochs, MIN_EPOCHS - 1, -1):
                         yield self.candidate(size, depth, epochs)
 
     def _further_reasons(self, chosen: Candidate) -> Iterator[Finding]:

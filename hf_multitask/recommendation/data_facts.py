@@ -10,7 +10,7 @@ from ..models.tasks import REGRESSION, TOKEN_CLASSIFICATION
 from ..runs.config import RunConfig
 from ..runs.inspection import DataInspection, inspect_data
 
-# Of so many of the first training rows of each data set, some are taken evenly, however they are ordered.
+# Of so many of the first training rows of each dataset, some are taken evenly, however they are ordered.
 ROWS_LOOKED_AT = 2000
 MAX_TEXTS = 256
 
@@ -47,7 +47,7 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The rows of all data sets of a config.
+    """The rows of all datasets of a config.
 
     Args:
         tasks: The tasks, in the order of the config.

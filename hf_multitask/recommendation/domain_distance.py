@@ -13,13 +13,13 @@ from ..models.text_words import split_words
 from .data_facts import DataFacts
 from .language import general_sample
 
-# Beyond any of these, texts are far. docs/FREEZING.md has the values of some data sets with all-MiniLM-L6-v2.
+# Beyond any of these, texts are far. docs/FREEZING.md has the values of some datasets with all-MiniLM-L6-v2.
 FAR_SPLIT_RATIO = 1.3
 FAR_UNKNOWN_SHARE = 0.01
 FAR_DISTANCE = 0.7
 # Subwords that are encoded at the most, for the distance and as a probe of the speed.
 MAX_SUBWORDS = 8000
-LEAST_TEXTS = 32
+MIN_TEXTS = 32
 BATCH_SIZE = 32
 
 
@@ -116,7 +116,7 @@ def _few(aligner: Aligner, texts: Sequence[str]) -> list[tuple[str, int]]:
     """Return texts with their lengths in subwords, the shortest first, so many as can be encoded soon."""
     lengths = [sum(row) for row in aligner({"words": [[text] for text in texts]})["window_lengths"]]
     mean = sum(lengths) / len(lengths)
-    number = max(int(MAX_SUBWORDS / mean), LEAST_TEXTS)
+    number = max(int(MAX_SUBWORDS / mean), MIN_TEXTS)
     step = max(len(texts) / number, 1)
     chosen = [int(i * step) for i in range(min(number, len(texts)))]
     return sorted(((texts[i], lengths[i]) for i in chosen), key=lambda item: item[1])

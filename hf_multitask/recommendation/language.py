@@ -14,13 +14,13 @@ DOMAINS = (BIOMEDICAL, LEGAL, FINANCE)
 
 # A domain is one where so many of the words are its own, of so many different ones. General text has less than 2 % of
 # them, and customers' questions to a bank 4 %.
-LEAST_DOMAIN_SHARE = 0.05
-LEAST_DOMAIN_WORDS = 5
+MIN_DOMAIN_SHARE = 0.05
+MIN_DOMAIN_WORDS = 5
 # Fewer words than these tell nothing of the language.
-LEAST_WORDS = 50
+MIN_WORDS = 50
 # English text has a quarter to a third of them; a text of commands or titles less, other languages next to none.
-LEAST_FUNCTION_WORDS = 0.03
-MOST_OTHER_LETTERS = 0.2
+MIN_FUNCTION_WORDS = 0.03
+MAX_OTHER_LETTERS = 0.2
 LAST_LATIN_LETTER = "\u024f"
 
 
@@ -56,9 +56,9 @@ class LanguageEvidence:
     @property
     def is_english(self) -> bool:
         """Whether the texts are English; where they are too short to tell, they count as it."""
-        if self.other_letters > MOST_OTHER_LETTERS:
+        if self.other_letters > MAX_OTHER_LETTERS:
             return False
-        return not self.enough or self.function_words >= LEAST_FUNCTION_WORDS
+        return not self.enough or self.function_words >= MIN_FUNCTION_WORDS
 
 
 @cache
@@ -81,7 +81,7 @@ def find_domain(texts: Sequence[str]) -> DomainEvidence | None:
     for domain in DOMAINS:
         own = Counter({word: count for word, count in words.items() if word in word_list(domain)})
         share = own.total() / max(words.total(), 1)
-        if share >= LEAST_DOMAIN_SHARE and len(own) >= LEAST_DOMAIN_WORDS:
+        if share >= MIN_DOMAIN_SHARE and len(own) >= MIN_DOMAIN_WORDS:
             found.append(DomainEvidence(domain, share, tuple(word for word, _ in own.most_common(5))))
     return max(found, key=lambda evidence: evidence.share or 0.0, default=None)
 
@@ -98,7 +98,7 @@ def find_language(texts: Sequence[str]) -> LanguageEvidence:
     return LanguageEvidence(
         function_words=sum(word in word_list("function_words") for word in words) / max(len(words), 1),
         other_letters=other / max(len(letters), 1),
-        enough=len(words) >= LEAST_WORDS,
+        enough=len(words) >= MIN_WORDS,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ..models import MultiTaskConfig, MultiTaskModel, find_model, load_tokenizer
 from ..models.encoder_loading import load_config
 from ..models.layer_groups import HEAD, LayerGroup, LayerGroups, layer_groups
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
 from .candidates import Planner
 from .cost_model import CostModel, look_at_machine
@@ -42,9 +42,9 @@ def recommend_schedule(
     """
     names = [task.name for task in config.tasks]
     if main_task is not None and main_task not in names:
-        raise ValueError(f"main_task: {unknown_name('task', main_task, names)}")
+        raise ValueError(f"main_task: {unknown_name_message('task', main_task, names)}")
     if domain is not None and domain not in (*DOMAINS, GENERAL):
-        raise ValueError(f"domain: {unknown_name('domain', domain, (*DOMAINS, GENERAL))}")
+        raise ValueError(f"domain: {unknown_name_message('domain', domain, (*DOMAINS, GENERAL))}")
     if time_budget is not None and not 0 < time_budget < math.inf:
         raise ValueError(f"time_budget must be a number of minutes above 0, found {time_budget!r}.")
     device = config.training_arguments().device

@@ -20,9 +20,9 @@ DEPTHS = (FROZEN, UPPER, HEADS_FIRST, ALL)
 USUAL = "usual advice, not measured by us"
 MEASURED = "measured on SNIPS against the usual advice, see docs/FREEZING.md"
 # Rows from which a text far from general ones is worth a step deeper than their number alone.
-LEAST_FAR_ROWS = 50
+MIN_FAR_ROWS = 50
 # A text with fewer capital letters has lost its case.
-LEAST_CAPITALS = 0.01
+MIN_CAPITALS = 0.01
 # What weights may take of the free memory, so that a batch has room too.
 SHARE_FOR_WEIGHTS = 0.5
 
@@ -168,7 +168,7 @@ def _too_large(situation: Situation) -> str | None:
 
 
 def _far(situation: Situation) -> str | None:
-    enough = situation.decider.labelled_rows >= LEAST_FAR_ROWS
+    enough = situation.decider.labelled_rows >= MIN_FAR_ROWS
     return situation.closeness.far if enough and _size_advice(situation) != ALL else None
 
 
@@ -229,7 +229,7 @@ def _words(situation: Situation) -> str | None:
 
 
 def _words_encoder(situation: Situation) -> str:
-    return CASED if situation.capitals >= LEAST_CAPITALS else UNCASED
+    return CASED if situation.capitals >= MIN_CAPITALS else UNCASED
 
 
 def _whole_texts(situation: Situation) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.inspection.lengths import Lengths
-from ..runs.inspection import DataInspection, DataSetInspection
+from ..runs.inspection import DataInspection, DatasetInspection
 
 SUFFIXES = (".png", ".svg")
 # Colours of Okabe and Ito (2008, Color Universal Design); hatches and dashes tell the splits apart without colour.
@@ -85,16 +85,16 @@ def save_picture(inspection: DataInspection, path: str | Path) -> None:
         figure.savefig(path)
 
 
-def _title(inspection: DataInspection, data_set: DataSetInspection) -> str:
+def _title(inspection: DataInspection, data_set: DatasetInspection) -> str:
     return "" if len(inspection.data_sets) == 1 else f"data.{inspection.data_sets.index(data_set)}: "
 
 
-def _num_bars(data_set: DataSetInspection, task: str) -> int:
+def _num_bars(data_set: DatasetInspection, task: str) -> int:
     names, hidden = data_set.shown_labels(task, MAX_LABELS)
     return len(names) + bool(hidden)
 
 
-def _draw_labels(axes: Any, data_set: DataSetInspection, task: str, title: str) -> None:
+def _draw_labels(axes: Any, data_set: DatasetInspection, task: str, title: str) -> None:
     """Draw a group of bars for each label, a bar for each split."""
     names, hidden = data_set.shown_labels(task, MAX_LABELS)
     if hidden:

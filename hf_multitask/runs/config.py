@@ -16,7 +16,7 @@ from transformers import HfArgumentParser
 from ..data import SPLITS, DataConfig, Sampling
 from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from ..training.arguments import MultiTaskTrainingArguments
 
 # What a run does unless its config says otherwise; in Python the defaults of TrainingArguments hold.
@@ -49,13 +49,13 @@ class RunConfig:
         encoder: Hub name or folder of the encoder, or of a multi-task model to go on from: tasks of names that it has
             keep their heads and labels, the others get new heads.
         tasks: The tasks.
-        data: The data set, or several whose rows are mixed.
+        data: The dataset, or several whose rows are mixed.
         freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a
             mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
         attn_implementation: The encoder's attention, such as ``"sdpa"`` or ``"flash_attention_2"``; its own choice
             where None.
-        sampling: How much of each of several data sets the training takes.
+        sampling: How much of each of several datasets the training takes.
         training: Fields of `MultiTaskTrainingArguments`.
         output_dir: Folder of the model and its checkpoints.
     """
@@ -75,7 +75,7 @@ class RunConfig:
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one task.")
         if not self.data_sets:
-            raise ValueError("data is empty; expected at least one data set.")
+            raise ValueError("data is empty; expected at least one dataset.")
         for i, config in enumerate(self.data_sets):
             if config.train is None:
                 name = "data" if isinstance(self.data, DataConfig) else f"data.{i}"
@@ -86,7 +86,7 @@ class RunConfig:
 
     @property
     def data_sets(self) -> list[DataConfig]:
-        """The data sets."""
+        """The datasets."""
         return [self.data] if isinstance(self.data, DataConfig) else self.data
 
     @classmethod
@@ -169,7 +169,7 @@ class RunConfig:
         allowed = [item.name for item in dataclasses.fields(MultiTaskTrainingArguments) if item.init]
         for key in self.training:
             if key not in allowed:
-                raise ValueError(unknown_name("key in training", key, allowed))
+                raise ValueError(unknown_name_message("key in training", key, allowed))
         if "output_dir" in self.training:
             raise ValueError("training.output_dir is the run's output_dir; give it there.")
         defaults = dict(TRAINING_DEFAULTS)
@@ -192,7 +192,7 @@ def _check_keys(config: type, values: Mapping[str, Any], what: str) -> None:
     allowed = [item.name for item in dataclasses.fields(config)]
     for key in values:
         if key not in allowed:
-            raise ValueError(unknown_name(what, key, allowed))
+            raise ValueError(unknown_name_message(what, key, allowed))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -5,19 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..data import SPLITS, SplitReport
+from ..data import SPLITS, PreparationReport
 from ..data.config import data_configs
-from ..data.dataset_loader import ROWS_AT_ONCE, TRAIN, LoadedDataSet
-from ..data.inspection.split_inspector import RowSample, SplitCounts, SplitInspection
-from ..data.preparation import build_aligner, load_data_sets
+from ..data.dataset_loader import ROWS_AT_ONCE, TRAIN, DatasetLoader
+from ..data.inspection.split_inspector import RowSample, SplitInspection, SplitInspector
+from ..data.preparation import build_aligner, load_datasets
 from ..data.readers.rows import Rows
 from ..models import TaskConfig, load_tokenizer
 from .config import RunConfig
 
 
 @dataclass
-class DataSetInspection:
-    """One data set.
+class DatasetInspection:
+    """One dataset.
 
     Args:
         splits: Its splits by name.
@@ -60,14 +60,14 @@ class DataInspection:
         max_length: Longest sequence in subwords, None where there is no limit.
         unknown_token: The tokenizer's unknown token, None where it has none.
         task_types: By task, its type, or its problem type for a sequence task.
-        data_sets: The data sets.
+        data_sets: The datasets.
     """
 
     encoder: str
     max_length: int | None
     unknown_token: str | None
     task_types: dict[str, str]
-    data_sets: list[DataSetInspection]
+    data_sets: list[DatasetInspection]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as a mapping that JSON can hold."""
@@ -83,7 +83,7 @@ def inspect_data(config: RunConfig, num_rows: int = 3) -> DataInspection:
     Args:
         config: The config. Labels that train never has and tags that break the rule of their scheme are counted,
             whatever ``unseen_labels`` and ``strict_tags`` say.
-        num_rows: Number of training rows of each data set to show.
+        num_rows: Number of training rows of each dataset to show.
 
     Returns:
         The counts.
@@ -93,13 +93,13 @@ def inspect_data(config: RunConfig, num_rows: int = 3) -> DataInspection:
     """
     tokenizer = load_tokenizer(config.encoder)
     configs = data_configs([replace(data, unseen_labels="ignore") for data in config.data_sets], {})
-    loaded, tasks = load_data_sets(configs, [_lenient(task) for task in config.tasks])
-    counted: list[dict[str, SplitCounts]] = []
+    loaded, tasks = load_datasets(configs, [_lenient(task) for task in config.tasks])
+    counted: list[dict[str, SplitInspector]] = []
     for data_set in loaded:
         counted.append({})
         for split in (split for split in SPLITS if split in data_set.sources):
             aligner = build_aligner(tokenizer, tasks, data_set.config, split)
-            counts = SplitCounts(data_set, split, tasks, aligner, num_rows if split == TRAIN else 0)
+            counts = SplitInspector(data_set, split, tasks, aligner, num_rows if split == TRAIN else 0)
             for rows in _parts(data_set, split, counts.report):
                 counts.add(rows)
             counted[-1][split] = counts
@@ -116,7 +116,7 @@ def _lenient(task: TaskConfig) -> TaskConfig:
     return replace(task, strict_tags=False)
 
 
-def _parts(data_set: LoadedDataSet, split: str, report: SplitReport) -> Iterator[Rows]:
+def _parts(data_set: DatasetLoader, split: str, report: PreparationReport) -> Iterator[Rows]:
     """Yield the checked rows of a split in parts, and note with the report what checking has counted."""
     if split in data_set.rows:
         report.add(data_set.reports[split])
@@ -129,8 +129,8 @@ def _parts(data_set: LoadedDataSet, split: str, report: SplitReport) -> Iterator
         yield rows
 
 
-def _results(counted: Sequence[Mapping[str, SplitCounts]]) -> list[DataSetInspection]:
-    """Compare the splits of all data sets with each other, and return what each holds."""
+def _results(counted: Sequence[Mapping[str, SplitInspector]]) -> list[DatasetInspection]:
+    """Compare the splits of all datasets with each other, and return what each holds."""
     in_train: dict[str, Counter[str]] = {}
     for counts in counted:
         for task, labels in counts[TRAIN].labels.items():
@@ -142,5 +142,5 @@ def _results(counted: Sequence[Mapping[str, SplitCounts]]) -> list[DataSetInspec
         for split in counts:
             earlier = {other: keys[other] for other in SPLITS[: SPLITS.index(split)] if keys[other]}
             splits[split] = counts[split].result(earlier, in_train)
-        results.append(DataSetInspection(splits, counts[TRAIN].samples))
+        results.append(DatasetInspection(splits, counts[TRAIN].samples))
     return results

@@ -11,7 +11,9 @@ TIME_TOLERANCE = 0.1
 Differences = Mapping[tuple[str, str], Interval | None]
 
 
-def give_advice(scenarios: Sequence[ScenarioResult], differences: Mapping[int, Differences], test_rows: int) -> str:
+def summarize_advice(
+    scenarios: Sequence[ScenarioResult], differences: Mapping[int, Differences], test_rows: int
+) -> str:
     """Say which scenario is the cheapest of those that may be the best, and which are not worth their time.
 
     Args:

@@ -11,7 +11,7 @@ FULL_BELOW = 1_000_000
 
 
 @contextmanager
-def explaining_a_full_disk(folder: Path) -> Iterator[None]:
+def explain_full_disk(folder: Path) -> Iterator[None]:
     """Say it where something fails because the disk of a folder is full.
 
     Weights and arrays are written by libraries with errors of their own, so the room that is left counts too.

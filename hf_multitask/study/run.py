@@ -9,7 +9,7 @@ from accelerate import PartialState
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
 from ..runtime.extras import check_packages
-from .disk import explaining_a_full_disk
+from .disk import explain_full_disk
 from .records import read_record
 from .report import write_reports
 from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
@@ -65,7 +65,7 @@ def run_study(
     plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes)
     is_main = PartialState().is_main_process
     if is_main:
-        with explaining_a_full_disk(plan.folder):
+        with explain_full_disk(plan.folder):
             write_json(plan.folder / CONFIG_NAME, plan.settings)
     done = 0
 
@@ -81,7 +81,7 @@ def run_study(
     if not is_main:
         return None
     study = summarise(plan, data.tasks)
-    with explaining_a_full_disk(plan.folder):
+    with explain_full_disk(plan.folder):
         study.save()
         write_reports(study)
     # Runs that are added later compute them again, which takes less than a run.

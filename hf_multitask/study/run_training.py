@@ -27,7 +27,7 @@ from ..runtime.atomic_files import write_json
 from ..training.card_facts import final_metrics
 from ..training.metrics import task_metric_names
 from ..training.trainer import MultiTaskTrainer
-from .disk import explaining_a_full_disk
+from .disk import explain_full_disk
 from .records import read_record, write_record
 from .row_scores import metric_name, row_scores
 from .study_plan import PlannedRun, StudyPlan
@@ -124,7 +124,7 @@ def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData) -> RunResult:
     working = folder / WORKING_FOLDER
     shutil.rmtree(working, ignore_errors=True)
     try:
-        with explaining_a_full_disk(plan.folder):
+        with explain_full_disk(plan.folder):
             return _train(plan, run, data.take(run), working)
     except ValueError as error:
         raise ValueError(f"{run.name}: {error}") from error

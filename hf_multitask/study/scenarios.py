@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..models import TaskConfig
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 
 JOINT = "nothing-frozen"
 ONE_RATE = "one-rate"
@@ -148,7 +148,7 @@ def _find(name: str, listed: dict[str, Scenario], num_layers: int) -> Scenario:
         return _top(int(suffix))
     layers = f" top:<k> goes from top:1 to top:{num_layers}." if num_layers else ""
     raise ValueError(
-        f"{unknown_name('scenario', name, listed)}{layers} Each that trains can be followed by ':{ONE_RATE}'."
+        f"{unknown_name_message('scenario', name, listed)}{layers} Each that trains can be followed by ':{ONE_RATE}'."
     )
 
 

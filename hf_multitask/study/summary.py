@@ -10,7 +10,7 @@ import numpy as np
 from ..freezing.schedule import greater_is_better
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION
-from .advice import give_advice
+from .advice import summarize_advice
 from .records import read_record
 from .row_scores import as_arrays, metric_name
 from .scenarios import Scenario
@@ -86,7 +86,7 @@ def summarise(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
         main_metrics={task.name: metric_name(task) for task in tasks},
         scenarios=scenarios,
         pareto=fronts,
-        advice=give_advice(
+        advice=summarize_advice(
             scenarios,
             {
                 size: {

@@ -145,7 +145,7 @@ def _work_in_process(
     torch.set_num_threads(threads)
     try:
         with _quiet():
-            # Tokenised rows are in the cache of `datasets` by now.
+            # Tokenized rows are in the cache of `datasets` by now.
             data = prepare_datasets(plan.config.data_sets, load_tokenizer(plan.config.encoder), tasks)
             work(plan, StudyData(data))
     except (ValueError, OSError) as error:

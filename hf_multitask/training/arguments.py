@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
 from ..freezing.activation_cache.store import DTYPES
-from ..models.messages import unknown_name
+from ..models.messages import unknown_name_message
 from ..runtime.processes import are_several_on_cpu
 
 HEAD_LEARNING_RATE_FACTOR = 10.0
@@ -98,7 +98,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         super().__post_init__()
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
-                raise ValueError(unknown_name(name, value, allowed))
+                raise ValueError(unknown_name_message(name, value, allowed))
         if self.store_max_bytes is not None and self.store_max_bytes < 0:
             raise ValueError(f"store_max_bytes must be at least 0, found {self.store_max_bytes}.")
         if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):

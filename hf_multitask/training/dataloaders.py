@@ -13,13 +13,13 @@ from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint, has_length
 
 from ..data import (
-    DATA_SET_COLUMN,
-    LengthGroupedSampler,
+    DATASET_COLUMN,
+    EpochLengthGroupedSampler,
     LengthSortedSampler,
     MixedOrder,
+    PreparationReport,
     Sampling,
     SortedTokenBatchSampler,
-    SplitReport,
     StreamBatches,
     TokenBatchSampler,
     TrainingStream,
@@ -33,12 +33,12 @@ from ..models.losses import ignore_labels
 STREAM_NAME = "stream.json"
 
 
-class Batching:
+class TrainerDataLoaders:
     """Makes the batches of a `MultiTaskTrainer`.
 
     Args:
         trainer: The trainer.
-        sampling: How much the training takes of each of several data sets.
+        sampling: How much the training takes of each of several datasets.
     """
 
     def __init__(self, trainer: Trainer, sampling: Sampling) -> None:
@@ -46,7 +46,7 @@ class Batching:
         self.args = trainer.args
         self.sampling = sampling
         self.stream_state: dict[str, Any] | None = None
-        self.stream_report = SplitReport()
+        self.stream_report = PreparationReport()
 
     def begin(self, checkpoint: str | bool | None) -> None:
         """Begin a training; of a stream, where a checkpoint says.
@@ -54,7 +54,7 @@ class Batching:
         Args:
             checkpoint: What ``Trainer.train`` resumes from.
         """
-        self.stream_state, self.stream_report = None, SplitReport()
+        self.stream_state, self.stream_report = None, PreparationReport()
         if checkpoint and not self.args.ignore_data_skip:
             folder = get_last_checkpoint(self.args.output_dir) if checkpoint is True else checkpoint
             path = Path(str(folder), STREAM_NAME)
@@ -66,7 +66,7 @@ class Batching:
         if self.stream_state is not None and self.args.process_index == 0:
             Path(folder, STREAM_NAME).write_text(json.dumps(self.stream_state), encoding="utf-8")
 
-    def take_notes(self, batches: Sequence[dict[str, Any]]) -> None:
+    def pop_stream_state(self, batches: Sequence[dict[str, Any]]) -> None:
         """Take out of the batches of a stream where it is to go on, and what became of its rows."""
         for batch in batches:
             notes = batch.pop(STREAM_KEY, None)
@@ -81,8 +81,8 @@ class Batching:
             lengths = [0] * len(dataset)
         if lengths is None:
             return None
-        rows_a_step = self.args.train_batch_size * self._batches_a_step
-        return LengthGroupedSampler(lengths, rows_a_step, self._seed, self._epoch, order)
+        rows_per_step = self.args.train_batch_size * self._batches_per_step
+        return EpochLengthGroupedSampler(lengths, rows_per_step, self._seed, self._epoch, order)
 
     def eval_sampler(self, dataset: Any) -> Sampler | None:
         """Return the order of an evaluation's rows, None where the Trainer's own is to be taken."""
@@ -105,7 +105,7 @@ class Batching:
             self._epoch,
             order=self._mixed_order(),
             num_epochs=math.ceil(args.num_train_epochs),
-            total_batches=args.max_steps * self._batches_a_step if args.max_steps > 0 else None,
+            total_batches=args.max_steps * self._batches_per_step if args.max_steps > 0 else None,
             num_processes=args.world_size,
             process_index=args.process_index,
         )
@@ -121,7 +121,7 @@ class Batching:
             batch_size=args.train_batch_size,
             num_processes=args.world_size,
             process_index=args.process_index,
-            total_rows=args.max_steps * args.train_batch_size * self._batches_a_step,
+            total_rows=args.max_steps * args.train_batch_size * self._batches_per_step,
         )
         if self.stream_state is not None:
             batches.load_state_dict(self.stream_state)
@@ -148,7 +148,7 @@ class Batching:
         """Return a loader of the batches of a stream."""
         return self.load(self.stream_batches(stream), batch_size=None, collate_fn=identity)
 
-    def without_repeated_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def drop_padding_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
         args, accelerator = self.args, self.trainer.accelerator
         fills_up = accelerator.even_batches and not accelerator.split_batches and args.max_tokens_per_batch is None
@@ -171,7 +171,7 @@ class Batching:
         return first_rows(batch, kept)
 
     @property
-    def _batches_a_step(self) -> int:
+    def _batches_per_step(self) -> int:
         return self.args.gradient_accumulation_steps * self.args.world_size
 
     @property
@@ -182,11 +182,11 @@ class Batching:
         return int(self.trainer.state.epoch or 0)
 
     def _mixed_order(self) -> MixedOrder | None:
-        """Return which training rows each epoch takes of several data sets, None where it is each row once."""
+        """Return which training rows each epoch takes of several datasets, None where it is each row once."""
         dataset = self.trainer.train_dataset
-        if not isinstance(dataset, datasets.Dataset) or DATA_SET_COLUMN not in dataset.column_names:
+        if not isinstance(dataset, datasets.Dataset) or DATASET_COLUMN not in dataset.column_names:
             return None
-        sizes = np.bincount(dataset[DATA_SET_COLUMN][:]).tolist()
+        sizes = np.bincount(dataset[DATASET_COLUMN][:]).tolist()
         return MixedOrder(sizes, self.sampling, self._seed, math.ceil(self.args.num_train_epochs))
 
     def _lengths(self, dataset: Any) -> list[int] | None:
@@ -197,7 +197,7 @@ class Batching:
         return dataset[column][:] if column in dataset.column_names else None
 
 
-def in_given_order(dataloader: DataLoader, values: Any) -> Any:
+def restore_row_order(dataloader: DataLoader, values: Any) -> Any:
     """Put what was predicted longest rows first back into the order of the rows.
 
     Args:
@@ -205,7 +205,7 @@ def in_given_order(dataloader: DataLoader, values: Any) -> Any:
         values: Arrays with an item a row, in nested mappings.
 
     Returns:
-        The same in the data set's order.
+        The same in the dataset's order.
     """
     # Accelerate wraps batch samplers around batch samplers.
     batches: Any = getattr(dataloader, "batch_sampler", None)

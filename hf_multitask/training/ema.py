@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 PLAIN_WEIGHTS_NAME = "plain_weights.safetensors"
 
 
-class WeightAverage(TrainerCallback):
+class EMACallback(TrainerCallback):
     """Follows the weights of a model through its training.
 
     The average of a weight begins with the weight itself in front of the first step that trains it, and ends where it

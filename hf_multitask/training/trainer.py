@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
-from ..data import DATA_SET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
-from ..data.batches.numpy_rows import as_arrays
+from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
+from ..data.batches.numpy_rows import with_numpy_rows
 from ..data.batches.token_batch_sampler import check_training_rows
 from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
-from ..freezing.activation_cache.cache import StoredPrefix
+from ..freezing.activation_cache.cache import ActivationCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.distillation import count_items
 from ..freezing.plan import StagePlan, plan_stages
@@ -34,8 +34,8 @@ from ..reports.tracking import TrackingCallback
 from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
-from .dataloaders import Batching, in_given_order
-from .ema import WeightAverage, refuse_averaged
+from .dataloaders import TrainerDataLoaders, restore_row_order
+from .ema import EMACallback, refuse_averaged
 from .metrics import build_compute_metrics, task_metric_names
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class MultiTaskTrainer(Trainer):
         args: The arguments.
         freeze_schedule: What trains when; what `freezing.build_schedule` takes: a schedule, a preset's name, groups
             that are frozen throughout, a file, a mapping. What the model has frozen stays so where None.
-        sampling: How much the training takes of each of several data sets that were prepared together.
+        sampling: How much the training takes of each of several datasets that were prepared together.
         kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
             tasks where they are not given.
 
@@ -91,7 +91,7 @@ class MultiTaskTrainer(Trainer):
         if args.max_tokens_per_batch is not None:
             check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
         super().__init__(model=model, args=args, **kwargs)
-        self.batching = Batching(self, sampling or Sampling())
+        self.batching = TrainerDataLoaders(self, sampling or Sampling())
         self.decayed = set(self.get_decay_parameter_names(model))
         self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
         if freeze_schedule is not None:
@@ -100,20 +100,20 @@ class MultiTaskTrainer(Trainer):
         self.tracking = TrackingCallback(self)
         if self.tracking.trackers:
             self.add_callback(self.tracking)
-        self.weight_average: WeightAverage | None = None
+        self.ema: EMACallback | None = None
         if args.ema_decay is not None:
             if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
                 found = self.accelerator.distributed_type.value
                 raise ValueError(f"ema_decay needs whole weights and does not work under {found}; leave it out.")
             # Behind the schedule's: what trains is known then.
-            self.weight_average = WeightAverage(model, args.ema_decay)
-            self.add_callback(self.weight_average)
+            self.ema = EMACallback(model, args.ema_decay)
+            self.add_callback(self.ema)
         # Sums since the last log, on the device: reading them at every step would wait for it.
         self._task_losses: dict[str, torch.Tensor] = {}
         self._steps_since_log = 0
         self._rates: dict[str, float] = {}
         self._labelled_rows: dict[str, torch.Tensor] = {}
-        self._stored_prefix: StoredPrefix | None = None
+        self._activation_cache: ActivationCache | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
@@ -126,14 +126,14 @@ class MultiTaskTrainer(Trainer):
             log_precision(self.args, self.model.dtype)
         self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
         self.batching.begin(resume_from_checkpoint)
-        if self.weight_average is not None:
-            self.weight_average.forget()
+        if self.ema is not None:
+            self.ema.forget()
         if self.args.store_frozen != NEVER:
-            self._stored_prefix = StoredPrefix(self, in_training=True)
+            self._activation_cache = ActivationCache(self, in_training=True)
         try:
             result = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
-            self._stored_prefix = None
+            self._activation_cache = None
         self._report_rows()
         return result
 
@@ -147,8 +147,8 @@ class MultiTaskTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Train on a batch as ``Trainer`` does, from the stored states of what is frozen."""
-        if self._stored_prefix is not None:
-            self._stored_prefix.begin_step()
+        if self._activation_cache is not None:
+            self._activation_cache.begin_step()
         return super().training_step(*args, **kwargs)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -164,8 +164,8 @@ class MultiTaskTrainer(Trainer):
         return self.model.num_parameters(exclude_embeddings=True)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        if self._stored_prefix is not None:
-            inputs = self._stored_prefix.add_states(inputs)
+        if self._activation_cache is not None:
+            inputs = self._activation_cache.add_states(inputs)
         return super()._prepare_inputs(inputs)
 
     def plan(self) -> list[StagePlan]:
@@ -265,11 +265,11 @@ class MultiTaskTrainer(Trainer):
             return [], None  # a run that is resumed at the end of its freeze schedule
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
-        self.batching.take_notes(batches)
+        self.batching.pop_stream_state(batches)
         if not batches or "labels" not in batches[0]:
             return batches, None
         if self.accelerator.gradient_state.end_of_dataloader:
-            batches[-1] = self.batching.without_repeated_rows(batches[-1])
+            batches[-1] = self.batching.drop_padding_rows(batches[-1])
         names, counts = [], []
         for task in self.tasks:
             names.append(task.name)
@@ -357,13 +357,13 @@ class MultiTaskTrainer(Trainer):
         """
         super()._save_rng_state(output_dir)
         self.batching.save(output_dir)
-        if self.weight_average is not None and self.args.should_save:
-            self.weight_average.save(output_dir)
+        if self.ema is not None and self.args.should_save:
+            self.ema.save(output_dir)
         self.accelerator.wait_for_everyone()
 
     def _averaged(self) -> AbstractContextManager:
         """Return a context in which the model's weights are their average, where there is one."""
-        return nullcontext() if self.weight_average is None else self.weight_average.applied()
+        return nullcontext() if self.ema is None else self.ema.applied()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate as ``Trainer`` does, the average of the weights where there is one."""
@@ -378,14 +378,14 @@ class MultiTaskTrainer(Trainer):
     @contextmanager
     def _storing(self) -> Iterator[None]:
         """Read the encoder's states of rows that are evaluated, or store them, outside of a training too if asked."""
-        is_asked = self._stored_prefix is None and self.args.store_frozen == ALWAYS
+        is_asked = self._activation_cache is None and self.args.store_frozen == ALWAYS
         if is_asked:
-            self._stored_prefix = StoredPrefix(self, in_training=False)
+            self._activation_cache = ActivationCache(self, in_training=False)
         try:
             yield
         finally:
             if is_asked:
-                self._stored_prefix = None
+                self._activation_cache = None
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the model as ``Trainer`` does, with the average of the weights where there is one."""
@@ -394,15 +394,15 @@ class MultiTaskTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-        if self.weight_average is None:
+        if self.ema is None:
             refuse_averaged(resume_from_checkpoint)
         else:
-            self.weight_average.load(resume_from_checkpoint)
+            self.ema.load(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        if self.weight_average is not None:
-            self.weight_average.forget()
+        if self.ema is not None:
+            self.ema.forget()
 
     @property
     def _protected_tasks(self) -> list[TaskConfig]:
@@ -466,13 +466,13 @@ class MultiTaskTrainer(Trainer):
         return self.batching.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
 
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
-        """Remove what ``Trainer`` does and the number of the data set, which only the sampler reads."""
+        """Remove what ``Trainer`` does and the number of the dataset, which only the sampler reads."""
         given, dataset = dataset, super()._remove_unused_columns(dataset, description)
-        dataset = dataset.remove_columns([name for name in dataset.column_names if name == DATA_SET_COLUMN])
-        if self._stored_prefix is not None:
-            return self._stored_prefix.number_rows(given, dataset, is_training=given is self.train_dataset)
+        dataset = dataset.remove_columns([name for name in dataset.column_names if name == DATASET_COLUMN])
+        if self._activation_cache is not None:
+            return self._activation_cache.number_rows(given, dataset, is_training=given is self.train_dataset)
         is_ours = type(self.data_collator) is MultiTaskDataCollator
-        return as_arrays(dataset, self.data_collator.columns) if is_ours else dataset
+        return with_numpy_rows(dataset, self.data_collator.columns) if is_ours else dataset
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -526,14 +526,18 @@ class MultiTaskTrainer(Trainer):
         return found
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Run evaluation as ``Trainer`` does, and put the rows back into the data set's order."""
+        """Run evaluation as ``Trainer`` does, and put the rows back into the dataset's order."""
         self._check_tasks()
-        prefix_in_use = nullcontext() if self._stored_prefix is None else self._stored_prefix.evaluating(dataloader)
+        prefix_in_use = (
+            nullcontext() if self._activation_cache is None else self._activation_cache.evaluating(dataloader)
+        )
         with prefix_in_use:
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         if self.freeze_callback.run is not None and prefix == "eval":
             drift = self.freeze_callback.run.measure_drift()
             output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
-        predictions, labels = (in_given_order(dataloader, values) for values in (output.predictions, output.label_ids))
+        predictions, labels = (
+            restore_row_order(dataloader, values) for values in (output.predictions, output.label_ids)
+        )
         return output._replace(predictions=predictions, label_ids=labels)

@@ -35,7 +35,7 @@ def compare_alignment(
     words = [row["tokens"] for row in rows]
     batches = [words[start : start + ROWS_A_BATCH] for start in range(0, len(words), ROWS_A_BATCH)]
 
-    def tokenise() -> None:
+    def tokenize() -> None:
         for batch in batches:
             tokenizer(batch, is_split_into_words=True, truncation=True, max_length=aligner.max_length)
 
@@ -58,7 +58,7 @@ def compare_alignment(
             prepare_from_cache()  # fills it
             return compare(
                 {
-                    "tokenizer": tokenise,
+                    "tokenizer": tokenize,
                     "aligner": align,
                     "prepare": prepare,
                     "prepare_from_cache": prepare_from_cache,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_multitask import MultiTaskModel
-from hf_multitask.data import LengthGroupedSampler, MultiTaskDataCollator
+from hf_multitask.data import EpochLengthGroupedSampler, MultiTaskDataCollator
 from hf_multitask.models.encoder_dropout import QuickDropout
 from hf_multitask.models.losses import count_labelled, example_losses
 
@@ -69,7 +69,7 @@ class BareLoop:
 def collated_batches(work: Workload) -> list[Batch]:
     """Return one epoch's batches of like length, as tensors on the device."""
     train = work.data["train"]
-    order = list(LengthGroupedSampler(train["length"][:], work.batch_size, SEED, epoch=lambda: 0))
+    order = list(EpochLengthGroupedSampler(train["length"][:], work.batch_size, SEED, epoch=lambda: 0))
     collate = MultiTaskDataCollator(work.tokenizer, work.data.tasks)
     starts = range(0, len(order), work.batch_size)
     batches = [collate([train[i] for i in order[start : start + work.batch_size]]) for start in starts]

@@ -13,7 +13,7 @@ Rows = Mapping[str, Sequence[dict[str, Any]]]
 
 
 def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
-    """Read a data set with intents and slots.
+    """Read a dataset with intents and slots.
 
     Args:
         folder: Folder with train, validation and test .jsonl.

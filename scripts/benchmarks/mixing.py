@@ -1,4 +1,4 @@
-"""What mixing costs: the training batches of two data sets against those of one with the same rows."""
+"""What mixing costs: the training batches of two datasets against those of one with the same rows."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ def compare_mixing(
     """Compare passes over the trainer's batches: order, fetching and collating.
 
     Args:
-        rows: The rows; each half is one of the data sets.
+        rows: The rows; each half is one of the datasets.
         encoder: Hub name or folder of the encoder.
         tokenizer: Its tokenizer.
         repeats: Number of rounds.

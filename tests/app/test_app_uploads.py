@@ -58,7 +58,7 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
     data = config.data_sets[0]
     assert data.validation_split == 0.1
     assert (data.train, data.test) == tuple(str(workspace.data_dir / name / f) for f in ("train.jsonl", "test.JSONL"))
-    # The same name again is another data set.
+    # The same name again is another dataset.
     assert keep_upload(workspace, {"train": receive("My Rows (1).jsonl", jsonl(ROWS))}, base) == "My-Rows-1-2"
 
 

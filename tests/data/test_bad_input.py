@@ -351,12 +351,12 @@ def test_labels_that_are_ignored_are_counted_and_only_some_named(tokenizer, capl
         (
             {"text": "a", "intent": "x"},
             {"text": "a", "intent": "y"},
-            r"data set 1, split train has labels that data set 0, split train does not have: y\. Rows of",
+            r"dataset 1, split train has labels that dataset 0, split train does not have: y\. Rows of",
         ),
         (
             {"text": "a", "intent": "x"},
             {"text": "a", "intent": 0.5},
-            r"data set 0, split train makes it a single_label_classification, data set 1, split train a regression",
+            r"dataset 0, split train makes it a single_label_classification, dataset 1, split train a regression",
         ),
     ],
 )
@@ -374,7 +374,7 @@ def test_data_sets_that_disagree_on_labels_are_both_named(first, second, message
 @pytest.mark.parametrize("streaming", [True, False])
 def test_without_the_hub_it_is_said_how_to_go_on(streaming):
     message = (
-        r"data set 'some/data' could not be read: Couldn't reach 'some/data' on the Hub \(OfflineModeIsEnabled\)\. "
+        r"dataset 'some/data' could not be read: Couldn't reach 'some/data' on the Hub \(OfflineModeIsEnabled\)\. "
         r"Without the hub it has to be in the cache .* save_to_disk, and give the folders as train, validation"
     )
     with pytest.raises(ValueError, match=message):

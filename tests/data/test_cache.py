@@ -1,4 +1,4 @@
-"""What is tokenised is kept for the next run, and found only where nothing that it depends on has changed."""
+"""What is tokenized is kept for the next run, and found only where nothing that it depends on has changed."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""From rows to data sets: labels, alignment, and what bad input is told."""
+"""From rows to datasets: labels, alignment, and what bad input is told."""
 
 import datasets
 import pytest

@@ -28,7 +28,7 @@ def stream(tokenizer, tasks, write_jsonl):
 
 @pytest.fixture
 def two(tokenizer, tasks, write_jsonl):
-    """Return 22 rows with intents and 9 with slots, as two streamed data sets."""
+    """Return 22 rows with intents and 9 with slots, as two streamed datasets."""
     configs = [
         DataConfig(train=str(write_jsonl(ROWS)), tasks=["intent"], streaming=True),
         DataConfig(train=ROWS[:9], tasks=["slots"], streaming=True),
@@ -168,7 +168,7 @@ def test_a_stream_that_cannot_train_is_refused(rows, options, message, tokenizer
 
 def test_validation_cannot_be_split_off_beside_a_stream(tokenizer, tasks):
     configs = [DataConfig(train=ROWS, streaming=True), DataConfig(train=ROWS, validation_split=0.2)]
-    with pytest.raises(ValueError, match="validation_split needs all rows of train, and another data set is streamed"):
+    with pytest.raises(ValueError, match="validation_split needs all rows of train, and another dataset is streamed"):
         prepare_datasets(configs, tokenizer, tasks)
 
 

@@ -39,7 +39,7 @@ DEFAULTS = {
     "batch": 6,  # rows of a process and micro-batch
     "accumulation": 1,
     "rows": 22,
-    "data": "whole",  # or mixed: a data set a task; streamed; windows: rows longer than the longest length
+    "data": "whole",  # or mixed: a dataset a task; streamed; windows: rows longer than the longest length
     "slots": {},  # further fields of the token task
     "missing": {},  # by task, the rank that never has its labels
     "schedule": None,
@@ -81,7 +81,7 @@ def make_rows(scenario):
 
 
 def make_data(scenario):
-    """Return the data sets that a scenario trains on."""
+    """Return the datasets that a scenario trains on."""
     rows = make_rows(scenario)
     if scenario["data"] == "mixed":
         return [DataConfig(train=rows[i:], validation=ROWS[:10], tasks=[task]) for i, task in enumerate(TASKS)]
@@ -277,18 +277,18 @@ def run(scenario, encoder, folder):
     """Train as a scenario says; rank 0 writes ``<name>.pt``, the weights, and ``<name>.json``, the report."""
     scenario = {**DEFAULTS, **scenario}
     folder = Path(folder)
-    register_again = trainer_callback.register_again
+    rebuild_ddp = trainer_callback.rebuild_ddp
     register_hook = DistributedDataParallelKwargs.register_comm_hook
     error = None
     trainer, recorder = make_trainer(scenario, encoder, folder)
     try:
         if scenario["trainer"] == "unregistered":
-            trainer_callback.register_again = lambda *_: None
+            trainer_callback.rebuild_ddp = lambda *_: None
         trainer.train(resume_from_checkpoint=copy_run(scenario, folder, trainer))
     except ValueError as refusal:
         error = str(refusal)
     finally:
-        trainer_callback.register_again = register_again
+        trainer_callback.rebuild_ddp = rebuild_ddp
         DistributedDataParallelKwargs.register_comm_hook = register_hook
     args = trainer.args
     wrapped = getattr(trainer.model_wrapped, "_orig_mod", trainer.model_wrapped)

@@ -11,7 +11,7 @@ from hf_multitask import RunConfig, run_training
 from hf_multitask.runs.training import run_plan
 
 FOLDER = Path(__file__).parents[2] / "examples"
-# On public data sets: tests/training/test_several_datasets.py.
+# On public datasets: tests/training/test_several_datasets.py.
 ON_OTHER_DATA = ["wnut17-clinc150"]
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_OTHER_DATA)
 

@@ -59,7 +59,7 @@ def lengths(draw):
 
 
 def subwords_of(kind, words):
-    """Tokenise each word alone, as it stands in running text."""
+    """Tokenize each word alone, as it stands in running text."""
     backend = TOKENIZER[kind].backend_tokenizer
     backend.no_truncation()
     in_front = " " if kind in ("byte-level", "byte-level-split") else ""

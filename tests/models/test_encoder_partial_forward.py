@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hf_multitask import MultiTaskModel, TaskConfig
-from hf_multitask.models.encoder_partial_forward import HEADS, PartialPass, lowest_trained
+from hf_multitask.models.encoder_partial_forward import HEADS, PartialForward, lowest_trained
 from tests.tiny import ARCHITECTURES, SENTENCES, SIZE, make_tokenizer
 
 TASKS = [
@@ -109,9 +109,9 @@ def test_a_convolution_beside_the_first_layer_has_its_embeddings():
     encoder = AutoModel.from_config(config).eval()
     batch = {"input_ids": torch.arange(12).view(2, 6) + 5, "attention_mask": torch.ones(2, 6, dtype=torch.long)}
     expected = encoder(**batch).last_hidden_state
-    partial = PartialPass(encoder)
+    partial = PartialForward(encoder)
     for entering, states in partial.states_entering(STARTS[:3], batch).items():
-        assert torch.equal(partial.run_from(states, entering, batch).last_hidden_state, expected), entering
+        assert torch.equal(partial.forward_from(states, entering, batch).last_hidden_state, expected), entering
 
 
 @torch.no_grad()

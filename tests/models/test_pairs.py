@@ -1,4 +1,4 @@
-"""Pairs of texts are tokenised as the tokenizer does it, and cut so that both texts stay."""
+"""Pairs of texts are tokenized as the tokenizer does it, and cut so that both texts stay."""
 
 from itertools import pairwise
 

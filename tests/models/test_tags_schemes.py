@@ -12,15 +12,15 @@ from hf_multitask.models.tags_iob2 import TagSpan, tag_spans
 from hf_multitask.models.tags_schemes import (
     TAG_SCHEMES,
     BrokenTag,
-    find_broken,
-    find_foreign,
+    first_broken_tag,
+    first_invalid_tag,
     from_iob2,
     is_tag_of,
-    read_and_check,
-    recognise_scheme,
+    recognize_scheme,
     scheme_of_name,
     tag_forms,
     to_iob2,
+    to_iob2_checked,
 )
 
 PREFIXED = [scheme for scheme in TAG_SCHEMES if scheme != "raw"]
@@ -92,8 +92,8 @@ def test_the_same_entities_in_each_scheme(scheme):
     tags = SAME[scheme].split()
     assert to_iob2(tags, scheme) == SAME["IOB2"].split()
     assert from_iob2(SAME["IOB2"].split(), scheme) == tags
-    assert find_broken(tags, scheme) is None
-    assert recognise_scheme([tags]) == scheme
+    assert first_broken_tag(tags, scheme) is None
+    assert recognize_scheme([tags]) == scheme
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_the_same_entities_in_each_scheme(scheme):
 )
 def test_broken_sequences_are_read_and_found(scheme, tags, read, broken):
     assert to_iob2(tags.split(), scheme) == read.split()
-    assert find_broken(tags.split(), scheme) == broken
+    assert first_broken_tag(tags.split(), scheme) == broken
 
 
 @pytest.mark.parametrize("scheme", TAG_SCHEMES)
 def test_no_words_and_no_entities(scheme):
     for tags in ([], ["O", "O"], [None], [None, "O"]):
         assert to_iob2(tags, scheme) == from_iob2(tags, scheme) == tags
-        assert find_broken(tags, scheme) is None
+        assert first_broken_tag(tags, scheme) is None
 
 
 @pytest.mark.parametrize("scheme", PREFIXED)
@@ -146,7 +146,7 @@ def test_no_words_and_no_entities(scheme):
 def test_entities_survive_each_scheme(scheme, drawn):
     tags = iob2_of(*drawn)
     written = from_iob2(tags, scheme)
-    assert find_broken(written, scheme) is None
+    assert first_broken_tag(written, scheme) is None
     assert to_iob2(written, scheme) == tags
     assert from_iob2(to_iob2(written, scheme), scheme) == written
 
@@ -168,7 +168,7 @@ def test_raw_types_keep_entities_that_are_no_neighbours_of_their_type(drawn):
 @given(tags=any_tags("raw"))
 def test_raw_types_come_back_as_they_were(tags):
     assert from_iob2(to_iob2(tags, "raw"), "raw") == tags
-    assert find_broken(tags, "raw") is None
+    assert first_broken_tag(tags, "raw") is None
 
 
 def test_raw_types_join_neighbours_of_one_type():
@@ -203,13 +203,13 @@ def test_a_sequence_is_valid_where_strict_seqeval_has_all_that_is_read(scheme, d
     tags = data.draw(any_tags(scheme))
     (strict,) = seqeval.scheme.Entities([tags], SEQEVAL[scheme]).entities
     found = {(entity.tag, entity.start, entity.end) for entity in strict}
-    assert (find_broken(tags, scheme) is None) == (found == set(tag_spans(to_iob2(tags, scheme))))
+    assert (first_broken_tag(tags, scheme) is None) == (found == set(tag_spans(to_iob2(tags, scheme))))
 
 
 @given(tags=any_tags("IOB1"))
 def test_iob1_is_valid_where_each_b_stands_behind_its_own_type(tags):
     broken = [i for i, tag in enumerate(tags) if tag[0] == "B" and (i == 0 or tags[i - 1][1:] != tag[1:])]
-    found = find_broken(tags, "IOB1")
+    found = first_broken_tag(tags, "IOB1")
     assert (found.word if found else None) == (broken[0] if broken else None)
 
 
@@ -217,24 +217,24 @@ def test_iob1_is_valid_where_each_b_stands_behind_its_own_type(tags):
 @given(data=st.data())
 def test_what_is_read_is_valid_and_reading_it_again_changes_nothing(scheme, data):
     read = to_iob2(data.draw(any_tags(scheme)), scheme)
-    assert find_broken(read, "IOB2") is None
+    assert first_broken_tag(read, "IOB2") is None
     assert to_iob2(read, "IOB2") == read
-    assert find_broken(from_iob2(read, scheme), scheme) is None
+    assert first_broken_tag(from_iob2(read, scheme), scheme) is None
 
 
 @pytest.mark.parametrize("scheme", TAG_SCHEMES)
 @given(data=st.data(), gaps=st.lists(st.integers(0, 2), max_size=9))
 def test_reading_and_checking_at_once_is_both(scheme, data, gaps):
     tags = with_gaps(data.draw(any_tags(scheme)), gaps)
-    assert read_and_check(tags, scheme) == (to_iob2(tags, scheme), find_broken(tags, scheme))
+    assert to_iob2_checked(tags, scheme) == (to_iob2(tags, scheme), first_broken_tag(tags, scheme))
 
 
 def test_the_first_tag_of_another_scheme_is_found():
-    assert find_foreign(["O", None, "B-x", "U-x", "x", "U-x"], "IOB2") == 3
-    assert find_foreign(["O", None, "B-x", "U-x"], "BILOU") is None
-    assert find_foreign([], "IOB2") is None
+    assert first_invalid_tag(["O", None, "B-x", "U-x", "x", "U-x"], "IOB2") == 3
+    assert first_invalid_tag(["O", None, "B-x", "U-x"], "BILOU") is None
+    assert first_invalid_tag([], "IOB2") is None
     with pytest.raises(ValueError, match=r"'U-x' \(word 3\) is no IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'"):
-        read_and_check(["O", None, "B-x", "U-x"], "IOB2")
+        to_iob2_checked(["O", None, "B-x", "U-x"], "IOB2")
 
 
 @pytest.mark.parametrize("scheme", TAG_SCHEMES)
@@ -245,7 +245,7 @@ def test_words_without_a_tag_are_passed_over(scheme, data, gaps):
     wide = with_gaps(tags, gaps)
     assert to_iob2(wide, scheme) == with_gaps(to_iob2(tags, scheme), gaps)
     assert from_iob2(to_iob2(wide, scheme), scheme) == with_gaps(from_iob2(to_iob2(tags, scheme), scheme), gaps)
-    narrow_broken, wide_broken = find_broken(tags, scheme), find_broken(wide, scheme)
+    narrow_broken, wide_broken = first_broken_tag(tags, scheme), first_broken_tag(wide, scheme)
     assert (narrow_broken is None) == (wide_broken is None)
     if wide_broken is not None:
         assert wide_broken[1:] == narrow_broken[1:]
@@ -256,7 +256,7 @@ def test_words_without_a_tag_are_passed_over(scheme, data, gaps):
 @given(drawn=st.lists(spans_and_length(types=("PER", "LOC", "x-y")), max_size=4))
 def test_the_scheme_of_a_random_split_is_recognised(scheme, drawn):
     rows = [from_iob2(iob2_of(*row), scheme) for row in [*drawn, ([TagSpan("PER", 0, 1), TagSpan("PER", 2, 4)], 5)]]
-    assert recognise_scheme(rows) == scheme
+    assert recognize_scheme(rows) == scheme
 
 
 @given(rows=st.lists(any_tags("IOB2"), max_size=5))
@@ -269,17 +269,17 @@ def test_the_scheme_that_fewer_words_break_is_recognised(rows):
             for tag, wanted in zip(tags, other, strict=True)
         )
 
-    assert recognise_scheme(rows) == ("IOB1" if broken("IOB1") < broken("IOB2") else "IOB2")
+    assert recognize_scheme(rows) == ("IOB1" if broken("IOB1") < broken("IOB2") else "IOB2")
 
 
 @given(rows=st.lists(any_tags("raw", ("person", "geo-loc", "date_time")), max_size=4))
 def test_raw_types_are_recognised(rows):
-    assert recognise_scheme([*rows, ["person"]]) == "raw"
+    assert recognize_scheme([*rows, ["person"]]) == "raw"
 
 
 def test_conll_2003_is_iob1():
-    assert recognise_scheme(CONLL_2003) == "IOB1"
-    assert all(find_broken(tags, "IOB1") is None for tags in CONLL_2003)
+    assert recognize_scheme(CONLL_2003) == "IOB1"
+    assert all(first_broken_tag(tags, "IOB1") is None for tags in CONLL_2003)
     assert to_iob2(CONLL_2003[4], "IOB1") == ["O", "B-LOC", "B-LOC", "O"]
     assert to_iob2(CONLL_2003[5], "IOB1") == ["O", "O", "B-MISC", "I-MISC", "B-MISC", "I-MISC", "O"]
     assert [from_iob2(to_iob2(tags, "IOB1"), "IOB1") for tags in CONLL_2003] == CONLL_2003
@@ -309,7 +309,7 @@ def test_conll_2003_is_iob1():
     ],
 )
 def test_what_few_tags_tell(rows, scheme):
-    assert recognise_scheme(iter(rows)) == scheme
+    assert recognize_scheme(iter(rows)) == scheme
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_what_few_tags_tell(rows, scheme):
 )
 def test_tags_that_fit_no_scheme_are_refused(tags, message):
     with pytest.raises(ValueError, match=message):
-        recognise_scheme([["O"], tags])
+        recognize_scheme([["O"], tags])
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_which_schemes_have_a_tag(tag, schemes):
     assert tuple(scheme for scheme in TAG_SCHEMES if is_tag_of(tag, scheme)) == schemes
 
 
-@pytest.mark.parametrize("function", [to_iob2, find_broken])
+@pytest.mark.parametrize("function", [to_iob2, first_broken_tag])
 @pytest.mark.parametrize(
     ("scheme", "tag", "expected"),
     [
@@ -389,10 +389,10 @@ def test_schemes_have_other_names():
     assert [scheme_of_name(name) for name in ("BIO", "IOBES", "BILUO", "BIOUL")] == ["IOB2", "BIOES", "BILOU", "BILOU"]
     assert to_iob2(["S-x"], "IOBES") == ["B-x"]
     assert from_iob2(["B-x"], "BILUO") == ["U-x"]
-    assert find_broken(["I-x"], "BIO") == BrokenTag(0, "I-x", "B-x")
+    assert first_broken_tag(["I-x"], "BIO") == BrokenTag(0, "I-x", "B-x")
 
 
-@pytest.mark.parametrize("function", [to_iob2, from_iob2, find_broken, is_tag_of])
+@pytest.mark.parametrize("function", [to_iob2, from_iob2, first_broken_tag, is_tag_of])
 def test_an_unknown_scheme_is_refused(function):
     with pytest.raises(ValueError, match=r"unknown tag scheme 'IOBS'\. Did you mean 'IOBES'.* Allowed: 'IOB1'"):
         function([], "IOBS")
@@ -408,8 +408,8 @@ def test_wnut17_is_iob2(real_data):
         elif rows[-1]:
             rows.append([])
     assert len(rows) > 3000
-    assert recognise_scheme(rows) == "IOB2"
+    assert recognize_scheme(rows) == "IOB2"
     for scheme in PREFIXED:
         written = [from_iob2(tags, scheme) for tags in rows]
-        assert recognise_scheme(written) == scheme
+        assert recognize_scheme(written) == scheme
         assert [to_iob2(tags, scheme) for tags in written] == rows

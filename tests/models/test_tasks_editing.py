@@ -226,7 +226,7 @@ def test_rows_of_the_new_task_alone_are_enough(values, trained, encoder, write_j
     assert metrics["length_accuracy"] > 0.5
     assert "intent_accuracy" not in metrics
     values["tasks"].append({"name": "other", "type": "sequence_classification", "labels": ["a", "b"]})
-    with pytest.raises(ValueError, match="no data set has the task 'other'"):
+    with pytest.raises(ValueError, match="no dataset has the task 'other'"):
         run({**values, "output_dir": str(trained.parent / "other")})
 
 

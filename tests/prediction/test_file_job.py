@@ -377,7 +377,7 @@ def test_workers_change_nothing(workers, model, tmp_path):
 
 def test_batches_found_automatically_change_no_prediction(model, expected, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(batch_size, "_WORTH_MEASURING", 1)
-    monkeypatch.setattr(batch_size, "_FEWEST_TOKENS", 8)
+    monkeypatch.setattr(batch_size, "_MIN_TOKENS", 8)
     caplog.set_level("INFO")
     run(model, write_texts(tmp_path / "a.jsonl"), tmp_path / "out.jsonl", batch_size="auto")
     assert read_jsonl(tmp_path / "out.jsonl") == approximately(expected, abs=1e-5)

@@ -7,7 +7,7 @@ import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.freezing import build_schedule
-from hf_multitask.recommendation.candidates import FEWEST_EPOCHS, LEAST_EPOCHS, MOST_EPOCHS, Planner
+from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, Planner
 from hf_multitask.recommendation.cost_model import CostModel, Machine
 from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
 from hf_multitask.recommendation.domain_distance import Closeness, Probe
@@ -73,14 +73,14 @@ def test_a_larger_encoder_costs_what_its_layers_have_more():
     assert base / small == pytest.approx(2 * 4), "twice the layers of twice the width"
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(10, MOST_EPOCHS), (160, 20), (1_000_000, LEAST_EPOCHS)])
+@pytest.mark.parametrize(("rows", "epochs"), [(10, MAX_EPOCHS), (160, 20), (1_000_000, MIN_EPOCHS)])
 def test_few_rows_take_more_epochs(rows, epochs):
     assert planner(rows).recommend(config()).epochs == epochs
 
 
 def test_without_a_budget_nothing_is_taken_away():
     recommendation = planner().recommend(config())
-    assert (recommendation.preset, recommendation.epochs, recommendation.encoder) == ("none", LEAST_EPOCHS, SMALL)
+    assert (recommendation.preset, recommendation.epochs, recommendation.encoder) == ("none", MIN_EPOCHS, SMALL)
     assert recommendation.conflicts == []
 
 
@@ -88,7 +88,7 @@ def test_a_budget_takes_epochs_first():
     free = planner().recommend(config())
     short = planner().recommend(config(), time_budget=free.minutes * 0.7)
     assert (short.preset, short.encoder) == (free.preset, free.encoder)
-    assert FEWEST_EPOCHS <= short.epochs < free.epochs
+    assert MIN_EPOCHS <= short.epochs < free.epochs
     assert short.minutes <= free.minutes * 0.7
     (conflict,) = short.conflicts
     assert re.search(rf"ask for {SMALL}, all layers, 5 epochs .* leaves {SMALL}, all layers, 3 epochs", conflict)
@@ -98,7 +98,7 @@ def test_a_budget_takes_epochs_first():
 def test_a_budget_takes_a_larger_encoder_before_layers():
     plan = planner(domain=DomainEvidence("legal"))
     assert plan.recommend(config()).encoder == OF_DOMAIN["legal"]
-    free = plan.candidate(KNOWN[OF_DOMAIN["legal"]], ALL, LEAST_EPOCHS)
+    free = plan.candidate(KNOWN[OF_DOMAIN["legal"]], ALL, MIN_EPOCHS)
     short = plan.recommend(config(), time_budget=free.minutes / 4)
     assert (short.encoder, short.preset) == (SMALL, "none")
     assert OF_DOMAIN["legal"] in short.conflicts[-1]
@@ -107,7 +107,7 @@ def test_a_budget_takes_a_larger_encoder_before_layers():
 
 def test_a_budget_takes_layers_last():
     free = planner().recommend(config())
-    least = free.minutes * FEWEST_EPOCHS / free.epochs
+    least = free.minutes * MIN_EPOCHS / free.epochs
     assert planner().recommend(config(), least * 0.6).preset == "top:2"
     assert planner().recommend(config(), least * 0.2).preset == "encoder"
 

@@ -9,7 +9,7 @@ import pytest
 from hf_multitask.recommendation.language import (
     DOMAINS,
     FOLDER,
-    LEAST_DOMAIN_SHARE,
+    MIN_DOMAIN_SHARE,
     find_domain,
     find_language,
     general_sample,
@@ -35,7 +35,7 @@ def test_the_sample_is_plain_english_of_no_domain():
     assert find_domain(sample) is None
     words = [word for sentence in sample for word in sentence.lower().strip(".?!").split()]
     for domain in DOMAINS:
-        assert sum(word in word_list(domain) for word in words) / len(words) < LEAST_DOMAIN_SHARE / 3, domain
+        assert sum(word in word_list(domain) for word in words) / len(words) < MIN_DOMAIN_SHARE / 3, domain
 
 
 def test_no_word_belongs_to_two_domains():
@@ -48,7 +48,7 @@ def test_no_word_belongs_to_two_domains():
 def test_a_domain_is_found_by_its_words(domain):
     found = find_domain(TEXTS[domain])
     assert found.name == domain
-    assert found.share >= LEAST_DOMAIN_SHARE
+    assert found.share >= MIN_DOMAIN_SHARE
     assert set(found.words) <= word_list(domain)
     assert len(found.words) == 5
 

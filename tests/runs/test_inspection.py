@@ -291,7 +291,7 @@ def test_several_data_sets(build, two_data_sets):
     assert entities.splits["train"].tasks["ner"].labels == {"O": 3, "B-city": 1, "I-city": 0}
     assert intents.splits["train"].tasks["intent"].labels == {"music": 1, "weather": 2}
     assert intents.splits["validation"].tasks["intent"].unseen_labels == {"news": 1}
-    # Each stands in the train of the other data set, whose task is another one.
+    # Each stands in the train of the other dataset, whose task is another one.
     assert entities.splits["test"].also_in == {"train": Duplicates(1, 0), "validation": Duplicates(0, 0)}
     assert intents.splits["validation"].also_in == {"train": Duplicates(1, 0)}
     assert intents.samples[0].labels == {"intent": "music"}

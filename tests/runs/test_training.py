@@ -167,5 +167,5 @@ def test_a_data_set_with_named_splits(values, write_jsonl, tmp_path):
 
 def test_a_data_set_that_cannot_be_reached_is_named(values):
     values["data"] = {"name": "nobody/nothing", "train": "train"}
-    with pytest.raises(ValueError, match="data set 'nobody/nothing' could not be read"):
+    with pytest.raises(ValueError, match="dataset 'nobody/nothing' could not be read"):
         run(values)

@@ -9,7 +9,7 @@ import yaml
 from transformers import TrainerCallback, pipeline
 
 from hf_multitask.data.batches.mixing import STRATEGIES
-from hf_multitask.freezing.compilation import GRAPHS_A_STAGE
+from hf_multitask.freezing.compilation import GRAPHS_PER_STAGE
 from hf_multitask.models.tags_iob2 import tag_spans
 from tests.tiny import METRIC_NAMES, ROWS
 
@@ -92,7 +92,7 @@ def test_compile_compares_steps_and_counts_graphs(run, encoder, capsys):
     result = run("compile", "--encoder", encoder, "--backend", "eager", "--batch-size", 4, "--repeats", 1)
     assert (result["benchmark"], result["stages"]) == ("compile", 3)
     assert list(result["training"]) == ["eager", "compiled"]
-    assert 3 <= result["graphs"] <= 3 * GRAPHS_A_STAGE
+    assert 3 <= result["graphs"] <= 3 * GRAPHS_PER_STAGE
     assert "graphs compiled for 3 stages" in capsys.readouterr().out
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_multitask.study.advice import give_advice
+from hf_multitask.study.advice import summarize_advice
 from hf_multitask.study.statistics import Interval
 from hf_multitask.study.study_results import ScenarioResult, Score, Summary
 
@@ -23,7 +23,7 @@ def advise(*scenarios, noise=0.01, size=1000):
         for other in scored
         if one != other
     }
-    return give_advice(scenarios, {size: differences}, test_rows=700)
+    return summarize_advice(scenarios, {size: differences}, test_rows=700)
 
 
 def test_the_cheapest_that_may_be_as_good_is_advised():
@@ -77,6 +77,6 @@ def test_smaller_sizes_have_a_sentence_each():
     ]
     clear = {("frozen", "all"): Interval(-0.3, -0.4, -0.2), ("all", "frozen"): Interval(0.3, 0.2, 0.4)}
     reverse = {pair: Interval(-found.mean, -found.high, -found.low) for pair, found in clear.items()}
-    advice = give_advice(both, {50: reverse, 1000: clear}, 700)
+    advice = summarize_advice(both, {50: reverse, 1000: clear}, 700)
     assert "With 50 rows frozen scores highest (0.5000 ± 0.0020)." in advice
     assert np.char.count(advice, "scores highest") == 2

@@ -1,4 +1,4 @@
-"""Runs on several data sets, on long texts, on streams, and on labels that occur seldom."""
+"""Runs on several datasets, on long texts, on streams, and on labels that occur seldom."""
 
 import csv
 import dataclasses
@@ -123,14 +123,14 @@ def test_one_data_set_with_all_labels_beside_one_with_some(encoder, tokenizer, t
     ("change", "message"),
     [
         ({"tasks": ["intents"]}, "data: unknown task 'intents'. Did you mean 'intent'"),
-        ({"tasks": ["slots"]}, "no data set has the task 'intent'"),
-        ({"max_length": 12}, "data: max_length must be the same in all data sets"),
+        ({"tasks": ["slots"]}, "no dataset has the task 'intent'"),
+        ({"max_length": 12}, "data: max_length must be the same in all datasets"),
         ({"tasks": None}, "unknown column 'slots'"),
         ({"strategy": "uniform"}, "unknown key in data 'strategy'"),
         ({"truncate": True, "overlap": 3}, "truncate and overlap exclude each other"),
         ({"tag_scheme": "IOB3"}, "unknown tag scheme 'IOB3'. Did you mean 'IOB"),
         ({"span_mismatch": "widn"}, "unknown span_mismatch 'widn'. Did you mean 'widen'"),
-        ({"train": 3}, "data.train: expected a file, a split's name, a data set or a list of rows, found 3"),
+        ({"train": 3}, "data.train: expected a file, a split's name, a dataset or a list of rows, found 3"),
         ({"train": None}, "data.0.train is missing"),
         ({"validation_split": 0.1}, "validation and validation_split exclude each other"),
     ],
@@ -169,7 +169,7 @@ def test_data_sets_that_disagree_on_a_tasks_labels_are_refused(tokenizer):
     ]
     task = TaskConfig("intent", "sequence_classification")
     with pytest.raises(
-        ValueError, match="data set 1, split train has labels that data set 0, split train does not have: z"
+        ValueError, match="dataset 1, split train has labels that dataset 0, split train does not have: z"
     ):
         prepare_datasets(configs, tokenizer, [task])
     data = prepare_datasets(configs, tokenizer, [dataclasses.replace(task, labels=["x", "y", "z"])])

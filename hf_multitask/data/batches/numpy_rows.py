@@ -1,4 +1,4 @@
-"""Rows of a data set as views of its Arrow columns: a batch is taken without turning its numbers into Python's."""
+"""Rows of a dataset as views of its Arrow columns: a batch is taken without turning its numbers into Python's."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
@@ -13,11 +13,11 @@ import pyarrow as pa
 _Reader = Callable[[int], Any]
 
 
-def as_arrays(dataset: datasets.Dataset, columns: Collection[str]) -> datasets.Dataset:
-    """Return a data set whose batches of rows hold arrays where others hold lists.
+def with_numpy_rows(dataset: datasets.Dataset, columns: Collection[str]) -> datasets.Dataset:
+    """Return a dataset whose batches of rows hold arrays where others hold lists.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         columns: The columns that batches are to have, of those that there are.
 
     Returns:
@@ -28,11 +28,11 @@ def as_arrays(dataset: datasets.Dataset, columns: Collection[str]) -> datasets.D
         return dataset
     found = [dataset.data.column(name) for name in dataset.column_names if name in columns]
     can_view = all(_is_viewable(chunk) for column in found for chunk in column.chunks)
-    return ArrowRows(dataset, columns) if can_view else dataset
+    return NumpyRowsDataset(dataset, columns) if can_view else dataset
 
 
-class ArrowRows(datasets.Dataset):
-    """What `as_arrays` returns. Nothing is copied, so a data set that is memory-mapped stays so."""
+class NumpyRowsDataset(datasets.Dataset):
+    """What `with_numpy_rows` returns. Nothing is copied, so a dataset that is memory-mapped stays so."""
 
     def __init__(self, dataset: datasets.Dataset, columns: Collection[str]) -> None:
         super().__init__(dataset.data, dataset.info, dataset.split, dataset._indices, dataset._fingerprint)

@@ -11,17 +11,17 @@ from .mixing import MixedOrder
 BATCHES_PER_GROUP = 50
 
 
-class LengthGroupedSampler(Sampler[int]):
+class EpochLengthGroupedSampler(Sampler[int]):
     """Shuffles rows so that those of a batch have like lengths, in an order that seed and epoch alone decide.
 
     The order does not depend on the state of a random generator, so a run that is resumed inside an epoch sees the
     batches that the uninterrupted one sees.
 
-    Rows are sorted by length only within groups of 50 batches. Of a mix of data sets, each group so has the rows that
-    the mix has there: with strict turns as many of each data set, though its batches may differ where lengths do.
+    Rows are sorted by length only within groups of 50 batches. Of a mix of datasets, each group so has the rows that
+    the mix has there: with strict turns as many of each dataset, though its batches may differ where lengths do.
 
     Args:
-        lengths: Length of each row; with a mix, of the data sets one after the other.
+        lengths: Length of each row; with a mix, of the datasets one after the other.
         batch_size: Rows that one optimizer step takes, on all processes.
         seed: Seed of the order.
         epoch: Returns the epoch whose order is wanted.

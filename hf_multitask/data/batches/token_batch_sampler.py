@@ -29,7 +29,7 @@ class TokenBatchSampler(Sampler[list[int]]):
     with most rows. The shares of a mix hold over an epoch, not for each part of it.
 
     Args:
-        lengths: Tokens of each row, as `padded_lengths` returns them; of a mix, its data sets one after the other.
+        lengths: Tokens of each row, as `padded_lengths` returns them; of a mix, its datasets one after the other.
         max_tokens: Tokens of a batch: its number of rows times the longest. A row above it is a batch of its own.
         seed: Seed of the order.
         epoch: Returns the epoch whose order is wanted.
@@ -182,10 +182,10 @@ def _classes(lengths: Sequence[int], max_tokens: int) -> torch.Tensor:
 
 def _cut(classes: torch.Tensor) -> list[tuple[int, int]]:
     """Return where batches begin and end in rows that are sorted by class."""
-    rows_a_batch = classes.tolist()
+    rows_per_batch = classes.tolist()
     cuts, start = [], 0
-    while start < len(rows_a_batch):
-        end = min(start + rows_a_batch[start], len(rows_a_batch))
+    while start < len(rows_per_batch):
+        end = min(start + rows_per_batch[start], len(rows_per_batch))
         cuts.append((start, end))
         start = end
     return cuts

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from ...models.tags_schemes import find_broken
+from ...models.tags_schemes import first_broken_tag
 from ...models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ...models.text_alignment import NO_POSITION, Aligner
 from ...models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ...models.text_words import split_words
-from ..dataset_loader import LoadedDataSet
+from ..dataset_loader import DatasetLoader
 from ..labels.class_balance import label_counts
-from ..preparation_report import SplitReport
+from ..preparation_report import PreparationReport
 from ..readers.rows import Row, Rows
 from .duplicates import Duplicates, RowKeys
 from .lengths import Lengths
@@ -31,7 +31,7 @@ class BrokenTagPlace:
     """A tag that breaks the rule of its scheme, the first of its row.
 
     Args:
-        place: File and line, or data set and row.
+        place: File and line, or dataset and row.
         word: Which word of the row, from 0.
         text: The word.
         tag: Its tag.
@@ -88,10 +88,10 @@ class TaskInspection:
 
 @dataclass
 class SplitInspection:
-    """The rows of a split of one data set.
+    """The rows of a split of one dataset.
 
     Args:
-        source: The file or data set that holds them.
+        source: The file or dataset that holds them.
         rows: Number of rows.
         words: Number of words, those of second texts too.
         subwords: Number of subwords, without special tokens and before anything is cut.
@@ -107,7 +107,7 @@ class SplitInspection:
         lost_words: Words without a subword, cut off or dropped by the tokenizer, where there are token tasks.
         empty_rows: Rows without a single subword but special tokens.
         repeated: Rows whose words, both texts of a pair, stand in an earlier row of the split.
-        also_in: By split, the rows whose words stand there too, in any of the data sets.
+        also_in: By split, the rows whose words stand there too, in any of the datasets.
         tasks: The labels by task.
     """
 
@@ -136,7 +136,7 @@ class RowSample:
     """A row as the model gets it.
 
     Args:
-        place: File and line, or data set and row.
+        place: File and line, or dataset and row.
         words: Its words; its text alone where that is not split.
         subwords: The subwords of each word.
         labels: Its label by task; the tags of a token task are IOB2.
@@ -152,19 +152,19 @@ class RowSample:
     text_pair_subwords: list[str] = field(default_factory=list)
 
 
-class SplitCounts:
+class SplitInspector:
     """Counts what is in the rows of a split, which come in parts.
 
     Args:
-        data_set: Their data set.
+        data_set: Their dataset.
         split: The split.
         tasks: All tasks, with their labels.
-        aligner: What tokenises the rows for the model.
+        aligner: What tokenizes the rows for the model.
         num_samples: Number of rows to keep.
     """
 
     def __init__(
-        self, data_set: LoadedDataSet, split: str, tasks: Sequence[TaskConfig], aligner: Aligner, num_samples: int
+        self, data_set: DatasetLoader, split: str, tasks: Sequence[TaskConfig], aligner: Aligner, num_samples: int
     ) -> None:
         self.data_set = data_set
         self.split = split
@@ -174,7 +174,7 @@ class SplitCounts:
         self.aligner = aligner
         self.whole = Aligner(aligner.tokenizer, tasks, UNLIMITED, overlap=0)
         self.num_samples = num_samples
-        self.report = SplitReport()
+        self.report = PreparationReport()
         self.samples: list[RowSample] = []
         self.labels: dict[str, Counter[str]] = {task.name: Counter() for task in self.tasks}
         self.keys = RowKeys(task.name for task in tasks)
@@ -209,7 +209,7 @@ class SplitCounts:
         limit = self.aligner.max_length
         cut = 0 if limit is None else sum(length > limit for length in whole["length"])
         self._cut += cut
-        # Where no row is cut, the model gets them whole, and they need not be tokenised twice.
+        # Where no row is cut, the model gets them whole, and they need not be tokenized twice.
         columns = self.aligner({**inputs, "labels": labels}) if cut else whole
         self.report.add_tokenised(columns)
         self._word_lengths.update(map(_num_words, rows.rows))
@@ -228,7 +228,7 @@ class SplitCounts:
 
         Args:
             others: By split, the keys of rows to look for this split's in.
-            in_train: By task, how often each label occurs in the training rows of all data sets.
+            in_train: By task, how often each label occurs in the training rows of all datasets.
         """
         report = self.report
         word_lengths, subword_lengths = Lengths.of(self._word_lengths), Lengths.of(self._subword_lengths)
@@ -283,7 +283,7 @@ class SplitCounts:
         for i, tags in enumerate(written):
             if len(found) == MAX_BROKEN_SHOWN:
                 return
-            broken = find_broken(tags or [], str(self.data_set.schemes[task.name]))
+            broken = first_broken_tag(tags or [], str(self.data_set.schemes[task.name]))
             if broken is not None:
                 text = rows.rows[i][TOKENS_COLUMN][broken.word]
                 found.append(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
 from ...models.text_inputs import TEXT_COLUMN, TOKENS_COLUMN, check_characters, check_input
 from ..readers.rows import Row, Rows
@@ -28,7 +28,9 @@ def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
     columns = rows.columns
     for task in tasks:
         if task.column not in columns:
-            raise ValueError(f"{rows.source}: task {task.name!r}: {unknown_name('column', task.column, columns)}")
+            raise ValueError(
+                f"{rows.source}: task {task.name!r}: {unknown_name_message('column', task.column, columns)}"
+            )
 
 
 def check_inputs(rows: Rows) -> None:

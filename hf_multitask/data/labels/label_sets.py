@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ...models.losses import IGNORE_INDEX
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from ...models.tags_iob2 import OUTSIDE, entity_types, tags_of_types
 from ...models.tags_schemes import is_tag_of, to_iob2
 from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
@@ -16,7 +16,7 @@ from .tags import SchemeScan
 
 NO_NUMBER = float("nan")
 # Labels of which most occur once are refused beyond this number: the column rather holds texts or ids.
-MOST_RARE_LABELS = 1000
+MAX_RARE_LABELS = 1000
 
 
 class LabelScan:
@@ -27,7 +27,7 @@ class LabelScan:
     Args:
         task: The task.
         tag_scheme: For a token task, the scheme that its tags are written in; recognised where None.
-        declared: The label names that the data set itself declares, in order; those that occur where None.
+        declared: The label names that the dataset itself declares, in order; those that occur where None.
     """
 
     def __init__(self, task: TaskConfig, tag_scheme: str | None = None, declared: Sequence[str] | None = None) -> None:
@@ -98,7 +98,7 @@ class LabelScan:
             return dataclasses.replace(task, labels=[str(i) for i in range(self._length)] or None)
         if self.declared is not None:
             return dataclasses.replace(task, labels=list(self.declared))
-        if len(self._names) > max(MOST_RARE_LABELS, self._rows / 2):
+        if len(self._names) > max(MAX_RARE_LABELS, self._rows / 2):
             raise ValueError(
                 f"{source}: task {task.name!r}: column {task.column!r} has {len(self._names):,} different labels in "
                 f"{self._rows:,} rows, most of which occur once; is it the right column? Give `labels` if it is."
@@ -178,7 +178,7 @@ class LabelEncoder:
         for task in self.tasks:
             if counts := unseen.get(task.name):
                 listed = ", ".join(f"{label!r} ({count} times)" for label, count in counts.most_common(20))
-                closest = unknown_name("label", next(iter(counts)), task.labels or [])
+                closest = unknown_name_message("label", next(iter(counts)), task.labels or [])
                 messages.append(
                     f"{first[task.name]}: task {task.name!r} does not know the labels {listed}; what it knows comes "
                     f"from train, unless `labels` is given. {closest}"

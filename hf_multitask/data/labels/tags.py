@@ -1,6 +1,6 @@
 """The tags of rows, read from the scheme that they are written in into IOB2."""
 
-from ...models.tags_schemes import TAG_SCHEMES, SchemeRecogniser, find_foreign, read_and_check, tag_forms
+from ...models.tags_schemes import TAG_SCHEMES, SchemeRecogniser, first_invalid_tag, tag_forms, to_iob2_checked
 from ...models.tasks import TaskConfig
 from ...models.text_inputs import TOKENS_COLUMN
 from ..readers.rows import Rows
@@ -37,7 +37,7 @@ class SchemeScan:
                 self._recogniser.add(tags)
             except ValueError as error:
                 raise ValueError(f"{rows.place(i)}: column {self.column!r}: {error}") from error
-            word = find_foreign(tags, "IOB2") if self._first_foreign is None else None
+            word = first_invalid_tag(tags, "IOB2") if self._first_foreign is None else None
             if word is not None:
                 self._first_foreign = rows.place(i, word)
 
@@ -76,13 +76,13 @@ def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
         tags = row.get(column)
         if tags is None:
             continue
-        word = find_foreign(tags, scheme)
+        word = first_invalid_tag(tags, scheme)
         if word is not None:
             raise ValueError(
                 f"{_place(rows, i, word, column)}: {tags[word]!r} (word {word}, {row[TOKENS_COLUMN][word]!r}) is no "
                 f"{scheme} tag; expected {tag_forms(scheme)}. Allowed as tag_scheme: {', '.join(TAG_SCHEMES)}."
             )
-        row[column], broken = read_and_check(tags, scheme)
+        row[column], broken = to_iob2_checked(tags, scheme)
         if broken is not None:
             broken_rows += 1
             if task.strict_tags:

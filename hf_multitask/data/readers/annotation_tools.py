@@ -8,7 +8,7 @@ token task without labels. A span keeps its own ``text`` where the tool exports 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from ...models.text_inputs import TEXT_COLUMN
 from .rows import Row
 from .spans import is_span_list, read_span
@@ -123,7 +123,7 @@ def prodigy(record: Any, place: str) -> Row | None:
     record = _mapping(record, place, "a record")
     answer = record.get("answer", _ACCEPT)
     if answer not in _ANSWERS:
-        raise ValueError(f"{place}: {unknown_name('answer', answer, _ANSWERS)}")
+        raise ValueError(f"{place}: {unknown_name_message('answer', answer, _ANSWERS)}")
     if answer != _ACCEPT:
         return None
     row: Row = {TEXT_COLUMN: _text(record, (TEXT_COLUMN,), place)}
@@ -293,4 +293,4 @@ def _list(value: Any, place: str) -> Sequence[Any]:
 
 def _missing_key(record: Mapping, keys: Sequence[str], place: str) -> ValueError:
     expected = " or ".join(map(repr, keys))
-    return ValueError(f"{place}: expected the key {expected}; {unknown_name('key', keys[0], record)}")
+    return ValueError(f"{place}: expected the key {expected}; {unknown_name_message('key', keys[0], record)}")

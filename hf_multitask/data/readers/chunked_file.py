@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import datasets
 import pyarrow
 
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from ...models.text_inputs import TEXT_COLUMN
 from .file_formats import (
     DELIMITERS,
@@ -160,7 +160,7 @@ class ChunkedFile:
     def _check_columns(self, header: Sequence[str]) -> None:
         for ours, theirs in self.columns.items():
             if theirs not in header:
-                raise ValueError(f"{self.path}: columns.{ours}: {unknown_name('column', theirs, header)}")
+                raise ValueError(f"{self.path}: columns.{ours}: {unknown_name_message('column', theirs, header)}")
 
 
 class _Pieces(Protocol):

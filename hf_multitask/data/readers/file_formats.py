@@ -11,7 +11,7 @@ import datasets
 import pyarrow
 from pyarrow import parquet
 
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from ...models.text_inputs import TOKENS_COLUMN
 from .annotation_tools import ANNOTATION_TOOLS
 from .conll import read_conll
@@ -86,14 +86,14 @@ def find_format(path: Path, format: str | None, others: Mapping[str, str] | None
     """
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"{path}: there is no such file; {unknown_name('file', path.name, siblings)}")
+        raise FileNotFoundError(f"{path}: there is no such file; {unknown_name_message('file', path.name, siblings)}")
     known = (*FORMATS, *(others or {}).values())
     extension = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     format = format or {**_EXTENSIONS, **(others or {})}.get(extension.lower())
     if format is None:
         raise ValueError(f"{path}: the extension {extension!r} tells no format; give `format`: {', '.join(known)}.")
     if format not in known:
-        raise ValueError(f"{path}: {unknown_name('format', format, known)}")
+        raise ValueError(f"{path}: {unknown_name_message('format', format, known)}")
     return format
 
 
@@ -248,7 +248,7 @@ def _words_to_rows(path: Path, words: Iterator[LocatedRow], columns: dict[str, A
     for word, line, _ in words:
         for ours, theirs in {ROW_COLUMN: row_column, **columns}.items():
             if theirs not in word:
-                raise ValueError(f"{path}: columns.{ours}: {unknown_name('column', theirs, word)}")
+                raise ValueError(f"{path}: columns.{ours}: {unknown_name_message('column', theirs, word)}")
         found = word[row_column]
         if opened is None or (found is not None and found != current):
             if opened is not None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from ...models.collator import batch_rows
-from ...models.messages import unknown_name
+from ...models.collator import columns_to_rows
+from ...models.messages import unknown_name_message
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ class Rows:
     """Rows of one split, all or some that follow each other.
 
     Args:
-        source: The file or data set that they came from.
+        source: The file or dataset that they came from.
         rows: The rows, each a mapping of column names to values.
         line_numbers: The line of each row, where they came from a file.
         word_lines: The line of each word of each row, where a file has one a line.
@@ -105,7 +105,7 @@ def rename_columns(
         yield located
     for ours, theirs in (columns or {}).items():
         if found and theirs not in found:
-            raise ValueError(f"{source}: columns.{ours}: {unknown_name('column', theirs, found)}")
+            raise ValueError(f"{source}: columns.{ours}: {unknown_name_message('column', theirs, found)}")
 
 
 def rename_row(row: Row, columns: Mapping[str, str | int]) -> Row:
@@ -115,9 +115,9 @@ def rename_row(row: Row, columns: Mapping[str, str | int]) -> Row:
 
 
 def dataset_rows(dataset: datasets.Dataset | datasets.IterableDataset) -> Iterator[Row]:
-    """Yield the rows of a data set, with names instead of the ids of `ClassLabel` columns."""
+    """Yield the rows of a dataset, with names instead of the ids of `ClassLabel` columns."""
     for batch in dataset.with_format(None).iter(batch_size=1000):
-        yield from with_label_names(batch_rows(batch), dataset.features)
+        yield from with_label_names(columns_to_rows(batch), dataset.features)
 
 
 def with_label_names(rows: Sequence[Row], features: datasets.Features | None) -> Sequence[Row]:

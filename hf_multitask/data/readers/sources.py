@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import datasets
 
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from .file_formats import Columns, file_features, open_file
 from .rows import LocatedRow, Row, Rows, dataset_rows, rename_columns, rename_row, unplaced
 
@@ -20,7 +20,7 @@ def open_rows(
 
     Args:
         source: A file (JSONL, JSON, CSV, TSV, Parquet, CoNLL, exports of annotation tools, also with ``.gz``), a
-            folder that ``save_to_disk`` has written, a data set of ``datasets`` or a list of rows.
+            folder that ``save_to_disk`` has written, a dataset of ``datasets`` or a list of rows.
         name: What messages call a source that is not a file, such as the name of its split.
         format: The file's format; by its extension where None. See `open_file`.
         columns: By our name of a column, its name in the source. See `open_file`.
@@ -89,12 +89,12 @@ def source_name(source: Source, name: str) -> str:
 def load_hub_split(
     name: str, split: str, config: str | None = None, revision: str | None = None, streaming: bool = False
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Load one split of a data set from the hub, or of a local folder that ``datasets`` can read.
+    """Load one split of a dataset from the hub, or of a local folder that ``datasets`` can read.
 
     Args:
         name: Hub name or folder.
         split: Name of the split.
-        config: Name of the data set's configuration.
+        config: Name of the dataset's configuration.
         revision: Revision on the hub.
         streaming: Read the rows over the network while they are used, instead of downloading them first.
 
@@ -102,7 +102,7 @@ def load_hub_split(
         The split.
 
     Raises:
-        ValueError: If there is no such data set or split. The message names what there is, or how to go on where the
+        ValueError: If there is no such dataset or split. The message names what there is, or how to go on where the
             hub is out of reach.
     """
     options: dict[str, Any] = {"revision": revision}
@@ -111,10 +111,10 @@ def load_hub_split(
     except (OSError, ValueError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(
-            f"data set {name!r} could not be read: {reason}. Without the hub it has to be in the cache of `datasets`, "
+            f"dataset {name!r} could not be read: {reason}. Without the hub it has to be in the cache of `datasets`, "
             "or in folders: load it once where the hub is in reach, write each split with save_to_disk, and give the "
             "folders as train, validation and test, without `name`."
         ) from error
     if split not in splits:
-        raise ValueError(f"data set {name!r}: {unknown_name('split', split, splits)}")
+        raise ValueError(f"dataset {name!r}: {unknown_name_message('split', split, splits)}")
     return datasets.load_dataset(name, config, split=split, streaming=streaming, **options)

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from ...models.messages import unknown_name
+from ...models.messages import unknown_name_message
 from ...models.tags_iob2 import OUTSIDE
 from ...models.text_words import Word, grapheme_clusters
 
@@ -105,7 +105,7 @@ def read_spans(text: str, words: Sequence[Word], value: Any, place: str, mismatc
             says, overlaps another, or does not fit where ``mismatch`` is ``"error"``. The message names the span.
     """
     if mismatch not in SPAN_MISMATCH:
-        raise ValueError(f"{place}: {unknown_name('way to treat a mismatch', mismatch, SPAN_MISMATCH)}")
+        raise ValueError(f"{place}: {unknown_name_message('way to treat a mismatch', mismatch, SPAN_MISMATCH)}")
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{place}: expected a list of spans, each as {_FORMS}, found {value!r:.80}.")
     spans = sorted(_place_span(text, item, i, place) for i, item in enumerate(value))
@@ -172,7 +172,7 @@ def _values(item: Any, place: str) -> tuple[Any, Any, Any, Any]:
     if missing:
         others = [key for key in item if key not in (*_KEYS, *_OFFSET_KEYS, "text")]
         close = [key for key in others if difflib.get_close_matches(str(key), missing)]
-        hint = f" {unknown_name('key', close[0], dict.fromkeys((*_KEYS, *_OFFSET_KEYS)))}" if close else ""
+        hint = f" {unknown_name_message('key', close[0], dict.fromkeys((*_KEYS, *_OFFSET_KEYS)))}" if close else ""
         raise ValueError(f"{place}: expected {_FORMS}, found no {missing[0]!r} in {item!r:.80}.{hint}")
     return item[keys[0]], item[keys[1]], item[keys[2]], item.get("text")
 

@@ -14,16 +14,16 @@ from huggingface_hub.utils import tqdm
 from torch import nn
 
 from ...models.modeling_multitask import MultiTaskModel
-from .store import Part, PartWriter, PrefixStore
+from .store import ActivationStore, Part, PartWriter
 
 # Tokens that are encoded at a time, at least: enough to keep a processor busy, too few to fill any memory.
-TOKENS_A_PASS = 1024
+TOKENS_PER_PASS = 1024
 # What a collator makes beside the encoder's inputs.
 _NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
 
 
 @dataclass
-class PrefixBuilder:
+class ActivationBuilder:
     """Runs rows through the lower layers of an encoder and writes the states that enter layer groups.
 
     Rows come longest first, so that batches hold little padding.
@@ -33,7 +33,7 @@ class PrefixBuilder:
         dataset: The rows, with the columns that the encoder takes.
         collator: What makes a batch of them.
         part: The part that this process computes.
-        tokens_a_pass: Tokens a pass, padding included; a single row, or window of one, may have more.
+        tokens_per_pass: Tokens a pass, padding included; a single row, or window of one, may have more.
         autocast: Returns a context in which the encoder computes.
         show_progress: Whether to show a progress bar.
     """
@@ -42,12 +42,12 @@ class PrefixBuilder:
     dataset: datasets.Dataset
     collator: Callable[[Sequence[Any]], dict[str, Any]]
     part: Part
-    tokens_a_pass: int
+    tokens_per_pass: int
     autocast: Callable[[], AbstractContextManager]
     show_progress: bool = False
 
     def build(
-        self, folders: Mapping[str, Path], start: PrefixStore | None = None, entering: str | None = None
+        self, folders: Mapping[str, Path], start: ActivationStore | None = None, entering: str | None = None
     ) -> None:
         """Write this process's part of each store; what an earlier process has written stays.
 
@@ -77,14 +77,14 @@ class PrefixBuilder:
                 raise
 
     @torch.no_grad()
-    def _write(self, writers: Mapping[str, PartWriter], start: PrefixStore | None, entering: str | None) -> None:
+    def _write(self, writers: Mapping[str, PartWriter], start: ActivationStore | None, entering: str | None) -> None:
         rows = self.part.rows.tolist()
-        bounds = batch_bounds(self.part.layout.lengths[self.part.rows], self.tokens_a_pass)
+        bounds = batch_bounds(self.part.layout.lengths[self.part.rows], self.tokens_per_pass)
         # Whole batches only: their states are the same bits whenever they are computed.
         written = min(writer.num_rows for writer in writers.values())
         done = max(bound for bound in bounds if bound <= written)
         for writer in writers.values():
-            writer.go_on_behind(done)
+            writer.truncate_to(done)
         was_training = self.model.training
         self.model.eval()
         try:
@@ -101,7 +101,7 @@ class PrefixBuilder:
             writer.finish()
 
     def _states(
-        self, rows: Sequence[int], groups: Sequence[str], start: PrefixStore | None, entering: str | None
+        self, rows: Sequence[int], groups: Sequence[str], start: ActivationStore | None, entering: str | None
     ) -> dict[str, torch.Tensor]:
         """Return the states of rows, without padding, by group."""
         device = self.model.device
@@ -111,8 +111,8 @@ class PrefixBuilder:
             inputs["stored_states"] = start.read(rows, inputs["attention_mask"]).to(self.model.dtype)
         found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
         # A long text has many windows.
-        windows_a_pass = max(1, self.tokens_a_pass // inputs["attention_mask"].size(1))
-        parts = zip(*(value.split(windows_a_pass) for value in inputs.values()), strict=True)
+        windows_per_pass = max(1, self.tokens_per_pass // inputs["attention_mask"].size(1))
+        parts = zip(*(value.split(windows_per_pass) for value in inputs.values()), strict=True)
         for values in parts:
             part = dict(zip(inputs, values, strict=True))
             computed = self.model.states_entering(groups, entering=entering, **part)
@@ -135,18 +135,18 @@ def _requiring_gradients(encoder: nn.Module) -> Iterator[None]:
             weight.requires_grad_(False)
 
 
-def batch_bounds(lengths: Sequence[int], tokens_a_pass: int) -> list[int]:
+def batch_bounds(lengths: Sequence[int], tokens_per_pass: int) -> list[int]:
     """Cut rows into batches that have no more than a number of tokens, padding included.
 
     Args:
         lengths: Tokens of each row, longest first.
-        tokens_a_pass: The most tokens; a batch of one row may have more.
+        tokens_per_pass: The most tokens; a batch of one row may have more.
 
     Returns:
         Where batches begin, and the number of rows.
     """
     bounds = [0]
     while bounds[-1] < len(lengths):
-        rows = max(1, tokens_a_pass // max(1, int(lengths[bounds[-1]])))
+        rows = max(1, tokens_per_pass // max(1, int(lengths[bounds[-1]])))
         bounds.append(min(bounds[-1] + rows, len(lengths)))
     return bounds

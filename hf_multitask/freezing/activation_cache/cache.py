@@ -18,15 +18,15 @@ from transformers import Trainer
 from transformers.trainer_utils import IntervalStrategy
 
 from ...data import ROW_NUMBER_COLUMN, MultiTaskDataCollator
-from ...data.batches.numpy_rows import as_arrays
+from ...data.batches.numpy_rows import with_numpy_rows
 from ...models.encoder_partial_forward import HEADS, lowest_trained
 from ...models.layer_groups import EMBEDDINGS, NORM
 from ...runtime.precision import has_native_bf16
 from ..callback import count_steps_per_epoch
-from .builder import TOKENS_A_PASS, PrefixBuilder
-from .cache_key import prefix_digests, read_rows, store_key
-from .cache_plan import PrefixPlan, Room, in_bytes, plan_store
-from .store import DTYPES, Part, PrefixStore, StatesLayout, find_parts
+from .builder import TOKENS_PER_PASS, ActivationBuilder
+from .cache_key import layer_digests, read_rows, store_key
+from .cache_plan import CachePlan, FreeSpace, format_bytes, plan_store
+from .store import DTYPES, ActivationStore, Part, StatesLayout, find_parts
 from .store_folder import StoreFolder
 
 logger = logging.getLogger(__name__)
@@ -34,14 +34,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class StoredRows:
-    """A data set whose rows are numbered, and the store that its batches are read from now.
+    """A dataset whose rows are numbered, and the store that its batches are read from now.
 
     Args:
-        given: The data set as the trainer was given it.
+        given: The dataset as the trainer was given it.
         dataset: The same with a column of row numbers.
         columns: What the encoder's states are computed from.
         name: What messages call it.
-        passes_an_epoch: How often it is gone through in an epoch.
+        passes_per_epoch: How often it is gone through in an epoch.
         hidden_size: Width of the states.
         dtype: Their type.
         entering: The group for which a store was looked for.
@@ -53,11 +53,11 @@ class StoredRows:
     dataset: datasets.Dataset
     columns: list[str]
     name: str
-    passes_an_epoch: float
+    passes_per_epoch: float
     hidden_size: int
     dtype: torch.dtype
     entering: str | None = None
-    store: PrefixStore | None = None
+    store: ActivationStore | None = None
     keys: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -71,7 +71,7 @@ class StoredRows:
         return StatesLayout(self.digest_and_lengths[1], self.hidden_size, self.dtype)
 
 
-class StoredPrefix:
+class ActivationCache:
     """Computes, keeps and reads the states of frozen layers through one call of a `MultiTaskTrainer`.
 
     In a training the groups' gradient flags say what is frozen; in an evaluation by itself the whole encoder is. What
@@ -104,24 +104,24 @@ class StoredPrefix:
         self.rows: list[StoredRows] = []
         self.entering: str | None = None if in_training else HEADS
         self.reading: StoredRows | None = None
-        self.hindrance = self._find_hindrance()
-        if in_training and self.hindrance is None and (found := _find_hindrance_in(trainer.train_dataset)):
-            self.hindrance = f"the training {found}"
+        self.disabled_reason = self._why_not_cacheable()
+        if in_training and self.disabled_reason is None and (found := _why_rows_not_cacheable(trainer.train_dataset)):
+            self.disabled_reason = f"the training {found}"
 
     # What the trainer calls.
 
     def number_rows(self, given: Any, dataset: Any, is_training: bool) -> Any:
-        """Number the rows of a data set, so that a batch tells which rows it has.
+        """Number the rows of a dataset, so that a batch tells which rows it has.
 
         Args:
-            given: The data set as the trainer was given it.
+            given: The dataset as the trainer was given it.
             dataset: The same, as its batches are made of it.
             is_training: Whether these are the training rows.
 
         Returns:
             ``dataset`` with the numbers; as it is where nothing is stored.
         """
-        if self.hindrance is not None or _find_hindrance_in(dataset) is not None:
+        if self.disabled_reason is not None or _why_rows_not_cacheable(dataset) is not None:
             return dataset
         for rows in self.rows:
             if rows.given is given:
@@ -129,8 +129,8 @@ class StoredPrefix:
         taken = [*self.trainer.data_collator.tokenizer.model_input_names, "window_lengths"]
         columns = [name for name in taken if name in dataset.column_names]
         numbered = dataset.add_column(ROW_NUMBER_COLUMN, np.arange(len(dataset)))
-        numbered = as_arrays(numbered, self.trainer.data_collator.columns)
-        name, passes = ("train", 1.0) if is_training else ("evaluated", self._evaluations_an_epoch())
+        numbered = with_numpy_rows(numbered, self.trainer.data_collator.columns)
+        name, passes = ("train", 1.0) if is_training else ("evaluated", self._evaluations_per_epoch())
         width = self.model.encoder.config.hidden_size
         self.rows.append(StoredRows(given, numbered, columns, name, passes, width, self.dtype))
         return numbered
@@ -148,7 +148,7 @@ class StoredPrefix:
         if self.reading is not None:
             self._open(self.reading)
         elif entering in self.depths:
-            reason = self.hindrance or "the batches do not tell which rows they have"
+            reason = self.disabled_reason or "the batches do not tell which rows they have"
             self._say("Frozen layers are computed in every pass: %s.", reason)
 
     @contextmanager
@@ -182,7 +182,7 @@ class StoredPrefix:
 
     # Which store is read.
 
-    def _find_hindrance(self) -> str | None:
+    def _why_not_cacheable(self) -> str | None:
         """Return why frozen layers cannot be computed once, None where they can."""
         collator = self.trainer.data_collator
         if type(collator) is not MultiTaskDataCollator:
@@ -207,7 +207,7 @@ class StoredPrefix:
         if rows.entering == self.entering:
             return
         rows.store, rows.entering = None, self.entering
-        if self.hindrance is not None or self.entering not in self.depths:
+        if self.disabled_reason is not None or self.entering not in self.depths:
             if self.args.torch_compile and self.entering != self.names[0]:
                 self._say("Compiled, the frozen layers of a training encoder are computed in every pass.")
             return
@@ -222,14 +222,14 @@ class StoredPrefix:
     @cached_property
     def digests(self) -> dict[str, str]:
         """What computes the states that enter each group, until something else trains."""
-        return prefix_digests(self.model.encoder, self.groups)
+        return layer_digests(self.model.encoder, self.groups)
 
     def _key(self, rows: StoredRows, group: str) -> str:
         computed_in = "bfloat16" if self._computes_in_bfloat16 else self.accelerator.mixed_precision
         return store_key(self.digests[group], rows.digest_and_lengths[0], str(self.dtype), computed_in)
 
-    def _store(self, rows: StoredRows, group: str) -> PrefixStore | None:
-        return PrefixStore.find(self.folder.path / rows.keys[group], rows.layout)
+    def _store(self, rows: StoredRows, group: str) -> ActivationStore | None:
+        return ActivationStore.find(self.folder.path / rows.keys[group], rows.layout)
 
     def _find_stores(self, rows: StoredRows) -> set[str]:
         """Return the groups whose entering states every process finds."""
@@ -238,17 +238,17 @@ class StoredPrefix:
         }
         return set.intersection(*gather_object([here]))
 
-    def _plan(self, rows: StoredRows, found: Collection[str]) -> PrefixPlan:
+    def _plan(self, rows: StoredRows, found: Collection[str]) -> CachePlan:
         """Decide what to store, on one process for all."""
-        plans: list[PrefixPlan | None] = [None]
+        plans: list[CachePlan | None] = [None]
         if self.accelerator.is_main_process:
-            stages = [(entering, epochs * rows.passes_an_epoch) for entering, epochs in self._stages()]
+            stages = [(entering, epochs * rows.passes_per_epoch) for entering, epochs in self._stages()]
             in_use = {key for known in self.rows for key in known.keys.values()}
-            room = Room(self.folder.room(in_use), psutil.virtual_memory().available)
+            room = FreeSpace(self.folder.room(in_use), psutil.virtual_memory().available)
             bytes_each = rows.layout.num_bytes
             plan = plan_store(self.args.store_frozen, stages, self.depths, found, bytes_each, room)
             if plan.entering:
-                self.folder.make_room(bytes_each * len(plan.entering), in_use)
+                self.folder.evict(bytes_each * len(plan.entering), in_use)
             plans = [plan]
         return broadcast_object_list(plans)[0]
 
@@ -267,24 +267,24 @@ class StoredPrefix:
     def _steps_per_epoch(self) -> int:
         return count_steps_per_epoch(self.args, self.trainer.state, self.trainer.callback_handler.train_dataloader)
 
-    def _evaluations_an_epoch(self) -> float:
+    def _evaluations_per_epoch(self) -> float:
         if self.in_training and self.args.eval_strategy == IntervalStrategy.STEPS:
             return self._steps_per_epoch / self.trainer.state.eval_steps
         return 1.0
 
     # How a store is built.
 
-    def _build(self, rows: StoredRows, plan: PrefixPlan, found: Collection[str]) -> bool:
+    def _build(self, rows: StoredRows, plan: CachePlan, found: Collection[str]) -> bool:
         """Build stores, each process its part; tell whether all could."""
         below = min(self.depths[group] for group in plan.entering)
         starts = [group for group in found if self.depths[group] < below]
         start = max(starts, key=self.depths.__getitem__, default=None)
-        builder = PrefixBuilder(
+        builder = ActivationBuilder(
             self.model,
             rows.dataset.select_columns(rows.columns),
             self.trainer.data_collator,
             Part(rows.layout, *self._part()),
-            max(TOKENS_A_PASS, self.args.eval_batch_size * self._longest_pass(rows)),
+            max(TOKENS_PER_PASS, self.args.eval_batch_size * self._longest_pass(rows)),
             self._autocast,
             show_progress=self.accelerator.is_main_process and not self.args.disable_tqdm,
         )
@@ -296,9 +296,9 @@ class StoredPrefix:
             failure = str(error)
         failures = [found for found in gather_object([failure]) if found is not None]
         if failures:
-            self.hindrance = f"the store cannot be written: {failures[0]}"
+            self.disabled_reason = f"the store cannot be written: {failures[0]}"
             if self.accelerator.is_main_process:
-                logger.warning("Going on without stored states: %s.", self.hindrance)
+                logger.warning("Going on without stored states: %s.", self.disabled_reason)
         return not failures
 
     def _longest_pass(self, rows: StoredRows) -> int:
@@ -323,12 +323,12 @@ class StoredPrefix:
             return torch.autocast(self.args.device.type, torch.bfloat16)
         return self.trainer.compute_loss_context_manager()
 
-    def _report(self, rows: StoredRows, plan: PrefixPlan) -> None:
+    def _report(self, rows: StoredRows, plan: CachePlan) -> None:
         if rows.store is None or self.entering is None:
             self._say("Frozen layers are computed in every pass over the %s rows: %s.", rows.name, plan.reason)
             return
         self.folder.touch(rows.keys[self.entering])
-        size = in_bytes(rows.layout.num_bytes)
+        size = format_bytes(rows.layout.num_bytes)
         self._say(
             "Frozen layers are computed once: the states entering %s of %s %s rows (%s) are in %s; %s.",
             self.entering,
@@ -344,8 +344,8 @@ class StoredPrefix:
             logger.info(message, *values)
 
 
-def _find_hindrance_in(dataset: Any) -> str | None:
-    """Return why the states of a data set's rows cannot be stored, None where they can."""
+def _why_rows_not_cacheable(dataset: Any) -> str | None:
+    """Return why the states of a dataset's rows cannot be stored, None where they can."""
     if not isinstance(dataset, datasets.Dataset):
         return "rows are no datasets.Dataset, whose rows are the same in each epoch"
     if dataset.format["type"] == "custom":

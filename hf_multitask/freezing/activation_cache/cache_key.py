@@ -18,10 +18,10 @@ from ...models.layer_groups import LayerGroups
 
 # Entries of an encoder's config that say where it comes from, not what it computes.
 _ORIGIN = ("_name_or_path", "architectures", "transformers_version", "dtype")
-_ROWS_A_BATCH = 10_000
+_ROWS_PER_BATCH = 10_000
 
 
-def prefix_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, str]:
+def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, str]:
     """Digest what computes the states that enter each group: config, buffers and the weights below.
 
     Args:
@@ -46,10 +46,10 @@ def prefix_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, s
 
 
 def read_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, np.ndarray]:
-    """Digest the tokenised rows of a data set and count their tokens.
+    """Digest the tokenized rows of a dataset and count their tokens.
 
     Args:
-        dataset: The data set, with ``attention_mask``.
+        dataset: The dataset, with ``attention_mask``.
         columns: The columns that the encoder takes, and those that say how.
 
     Returns:
@@ -83,7 +83,7 @@ def store_key(prefix: str, rows: str, *settings: Any) -> str:
 
 
 def _tables(dataset: datasets.Dataset, columns: Sequence[str]) -> Iterator[pa.Table]:
-    yield from dataset.select_columns(list(columns)).with_format("arrow").iter(_ROWS_A_BATCH)
+    yield from dataset.select_columns(list(columns)).with_format("arrow").iter(_ROWS_PER_BATCH)
 
 
 def _add_tensor(digest: Any, name: str, tensor: torch.Tensor | nn.Parameter) -> None:

@@ -8,7 +8,7 @@ STORE_FROZEN = (AUTO, ALWAYS, NEVER)
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeSpace:
     """What there is room for.
 
     Args:
@@ -21,7 +21,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class PrefixPlan:
+class CachePlan:
     """What is to be stored.
 
     Args:
@@ -63,8 +63,8 @@ def plan_store(
     depths: Mapping[str, int],
     found: Collection[str],
     bytes_each: int,
-    room: Room,
-) -> PrefixPlan:
+    room: FreeSpace,
+) -> CachePlan:
     """Decide which states are stored.
 
     With ``"auto"``, those that save more than computing them costs, both counted in passes through a layer, and that
@@ -84,20 +84,22 @@ def plan_store(
     usable = usable_states(stages, depths)
     wanted = {entering: passes for entering, passes in usable.items() if entering not in found}
     if not wanted:
-        return PrefixPlan((), "they are there already" if usable else "the lowest layers train")
+        return CachePlan((), "they are there already" if usable else "the lowest layers train")
     saved = sum(passes * depths[entering] for entering, passes in wanted.items())
     cost = max(depths[entering] for entering in wanted)
     if mode == AUTO and saved <= cost:
-        return PrefixPlan((), f"it saves {saved:.3g} passes through a layer and costs {cost}")
+        return CachePlan((), f"it saves {saved:.3g} passes through a layer and costs {cost}")
     if mode == AUTO and bytes_each > room.memory:
-        return PrefixPlan((), f"each takes {in_bytes(bytes_each)} and {in_bytes(room.memory)} of memory are free")
+        return CachePlan(
+            (), f"each takes {format_bytes(bytes_each)} and {format_bytes(room.memory)} of memory are free"
+        )
     fitting = tuple(wanted)[: room.disk // max(bytes_each, 1)]
     if not fitting:
-        return PrefixPlan((), f"each takes {in_bytes(bytes_each)} and there is room for {in_bytes(room.disk)}")
-    return PrefixPlan(fitting, f"saves {saved:.3g} passes through a layer, costs {cost}")
+        return CachePlan((), f"each takes {format_bytes(bytes_each)} and there is room for {format_bytes(room.disk)}")
+    return CachePlan(fitting, f"saves {saved:.3g} passes through a layer, costs {cost}")
 
 
-def in_bytes(number: float) -> str:
+def format_bytes(number: float) -> str:
     """Write a number of bytes with its unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:

@@ -1,4 +1,4 @@
-"""Token states of the rows of a data set on disk: ragged, memory-mapped, written in parts by several processes."""
+"""Token states of the rows of a dataset on disk: ragged, memory-mapped, written in parts by several processes."""
 
 import mmap
 import os
@@ -17,7 +17,7 @@ _SUFFIX = ".states"
 
 @dataclass(frozen=True)
 class StatesLayout:
-    """What the states of a data set's rows are like; rows are computed and written longest first.
+    """What the states of a dataset's rows are like; rows are computed and written longest first.
 
     Args:
         lengths: Tokens of each row (num_rows).
@@ -96,7 +96,7 @@ class PartWriter:
         """How many rows are written whole."""
         return int(np.searchsorted(self.ends, self.file.tell(), side="right"))
 
-    def go_on_behind(self, num_rows: int) -> None:
+    def truncate_to(self, num_rows: int) -> None:
         """Cut off what is behind a number of rows."""
         self.file.truncate(int(self.ends[num_rows - 1]) if num_rows else 0)
         self.file.seek(0, os.SEEK_END)
@@ -119,8 +119,8 @@ class PartWriter:
         self.unfinished.unlink(missing_ok=True)
 
 
-class PrefixStore:
-    """The states of all rows of a data set, read from the files of a folder.
+class ActivationStore:
+    """The states of all rows of a dataset, read from the files of a folder.
 
     Args:
         folder: The folder; all parts are there.
@@ -138,7 +138,7 @@ class PrefixStore:
             self.start_of[part.rows] = np.cumsum(lengths, dtype=np.int64) - lengths
 
     @classmethod
-    def find(cls, folder: Path, layout: StatesLayout) -> "PrefixStore | None":
+    def find(cls, folder: Path, layout: StatesLayout) -> "ActivationStore | None":
         """Open a store that is there as a whole, however many processes have written it.
 
         Args:

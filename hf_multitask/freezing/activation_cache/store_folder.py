@@ -31,7 +31,7 @@ class StoreFolder:
         kept = sum(size for key, size in sizes.items() if key in in_use)
         return max(self._limit(sizes) - kept, 0)
 
-    def make_room(self, num_bytes: int, in_use: Collection[str]) -> None:
+    def evict(self, num_bytes: int, in_use: Collection[str]) -> None:
         """Remove the stores that were longest not used, as many as it takes.
 
         Args:

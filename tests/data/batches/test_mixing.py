@@ -1,4 +1,4 @@
-"""Mixing data sets: shares, the rows of an epoch, and the turns of an endless stream."""
+"""Mixing datasets: shares, the rows of an epoch, and the turns of an endless stream."""
 
 import itertools
 from collections import Counter
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_multitask.data import LengthGroupedSampler
+from hf_multitask.data import EpochLengthGroupedSampler
 from hf_multitask.data.batches.mixing import STOPPING, STRATEGIES, MixedOrder, MixedTurns, Sampling
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
@@ -22,7 +22,7 @@ EPOCHS = st.integers(1, 4)
 
 
 def by_data_set(rows, sizes):
-    """Return the rows of each data set, counted from its own first."""
+    """Return the rows of each dataset, counted from its own first."""
     ends = list(itertools.accumulate(sizes))
     return [
         [row - end + size for row in rows if end - size <= row < end] for end, size in zip(ends, sizes, strict=True)
@@ -216,11 +216,11 @@ def test_wrong_values_are_refused(values, message):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_data_sets_without_rows_are_refused(strategy):
-    with pytest.raises(ValueError, match=r"data set 1 has no rows \(sizes: \[5, 0\]\)"):
+    with pytest.raises(ValueError, match=r"dataset 1 has no rows \(sizes: \[5, 0\]\)"):
         MixedOrder([5, 0], Sampling(strategy), 0, 2)
-    with pytest.raises(ValueError, match="data set 1 has no rows"):
+    with pytest.raises(ValueError, match="dataset 1 has no rows"):
         MixedTurns(Sampling(strategy), [5, 0], 0, total_rows=100)
-    with pytest.raises(ValueError, match="no data set to take rows from"):
+    with pytest.raises(ValueError, match="no dataset to take rows from"):
         MixedOrder([], Sampling(strategy), 0, 2)
 
 
@@ -286,7 +286,7 @@ def test_round_robin_turns_need_no_sizes():
 
 @pytest.mark.parametrize("strategy", ["proportional", "temperature", "annealed"])
 def test_turns_by_size_need_the_sizes(strategy):
-    message = f"{strategy!r} needs the number of rows of each data set, and that of data set 1 is not known"
+    message = f"{strategy!r} needs the number of rows of each dataset, and that of dataset 1 is not known"
     with pytest.raises(ValueError, match=message):
         MixedTurns(Sampling(strategy), [5, None], 0, total_rows=100)
 
@@ -298,7 +298,7 @@ def test_annealed_turns_need_the_length_of_the_training(total_rows):
 
 
 def grouped(lengths, batch_size, epoch, order=None):
-    sampler = LengthGroupedSampler(lengths, batch_size, 0, lambda: epoch, order)
+    sampler = EpochLengthGroupedSampler(lengths, batch_size, 0, lambda: epoch, order)
     rows = list(sampler)
     assert len(rows) == len(sampler)
     return rows

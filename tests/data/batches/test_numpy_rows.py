@@ -1,4 +1,4 @@
-"""Rows as views of Arrow columns: the values and the batches are those of the data set."""
+"""Rows as views of Arrow columns: the values and the batches are those of the dataset."""
 
 import pickle
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
-from hf_multitask.data.batches.numpy_rows import ArrowRows, as_arrays
+from hf_multitask.data.batches.numpy_rows import NumpyRowsDataset, with_numpy_rows
 from tests.tiny import SENTENCES, make_tokenizer
 
 TASKS = [
@@ -41,7 +41,7 @@ def collate(prepared):
 
 
 def views(rows):
-    """The rows in each form that a data set can have."""
+    """The rows in each form that a dataset can have."""
     parts = [rows.select(range(4)), rows.select(range(4, len(rows)))]
     yield "whole", rows
     yield "shuffled", rows.shuffle(seed=0)
@@ -67,8 +67,8 @@ def equal(one, other):
 
 def test_rows_and_batches_are_those_of_the_data_set(prepared, collate):
     for name, rows in views(prepared["train"]):
-        viewed = as_arrays(rows, collate.columns)
-        assert isinstance(viewed, ArrowRows), name
+        viewed = with_numpy_rows(rows, collate.columns)
+        assert isinstance(viewed, NumpyRowsDataset), name
         keys = np.random.default_rng(0).integers(0, len(rows), 9).tolist()
         expected = [
             {key: row[key] for key in rows.column_names if key in collate.columns}
@@ -81,7 +81,7 @@ def test_rows_and_batches_are_those_of_the_data_set(prepared, collate):
 
 def test_nothing_is_copied(prepared, collate, tmp_path):
     prepared["train"].save_to_disk(tmp_path)
-    viewed = as_arrays(datasets.load_from_disk(tmp_path), collate.columns)
+    viewed = with_numpy_rows(datasets.load_from_disk(tmp_path), collate.columns)
     before = pa.total_allocated_bytes()
     row = viewed.__getitems__([5])[0]
     assert pa.total_allocated_bytes() == before
@@ -89,7 +89,7 @@ def test_nothing_is_copied(prepared, collate, tmp_path):
 
 
 def test_a_worker_process_makes_its_own_views(prepared, collate):
-    viewed = as_arrays(prepared["train"], collate.columns)
+    viewed = with_numpy_rows(prepared["train"], collate.columns)
     expected = list(DataLoader(viewed, batch_size=5, collate_fn=collate))
     assert "_views" not in pickle.loads(pickle.dumps(viewed)).__dict__
     spawned = DataLoader(viewed, batch_size=5, collate_fn=collate, num_workers=1, multiprocessing_context="spawn")
@@ -101,8 +101,8 @@ def test_other_columns_stay_lists(prepared, collate):
     missing = rows.remove_columns("tag_positions").add_column("tag_positions", [[1], None, [2], [3]])
     transformed = rows.with_transform(lambda batch: batch)
     nested = rows.add_column("window_lengths_", [[[1]]] * 4)
-    assert as_arrays(missing, collate.columns) is missing
-    assert as_arrays(transformed, collate.columns) is transformed
-    assert as_arrays(nested, ["window_lengths_"]) is nested
+    assert with_numpy_rows(missing, collate.columns) is missing
+    assert with_numpy_rows(transformed, collate.columns) is transformed
+    assert with_numpy_rows(nested, ["window_lengths_"]) is nested
     empty = rows.select([])
-    assert as_arrays(empty, collate.columns) is empty
+    assert with_numpy_rows(empty, collate.columns) is empty

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
-from hf_multitask.data import LengthGroupedSampler, LengthSortedSampler
+from hf_multitask.data import EpochLengthGroupedSampler, LengthSortedSampler
 from tests.tiny import ROWS
 
 LENGTHS = torch.randint(3, 40, (500,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
 def order(seed=0, epoch=0, batch_size=8, lengths=LENGTHS):
-    return list(LengthGroupedSampler(lengths, batch_size, seed, lambda: epoch))
+    return list(EpochLengthGroupedSampler(lengths, batch_size, seed, lambda: epoch))
 
 
 def test_every_row_comes_once_and_the_short_batch_last():

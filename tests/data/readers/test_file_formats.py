@@ -87,7 +87,7 @@ def test_parquet_with_named_labels(tmp_path):
     assert rows.rows == [{"text": "x", "intent": "b"}, {"text": "y", "intent": None}]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "folder", "data set", "stream"])
+@pytest.mark.parametrize("kind", ["parquet", "folder", "dataset", "stream"])
 def test_declared_label_names_give_the_labels_in_their_order(kind, tokenizer, tmp_path):
     names = {"intent": ["z", "unused", "a"], "ner": ["O", "B-b", "I-b", "B-a", "I-a"]}
     features = datasets.Features(

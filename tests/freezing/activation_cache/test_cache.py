@@ -265,7 +265,7 @@ def test_without_a_schedule_what_the_model_has_frozen_is_stored(encoder, data, t
 
 
 def messages(caplog):
-    return " ".join(record.getMessage() for record in caplog.records if "stored_prefix" in record.name)
+    return " ".join(record.getMessage() for record in caplog.records if "activation_cache" in record.name)
 
 
 def test_auto_says_what_it_decided_and_why(train, caplog):
@@ -338,7 +338,7 @@ def test_a_full_disk_is_said_and_training_goes_on(train, caplog, monkeypatch):
 
 
 def test_a_killed_build_goes_on(train, monkeypatch, tmp_path):
-    monkeypatch.setattr(cache, "TOKENS_A_PASS", 64)
+    monkeypatch.setattr(cache, "TOKENS_PER_PASS", 64)
     whole = train("always", DOWN, folder="whole")
     write, written = store.PartWriter.write, []
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hf_multitask import MultiTaskModel, prepare_datasets
-from hf_multitask.freezing.activation_cache.cache_key import prefix_digests, read_rows, store_key
+from hf_multitask.freezing.activation_cache.cache_key import layer_digests, read_rows, store_key
 from tests.tiny import ROWS
 
 COLUMNS = ["input_ids", "attention_mask"]
 
 
 def digests(model):
-    return prefix_digests(model.encoder, model.layer_groups())
+    return layer_digests(model.encoder, model.layer_groups())
 
 
 def test_digests_change_with_what_lies_below_and_only_then(encoder, data, model):
@@ -103,7 +103,7 @@ def test_keys_are_the_same_in_another_process(encoder, model, data):
         f"data = prepare_datasets({{'train': ROWS}}, load_tokenizer({str(encoder)!r}), tasks)\n"
         f"model = MultiTaskModel.from_encoder({str(encoder)!r}, data.tasks)\n"
         f"rows = read_rows(data['train'], {COLUMNS!r})[0]\n"
-        "print(store_key(prefix_digests(model.encoder, model.layer_groups())['encoder.2'], rows, 'float32'))"
+        "print(store_key(layer_digests(model.encoder, model.layer_groups())['encoder.2'], rows, 'float32'))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     rows = read_rows(data["train"], COLUMNS)[0]

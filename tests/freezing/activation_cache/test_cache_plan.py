@@ -2,10 +2,10 @@
 
 import pytest
 
-from hf_multitask.freezing.activation_cache.cache_plan import Room, in_bytes, plan_store, usable_states
+from hf_multitask.freezing.activation_cache.cache_plan import FreeSpace, format_bytes, plan_store, usable_states
 
 DEPTHS = {"encoder.1": 1, "encoder.2": 2, "encoder.3": 3, "heads": 4}
-PLENTY = Room(disk=10**9, memory=10**9)
+PLENTY = FreeSpace(disk=10**9, memory=10**9)
 
 
 def plan(stages, mode="auto", found=(), bytes_each=100, room=PLENTY):
@@ -58,18 +58,18 @@ def test_nothing_is_stored_where_everything_trains():
 
 def test_what_comes_first_is_stored_first_where_room_is_short():
     stages = [("heads", 5), ("encoder.3", 5), ("encoder.2", 5)]
-    assert plan(stages, room=Room(disk=250, memory=10**9)).entering == ("heads", "encoder.3")
-    none = plan(stages, room=Room(disk=99, memory=10**9))
+    assert plan(stages, room=FreeSpace(disk=250, memory=10**9)).entering == ("heads", "encoder.3")
+    none = plan(stages, room=FreeSpace(disk=99, memory=10**9))
     assert none.entering == ()
     assert none.reason == "each takes 100 B and there is room for 99 B"
 
 
 def test_auto_stores_no_more_than_memory_can_hold():
-    small = Room(disk=10**9, memory=50)
+    small = FreeSpace(disk=10**9, memory=50)
     assert plan([("heads", 9)], room=small).entering == ()
     assert plan([("heads", 9)], room=small).reason == "each takes 100 B and 50 B of memory are free"
     assert plan([("heads", 9)], mode="always", room=small).entering == ("heads",)
 
 
 def test_bytes_have_a_unit():
-    assert [in_bytes(number) for number in (7, 2048, 3.5 * 2**20, 2**40)] == ["7 B", "2 KiB", "3.5 MiB", "1 TiB"]
+    assert [format_bytes(number) for number in (7, 2048, 3.5 * 2**20, 2**40)] == ["7 B", "2 KiB", "3.5 MiB", "1 TiB"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_multitask.freezing.activation_cache.builder import batch_bounds
-from hf_multitask.freezing.activation_cache.store import DTYPES, Part, PartWriter, PrefixStore, StatesLayout
+from hf_multitask.freezing.activation_cache.store import DTYPES, ActivationStore, Part, PartWriter, StatesLayout
 from hf_multitask.freezing.activation_cache.store_folder import StoreFolder
 
 WIDTH = 3
@@ -28,13 +28,13 @@ def states_of(lengths, dtype=torch.float32):
     ]
 
 
-def write(folder, layout, states, num_parts=1, rows_a_batch=3):
+def write(folder, layout, states, num_parts=1, rows_per_batch=3):
     for index in range(num_parts):
         part = Part(layout, index, num_parts)
         writer = PartWriter(folder, part)
         rows = part.rows
-        for start in range(0, len(rows), rows_a_batch):
-            writer.write(torch.cat([states[row] for row in rows[start : start + rows_a_batch]]))
+        for start in range(0, len(rows), rows_per_batch):
+            writer.write(torch.cat([states[row] for row in rows[start : start + rows_per_batch]]))
         writer.finish()
 
 
@@ -58,7 +58,7 @@ def test_rows_come_back_in_any_order(tmp_path_factory, lengths, num_parts, dtype
     states = states_of(lengths, dtype)
     layout = StatesLayout(lengths, WIDTH, dtype)
     write(folder, layout, states, num_parts)
-    store = PrefixStore.find(folder, layout)
+    store = ActivationStore.find(folder, layout)
     asked = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=40))
     assert_reads(store, asked, states)
 
@@ -69,7 +69,7 @@ def test_what_is_read_does_not_stay_in_memory(tmp_path):
     states = states_of(lengths)
     layout = StatesLayout(lengths, WIDTH, torch.float32)
     write(tmp_path, layout, states, num_parts=2)
-    store = PrefixStore.find(tmp_path, layout)
+    store = ActivationStore.find(tmp_path, layout)
     for start in (0, 50, 20):
         assert_reads(store, range(start, start + 100), states)
         mapped = re.findall(rf"{re.escape(str(tmp_path))}.*\n(?:.*\n){{3}}Rss: +(\d+) kB", SMAPS.read_text())
@@ -88,14 +88,14 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path, written):
     killed = PartWriter(tmp_path / "killed", part)
     killed.file.write(whole[:written])
     killed.file.close()
-    assert PrefixStore.find(tmp_path / "killed", layout) is None
+    assert ActivationStore.find(tmp_path / "killed", layout) is None
 
     writer = PartWriter(tmp_path / "killed", part)
     rows = part.rows
     assert rows.tolist() == [5, 1, 3, 4, 0, 2]
     ends = np.cumsum(lengths[rows]) * layout.token_bytes
     assert writer.num_rows == (ends <= written).sum()
-    writer.go_on_behind(writer.num_rows)
+    writer.truncate_to(writer.num_rows)
     for row in rows[writer.num_rows :]:
         writer.write(states[row])
     writer.finish()
@@ -106,16 +106,16 @@ def test_a_store_with_a_part_missing_or_cut_is_not_read(tmp_path):
     lengths = np.array([2, 5, 1, 4])
     layout = StatesLayout(lengths, WIDTH, torch.float32)
     write(tmp_path, layout, states_of(lengths), num_parts=2)
-    assert PrefixStore.find(tmp_path, layout) is not None
+    assert ActivationStore.find(tmp_path, layout) is not None
     path = Part(layout, 1, 2).path(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert PrefixStore.find(tmp_path, layout) is None
+    assert ActivationStore.find(tmp_path, layout) is None
     path.unlink()
-    assert PrefixStore.find(tmp_path, layout) is None
+    assert ActivationStore.find(tmp_path, layout) is None
     path.write_bytes(content)
-    assert PrefixStore.find(tmp_path, StatesLayout(lengths + 1, WIDTH, torch.float32)) is None
-    assert PrefixStore.find(tmp_path / "nowhere", layout) is None
+    assert ActivationStore.find(tmp_path, StatesLayout(lengths + 1, WIDTH, torch.float32)) is None
+    assert ActivationStore.find(tmp_path / "nowhere", layout) is None
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
@@ -145,12 +145,12 @@ def test_the_longest_unused_stores_make_room(tmp_path):
     folder = StoreFolder(tmp_path, max_bytes=700)
     assert folder.room(in_use=[]) == 700
     assert folder.room(in_use=["c"]) == 400
-    folder.make_room(100, in_use=[])
+    folder.evict(100, in_use=[])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
     folder.touch("a")
-    folder.make_room(250, in_use=[])
+    folder.evict(250, in_use=[])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
-    folder.make_room(650, in_use=["c"])
+    folder.evict(650, in_use=["c"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
 
 
