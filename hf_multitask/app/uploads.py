@@ -10,11 +10,11 @@ import yaml
 
 from ..data import SPLITS
 from ..data.readers.file_formats import find_format
-from ..data.readers.rows import Row
 from ..data.readers.sources import open_rows
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
+from ..models.type_aliases import Row
 from ..runs.config import RunConfig
 from .workspace import DATA_CONFIG, Workspace, safe_name
 

@@ -11,13 +11,14 @@ from ..models.tags_schemes import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.text_words import locate_words, split_words
+from ..models.type_aliases import Row
 from .config import DataConfig
 from .labels.checks import check_columns, check_inputs, check_labels, read_values, words_of
 from .labels.label_sets import LabelEncoder, LabelScan
 from .labels.stratified_split import split_validation
 from .labels.tags import read_tags
 from .preparation_report import PreparationReport
-from .readers.rows import LocatedRow, Row, Rows, rename_row, unplaced, with_label_names
+from .readers.rows import LocatedRow, Rows, rename_row, unplaced, with_label_names
 from .readers.sources import Source, class_names, open_rows, source_name
 from .readers.spans import is_span_list, read_spans
 

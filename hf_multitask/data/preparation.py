@@ -13,12 +13,12 @@ from ..models.messages import MAX_NAMES_SHOWN, unknown_name_message
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.tasks_class_weights import BALANCED
 from ..models.text_alignment import Aligner
+from ..models.type_aliases import Row
 from .config import SPLITS, DataConfig, data_configs
 from .dataset_loader import TRAIN, DatasetLoader
 from .labels.class_balance import complete_class_weights, label_counts
 from .preparation_report import PreparationReport
 from .provenance import DataProvenance, data_origin
-from .readers.rows import Row
 from .readers.sources import Source
 from .row_texts import RowTexts
 from .streaming import StreamedDataset, TrainingStream

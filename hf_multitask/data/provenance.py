@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
+from ..models.type_aliases import Row
 from .config import SPLITS, DataConfig
 from .dataset_loader import TRAIN, DatasetLoader
-from .readers.rows import Row
 
 MAX_EXAMPLES = 3
 MAX_EXAMPLE_LENGTH = 100  # characters

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN, TextInput, read_input
 from ..models.text_words import join_words
-from .readers.rows import Row
+from ..models.type_aliases import Row
 
 _SCHEMA = pa.schema({TEXT_COLUMN: pa.string(), TEXT_PAIR_COLUMN: pa.string(), TOKENS_COLUMN: pa.list_(pa.string())})
 

@@ -9,10 +9,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..models.collator import columns_to_rows
 from ..models.text_alignment import Aligner
+from ..models.type_aliases import Row
 from .batches.mixing import MixedTurns, Sampling, shuffled
 from .dataset_loader import ROWS_AT_ONCE, DatasetLoader
 from .preparation_report import PreparationReport
-from .readers.rows import Row, Rows
+from .readers.rows import Rows
 
 # Rows of a dataset that are shuffled together; as many are in memory.
 SHUFFLE_ROWS = 10_000

@@ -18,7 +18,6 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from ..data import SPLITS, DataConfig, PreparedData, prepare_datasets
 from ..data.config import data_configs
 from ..data.preparation import check_task_names
-from ..data.readers.rows import Row
 from ..freezing.plan import StagePlan
 from ..freezing.schedule import SCHEDULE_NAME
 from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
@@ -28,6 +27,7 @@ from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import load_config
 from ..models.tasks import REGRESSION
 from ..models.tasks_editing import continued_tasks, set_tasks
+from ..models.type_aliases import Row
 from ..reports.training_report import SplitResult, write_history
 from ..runtime.atomic_files import write_json
 from ..training.arguments import MultiTaskTrainingArguments

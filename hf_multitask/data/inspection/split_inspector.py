@@ -11,10 +11,11 @@ from ...models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ...models.text_alignment import NO_POSITION, Aligner
 from ...models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ...models.text_words import split_words
+from ...models.type_aliases import Row
 from ..dataset_loader import DatasetLoader
 from ..labels.class_balance import label_counts
 from ..preparation_report import PreparationReport
-from ..readers.rows import Row, Rows
+from ..readers.rows import Rows
 from .duplicates import Duplicates, RowKeys
 from .lengths import Lengths
 

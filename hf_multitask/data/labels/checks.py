@@ -7,7 +7,8 @@ from typing import Any
 from ...models.messages import unknown_name_message
 from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
 from ...models.text_inputs import TEXT_COLUMN, TOKENS_COLUMN, check_characters, check_input
-from ..readers.rows import Row, Rows
+from ...models.type_aliases import Row
+from ..readers.rows import Rows
 
 
 def words_of(row: Row) -> list[str]:

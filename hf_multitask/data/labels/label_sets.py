@@ -10,7 +10,8 @@ from ...models.messages import unknown_name_message
 from ...models.tags_iob2 import OUTSIDE, entity_types, tags_of_types
 from ...models.tags_schemes import is_tag_of, to_iob2
 from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
-from ..readers.rows import Row, Rows
+from ...models.type_aliases import Row
+from ..readers.rows import Rows
 from .checks import words_of
 from .tags import SchemeScan
 

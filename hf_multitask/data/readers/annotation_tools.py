@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...models.messages import unknown_name_message
 from ...models.text_inputs import TEXT_COLUMN
-from .rows import Row
+from ...models.type_aliases import Row
 from .spans import is_span_list, read_span
 
 SPANS_COLUMN = "spans"

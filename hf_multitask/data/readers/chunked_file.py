@@ -12,6 +12,7 @@ import pyarrow
 
 from ...models.messages import unknown_name_message
 from ...models.text_inputs import TEXT_COLUMN
+from ...models.type_aliases import Row
 from .file_formats import (
     DELIMITERS,
     LONGEST_CELL,
@@ -24,7 +25,7 @@ from .file_formats import (
     parse_object,
     table_row,
 )
-from .rows import LocatedRow, Row, rename_row, with_label_names
+from .rows import LocatedRow, rename_row, with_label_names
 from .text_lines import decode_line, open_binary
 
 TEXT_FORMAT = "text"

@@ -13,9 +13,10 @@ from pyarrow import parquet
 
 from ...models.messages import unknown_name_message
 from ...models.text_inputs import TOKENS_COLUMN
+from ...models.type_aliases import Row
 from .annotation_tools import ANNOTATION_TOOLS
 from .conll import read_conll
-from .rows import LocatedRow, Row, dataset_rows, rename_columns, unplaced, with_label_names
+from .rows import LocatedRow, dataset_rows, rename_columns, unplaced, with_label_names
 from .text_lines import read_lines, shorten
 
 logger = logging.getLogger(__name__)

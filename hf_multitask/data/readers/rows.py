@@ -8,8 +8,7 @@ import datasets
 
 from ...models.collator import columns_to_rows
 from ...models.messages import unknown_name_message
-
-Row = dict[str, Any]
+from ...models.type_aliases import Row
 
 
 class LocatedRow(NamedTuple):
