@@ -21,8 +21,8 @@ from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, confl
 FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
 # A run has so many steps at least, as far as that takes no more than the most epochs.
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 200, 5, 40
-# What a time budget may cut a run down to.
-MIN_EPOCHS = 3
+# A time budget never cuts a run below this length.
+MIN_EPOCHS_IN_BUDGET = 3
 # The most frequent label has so many times the rows of the least frequent, from where rare ones get more weight.
 IMBALANCE = 10
 
@@ -164,7 +164,7 @@ class Planner:
         for depth in reversed(DEPTHS[: DEPTHS.index(wanted.depth) + 1]):
             for size in by_cost:
                 if size.cost <= wanted.size.cost:
-                    for epochs in range(wanted.epochs, MIN_EPOCHS - 1, -1):
+                    for epochs in range(wanted.epochs, MIN_EPOCHS_IN_BUDGET - 1, -1):
                         yield self.candidate(size, depth, epochs)
 
     def _further_reasons(self, chosen: Candidate) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.freezing import build_schedule
-from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, Planner
+from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, MIN_EPOCHS_IN_BUDGET, Planner
 from hf_multitask.recommendation.cost_model import CostModel, Machine
 from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
 from hf_multitask.recommendation.domain_distance import Closeness, Probe
@@ -88,7 +88,7 @@ def test_a_budget_takes_epochs_first():
     free = planner().recommend(config())
     short = planner().recommend(config(), time_budget=free.minutes * 0.7)
     assert (short.preset, short.encoder) == (free.preset, free.encoder)
-    assert MIN_EPOCHS <= short.epochs < free.epochs
+    assert MIN_EPOCHS_IN_BUDGET <= short.epochs < free.epochs
     assert short.minutes <= free.minutes * 0.7
     (conflict,) = short.conflicts
     assert re.search(rf"ask for {SMALL}, all layers, 5 epochs .* leaves {SMALL}, all layers, 3 epochs", conflict)
@@ -107,7 +107,7 @@ def test_a_budget_takes_a_larger_encoder_before_layers():
 
 def test_a_budget_takes_layers_last():
     free = planner().recommend(config())
-    least = free.minutes * MIN_EPOCHS / free.epochs
+    least = free.minutes * MIN_EPOCHS_IN_BUDGET / free.epochs
     assert planner().recommend(config(), least * 0.6).preset == "top:2"
     assert planner().recommend(config(), least * 0.2).preset == "encoder"
 
