@@ -8,12 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import SPLITS
+from ..data.inspection.data_inspection import DataInspection, DatasetInspection
 from ..data.inspection.duplicates import Duplicates
 from ..data.inspection.lengths import Lengths
 from ..data.inspection.split_inspector import RowSample, SplitInspection, TaskInspection
 from ..models.tags_iob2 import OUTSIDE, tag_spans
 from ..models.tasks import TOKEN_CLASSIFICATION
-from ..runs.inspection import DataInspection, DatasetInspection
 
 # Labels of a task that are listed: half of them the most frequent, half the least.
 MAX_LABELS_SHOWN = 20

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..data.dataset_loader import TRAIN, VALIDATION
+from ..data.inspection.data_inspection import DataInspection
 from ..data.inspection.split_inspector import SplitInspection
 from ..models.tasks import REGRESSION, TOKEN_CLASSIFICATION
 from ..runs.config import RunConfig
-from ..runs.inspection import DataInspection, inspect_data
+from ..runs.inspection import inspect_data
 
 # Of so many of the first training rows of each dataset, some are taken evenly, however they are ordered.
 ROWS_LOOKED_AT = 2000

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.inspection.data_inspection import DataInspection, DatasetInspection
 from ..data.inspection.lengths import Lengths
-from ..runs.inspection import DataInspection, DatasetInspection
 
 SUFFIXES = (".png", ".svg")
 # Colours of Okabe and Ito (2008, Color Universal Design); hatches and dashes tell the splits apart without colour.
