@@ -1,18 +1,40 @@
 """Heads that are frozen while the encoder below them trains: how far their inputs drift, and how they are held."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import datasets
 import torch
 from torch.nn import functional
 
 from ..models.encoder_pooling import pool
 from ..models.modeling_multitask import MultiTaskModel
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.type_aliases import Batch, Row
 
+# Rows of the validation set on which drift is measured.
+DRIFT_ROWS = 64
 # Li and Hoiem 2016, "Learning without Forgetting", section 3: the temperature that they found best.
 TEMPERATURE = 2.0
+
+
+def drift_sample(
+    dataset: datasets.Dataset, collate: Callable[[list[Row]], Batch], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Return a batch of at most ``DRIFT_ROWS`` rows spread over a dataset, the same at each call.
+
+    Args:
+        dataset: Prepared rows.
+        collate: The collator.
+        device: Device of the model.
+
+    Returns:
+        The tensors of the batch, without labels, on the device.
+    """
+    every = max(len(dataset) // DRIFT_ROWS, 1)
+    batch = collate([dataset[i] for i in range(0, len(dataset), every)][:DRIFT_ROWS])
+    return {name: value.to(device) for name, value in batch.items() if torch.is_tensor(value)}
 
 
 @torch.no_grad()

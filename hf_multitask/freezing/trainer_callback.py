@@ -10,15 +10,12 @@ from transformers import SchedulerType, Trainer, TrainerControl
 
 from ..models.layer_groups import HEAD
 from .callback import FreezeCallback
-from .distillation import Teacher, drift, encode_sample
+from .distillation import Teacher, drift, drift_sample, encode_sample
 from .rates import StageRateFactor, peak_rates, set_rates
 from .replay import Transition
 from .run import FreezeRun
 
 logger = logging.getLogger(__name__)
-
-# Rows of the validation set on which the drift of a frozen head's inputs is measured.
-DRIFT_ROWS = 64
 
 
 class MultiTaskFreezeCallback(FreezeCallback):
@@ -176,9 +173,7 @@ class MultiTaskFreezeRun(FreezeRun):
             dataset = next(iter(dataset.values()))
         if dataset is None or not hasattr(dataset, "__len__"):
             return None
-        every = max(len(dataset) // DRIFT_ROWS, 1)
-        rows = [dataset[i] for i in range(0, len(dataset), every)][:DRIFT_ROWS]
-        return self.trainer._prepare_inputs(self.trainer.data_collator(rows))
+        return drift_sample(dataset, self.trainer.data_collator, self.args.device)
 
 
 def rebuild_ddp(ddp: DistributedDataParallel, handler: Any) -> None:

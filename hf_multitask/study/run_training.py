@@ -14,11 +14,10 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers.trainer_utils import IntervalStrategy
 
 from ..data import PreparedData
-from ..freezing.distillation import drift, encode_sample
+from ..freezing.distillation import drift, drift_sample, encode_sample
 from ..freezing.replay import Evaluation, read_evaluations
 from ..freezing.schedule import greater_is_better
 from ..freezing.stage_results import read_stage_results
-from ..freezing.trainer_callback import DRIFT_ROWS
 from ..models import TaskConfig
 from ..reports.training_report import HISTORY_NAME
 from ..runs.config import RunConfig
@@ -144,7 +143,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
     clock = None if plan.minutes is None else StopAfter(plan.minutes)
     if clock is not None:
         trainer.add_callback(clock)
-    sample = _sample(trainer, data)
+    sample = drift_sample(data["validation"], trainer.data_collator, trainer.args.device)
     states = encode_sample(trainer.model, sample)
     start = time.perf_counter()
     trainer.train()
@@ -283,14 +282,6 @@ def _named_metrics(
     """Return the metrics of the tasks, without the prefix and the timings that the trainer adds."""
     names = task_metric_names(tasks)
     return {name: metrics[f"{prefix}_{name}"] for name in names if f"{prefix}_{name}" in metrics}
-
-
-def _sample(trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, torch.Tensor]:
-    """Return a batch of rows spread over the validation set."""
-    rows: Any = data["validation"]
-    every = max(len(rows) // DRIFT_ROWS, 1)
-    batch = trainer.data_collator([rows[i] for i in range(0, len(rows), every)][:DRIFT_ROWS])
-    return {name: value.to(trainer.args.device) for name, value in batch.items() if torch.is_tensor(value)}
 
 
 def _memory_now() -> int:
