@@ -1,6 +1,7 @@
 """Which rows make the batches of a trainer: their order, their number, their place in a stream."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from ..data.batches.token_batch_sampler import padded_lengths
 from ..data.streaming import STREAM_KEY, identity
 from ..models.collator import first_rows
 from ..models.losses import ignore_labels
+
+logger = logging.getLogger(__name__)
 
 # Where the stream of a checkpoint's training rows goes on.
 STREAM_NAME = "stream.json"
@@ -197,6 +200,37 @@ class TrainerDataLoaders:
         return dataset[column][:] if column in dataset.column_names else None
 
 
+def check_training_rows(dataset: object, length_column: str, max_tokens: int) -> None:
+    """Check that the lengths of the training rows are known, and log how many rows are longer than a batch.
+
+    Args:
+        dataset: Training rows; None if the trainer only evaluates.
+        length_column: Column of the rows' lengths.
+        max_tokens: Maximum number of tokens in a batch.
+
+    Raises:
+        ValueError: If the rows are a stream, or have no lengths.
+    """
+    if dataset is None:
+        return
+    setting = f"max_tokens_per_batch={max_tokens}"
+    if isinstance(dataset, TrainingStream):
+        raise ValueError(
+            f"{setting} cannot be used with a TrainingStream (streaming: true), whose rows have no length before they "
+            "are read; leave one of the two out."
+        )
+    if not isinstance(dataset, datasets.Dataset) or length_column not in dataset.column_names:
+        raise ValueError(
+            f"{setting} needs the length of each training row: expected train_dataset to be a datasets.Dataset with "
+            f"the column {length_column!r}, as prepare_datasets makes it, found {_describe(dataset)}."
+        )
+    too_long = sum(tokens > max_tokens for tokens in padded_lengths(dataset, length_column))
+    if too_long:
+        logger.warning(
+            "%s: %d of %d training rows are longer; each makes a batch of its own.", setting, too_long, len(dataset)
+        )
+
+
 def restore_row_order(dataloader: DataLoader, values: Any) -> Any:
     """Put what was predicted longest rows first back into the order of the rows.
 
@@ -213,6 +247,12 @@ def restore_row_order(dataloader: DataLoader, values: Any) -> Any:
         batches = batches.batch_sampler
     sampler = getattr(batches, "sampler", None)
     return _take(values, np.argsort(sampler.order)) if isinstance(sampler, LengthSortedSampler) else values
+
+
+def _describe(dataset: object) -> str:
+    if isinstance(dataset, datasets.Dataset):
+        return f"the columns {', '.join(dataset.column_names)}"
+    return f"a {type(dataset).__module__}.{type(dataset).__qualname__}"
 
 
 def _take(values: Any, order: np.ndarray) -> Any:

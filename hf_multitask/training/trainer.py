@@ -17,7 +17,6 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 
 from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..data.batches.numpy_rows import with_numpy_rows
-from ..data.batches.token_batch_sampler import check_training_rows
 from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
 from ..freezing.activation_cache.cache import ActivationCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
@@ -34,7 +33,7 @@ from ..reports.tracking import TrackingCallback
 from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
-from .dataloaders import TrainerDataLoaders, restore_row_order
+from .dataloaders import TrainerDataLoaders, check_training_rows, restore_row_order
 from .ema import EMACallback, refuse_averaged
 from .metrics import build_compute_metrics, task_metric_names
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from hf_multitask import (
     RunConfig,
     prepare_datasets,
 )
+from hf_multitask.training.dataloaders import check_training_rows
 from tests.tiny import ROWS
 from tests.training.test_trainer import SOME_MISSING, KeepGradients, make_trainer
 
@@ -189,3 +191,25 @@ def test_a_data_set_without_lengths_is_refused_before_training(model, data, toke
     rows = {"train": [data["train"][0]], "validation": data["validation"]}
     with pytest.raises(ValueError, match="max_tokens_per_batch=64 needs the length of each training row"):
         make_trainer(model, rows, tokenizer, tmp_path, max_tokens_per_batch=64)
+
+
+def test_rows_above_the_limit_are_said_once(data, caplog):
+    longest = max(data["train"]["length"])
+    check_training_rows(data["train"], "length", longest)
+    assert caplog.text == ""
+    over = sum(length > longest - 1 for length in data["train"]["length"])
+    check_training_rows(data["train"], "length", longest - 1)
+    assert f"max_tokens_per_batch={longest - 1}: {over} of 22 training rows are longer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([{"input_ids": [1]}], "found a builtins.list"),
+        (datasets.Dataset.from_dict({"input_ids": [[1]]}), "found the columns input_ids"),
+    ],
+    ids=["list", "no lengths"],
+)
+def test_rows_whose_lengths_are_not_known_are_refused(rows, found):
+    with pytest.raises(ValueError, match="needs the length of each training row: .* column 'length', .*" + found):
+        check_training_rows(rows, "length", 100)

@@ -1,20 +1,15 @@
 """Batches of as many rows as fit into a number of tokens, padding counted."""
 
 import heapq
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import datasets
 import torch
 from torch.utils.data import Sampler
 
-from ..streaming import TrainingStream
 from .mixing import MixedOrder
 from .samplers import LengthSortedSampler, epoch_generator
-
-logger = logging.getLogger(__name__)
 
 
 class TokenBatchSampler(Sampler[list[int]]):
@@ -130,43 +125,6 @@ def padded_lengths(dataset: datasets.Dataset, length_column: str) -> list[int]:
     if "window_lengths" not in dataset.column_names:
         return dataset[length_column][:]
     return [len(windows) * max(windows) for windows in dataset["window_lengths"][:]]
-
-
-def check_training_rows(dataset: Any, length_column: str, max_tokens: int) -> None:
-    """Refuse training rows whose lengths are not known, and say how many of them no batch has room for.
-
-    Args:
-        dataset: What the trainer trains on; None where it does not.
-        length_column: The column with the rows' lengths.
-        max_tokens: Tokens of a batch.
-
-    Raises:
-        ValueError: If the rows are a stream, or have no lengths.
-    """
-    if dataset is None:
-        return
-    setting = f"max_tokens_per_batch={max_tokens}"
-    if isinstance(dataset, TrainingStream):
-        raise ValueError(
-            f"{setting} cannot be used with a TrainingStream (streaming: true), whose rows have no length before they "
-            "are read; leave one of the two out."
-        )
-    if not isinstance(dataset, datasets.Dataset) or length_column not in dataset.column_names:
-        raise ValueError(
-            f"{setting} needs the length of each training row: expected train_dataset to be a datasets.Dataset with "
-            f"the column {length_column!r}, as prepare_datasets makes it, found {_describe(dataset)}."
-        )
-    too_long = sum(tokens > max_tokens for tokens in padded_lengths(dataset, length_column))
-    if too_long:
-        logger.warning(
-            "%s: %d of %d training rows are longer; each makes a batch of its own.", setting, too_long, len(dataset)
-        )
-
-
-def _describe(dataset: Any) -> str:
-    if isinstance(dataset, datasets.Dataset):
-        return f"the columns {', '.join(dataset.column_names)}"
-    return f"a {type(dataset).__module__}.{type(dataset).__qualname__}"
 
 
 def _classes(lengths: Sequence[int], max_tokens: int) -> torch.Tensor:

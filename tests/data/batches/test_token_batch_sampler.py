@@ -1,6 +1,5 @@
 """Batches counted in tokens: each row once, within the limit, as many in every epoch."""
 
-import datasets
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 
 from hf_multitask import MultiTaskDataCollator, prepare_datasets
 from hf_multitask.data import MixedOrder, Sampling, SortedTokenBatchSampler, TokenBatchSampler
-from hf_multitask.data.batches.token_batch_sampler import check_training_rows, padded_lengths
+from hf_multitask.data.batches.token_batch_sampler import padded_lengths
 from tests.tiny import ROWS
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=80)
@@ -172,25 +171,3 @@ def test_rows_in_windows_are_counted_as_the_encoder_takes_them(words, max_tokens
         assert tokens <= max_tokens or len(batch) == 1
         if len(batch) == 1:
             assert tokens == lengths[batch[0]]
-
-
-def test_rows_above_the_limit_are_said_once(data, caplog):
-    longest = max(data["train"]["length"])
-    check_training_rows(data["train"], "length", longest)
-    assert caplog.text == ""
-    over = sum(length > longest - 1 for length in data["train"]["length"])
-    check_training_rows(data["train"], "length", longest - 1)
-    assert f"max_tokens_per_batch={longest - 1}: {over} of 22 training rows are longer" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("rows", "found"),
-    [
-        ([{"input_ids": [1]}], "found a builtins.list"),
-        (datasets.Dataset.from_dict({"input_ids": [[1]]}), "found the columns input_ids"),
-    ],
-    ids=["list", "no lengths"],
-)
-def test_rows_whose_lengths_are_not_known_are_refused(rows, found):
-    with pytest.raises(ValueError, match="needs the length of each training row: .* column 'length', .*" + found):
-        check_training_rows(rows, "length", 100)
