@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..freezing.presets import PRESETS
 from ..models import TaskConfig
 from ..models.layer_groups import ENCODER, HEAD
 from ..runs.config import RunConfig
+from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from .workspace import Workspace
 
 # Stands for what is ticked below it.
@@ -127,18 +128,13 @@ def parse_tasks(text: str) -> list[TaskConfig]:
 
 def tasks_as_yaml(tasks: Sequence[TaskConfig]) -> str:
     """Return tasks as YAML, a line for each, without what is as by default."""
-    values = []
-    for task in tasks:
-        defaults = {item.name: item.default for item in fields(task) if item.default is not MISSING}
-        defaults["column"] = task.name
-        given = task.to_dict().items()
-        values.append({key: value for key, value in given if key not in defaults or value != defaults[key]})
+    values = [changed_fields(task) for task in tasks]
     return yaml.safe_dump(values, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000).strip()
 
 
 def config_as_yaml(config: RunConfig) -> str:
     """Return a config as the text of a file; its paths must be absolute."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    return to_yaml(asdict(config))
 
 
 def _allowed_encoder(base: RunConfig, name: str, workspace: Workspace) -> str:

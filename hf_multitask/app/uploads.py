@@ -6,8 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..data import SPLITS
 from ..data.readers.file_formats import find_format
 from ..data.readers.sources import open_rows
@@ -16,6 +14,7 @@ from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICA
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.type_aliases import Row
 from ..runs.config import RunConfig
+from ..runtime.dataclass_yaml import to_yaml
 from .workspace import DATA_CONFIG, Workspace, safe_name
 
 MAX_UPLOAD_BYTES = 200 * 2**20
@@ -59,7 +58,7 @@ def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], ba
             options[split] = f"{split}{''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])}"
             shutil.copyfile(path, folder / options[split])
         values = {"encoder": base.encoder, "tasks": tasks, "data": options, "training": base.training}
-        text = yaml.safe_dump({**values, "output_dir": base.output_dir}, sort_keys=False, allow_unicode=True)
+        text = to_yaml({**values, "output_dir": base.output_dir})
         # The config goes last: without it there is no dataset.
         (folder / DATA_CONFIG).write_text(text, encoding="utf-8")
     except OSError:

@@ -13,7 +13,8 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
 from ..models.messages import unknown_name_message
-from .schedule import FreezeSchedule, FreezeStage, Until, as_number, encoder_is_divided
+from ..runtime.dataclass_yaml import as_number
+from .schedule import FreezeSchedule, FreezeStage, Until, encoder_is_divided
 
 # Howard and Ruder 2018, section 3.2: the rate of a layer is that of the one above it, divided by 2.6.
 ULMFIT_LR_DECAY = 1 / 2.6

@@ -1,20 +1,19 @@
 """What trains when: stages, and the schedule that they make."""
 
-import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import SchedulerType
 
 from ..models.layer_groups import ENCODER, HEAD, LayerGroups
 from ..models.messages import unknown_name_message
+from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_mapping, to_yaml
 
 SCHEDULE_NAME = "freeze_schedule.json"
 
@@ -399,7 +398,7 @@ class FreezeSchedule:
         Raises:
             ValueError: If a key is unknown or missing, or a value is not allowed.
         """
-        _check_keys(cls, values, "key of the schedule")
+        check_keys(cls, values, "key of the schedule")
         stages = values.get("stages")
         if not isinstance(stages, list) or not all(isinstance(stage, Mapping) for stage in stages):
             raise ValueError(
@@ -409,18 +408,17 @@ class FreezeSchedule:
         protect = values.get("protect") or {}
         if not isinstance(protect, Mapping):
             raise ValueError(f"protect must be a mapping such as {{intent: {{distill: 0.5}}}}, found {protect!r:.80}.")
-        return _build(
+        return build(
             cls,
             {
                 "stages": parsed,
-                "protect": {task: _parse(Protection, held, f"protect.{task}") for task, held in protect.items()},
+                "protect": {task: from_mapping(Protection, held, f"protect.{task}") for task, held in protect.items()},
             },
-            "",
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schedule as a mapping that YAML and JSON can hold, without what is at its default."""
-        return _without_defaults(self)
+        return changed_fields(self)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "FreezeSchedule":
@@ -451,15 +449,7 @@ class FreezeSchedule:
 
     def to_yaml(self) -> str:
         """Return the schedule as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-
-
-def as_number(value: Any) -> Any:
-    """Read a string that is a number, such as ``2e-5``, which YAML 1.1 takes for a string; else return the value."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+        return to_yaml(self.to_dict())
 
 
 def encoder_is_divided(groups: LayerGroups) -> bool:
@@ -476,54 +466,8 @@ def _check_positive(where: str, **values: float | None) -> None:
 def _parse_stage(values: dict[str, Any]) -> FreezeStage:
     where = f"stage {values['name']!r}"
     if values.get("until") is not None:
-        values["until"] = _parse(Until, values["until"], f"{where}: until")
+        values["until"] = from_mapping(Until, values["until"], f"{where}: until")
     rules = values.get("on_worse") or []
     rules = [rules] if isinstance(rules, Mapping) else rules
-    values["on_worse"] = [_parse(OnWorse, rule, f"{where}: on_worse") for rule in rules]
-    return _parse(FreezeStage, values, where)
-
-
-def _parse(cls: type, values: Any, where: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where}: expected a mapping, found {values!r:.80}.")
-    try:
-        _check_keys(cls, values, "key")
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    for item in dataclasses.fields(cls):
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if required and item.name not in values:
-            raise ValueError(f"{where}: the key {item.name!r} is missing, found {', '.join(values) or 'none'}.")
-    numbers = {item.name for item in dataclasses.fields(cls) if "float" in str(item.type)}
-    parsed = {key: as_number(value) if key in numbers else value for key, value in values.items()}
-    return _build(cls, parsed, f"{where}: ")
-
-
-def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    try:
-        return cls(**values)
-    except StrictDataclassError as error:
-        raise ValueError(f"{where}{error}") from error
-
-
-def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:
-    allowed = [item.name for item in dataclasses.fields(cls)]
-    for key in values:
-        if key not in allowed:
-            raise ValueError(unknown_name_message(what, key, allowed))
-
-
-def _without_defaults(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_defaults(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_without_defaults(item) for item in value]
-    if not dataclasses.is_dataclass(value):
-        return value
-    kept = {}
-    for item in dataclasses.fields(value):
-        current = getattr(value, item.name)
-        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-        if current != default:
-            kept[item.name] = _without_defaults(current)
-    return kept
+    values["on_worse"] = [from_mapping(OnWorse, rule, f"{where}: on_worse") for rule in rules]
+    return from_mapping(FreezeStage, values, where)

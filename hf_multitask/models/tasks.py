@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from torch import nn
@@ -73,7 +73,7 @@ class TaskConfig:
     name: str
     type: str
     labels: list[str] | None = None
-    column: str | None = None
+    column: str | None = field(default=None, metadata={"default_field": "name"})
     problem_type: str | None = None
     loss_weight: float = 1.0
     dropout: float = 0.1
@@ -117,7 +117,7 @@ class TaskConfig:
         Raises:
             ValueError: If a key is no field of a task, or ``name`` or ``type`` is missing.
         """
-        allowed = [field.name for field in fields(cls)]
+        allowed = [item.name for item in fields(cls)]
         for key in values:
             if key not in allowed:
                 raise ValueError(f"task {values.get('name', '?')!r}: {unknown_name_message('key', key, allowed)}")

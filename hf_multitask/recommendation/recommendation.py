@@ -1,19 +1,16 @@
 """What is recommended, and the config file of it."""
 
-import dataclasses
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ..data import SPLITS, DataConfig
 from ..freezing import FreezeSchedule
 from ..models.encoder_loading import find_model
 from ..runs.config import RunConfig
+from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from .cost_model import Machine
 from .data_facts import DataFacts
 from .domain_distance import Closeness
@@ -68,7 +65,7 @@ class Recommendation:
         Raises:
             ValueError: If the data are no files, names or rows, which a file can hold.
         """
-        values = yaml.safe_dump(_config_values(self.config, Path(folder)), sort_keys=False, allow_unicode=True)
+        values = to_yaml(_config_values(self.config, Path(folder)))
         comments = [f"{reason.rule}: {reason.advice}. {reason.evidence}. {reason.reason}." for reason in self.reasons]
         comments += [f"Rules pull apart: {conflict}" for conflict in self.conflicts]
         lines = [
@@ -97,24 +94,20 @@ def _config_values(config: RunConfig, folder: Path) -> dict[str, Any]:
     encoder = config.encoder
     if find_model(encoder) == str(Path(encoder).expanduser()) and Path(encoder).expanduser().is_dir():
         encoder = _relative(encoder, folder)
-    return _plain(
-        {
-            "encoder": encoder,
-            "tasks": [_changed(task) for task in config.tasks],
-            "data": data[0] if isinstance(config.data, DataConfig) else data,
-            "freeze": config.freeze,
-            **{
-                key: value
-                for key, value in _changed(config).items()
-                if key not in ("encoder", "tasks", "data", "freeze", "output_dir")
-            },
-            "output_dir": config.output_dir,
-        }
-    )
+    # The schedule is in the file even if it is the default, and the folder comes last.
+    changed = {"freeze": config.freeze, **changed_fields(config)}
+    first = {
+        "encoder": encoder,
+        "tasks": changed["tasks"],
+        "data": data[0] if isinstance(config.data, DataConfig) else data,
+        "freeze": changed["freeze"],
+    }
+    others = {key: value for key, value in changed.items() if key not in first and key != "output_dir"}
+    return {**first, **others, "output_dir": config.output_dir}
 
 
 def _data_values(data: DataConfig, folder: Path) -> dict[str, Any]:
-    values = _changed(data)
+    values = changed_fields(data)
     for split in SPLITS:
         source = values.get(split)
         if isinstance(source, (str, Path)) and data.name is None:
@@ -129,23 +122,3 @@ def _data_values(data: DataConfig, folder: Path) -> dict[str, Any]:
 
 def _relative(path: str | Path, folder: Path) -> str:
     return os.path.relpath(Path(path).expanduser().resolve(), folder.resolve())
-
-
-def _changed(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their defaults; those of nested ones too."""
-    kept: dict[str, Any] = {}
-    for item in dataclasses.fields(value):
-        current = getattr(value, item.name)
-        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-        if current != default and not (item.name == "column" and current == value.name):
-            kept[item.name] = _changed(current) if dataclasses.is_dataclass(current) else current
-    return kept
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as YAML holds it."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..data import SPLITS, DataConfig, Sampling
 from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
 from ..models.messages import unknown_name_message
+from ..runtime.dataclass_yaml import build, check_keys, check_required
 from ..training.arguments import MultiTaskTrainingArguments
 
 # What a run does unless its config says otherwise; in Python the defaults of TrainingArguments hold.
@@ -127,38 +127,30 @@ class RunConfig:
         Raises:
             ValueError: If a key is unknown or missing, or a value is of another type.
         """
-        _check_keys(cls, values, "key")
-        required = [
-            item.name
-            for item in dataclasses.fields(cls)
-            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        ]
-        for key in required:
-            if values.get(key) is None:
-                raise ValueError(f"the key {key!r} is missing, found {', '.join(values) or 'none'}.")
+        check_keys(cls, values)
+        check_required(cls, values)
         data = values["data"]
         if not isinstance(data, (Mapping, list)) or not all(isinstance(item, Mapping) for item in _listed(data)):
             raise ValueError(
                 f"data must be a mapping such as {{train: train.jsonl}}, or a list of them, found {data!r}."
             )
         for item in _listed(data):
-            _check_keys(DataConfig, item, "key in data")
+            check_keys(DataConfig, item, "key in data")
         sampling = values.get("sampling", {})
         if not isinstance(sampling, Mapping):
             raise ValueError(f"sampling must be a mapping such as {{strategy: uniform}}, found {sampling!r:.80}.")
-        _check_keys(Sampling, sampling, "key in sampling")
+        check_keys(Sampling, sampling, "key in sampling")
         tasks = values["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
             raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
-        try:
-            parsed: dict[str, Any] = {
-                "data": DataConfig(**data) if isinstance(data, Mapping) else [DataConfig(**item) for item in data],
-                "sampling": Sampling(**sampling),
-                "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
-            }
-            return cls(**{**values, **parsed})
-        except StrictDataclassError as error:
-            raise ValueError(str(error)) from error
+        parsed = {
+            "data": build(DataConfig, data)
+            if isinstance(data, Mapping)
+            else [build(DataConfig, item) for item in data],
+            "sampling": build(Sampling, sampling),
+            "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
+        }
+        return build(cls, {**values, **parsed})
 
     def training_arguments(self) -> MultiTaskTrainingArguments:
         """Return the training arguments: the run's defaults, what the config says, and ``output_dir``.
@@ -186,13 +178,6 @@ class RunConfig:
                 f"training.{str(error).removeprefix('argument --').split('/')[0]}: {error.message}"
             ) from error
         return arguments
-
-
-def _check_keys(config: type, values: Mapping[str, Any], what: str) -> None:
-    allowed = [item.name for item in dataclasses.fields(config)]
-    for key in values:
-        if key not in allowed:
-            raise ValueError(unknown_name_message(what, key, allowed))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
