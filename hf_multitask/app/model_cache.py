@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from transformers.utils import CONFIG_NAME
 
+from ..models import load_model
 from ..models.predictor import OutputOptions, Predictor
 from ..models.text_inputs import TEXT_COLUMN, check_input, read_input
-from ..runs.training import load_model
 
 MODELS_IN_MEMORY = 2
 BARS = 5

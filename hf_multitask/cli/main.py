@@ -13,6 +13,7 @@ from accelerate import PartialState
 from ..app import launch_app
 from ..export.graphs import export_onnx, export_torch, score_onnx
 from ..freezing.stage_results import read_stage_results
+from ..models import load_model
 from ..models.predictor import OutputOptions
 from ..prediction import AUTO, BulkPrediction
 from ..prediction.rows import predict
@@ -22,7 +23,7 @@ from ..reports.data_figures import check_picture, save_picture
 from ..reports.training_report import REPORT_NAME
 from ..runs.config import RunConfig
 from ..runs.inspection import inspect_data
-from ..runs.training import find_last_checkpoint, load_model, run_evaluation, run_plan, run_training
+from ..runs.training import find_last_checkpoint, run_evaluation, run_plan, run_training
 from ..runtime.processes import join_processes
 from ..study import run_study
 from .inspection import print_inspection

@@ -15,13 +15,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..data import MultiTaskDataCollator
-from ..models import MultiTaskModel, MultiTaskOutput, find_model
+from ..models import MultiTaskModel, MultiTaskOutput, find_model, load_model
 from ..models.collator import columns_to_rows
 from ..models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, graph_inputs, weights_digest
 from ..models.predictor import LogitsFunction
 from ..models.tasks import LSTM_HEAD
 from ..models.text_alignment import NO_POSITION, Aligner
-from ..runs.training import evaluate_model, load_model
+from ..runs.training import evaluate_model
 from .onnx_lstm import with_onnx_lstms
 
 TORCH_EXPORT_FILE = "model.pt2"

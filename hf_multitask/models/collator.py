@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from .losses import IGNORE_INDEX
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .text_alignment import NO_POSITION
+from .type_aliases import Batch, Row
 
 # The number of a row in its dataset, which batches carry where something is kept by row.
 ROW_NUMBER_COLUMN = "row_number"
@@ -49,7 +50,7 @@ class MultiTaskDataCollator:
         """The columns of rows that batches are made of, where rows have them."""
         return [*self.tokenizer.model_input_names, "labels", "tag_positions", "window_lengths", ROW_NUMBER_COLUMN]
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         """Build a batch.
 
         Args:
@@ -62,7 +63,7 @@ class MultiTaskDataCollator:
             ``tag_positions`` count through all windows. ``row_numbers`` is a list, which stays where it is when a
             batch goes to a device.
         """
-        batch: dict[str, Any] = {}
+        batch: Batch = {}
         windows = [_window_lengths(row) for row in rows]
         if max(len(lengths) for lengths in windows) > 1:
             # First, as the Trainer takes the length of a batch's first tensor for the number of its rows.
@@ -91,7 +92,7 @@ class MultiTaskDataCollator:
         return batch
 
 
-def columns_to_rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def columns_to_rows(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
     """Turn the columns of some rows into rows."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -22,7 +22,7 @@ from ..freezing.plan import StagePlan
 from ..freezing.schedule import SCHEDULE_NAME
 from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from ..freezing.stage_results import STAGES_NAME
-from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
+from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_model, load_tokenizer
 from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import load_config
 from ..models.tasks import REGRESSION
@@ -165,33 +165,6 @@ def evaluate_model(
         )
         trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
         return dict(_score(trainer, prepared, "test").metrics)
-
-
-def load_model(model_dir: str | Path, **hub_kwargs: Any) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
-    """Load a saved model and its tokenizer.
-
-    Args:
-        model_dir: Folder or hub name.
-        hub_kwargs: Passed to ``from_pretrained``: ``revision``, ``token``, ``cache_dir``.
-
-    Returns:
-        The model, in eval mode, and the tokenizer.
-
-    Raises:
-        ValueError: If there is no such model or it may not be read, it is another kind of model, or a part of it is
-            missing or damaged.
-    """
-    source = find_model(model_dir)
-    if hub_kwargs.get("revision") is not None and Path(source).is_dir():
-        raise ValueError(f"revision: is of a model on the hub; {str(model_dir)!r} is a folder.")
-    config = load_config(source, **hub_kwargs)
-    if not isinstance(config, MultiTaskConfig):
-        raise ValueError(f"{model_dir}: expected a multi-task model, found a model of type {config.model_type!r}.")
-    tokenizer = load_tokenizer(source, **hub_kwargs)
-    model, report = MultiTaskModel.from_pretrained(source, config=config, output_loading_info=True, **hub_kwargs)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{model_dir}: the file of weights lacks {len(missing)} of them: {', '.join(missing[:3])}.")
-    return model, tokenizer
 
 
 def find_last_checkpoint(output_dir: Path) -> Path | None:

@@ -18,9 +18,9 @@ from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, load
 from hf_multitask import export as export_module
 from hf_multitask.cli import main
 from hf_multitask.export.graphs import export_onnx, export_torch
+from hf_multitask.models import load_model
 from hf_multitask.models.onnx_session import BACKENDS, ONNX_FILES, OnnxSession, graph_inputs
 from hf_multitask.models.text_alignment import NO_POSITION, Aligner
-from hf_multitask.runs.training import load_model
 from tests.comparison import approximately
 from tests.conftest import MINILM
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES, SPECIAL

@@ -23,7 +23,7 @@ from hf_multitask import (
     run_training,
 )
 from hf_multitask.cli import main
-from hf_multitask.runs.training import load_model
+from hf_multitask.models import load_model
 from tests.tiny import ROWS, SENTENCES
 
 # Requests that fail, and how: cut off, or answered with an error.

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, pipeline
 
 from hf_multitask import MultiTaskModel, MultiTaskPipeline, load_tokenizer
-from hf_multitask.runs.training import load_model
+from hf_multitask.models import load_model
 
 
 class Code:
