@@ -5,11 +5,10 @@ from contextlib import nullcontext
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from .encoder_dropout import QuickDropout
 from .heads_crf import CRF, word_counts
-from .tasks import LSTM_HEAD, MLP_HEAD, TaskConfig
+from .tasks import LSTM_HEAD, TaskConfig
 
 
 class LayerMix(nn.Module):
@@ -66,18 +65,6 @@ class LinearHead(nn.Module):
         return self.classifier(self.dropout(states))
 
 
-class MLPHead(LinearHead):
-    """A dense layer with GELU in front of a `LinearHead`."""
-
-    def __init__(self, task: TaskConfig, hidden_size: int, num_layers: int) -> None:
-        super().__init__(task, hidden_size, num_layers)
-        self.dense = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, states: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
-        """Map states to logits; see `LinearHead.forward`."""
-        return super().forward(functional.gelu(self.dense(states)))
-
-
 class LSTMHead(LinearHead):
     """A bidirectional LSTM over the words of a text in front of a `LinearHead`; each direction half as wide.
 
@@ -122,5 +109,5 @@ def build_head(task: TaskConfig, hidden_size: int, num_layers: int) -> LinearHea
     Returns:
         The head.
     """
-    kinds = {MLP_HEAD: MLPHead, LSTM_HEAD: LSTMHead}
-    return kinds.get(task.head, LinearHead)(task, hidden_size, num_layers)
+    head_class = LSTMHead if task.head == LSTM_HEAD else LinearHead
+    return head_class(task, hidden_size, num_layers)

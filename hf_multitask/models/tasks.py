@@ -24,9 +24,9 @@ PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 LABEL_SUBWORD = ("first", "last")
 
 LINEAR_HEAD = "linear"
-MLP_HEAD = "mlp"
 LSTM_HEAD = "lstm"
-HEAD_KINDS = (LINEAR_HEAD, MLP_HEAD, LSTM_HEAD)
+HEAD_KINDS = (LINEAR_HEAD, LSTM_HEAD)
+REMOVED_HEAD = "mlp"
 
 # A metric is called <task>_<metric>, behind the name of a split: these names would make two of them equal.
 RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
@@ -59,8 +59,8 @@ class TaskConfig:
             (``pos_weight``). Once the labels are known it holds the weight of every label.
         label_smoothing: Share of the target that is spread evenly over the labels, in [0, 1). For several labels the
             targets 0 and 1 move by half of it towards 0.5.
-        head: What maps states to the task's outputs: ``"linear"``, ``"mlp"`` (a dense layer with GELU in front of the
-            linear one) or, for token tasks, ``"lstm"`` (a bidirectional LSTM over the words of a text).
+        head: Kind of head: ``"linear"`` or, for token tasks, ``"lstm"`` (a bidirectional LSTM over the words of a
+            text).
         mix_layers: For token tasks, the head reads a learned mix of the states of all layers instead of the last
             layer's.
         crf: For token tasks, a linear-chain conditional random field on the head's outputs: the loss and the
@@ -211,10 +211,16 @@ class TaskConfig:
             raise ValueError(f"task {self.name!r}: {error}") from error
 
     def _check_head(self) -> None:
+        if self.head == REMOVED_HEAD:
+            instead = "'linear' or 'lstm'" if self.is_token_task else "'linear'"
+            raise ValueError(
+                f"task {self.name!r}: the head {REMOVED_HEAD!r} was removed because it did not improve scores. Use "
+                f"{instead}; a saved model with this head has to be trained again."
+            )
         if self.head not in HEAD_KINDS:
             raise ValueError(f"task {self.name!r}: {unknown_name_message('head', self.head, HEAD_KINDS)}")
         if self.head == LSTM_HEAD and not self.is_token_task:
-            raise ValueError(f"task {self.name!r}: head='lstm' is for token tasks; choose 'linear' or 'mlp'.")
+            raise ValueError(f"task {self.name!r}: head='lstm' is for token tasks; choose 'linear'.")
         for name in ("mix_layers", "crf"):
             value = getattr(self, name)
             if not isinstance(value, bool):

@@ -18,7 +18,6 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {"slots": {"constrained_decoding": False}},
     "crf": {"slots": {"crf": True}},
     "lstm": {"slots": {"head": "lstm"}},
-    "mlp": {"intent": {"head": "mlp"}, "slots": {"head": "mlp"}},
     "mix_layers": {"slots": {"mix_layers": True}},
     "smoothing": {"intent": {"label_smoothing": 0.1}, "slots": {"label_smoothing": 0.1}},
     "slots_smoothing": {"slots": {"label_smoothing": 0.1}},

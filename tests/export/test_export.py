@@ -210,9 +210,9 @@ def test_a_model_with_tasks_of_one_kind(kind, pooling, encoders, tmp_path):
     assert answers[0] == approximately(answers[1], abs=1e-4, rel=1e-4)
 
 
-@pytest.mark.parametrize("head", ["mlp", "lstm"])
+@pytest.mark.parametrize("head", ["linear", "lstm"])
 def test_heads_of_other_kinds(head, encoders, tmp_path):
-    tasks = [replace(TASKS[0], head="mlp"), replace(TASKS[3], head=head, mix_layers=True, crf=True)]
+    tasks = [TASKS[0], replace(TASKS[3], head=head, mix_layers=True, crf=True)]
     folder = save_model(encoders["bert"], tmp_path, tasks)
     export_onnx(folder, int8=True)
     assert_pipelines_agree(folder)

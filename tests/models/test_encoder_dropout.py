@@ -64,7 +64,7 @@ def test_nothing_is_dropped_in_eval_mode():
 def test_no_dropout_of_torch_is_left_in_a_model(architecture, tmp_path):
     source = save_tiny_encoder(architecture, tmp_path / "encoder")
     tasks = [
-        TaskConfig("a", "sequence_classification", labels=["x", "y"], head="mlp"),
+        TaskConfig("a", "sequence_classification", labels=["x", "y"]),
         TaskConfig("b", "token_classification", labels=["O", "B-x"], head="lstm"),
     ]
     model = MultiTaskModel.from_encoder(source, tasks)

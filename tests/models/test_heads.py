@@ -13,7 +13,6 @@ from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES
 
 LABELS = {"intent": sorted(set(INTENTS)), "slots": ["O", "B-place", "I-place"]}
 KINDS = {
-    "mlp": {"head": "mlp"},
     "lstm": {"head": "lstm"},
     "mix_layers": {"mix_layers": True},
     "crf": {"crf": True},
@@ -24,9 +23,8 @@ all_kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
 def make_tasks(kind):
-    intent = {"head": "mlp"} if kind.get("head") == "mlp" else {}
     return [
-        TaskConfig("intent", "sequence_classification", LABELS["intent"], **intent),
+        TaskConfig("intent", "sequence_classification", LABELS["intent"]),
         TaskConfig("slots", "token_classification", LABELS["slots"], **kind),
     ]
 

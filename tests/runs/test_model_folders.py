@@ -117,6 +117,15 @@ def test_a_field_of_a_newer_version(load, folder, edit_config):
         load(str(folder))
 
 
+@pytest.mark.parametrize("load", [load_model, MultiTaskModel.from_pretrained, lambda folder: pipeline(model=folder)])
+def test_a_head_of_a_removed_kind(load, folder, edit_config):
+    edit_config(lambda values: values["tasks"][1].update(head="mlp"))
+    with pytest.raises(
+        ValueError, match=r"task 'slots': the head 'mlp' was removed .* Use 'linear' or 'lstm'; a saved"
+    ):
+        load(str(folder))
+
+
 def test_another_kind_of_model(encoder):
     with pytest.raises(ValueError, match="bert: expected a multi-task model, found a model of type 'bert'"):
         load_model(encoder)
