@@ -105,7 +105,6 @@ class StreamBatches(IterableDataset):
         batch_size: Rows of a batch on each process.
         num_processes: Number of processes.
         process_index: Which of them this is.
-        total_rows: Rows that the training takes on all processes.
     """
 
     def __init__(
@@ -117,7 +116,6 @@ class StreamBatches(IterableDataset):
         batch_size: int,
         num_processes: int = 1,
         process_index: int = 0,
-        total_rows: int | None = None,
     ) -> None:
         self.stream = stream
         self.collate = collate
@@ -128,7 +126,7 @@ class StreamBatches(IterableDataset):
         data_sets = stream.data_sets
         needs_sizes = len(data_sets) > 1 and sampling.needs_sizes
         sizes = [data_set.count_rows() if needs_sizes else 1 for data_set in data_sets]
-        self.turns = MixedTurns(sampling, sizes, seed, total_rows)
+        self.turns = MixedTurns(sampling, sizes, seed)
         self._start: dict[str, Any] = {"batches": 0, "data_sets": [None] * len(data_sets)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -124,7 +124,6 @@ class TrainerDataLoaders:
             batch_size=args.train_batch_size,
             num_processes=args.world_size,
             process_index=args.process_index,
-            total_rows=args.max_steps * args.train_batch_size * self._batches_per_step,
         )
         if self.stream_state is not None:
             batches.load_state_dict(self.stream_state)
@@ -190,7 +189,7 @@ class TrainerDataLoaders:
         if not isinstance(dataset, datasets.Dataset) or DATASET_COLUMN not in dataset.column_names:
             return None
         sizes = np.bincount(dataset[DATASET_COLUMN][:]).tolist()
-        return MixedOrder(sizes, self.sampling, self._seed, math.ceil(self.args.num_train_epochs))
+        return MixedOrder(sizes, self.sampling, self._seed)
 
     def _lengths(self, dataset: Any) -> list[int] | None:
         """Return the rows' lengths if batches of like length are wanted and the lengths are known."""

@@ -119,6 +119,15 @@ def test_one_data_set_with_all_labels_beside_one_with_some(encoder, tokenizer, t
     assert data.reports["train"].fully_labelled_rows == 10
 
 
+@pytest.mark.parametrize(("strategy", "instead"), [("round_robin", "uniform"), ("annealed", "temperature")])
+def test_configs_with_a_removed_strategy_are_refused(strategy, instead, values, tmp_path):
+    values["sampling"] = {"strategy": strategy}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=f"sampling strategy {strategy!r} was removed; use {instead!r}"):
+        RunConfig.from_file(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

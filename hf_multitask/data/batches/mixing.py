@@ -1,41 +1,44 @@
-"""Mixing several training datasets into one stream of rows, in an order that seed and epoch alone decide."""
+"""Mixing of several training datasets, in an order that depends only on the seed and the epoch."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
 
 import numpy as np
 import torch
 
 from ...models.messages import unknown_name_message
 
-STRATEGIES = ("proportional", "uniform", "temperature", "round_robin", "annealed")
+STRATEGIES = ("proportional", "uniform", "temperature")
 STOPPING = ("first_exhausted", "all_exhausted")
+# Strategies of earlier versions, and the ones that take their place.
+REMOVED_STRATEGIES = {
+    "round_robin": "'uniform', which takes the same number of rows from each dataset, shuffled",
+    "annealed": "'temperature', whose shares are between those of 'proportional' and 'uniform' for the whole training",
+}
 
 # Positions of an endless mix that are shuffled together.
 TURNS_PER_BLOCK = 1000
 
-# What a generator is for; it keeps epoch 1 from shuffling as dataset 1 does.
+# Purpose of a generator. It is part of the seed, so that epoch 1 is not shuffled like dataset 1.
 _CIRCLE, _EPOCH, _BLOCK, _STREAM = range(4)
 
 
 @dataclass
 class Sampling:
-    """How much of each dataset a mix takes.
+    """Share of each dataset in a mix.
 
     Args:
-        strategy: ``proportional``: as many rows as a dataset has. ``uniform``: the same from each. ``temperature``:
-            rows ** (1 / temperature). ``round_robin``: the same from each, in strict turns. ``annealed``: rows **
-            (1 - 0.8 * progress), from proportional to nearly uniform over the training ("annealed sampling" of
-            Stickland & Murray 2019, arXiv:1902.02671).
-        temperature: For ``temperature`` only, from 1 (proportional) up; the higher, the closer to uniform.
-        stopping: How long an epoch is. ``first_exhausted``: as long as no dataset has to repeat a row;
-            ``all_exhausted``: until each dataset has come whole, smaller ones repeated.
+        strategy: ``proportional``: in proportion to the number of rows of a dataset. ``uniform``: the same for each
+            dataset. ``temperature``: in proportion to rows ** (1 / temperature).
+        temperature: Only for ``temperature``, 1 (proportional) or more; the higher, the closer to uniform.
+        stopping: Length of an epoch. ``first_exhausted``: the epoch ends before any dataset would repeat a row.
+            ``all_exhausted``: the epoch ends when every row of every dataset has been used; rows of smaller datasets
+            are repeated.
 
     Raises:
-        ValueError: If a value is not one of those.
+        ValueError: If a value is not allowed.
     """
 
     strategy: str = "proportional"
@@ -43,6 +46,11 @@ class Sampling:
     stopping: str = "first_exhausted"
 
     def __post_init__(self) -> None:
+        if self.strategy in REMOVED_STRATEGIES:
+            raise ValueError(
+                f"sampling strategy {self.strategy!r} was removed; use {REMOVED_STRATEGIES[self.strategy]}. "
+                f"Allowed are {', '.join(map(repr, STRATEGIES))}."
+            )
         if self.strategy not in STRATEGIES:
             raise ValueError(unknown_name_message("sampling strategy", self.strategy, STRATEGIES))
         if self.stopping not in STOPPING:
@@ -54,84 +62,62 @@ class Sampling:
     @property
     def needs_sizes(self) -> bool:
         """Whether the shares depend on the number of rows of each dataset."""
-        return self.strategy not in ("uniform", "round_robin")
+        return self.strategy != "uniform"
 
-    def shares(self, sizes: Sequence[int], progress: float = 0.0) -> list[float]:
+    def shares(self, sizes: Sequence[int]) -> list[float]:
         """Return each dataset's share of the rows.
 
         Args:
-            sizes: Rows of each dataset.
-            progress: How much of the training is done, from 0 to 1; only ``annealed`` depends on it.
+            sizes: Number of rows of each dataset.
 
         Returns:
-            The shares; they sum to 1.
+            The shares, which sum to 1.
 
         Raises:
-            ValueError: If there is no dataset, or one without rows.
+            ValueError: If there is no dataset, or a dataset has no rows.
         """
-        return [float(share) for share in self.exact_shares(sizes, progress)]
+        return [float(share) for share in self.exact_shares(sizes)]
 
-    def exact_shares(self, sizes: Sequence[int], progress: float = 0.0) -> list[Fraction]:
-        """Return what `shares` does, as fractions: with floats, an epoch could come out one row short."""
+    def exact_shares(self, sizes: Sequence[int]) -> list[Fraction]:
+        """Return the shares as fractions; with floats, an epoch could be one row short. See `shares`."""
         if not sizes:
             raise ValueError("sampling: no dataset to take rows from.")
         for index, size in enumerate(sizes):
             if size < 1:
                 raise ValueError(f"sampling: dataset {index} has no rows (sizes: {list(sizes)}).")
-        exponents = {"proportional": 1, "temperature": 1 / self.temperature, "annealed": 1 - 0.8 * progress}
-        exponent = exponents.get(self.strategy, 0)
+        exponent = {"proportional": 1, "temperature": 1 / self.temperature, "uniform": 0}[self.strategy]
         # Rounded, because 64 ** (1 / 3) is 3.9999999999999996, and the last digit differs between machines.
         weights = [Fraction(round(size**exponent, 9)) for size in sizes]
         return [weight / sum(weights) for weight in weights]
 
 
 class MixedOrder:
-    """Which rows of several datasets an epoch takes, in which order.
+    """Rows of several datasets that each epoch uses, and their order.
 
-    The rows of a dataset lie on a circle, in an order of its own. An epoch takes the next stretch of it, from where
-    the epoch before ended: a stretch no longer than the circle repeats no row, one at least as long holds every row,
-    and the rows that one epoch leaves out come next.
+    The rows of each dataset are shuffled once and arranged in a circle. An epoch takes the next section of the circle,
+    starting where the previous epoch ended. A section no longer than the circle repeats no row, a section at least as
+    long contains every row, and the rows that one epoch leaves out come next.
 
     Args:
-        sizes: Rows of each dataset.
-        sampling: How much of each an epoch takes.
-        seed: Seed of the order, from 0.
-        num_epochs: Epochs of the training, over which ``annealed`` changes the shares; later ones are as the last.
+        sizes: Number of rows of each dataset.
+        sampling: Share of each dataset in an epoch.
+        seed: Seed of the order, 0 or more.
 
     Raises:
-        ValueError: If there is no dataset, or one without rows.
+        ValueError: If there is no dataset, or a dataset has no rows.
     """
 
-    def __init__(self, sizes: Sequence[int], sampling: Sampling, seed: int, num_epochs: int) -> None:
+    def __init__(self, sizes: Sequence[int], sampling: Sampling, seed: int) -> None:
         self.sizes = list(sizes)
-        self.sampling = sampling
         self.seed = seed
-        self.last_epoch = max(num_epochs - 1, 0) if sampling.strategy == "annealed" else 0
-        # Rows after which a dataset's share is all that it has, by epoch and dataset.
-        whole = [
-            [size / share for size, share in zip(self.sizes, self._shares(epoch), strict=True)]
-            for epoch in range(self.last_epoch + 1)
-        ]
-        if sampling.stopping == "first_exhausted":
-            self.num_rows = math.floor(min(map(min, whole)))
-        else:
-            self.num_rows = math.ceil(max(map(max, whole)))
+        shares = sampling.exact_shares(self.sizes)
+        # Length of an epoch in which a dataset is used exactly once.
+        whole = [size / share for size, share in zip(self.sizes, shares, strict=True)]
+        self.num_rows = math.floor(min(whole)) if sampling.stopping == "first_exhausted" else math.ceil(max(whole))
+        self.counts = _largest_remainder([share * self.num_rows for share in shares], self.num_rows)
 
     def __len__(self) -> int:
         return self.num_rows
-
-    def _shares(self, epoch: int) -> list[Fraction]:
-        progress = min(epoch, self.last_epoch) / max(self.last_epoch, 1)
-        return self.sampling.exact_shares(self.sizes, progress)
-
-    def counts(self, epoch: int) -> list[int]:
-        """Return how many rows of each dataset an epoch takes: its share, rounded by largest remainder."""
-        due = [share * self.num_rows for share in self._shares(epoch)]
-        counts = [math.floor(rows) for rows in due]
-        by_remainder = sorted(range(len(due)), key=lambda i: counts[i] - due[i])
-        for i in by_remainder[: self.num_rows - sum(counts)]:
-            counts[i] += 1
-        return counts
 
     def rows(self, epoch: int) -> torch.Tensor:
         """Return the rows of an epoch.
@@ -140,69 +126,47 @@ class MixedOrder:
             epoch: The epoch, from 0.
 
         Returns:
-            Indexes into the concatenation of the datasets, ``(rows,)``, in the order of the epoch: shuffled, or
-            turn by turn with ``round_robin``.
+            Indexes into the concatenated datasets, ``(num_rows,)``, in the shuffled order of the epoch.
         """
-        counts = self.counts(epoch)
-        starts = np.sum([self.counts(earlier) for earlier in range(epoch)] or [[0] * len(counts)], axis=0)
-        taken, offset = [], 0
-        for i, size in enumerate(self.sizes):
+        selected, offset = [], 0
+        for i, (size, num_rows) in enumerate(zip(self.sizes, self.counts, strict=True)):
             circle = torch.randperm(size, generator=_generator(self.seed, _CIRCLE, i))
-            taken.append(offset + circle[(int(starts[i]) + torch.arange(counts[i])) % size])
+            selected.append(offset + circle[(epoch * num_rows + torch.arange(num_rows)) % size])
             offset += size
-        generator = _generator(self.seed, _EPOCH, epoch)
-        if self.sampling.strategy == "round_robin":
-            shuffled = [rows[torch.randperm(len(rows), generator=generator)] for rows in taken]
-            return torch.stack(shuffled, dim=1).flatten()
-        return torch.cat(taken)[torch.randperm(self.num_rows, generator=generator)]
+        return torch.cat(selected)[torch.randperm(self.num_rows, generator=_generator(self.seed, _EPOCH, epoch))]
 
 
 class MixedTurns:
-    """Which of several datasets gives the next row of an endless mix; a function of the position alone.
+    """Dataset of each row of an endless mix, as a function of the position only.
 
-    Turns are shuffled in blocks of 1,000 (more with above 31 datasets). At the end of each block a dataset has given
-    what its shares of the blocks so far come to, rounded; the largest one takes up what rounding the others leaves.
-    ``round_robin`` takes strict turns.
+    Turns are shuffled in blocks of 1,000 (more if there are more than 31 datasets). At the end of each block, each
+    dataset has had its share of the turns so far, rounded; the largest dataset absorbs the rounding of the others.
 
     Args:
-        sampling: How much of each dataset the mix takes; its ``stopping`` does not matter.
-        sizes: Rows of each dataset, None where that is not known.
-        seed: Seed of the order, from 0.
-        total_rows: Rows that the training takes, over which ``annealed`` changes the shares.
+        sampling: Share of each dataset in the mix; ``stopping`` is ignored.
+        sizes: Number of rows of each dataset.
+        seed: Seed of the order, 0 or more.
 
     Raises:
-        ValueError: If the strategy needs a number of rows that is None.
+        ValueError: If there is no dataset, or a dataset has no rows.
     """
 
-    def __init__(
-        self, sampling: Sampling, sizes: Sequence[int | None], seed: int, total_rows: int | None = None
-    ) -> None:
-        if None in sizes and sampling.needs_sizes:
-            raise ValueError(
-                f"sampling: {sampling.strategy!r} needs the number of rows of each dataset, and that of dataset "
-                f"{list(sizes).index(None)} is not known; use 'uniform' or 'round_robin'."
-            )
-        if sampling.strategy == "annealed" and not total_rows:
-            raise ValueError("sampling: 'annealed' needs the number of rows that the training takes (total_rows).")
-        self.sampling = sampling
-        self.sizes = [1 if size is None else size for size in sizes]
+    def __init__(self, sampling: Sampling, sizes: Sequence[int], seed: int) -> None:
         self.seed = seed
-        self.total_rows = total_rows
-        self.shares = sampling.shares(self.sizes)
-        # The largest dataset's turns in a block are more than what rounding many others may take from it.
-        self.block_length = max(TURNS_PER_BLOCK, len(self.sizes) ** 2)
+        self.shares = sampling.shares(sizes)
+        self.largest = sizes.index(max(sizes))
+        # Long enough that the largest dataset has more turns in a block than the rounding of many others can take.
+        self.block_length = max(TURNS_PER_BLOCK, len(sizes) ** 2)
 
     def sources(self, start: int = 0) -> Iterator[int]:
-        """Yield the index of the dataset that gives the row, endlessly.
+        """Yield the index of the dataset of each row, endlessly.
 
         Args:
-            start: Position to begin at; the counts of the blocks in front of it are worked out anew.
+            start: First position. The counts of the blocks before it are computed again.
 
         Yields:
             Indexes of datasets.
         """
-        if self.sampling.strategy == "round_robin":
-            yield from (position % len(self.sizes) for position in count(start))
         first_block, skipped = divmod(start, self.block_length)
         for block, counts in enumerate(self._counts()):
             if block >= first_block:
@@ -212,38 +176,41 @@ class MixedTurns:
                 skipped = 0
 
     def _counts(self) -> Iterator[list[int]]:
-        """Yield the turns of each dataset in a block, block by block."""
-        largest = self.sizes.index(max(self.sizes))
-        due = [0.0] * len(self.sizes)
-        given = [0] * len(self.sizes)
-        for block in count():
-            due = [rows + self.block_length * share for rows, share in zip(due, self._shares(block), strict=True)]
-            counts = [round(rows) - before for rows, before in zip(due, given, strict=True)]
-            counts[largest] += self.block_length - sum(counts)
+        """Yield the number of turns of each dataset in each block."""
+        due = [0.0] * len(self.shares)
+        given = [0] * len(self.shares)
+        while True:
+            due = [turns + self.block_length * share for turns, share in zip(due, self.shares, strict=True)]
+            counts = [round(turns) - before for turns, before in zip(due, given, strict=True)]
+            counts[self.largest] += self.block_length - sum(counts)
             given = [before + turns for before, turns in zip(given, counts, strict=True)]
             yield counts
 
-    def _shares(self, block: int) -> list[float]:
-        if self.sampling.strategy != "annealed" or self.total_rows is None:
-            return self.shares
-        return self.sampling.shares(self.sizes, min(block * self.block_length / self.total_rows, 1.0))
-
 
 def shuffled(num_rows: int, seed: int, *block: int) -> torch.Tensor:
-    """Return the order of a block of rows that a stream reads.
+    """Return the shuffled order of a block of streamed rows.
 
     Args:
         num_rows: Number of rows in the block.
         seed: Seed of the order.
-        block: Which block it is: numbers that no other block has.
+        block: Numbers that identify the block.
 
     Returns:
-        The indexes of the rows in their order.
+        Indexes of the rows, ``(num_rows,)``.
     """
     return torch.randperm(num_rows, generator=_generator(seed, _STREAM, *block))
 
 
+def _largest_remainder(due: Sequence[Fraction], total: int) -> list[int]:
+    """Round numbers to integers with a given sum by the largest remainder method."""
+    counts = [math.floor(rows) for rows in due]
+    by_remainder = sorted(range(len(due)), key=lambda i: counts[i] - due[i])
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
 def _generator(seed: int, purpose: int, *indexes: int) -> torch.Generator:
-    """Make the random generator of one dataset, epoch or block; it is the same in every process."""
+    """Return the random generator of one dataset, epoch or block; it is the same in every process."""
     state = np.random.SeedSequence(seed, spawn_key=(purpose, *indexes)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))

@@ -1,4 +1,4 @@
-"""Mixing datasets: shares, the rows of an epoch, and the turns of an endless stream."""
+"""Mixing of datasets: shares, the rows of an epoch, and the turns of an endless stream."""
 
 import itertools
 from collections import Counter
@@ -18,11 +18,10 @@ SAMPLINGS = st.builds(
     temperature=st.floats(1, 20),
     stopping=st.sampled_from(STOPPING),
 )
-EPOCHS = st.integers(1, 4)
 
 
-def by_data_set(rows, sizes):
-    """Return the rows of each dataset, counted from its own first."""
+def by_dataset(rows, sizes):
+    """Return the rows of each dataset, numbered from its first row."""
     ends = list(itertools.accumulate(sizes))
     return [
         [row - end + size for row in rows if end - size <= row < end] for end, size in zip(ends, sizes, strict=True)
@@ -34,27 +33,23 @@ def take(turns, count, start=0):
 
 
 @pytest.mark.parametrize(
-    ("sampling", "sizes", "progress", "shares"),
+    ("sampling", "sizes", "shares"),
     [
-        (Sampling(), [3000, 1000], 0.0, [0.75, 0.25]),
-        (Sampling("uniform"), [3000, 1000], 0.0, [0.5, 0.5]),
-        (Sampling("round_robin"), [3000, 1000, 5, 7], 0.0, [0.25] * 4),
-        (Sampling("temperature"), [400, 100], 0.0, [20 / 30, 10 / 30]),
-        (Sampling("temperature", temperature=3), [8, 64, 27], 0.0, [2 / 9, 4 / 9, 3 / 9]),
-        (Sampling("temperature", temperature=1), [3000, 1000], 0.0, [0.75, 0.25]),
-        (Sampling("annealed"), [32, 1], 0.0, [32 / 33, 1 / 33]),
-        (Sampling("annealed"), [32, 1], 0.5, [8 / 9, 1 / 9]),
-        (Sampling("annealed"), [32, 1], 1.0, [2 / 3, 1 / 3]),
-        (Sampling(), [3000, 1000], 1.0, [0.75, 0.25]),
+        (Sampling(), [3000, 1000], [0.75, 0.25]),
+        (Sampling("uniform"), [3000, 1000], [0.5, 0.5]),
+        (Sampling("uniform"), [3000, 1000, 5, 7], [0.25] * 4),
+        (Sampling("temperature"), [400, 100], [20 / 30, 10 / 30]),
+        (Sampling("temperature", temperature=3), [8, 64, 27], [2 / 9, 4 / 9, 3 / 9]),
+        (Sampling("temperature", temperature=1), [3000, 1000], [0.75, 0.25]),
     ],
 )
-def test_shares(sampling, sizes, progress, shares):
-    assert sampling.shares(sizes, progress) == pytest.approx(shares)
+def test_shares(sampling, sizes, shares):
+    assert sampling.shares(sizes) == pytest.approx(shares)
 
 
-@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6), SAMPLINGS, st.floats(0, 1))
-def test_shares_sum_to_one(sizes, sampling, progress):
-    shares = sampling.shares(sizes, progress)
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6), SAMPLINGS)
+def test_shares_sum_to_one(sizes, sampling):
+    shares = sampling.shares(sizes)
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0
 
@@ -66,43 +61,28 @@ def test_shares_sum_to_one(sizes, sampling, progress):
         ("proportional", "all_exhausted", [3394, 7500]),
         ("uniform", "first_exhausted", [3394, 3394]),
         ("uniform", "all_exhausted", [7500, 7500]),
-        ("round_robin", "first_exhausted", [3394, 3394]),
-        ("round_robin", "all_exhausted", [7500, 7500]),
         ("temperature", "first_exhausted", [3394, 5045]),  # 3394 * sqrt(7500 / 3394) = 5045.3
         ("temperature", "all_exhausted", [5046, 7500]),  # 7500 * sqrt(3394 / 7500) = 5045.3
     ],
 )
 def test_an_epoch_of_ner_and_intent(strategy, stopping, counts):
-    order = MixedOrder([3394, 7500], Sampling(strategy, stopping=stopping), seed=0, num_epochs=3)
-    assert order.counts(0) == order.counts(2) == counts
+    order = MixedOrder([3394, 7500], Sampling(strategy, stopping=stopping), seed=0)
+    assert order.counts == counts
     assert len(order) == sum(counts)
-
-
-def test_an_annealed_epoch_is_as_long_as_its_most_even_shares_allow():
-    order = MixedOrder([1024, 32], Sampling("annealed"), seed=0, num_epochs=3)
-    # 1024 ** 0.2 : 32 ** 0.2 is 4 : 2, so the last epoch ends after 32 rows of the smaller one.
-    assert [order.counts(epoch) for epoch in range(4)] == [[93, 3], [85, 11], [64, 32], [64, 32]]
-    whole = MixedOrder([1024, 32], Sampling("annealed", stopping="all_exhausted"), seed=0, num_epochs=3)
-    assert whole.counts(2) == [1024, 512]
-
-
-def test_one_annealed_epoch_is_proportional():
-    order = MixedOrder([1024, 32], Sampling("annealed"), seed=0, num_epochs=1)
-    assert order.counts(0) == [1024, 32]
 
 
 def test_a_power_that_is_whole_costs_no_row():
     # 64 ** (1 / 3) is 3.9999999999999996.
-    assert len(MixedOrder([64, 8], Sampling("temperature", temperature=3), seed=0, num_epochs=1)) == 24
+    assert len(MixedOrder([64, 8], Sampling("temperature", temperature=3), seed=0)) == 24
 
 
-@given(SIZES, SAMPLINGS, EPOCHS, st.integers(0, 2**40))
-def test_epochs_keep_what_stopping_promises(sizes, sampling, num_epochs, seed):
-    order = MixedOrder(sizes, sampling, seed, num_epochs)
-    for epoch in range(num_epochs + 2):
-        found = by_data_set(order.rows(epoch).tolist(), sizes)
-        assert [len(rows) for rows in found] == order.counts(epoch)
-        assert sum(order.counts(epoch)) == len(order)
+@given(SIZES, SAMPLINGS, st.integers(0, 2**40))
+def test_epochs_keep_what_stopping_promises(sizes, sampling, seed):
+    order = MixedOrder(sizes, sampling, seed)
+    assert sum(order.counts) == len(order)
+    for epoch in range(6):
+        found = by_dataset(order.rows(epoch).tolist(), sizes)
+        assert [len(rows) for rows in found] == order.counts
         for rows, size in zip(found, sizes, strict=True):
             if sampling.stopping == "first_exhausted":
                 assert len(set(rows)) == len(rows)
@@ -110,11 +90,10 @@ def test_epochs_keep_what_stopping_promises(sizes, sampling, num_epochs, seed):
                 assert set(rows) == set(range(size))
 
 
-@given(SIZES, SAMPLINGS, EPOCHS)
-def test_one_row_more_or_less_would_break_it(sizes, sampling, num_epochs):
-    order = MixedOrder(sizes, sampling, 0, num_epochs)
-    progress = [epoch / max(num_epochs - 1, 1) for epoch in range(num_epochs)]
-    whole = [n / p for done in progress for n, p in zip(sizes, sampling.exact_shares(sizes, done), strict=True)]
+@given(SIZES, SAMPLINGS)
+def test_one_row_more_or_less_would_break_it(sizes, sampling):
+    order = MixedOrder(sizes, sampling, 0)
+    whole = [size / share for size, share in zip(sizes, sampling.exact_shares(sizes), strict=True)]
     if sampling.stopping == "first_exhausted":
         assert len(order) <= min(whole) < len(order) + 1
     else:
@@ -123,15 +102,14 @@ def test_one_row_more_or_less_would_break_it(sizes, sampling, num_epochs):
 
 @given(SIZES, SAMPLINGS)
 def test_counts_are_the_shares_rounded(sizes, sampling):
-    order = MixedOrder(sizes, sampling, 0, 3)
-    for epoch in range(3):
-        due = [share * len(order) for share in sampling.shares(sizes, epoch / 2)]
-        assert all(abs(rows - wanted) < 1 for rows, wanted in zip(order.counts(epoch), due, strict=True))
+    order = MixedOrder(sizes, sampling, 0)
+    due = [share * len(order) for share in sampling.shares(sizes)]
+    assert all(abs(rows - exact) < 1 for rows, exact in zip(order.counts, due, strict=True))
 
 
 @given(SIZES, SAMPLINGS, st.integers(1, 12))
-def test_rows_of_a_data_set_come_equally_often(sizes, sampling, epochs):
-    order = MixedOrder(sizes, sampling, 0, 3)
+def test_rows_of_a_dataset_come_equally_often(sizes, sampling, epochs):
+    order = MixedOrder(sizes, sampling, 0)
     seen = Counter(row for epoch in range(epochs) for row in order.rows(epoch).tolist())
     for i, size in enumerate(sizes):
         times = [seen[sum(sizes[:i]) + row] for row in range(size)]
@@ -139,68 +117,53 @@ def test_rows_of_a_data_set_come_equally_often(sizes, sampling, epochs):
 
 
 def test_rows_that_an_epoch_leaves_out_come_next():
-    order = MixedOrder([10, 25], Sampling("uniform"), seed=0, num_epochs=3)
-    large = [set(by_data_set(order.rows(epoch).tolist(), [10, 25])[1]) for epoch in range(3)]
+    order = MixedOrder([10, 25], Sampling("uniform"), seed=0)
+    large = [set(by_dataset(order.rows(epoch).tolist(), [10, 25])[1]) for epoch in range(3)]
     assert not large[0] & large[1]
     assert large[0] | large[1] | large[2] == set(range(25))
 
 
-@given(SIZES, SAMPLINGS, EPOCHS, st.integers(0, 2**32), st.permutations(range(5)))
-def test_an_epoch_does_not_depend_on_others(sizes, sampling, num_epochs, seed, epochs):
-    order = MixedOrder(sizes, sampling, seed, num_epochs)
+@given(SIZES, SAMPLINGS, st.integers(0, 2**32), st.permutations(range(5)))
+def test_an_epoch_does_not_depend_on_others(sizes, sampling, seed, epochs):
+    order = MixedOrder(sizes, sampling, seed)
     for epoch in epochs:
         torch.rand(3)
-        fresh = MixedOrder(sizes, sampling, seed, num_epochs)
+        fresh = MixedOrder(sizes, sampling, seed)
         assert torch.equal(order.rows(epoch), fresh.rows(epoch))
 
 
 def test_seeds_and_epochs_differ():
     def rows(seed, epoch):
-        return MixedOrder([50, 50], Sampling(), seed, 3).rows(epoch).tolist()
+        return MixedOrder([50, 50], Sampling(), seed).rows(epoch).tolist()
 
     assert len({tuple(rows(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
 def test_every_process_sees_the_same_order():
-    assert MixedOrder([9, 5], Sampling("uniform"), 3, 2).rows(1).tolist() == [10, 11, 1, 0, 9, 6, 13, 2, 12, 3]
+    assert MixedOrder([9, 5], Sampling("uniform"), 3).rows(1).tolist() == [10, 11, 1, 0, 9, 6, 13, 2, 12, 3]
     assert take(MixedTurns(Sampling("uniform"), [9, 5], 3), 10, 1995) == [0, 0, 0, 1, 0, 0, 1, 0, 1, 1]
 
 
 def test_epochs_are_mixed_throughout():
-    rows = MixedOrder([300, 700], Sampling(), seed=0, num_epochs=1).rows(0)
-    for part in rows.split(200):
-        assert 35 < (part < 300).sum() < 85
-
-
-@pytest.mark.parametrize("stopping", STOPPING)
-def test_round_robin_takes_strict_turns(stopping):
-    order = MixedOrder([4, 9, 6], Sampling("round_robin", stopping=stopping), seed=0, num_epochs=2)
-    ends = torch.tensor([4, 13, 19])
-    for epoch in range(2):
-        sources = torch.searchsorted(ends, order.rows(epoch), right=True)
-        assert sources.tolist() == [0, 1, 2] * (len(order) // 3)
-
-
-def test_round_robin_shuffles_the_rows_of_each_epoch_anew():
-    order = MixedOrder([20, 20], Sampling("round_robin"), seed=0, num_epochs=2)
-    first, second = (order.rows(epoch)[::2].tolist() for epoch in range(2))
-    assert sorted(first) == sorted(second) == list(range(20))
-    assert first != second
-    assert first[1:] + first[:1] != second
+    rows = MixedOrder([300, 700], Sampling(), seed=0).rows(0)
+    for section in rows.split(200):
+        assert 35 < (section < 300).sum() < 85
 
 
 @given(SAMPLINGS, st.integers(1, 100))
-def test_one_data_set_is_a_plain_shuffled_epoch(sampling, size):
-    order = MixedOrder([size], sampling, 0, 3)
+def test_one_dataset_is_a_plain_shuffled_epoch(sampling, size):
+    order = MixedOrder([size], sampling, 0)
     for epoch in range(3):
         assert sorted(order.rows(epoch).tolist()) == list(range(size))
-        assert torch.equal(order.rows(epoch), MixedOrder([size], Sampling(), 0, 3).rows(epoch))
+        assert torch.equal(order.rows(epoch), MixedOrder([size], Sampling(), 0).rows(epoch))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"strategy": "proportionl"}, "unknown sampling strategy 'proportionl'. Did you mean 'proportional'"),
+        ({"strategy": "round_robin"}, "'round_robin' was removed; use 'uniform'.* Allowed are 'proportional'"),
+        ({"strategy": "annealed"}, "'annealed' was removed; use 'temperature'.* Allowed are 'proportional'"),
         ({"stopping": "exhausted"}, "unknown stopping 'exhausted'"),
         ({"temperature": 0.5}, "temperature must be a finite number from 1, found 0.5"),
         ({"temperature": float("inf")}, "temperature must be a finite number from 1, found inf"),
@@ -215,13 +178,13 @@ def test_wrong_values_are_refused(values, message):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_data_sets_without_rows_are_refused(strategy):
+def test_datasets_without_rows_are_refused(strategy):
     with pytest.raises(ValueError, match=r"dataset 1 has no rows \(sizes: \[5, 0\]\)"):
-        MixedOrder([5, 0], Sampling(strategy), 0, 2)
+        MixedOrder([5, 0], Sampling(strategy), 0)
     with pytest.raises(ValueError, match="dataset 1 has no rows"):
-        MixedTurns(Sampling(strategy), [5, 0], 0, total_rows=100)
+        MixedTurns(Sampling(strategy), [5, 0], 0)
     with pytest.raises(ValueError, match="no dataset to take rows from"):
-        MixedOrder([], Sampling(strategy), 0, 2)
+        MixedOrder([], Sampling(strategy), 0)
 
 
 @given(
@@ -231,13 +194,13 @@ def test_data_sets_without_rows_are_refused(strategy):
     st.integers(0, 2**40),
 )
 def test_turns_from_any_start_are_the_tail_of_all(sizes, sampling, start, seed):
-    turns = MixedTurns(sampling, sizes, seed, total_rows=5000)
+    turns = MixedTurns(sampling, sizes, seed)
     assert take(turns, 200, start) == take(turns, start + 200)[start:]
 
 
 @given(
     st.lists(st.integers(1, 10**7), min_size=1, max_size=6),
-    st.sampled_from(("proportional", "uniform", "temperature")),
+    st.sampled_from(STRATEGIES),
 )
 def test_turns_keep_to_the_shares(sizes, strategy):
     sampling = Sampling(strategy)
@@ -250,51 +213,22 @@ def test_turns_keep_to_the_shares(sizes, strategy):
         assert abs(largest) <= len(ahead) / 2 + 1e-6
 
 
-def test_a_data_set_with_less_than_a_row_in_a_block_gets_its_turns():
+def test_a_dataset_with_less_than_a_row_in_a_block_gets_its_turns():
     sources = take(MixedTurns(Sampling(), [10_000_000, 3_000], 0), 20_000)
     assert sources.count(1) == 6
 
 
-def test_many_data_sets_get_their_turns():
+def test_many_datasets_get_their_turns():
     sources = take(MixedTurns(Sampling("uniform"), [1] * 300, 0), 300**2)
     assert set(Counter(sources).values()) == {300}
 
 
-def test_annealed_turns_follow_the_progress():
-    sampling = Sampling("annealed")
-    sources = take(MixedTurns(sampling, [32_000, 1_000], 0, total_rows=4000), 6000)
-    given_so_far = 0.0
-    for block in range(6):
-        given_so_far += 1000 * sampling.shares([32_000, 1_000], min(block / 4, 1))[1]
-        assert abs(sources[: 1000 * (block + 1)].count(1) - given_so_far) <= 0.5
-
-
-def test_turns_are_shuffled_in_each_block_anew():
+def test_each_block_of_turns_is_shuffled_differently():
     turns = MixedTurns(Sampling("uniform"), [10, 10], 0)
     sources = take(turns, 2000)
     assert sources[:1000] != sources[1000:]
     assert 200 < sum(a != b for a, b in itertools.pairwise(sources[:1000])) < 800
     assert sources != take(MixedTurns(Sampling("uniform"), [10, 10], 1), 2000)
-
-
-def test_round_robin_turns_need_no_sizes():
-    turns = MixedTurns(Sampling("round_robin"), [None, 8, None], 0)
-    assert take(turns, 7) == [0, 1, 2, 0, 1, 2, 0]
-    assert take(turns, 3, 10**12 + 1) == [2, 0, 1]
-    assert sorted(take(MixedTurns(Sampling("uniform"), [None, None], 0), 1000)) == [0] * 500 + [1] * 500
-
-
-@pytest.mark.parametrize("strategy", ["proportional", "temperature", "annealed"])
-def test_turns_by_size_need_the_sizes(strategy):
-    message = f"{strategy!r} needs the number of rows of each dataset, and that of dataset 1 is not known"
-    with pytest.raises(ValueError, match=message):
-        MixedTurns(Sampling(strategy), [5, None], 0, total_rows=100)
-
-
-@pytest.mark.parametrize("total_rows", [None, 0])
-def test_annealed_turns_need_the_length_of_the_training(total_rows):
-    with pytest.raises(ValueError, match=r"'annealed' needs the number of rows that the training takes \(total_rows"):
-        MixedTurns(Sampling("annealed"), [5, 6], 0, total_rows)
 
 
 def grouped(lengths, batch_size, epoch, order=None):
@@ -310,7 +244,7 @@ def test_without_a_mix_the_order_is_as_ever():
 
 @given(SIZES, SAMPLINGS, st.integers(1, 8), st.integers(0, 3))
 def test_batches_of_like_length_hold_the_rows_of_the_mix(sizes, sampling, batch_size, epoch):
-    order = MixedOrder(sizes, sampling, 0, 3)
+    order = MixedOrder(sizes, sampling, 0)
     lengths = [row % 7 for row in range(sum(sizes))]
     rows = grouped(lengths, batch_size, epoch, order)
     assert sorted(rows) == sorted(order.rows(epoch).tolist())

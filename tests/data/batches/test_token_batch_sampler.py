@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hf_multitask import MultiTaskDataCollator, prepare_datasets
 from hf_multitask.data import MixedOrder, Sampling, SortedTokenBatchSampler, TokenBatchSampler
+from hf_multitask.data.batches.mixing import STRATEGIES
 from hf_multitask.data.batches.token_batch_sampler import padded_lengths
 from tests.tiny import ROWS
 
@@ -62,14 +63,14 @@ def test_every_row_comes_once_in_as_many_batches_on_every_process_and_epoch(leng
     PROCESSES,
     st.builds(
         Sampling,
-        strategy=st.sampled_from(["proportional", "uniform", "round_robin", "annealed"]),
+        strategy=st.sampled_from(STRATEGIES),
         stopping=st.sampled_from(["first_exhausted", "all_exhausted"]),
     ),
     st.sampled_from([None, 1, 40]),
 )
 def test_the_epochs_of_a_mix_take_its_rows_in_as_many_batches(data_sets, max_tokens, processes, sampling, total):
     lengths = [length for data_set in data_sets for length in data_set]
-    order = MixedOrder([len(data_set) for data_set in data_sets], sampling, 0, num_epochs=4)
+    order = MixedOrder([len(data_set) for data_set in data_sets], sampling, 0)
     mix = {"order": order, "num_epochs": 4} if total is None else {"order": order, "total_batches": total}
     counts = []
     for epoch in range(4):
@@ -85,7 +86,7 @@ def test_the_epochs_of_a_mix_take_its_rows_in_as_many_batches(data_sets, max_tok
 
 
 def test_a_mix_has_the_batches_of_the_epoch_that_needs_most():
-    order = MixedOrder([20, 480], Sampling("uniform"), seed=2, num_epochs=1)
+    order = MixedOrder([20, 480], Sampling("uniform"), seed=2)
     first = len(batches_of(MANY, 100, order=order, num_epochs=1)[0])
     most = len(batches_of(MANY, 100, order=order, num_epochs=9)[0])
     assert first < most
