@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from ..data import SPLITS
-from ..reports.data_figures import save_picture
+from ..reports.data_figures import save_data_figure
 from ..runs.config import RunConfig
 from ..runs.inspection import inspect_data
 from .workspace import Workspace
@@ -35,7 +35,7 @@ def data_picture(workspace: Workspace, config: RunConfig) -> Path:
     with _drawing:
         if not path.exists():
             half = path.with_name(f"half-{path.name}")
-            save_picture(inspect_data(config, num_rows=0), half)
+            save_data_figure(inspect_data(config, num_rows=0), half)
             os.replace(half, path)
     return path
 

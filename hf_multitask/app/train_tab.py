@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..data import SPLITS
 from ..freezing.plan import PLAN_HEADER
-from ..reports.training_curves import COLORS
+from ..reports.figure_style import COLORS
 from .choices import (
     RunChoices,
     default_choices,

@@ -19,7 +19,8 @@ from ..prediction import AUTO, BulkPrediction
 from ..prediction.rows import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..recommendation import recommend_schedule
-from ..reports.data_figures import check_picture, save_picture
+from ..reports.data_figures import save_data_figure
+from ..reports.figure_style import check_figure_path
 from ..reports.training_report import REPORT_NAME
 from ..runs.config import RunConfig
 from ..runs.inspection import inspect_data
@@ -98,14 +99,14 @@ def inspect_command(
 ) -> None:
     """Show what the data of a config is: labels, lengths, duplicates, what is broken or unseen; train nothing."""
     if picture is not None:
-        check_picture(picture)
+        check_figure_path(picture)
     inspection = inspect_data(RunConfig.from_file(config, parse_overrides(context.args)), rows)
     if as_json:
         typer.echo(json.dumps(inspection.to_dict(), indent=2))
     else:
         print_inspection(inspection)
     if picture is not None:
-        save_picture(inspection, picture)
+        save_data_figure(inspection, picture)
         typer.echo(f"Picture written to {picture}", err=as_json)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..runtime.extras import check_packages
 from .class_scores import Confusion
-from .training_curves import COLORS, drawing
+from .figure_style import COLORS, LETTER_WIDTH, figure_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,6 @@ OTHERS = "others"
 MAX_NUMBERED = 16
 MAX_NAME = 24  # characters
 CELL = 0.34  # inches, as all sizes
-LETTER_WIDTH = 0.075
 FRAME = 1.2
 MIN_SIZE = 3.2
 DARK = 0.55  # share of a row from which on its cell takes white digits
@@ -71,7 +70,7 @@ def draw_confusion(confusion: Confusion) -> "Figure":
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     gold, predicted = ([_short(name) for name in names] for names in (confusion.gold, confusion.predicted))
     margin = LETTER_WIDTH * max(len(name) for name in [*gold, *predicted])
-    with drawing():
+    with figure_style():
         size = (max(CELL * columns + margin + FRAME, MIN_SIZE), max(CELL * rows + margin + FRAME, MIN_SIZE))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
@@ -111,7 +110,7 @@ def draw_regression(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str
 
     every = -(-len(gold) // MAX_DOTS) or 1
     outputs = gold.shape[1]
-    with drawing():
+    with figure_style():
         width = min(outputs, 3)
         height = -(-outputs // width)
         figure = Figure(figsize=(SCATTER_SIZE * width, SCATTER_SIZE * height), layout="constrained")

@@ -1,19 +1,18 @@
 """A picture of what the data of a config is: label counts and lengths."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.inspection.data_inspection import DataInspection, DatasetInspection
 from ..data.inspection.lengths import Lengths
+from .figure_style import COLORS, check_figure_path, figure_style, needs_log_scale
 
-SUFFIXES = (".png", ".svg")
-# Colours of Okabe and Ito (2008, Color Universal Design); hatches and dashes tell the splits apart without colour.
+# Hatches and dashes distinguish the splits without color.
 STYLES = {
-    "train": {"color": "#0072B2", "hatch": "", "linestyle": "-"},
-    "validation": {"color": "#E69F00", "hatch": "///", "linestyle": "--"},
-    "test": {"color": "#CC79A7", "hatch": "...", "linestyle": ":"},
+    "train": {"color": COLORS[0], "hatch": "", "linestyle": "-"},
+    "validation": {"color": COLORS[4], "hatch": "///", "linestyle": "--"},
+    "test": {"color": COLORS[3], "hatch": "...", "linestyle": ":"},
 }
 # Labels of a task that are drawn: half of them the most frequent, half the least.
 MAX_LABELS = 30
@@ -26,23 +25,7 @@ LABEL_HEIGHT = 0.25
 FRAME_HEIGHT = 1.3
 
 
-def check_picture(path: str | Path) -> None:
-    """Check that a picture can be drawn.
-
-    Args:
-        path: The file that it is to be written to.
-
-    Raises:
-        ValueError: If the file is to have another format.
-        ImportError: If matplotlib is not installed.
-    """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise ValueError(f"picture: expected a file that ends with {' or '.join(SUFFIXES)}, found {str(path)!r}.")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("a picture needs matplotlib: pip install 'hf-multitask[plots]'")
-
-
-def save_picture(inspection: DataInspection, path: str | Path) -> None:
+def save_data_figure(inspection: DataInspection, path: str | Path) -> None:
     """Draw the label counts by task and split, and how long the rows are.
 
     Args:
@@ -53,8 +36,7 @@ def save_picture(inspection: DataInspection, path: str | Path) -> None:
         ValueError: If the file is to have another format.
         ImportError: If matplotlib is not installed.
     """
-    check_picture(path)
-    import matplotlib
+    check_figure_path(path)
     from matplotlib.figure import Figure
 
     panels = [
@@ -65,8 +47,7 @@ def save_picture(inspection: DataInspection, path: str | Path) -> None:
     ]
     heights = [FRAME_HEIGHT + LABEL_HEIGHT * _num_bars(data_set, task) for data_set, task in panels]
     heights += [LENGTHS_HEIGHT] * len(inspection.data_sets)
-    # Labels are no formulas, and those of an SVG stay text.
-    with matplotlib.rc_context({"text.parse_math": False, "svg.fonttype": "none"}):
+    with figure_style():
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         for i, (data_set, task) in enumerate(panels):
@@ -113,13 +94,13 @@ def _draw_labels(axes: Any, data_set: DatasetInspection, task: str, title: str) 
     present = [value for values in counts.values() for value in values if value]
     axes.set_title(f"{title}{task}", loc="left")
     axes.set_xlabel("count")
-    if max(present, default=1) > LINEAR_RANGE * min(present, default=1):
+    if needs_log_scale(present, LINEAR_RANGE):
         axes.set_xscale("log")
         axes.set_xlim(left=0.5)
         axes.set_xlabel("count (logarithmic)")
         axes.xaxis.set_minor_formatter("")
     axes.xaxis.set_major_formatter("{x:,.10g}")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(counts), frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(counts))
 
 
 def _draw_lengths(axes: Any, lengths: dict[str, Lengths], label: str, max_length: int | None = None) -> None:

@@ -12,8 +12,9 @@ from transformers.integrations.integration_utils import default_logdir
 
 from ..models.tasks import REGRESSION
 from ..runtime.extras import missing_packages
+from .figure_style import to_png
 from .page import Table
-from .training_curves import draw_curves, to_png
+from .training_curves import draw_curves
 from .training_report import TrainingRecord, class_table, draw_predictions
 
 STAGE_TAG = "freeze/stage"

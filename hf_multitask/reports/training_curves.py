@@ -1,40 +1,20 @@
 """Curves of a training: losses and main metrics by task, learning rates, stages as bands."""
 
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..models.layer_groups import layer_ranges
 from ..models.tasks import REGRESSION, TaskConfig
 from ..runtime.extras import check_packages
 from ..training.metrics import metric_of
+from .figure_style import COLORS, LETTER_WIDTH, figure_style, line_style, needs_log_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Colours of Okabe and Ito (2008, Color Universal Design), the darker ones first: yellow is faint on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Dashes and markers tell lines apart without colour; with seven colours, a pair comes again after 35 lines.
-DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v")
 TRAIN_STYLE = {"color": COLORS[0], "linestyle": "-", "linewidth": 1.6}
 VALIDATION_STYLE = {"color": COLORS[1], "linestyle": "--", "linewidth": 1.6, "marker": "o", "markersize": 4}
-# Labels are no formulas, and those of an SVG stay text. The salt makes a figure's ids the same each time.
-RC_PARAMS = {
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "curves",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-    "path.simplify": True,
-}
-# A file's date and maker would make two of the same picture differ.
-NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 WIDTH = 10.0  # inches, as all sizes
 PANEL_HEIGHT = 1.8
 GAP_HEIGHT = 0.75
@@ -43,7 +23,6 @@ MARGIN = 0.55
 RIGHT_MARGIN = 0.2
 LEGEND_HEIGHT = 0.2
 LEGEND_COLUMNS = 3
-LETTER_WIDTH = 0.075
 BAND_COLOR = "0.93"
 # Rates that differ by more than this factor are drawn on a logarithmic scale.
 LINEAR_RANGE = 20
@@ -52,7 +31,6 @@ LOG_RANGE = 100
 MAX_RATE_LINES = 12
 # Points of a line; a long run has more than a picture can show.
 MAX_POINTS = 400
-PNG_DPI = 130
 
 
 class _Line(NamedTuple):
@@ -177,7 +155,7 @@ def draw_curves(
     from matplotlib.figure import Figure
 
     course = _Course(history, stages)
-    with drawing():
+    with figure_style():
         figure = Figure()
         grid = _grid(figure, len(tasks) + 1, len(course.rates()))
         for i, task in enumerate(tasks):
@@ -189,36 +167,6 @@ def draw_curves(
             _draw_task(figure.add_subplot(grid[i, 1]), course, title, scores)
         _draw_rates(figure.add_subplot(grid[len(tasks), :]), course)
         return figure
-
-
-def to_svg(figure: "Figure") -> str:
-    """Return a figure as the text of an SVG file, the same each time.
-
-    Args:
-        figure: Any figure.
-
-    Returns:
-        The SVG; its words are text, not outlines.
-    """
-    text = io.StringIO()
-    with drawing():
-        figure.savefig(text, format="svg", metadata=NO_METADATA)
-    return text.getvalue()
-
-
-def to_png(figure: "Figure") -> bytes:
-    """Return a figure as a PNG file.
-
-    Args:
-        figure: Any figure.
-
-    Returns:
-        The file's bytes.
-    """
-    image = io.BytesIO()
-    with drawing():
-        figure.savefig(image, format="png", dpi=PNG_DPI)
-    return image.getvalue()
 
 
 def _grid(figure: "Figure", rows: int, num_rates: int) -> Any:
@@ -248,31 +196,6 @@ def _panel_width(columns: int) -> float:
     return inside if columns == 2 else (inside - GAP_WIDTH) / 2
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Give what is drawn inside the look of our pictures."""
-    import matplotlib
-
-    with matplotlib.rc_context(RC_PARAMS):
-        yield
-
-
-def line_style(number: int) -> dict[str, Any]:
-    """Return the colour, dashes and marker of a line, that tell it from the lines with other numbers.
-
-    Args:
-        number: Number of the line, from 0.
-
-    Returns:
-        Keyword arguments of matplotlib's ``plot``.
-    """
-    return {
-        "color": COLORS[number % len(COLORS)],
-        "linestyle": DASHES[number % len(DASHES)],
-        "marker": MARKERS[number % len(MARKERS)],
-    }
-
-
 def _draw_task(axes: Any, course: _Course, title: str, lines: Mapping[str, _Line]) -> None:
     styles = {"train": TRAIN_STYLE, "validation": VALIDATION_STYLE}
     found = {name: line for name, line in lines.items() if not line.is_empty}
@@ -292,7 +215,7 @@ def _draw_rates(axes: Any, course: _Course) -> None:
     peaks = [peak for peak in peaks if peak > 0]
     for i, (name, line) in enumerate(list(rates.items())[:MAX_RATE_LINES]):
         axes.plot(*line, label=name, linewidth=1.6, markersize=3.5, markevery=0.12, **line_style(i))
-    if peaks and peaks[-1] > LINEAR_RANGE * peaks[0]:
+    if needs_log_scale(peaks, LINEAR_RANGE):
         axes.set_yscale("log")
         axes.set_ylim(bottom=peaks[0] / LOG_RANGE)
         # The usual form of such a number is a formula.

@@ -13,9 +13,10 @@ from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..runtime.atomic_files import write_json
 from .class_scores import class_scores, count_confusion, count_entity_errors
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
+from .figure_style import to_svg
 from .mistakes import mistake_examples, mistake_row, worst_rows
 from .page import Paragraph, Part, Picture, Section, Table, render_page
-from .training_curves import draw_curves, to_svg
+from .training_curves import draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..reports.training_curves import draw_curves, drawing, line_style
+from ..reports.figure_style import COLORS, figure_style, line_style, needs_log_scale
+from ..reports.training_curves import draw_curves
 from .study_results import ScenarioResult, Score, Study, Summary
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ PANEL_HEIGHT = 4.2
 SIZES_HEIGHT = 3.4
 # Times and sizes that differ by more than this factor are drawn on a logarithmic scale.
 LINEAR_RANGE = 8
-FRONT, OTHERS = "#0072B2", "0.45"
+FRONT, OTHERS = COLORS[0], "0.45"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def draw_study(study: Study) -> list[NamedFigure]:
         The pictures; learning curves are those of `draw_learning_curves`.
     """
     size = study.sizes[-1]
-    with drawing():
+    with figure_style():
         figures = [
             NamedFigure(
                 "scores",
@@ -208,8 +209,7 @@ def _draw_sizes(study: Study) -> "Figure":
 
 
 def _set_scale(axes: Any, values: Sequence[float]) -> None:
-    above = [value for value in values if value > 0]
-    if above and max(above) > LINEAR_RANGE * min(above) and len(above) == len(values):
+    if all(value > 0 for value in values) and needs_log_scale(values, LINEAR_RANGE):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..reports.figure_style import to_png, to_svg
 from ..reports.page import Paragraph, Picture, Section, Table, render_page
-from ..reports.training_curves import to_png, to_svg
 from ..runtime.atomic_files import write_text
 from .figures import NamedFigure, draw_learning_curves, draw_study
 from .statistics import Interval

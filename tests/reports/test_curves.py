@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hf_multitask import TaskConfig
-from hf_multitask.reports.training_curves import MAX_POINTS, draw_curves, line_style, main_metric, to_png, to_svg
+from hf_multitask.reports.figure_style import line_style, to_png, to_svg
+from hf_multitask.reports.training_curves import MAX_POINTS, draw_curves, main_metric
 
 TASKS = [
     TaskConfig("intent", "sequence_classification", labels=["a", "b"], problem_type="single_label_classification"),

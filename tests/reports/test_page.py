@@ -5,15 +5,15 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
+from hf_multitask.reports.figure_style import figure_style, to_svg
 from hf_multitask.reports.page import Example, Paragraph, Picture, Piece, Section, Table, render_page
-from hf_multitask.reports.training_curves import drawing, to_svg
 from tests.reports.reading import Page, check_stands_alone
 
 EVIL = "<script>alert('1')</script>\"&amp;"
 
 
 def picture():
-    with drawing():
+    with figure_style():
         figure = Figure()
         axes = figure.add_subplot()
         axes.plot([1, 2, 3], label=EVIL, marker="o")

@@ -15,7 +15,7 @@ from hf_multitask import RunConfig
 from hf_multitask.data import Rows, read_rows
 from hf_multitask.data.inspection.duplicates import Duplicates, RowKeys
 from hf_multitask.data.inspection.lengths import Lengths
-from hf_multitask.reports.data_figures import MAX_LABELS, save_picture
+from hf_multitask.reports.data_figures import MAX_LABELS, save_data_figure
 from hf_multitask.runs.inspection import inspect_data
 from tests.tiny import SPECIAL, save_tiny_encoder
 
@@ -358,7 +358,7 @@ def test_many_labels_are_shown_from_both_ends(build):
 
 @pytest.mark.filterwarnings("error")
 def test_a_png_is_an_image_with_something_on_it(inspection, tmp_path):
-    save_picture(inspection, tmp_path / "data.png")
+    save_data_figure(inspection, tmp_path / "data.png")
     pixels = matplotlib.image.imread(tmp_path / "data.png")
     assert pixels.shape[0] > 300
     assert pixels.shape[1] == 1000
@@ -371,7 +371,7 @@ def test_a_png_is_an_image_with_something_on_it(inspection, tmp_path):
 def test_an_svg_has_labels_as_text(build, tmp_path):
     rows = [{"text": "play", "intent": f"$label_{i}$"} for i in range(MAX_LABELS + 5)]
     rows += [{"text": "play", "intent": "$label_0$"}] * 99
-    save_picture(inspect_data(build({"train": rows, "test": rows}, TASKS[:1])), tmp_path / "data.svg")
+    save_data_figure(inspect_data(build({"train": rows, "test": rows}, TASKS[:1])), tmp_path / "data.svg")
     text = (tmp_path / "data.svg").read_text()
     shown = re.findall(r">(\$label_\d+\$)<", text)
     assert len(set(shown)) == MAX_LABELS, "no label is taken for a formula"
@@ -380,7 +380,7 @@ def test_an_svg_has_labels_as_text(build, tmp_path):
 
 
 def test_a_picture_of_several_data_sets_names_them(build, two_data_sets, tmp_path):
-    save_picture(inspect_data(build(two_data_sets)), tmp_path / "data.svg")
+    save_data_figure(inspect_data(build(two_data_sets)), tmp_path / "data.svg")
     text = (tmp_path / "data.svg").read_text()
     for expected in ("data.0: ner", "data.1: intent", "data.0: words a row", "data.1: subwords a row", "B-city"):
         assert f">{expected}<" in text
@@ -389,12 +389,12 @@ def test_a_picture_of_several_data_sets_names_them(build, two_data_sets, tmp_pat
 def test_a_picture_without_matplotlib_says_what_to_install(inspection, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'hf-multitask\[plots\]'"):
-        save_picture(inspection, tmp_path / "data.png")
+        save_data_figure(inspection, tmp_path / "data.png")
 
 
 def test_a_picture_in_another_format_is_refused(inspection, tmp_path):
     with pytest.raises(ValueError, match=r"expected a file that ends with .png or .svg, found '.*data.gif'"):
-        save_picture(inspection, tmp_path / "data.gif")
+        save_data_figure(inspection, tmp_path / "data.gif")
 
 
 @pytest.mark.realdata
