@@ -12,6 +12,7 @@ from transformers.trainer_utils import has_length
 from ..models.layer_groups import LayerGroups, layer_groups
 from .presets import FreezeSpec, build_schedule
 from .run import FreezeRun, PlainFreezeRun
+from .schedule import FreezeSchedule
 
 
 class FreezeCallback(TrainerCallback):
@@ -32,7 +33,25 @@ class FreezeCallback(TrainerCallback):
     def __init__(self, schedule: FreezeSpec) -> None:
         self.spec = schedule
         self.groups: LayerGroups | None = None
+        self.schedule: FreezeSchedule | None = None
         self.run: FreezeRun | None = None
+        self._built_for: tuple[float, str | None] | None = None
+
+    def build_schedule(self, groups: LayerGroups, num_epochs: float, metric: str | None) -> FreezeSchedule:
+        """Return the schedule of a run: one object, built again only for a run of another length or metric.
+
+        Args:
+            groups: The model's groups.
+            num_epochs: Length of the run, of which presets take shares.
+            metric: The run's ``metric_for_best_model``.
+
+        Raises:
+            ValueError: If the schedule is not valid for this model.
+        """
+        if self.schedule is None or self._built_for != (num_epochs, metric):
+            self.schedule = build_schedule(self.spec, groups, num_epochs, metric)
+            self._built_for = (num_epochs, metric)
+        return self.schedule
 
     def make_run(self, *args: Any) -> FreezeRun:
         """Make what follows the schedule through one call of ``train``, of the arguments of `FreezeRun`."""
@@ -48,7 +67,7 @@ class FreezeCallback(TrainerCallback):
     ) -> None:
         """Find the groups while the model is not wrapped."""
         if model is not None:
-            self.groups = layer_groups(model)
+            self.groups, self.schedule = layer_groups(model), None
 
     def on_train_begin(
         self,
@@ -65,8 +84,7 @@ class FreezeCallback(TrainerCallback):
             self.run.release()  # an earlier training was broken off
         groups = (self.groups or layer_groups(model)).bind(model)
         steps_per_epoch = count_steps_per_epoch(args, state, train_dataloader)
-        epochs = state.max_steps / steps_per_epoch
-        schedule = build_schedule(self.spec, groups, epochs, args.metric_for_best_model)
+        schedule = self.build_schedule(groups, state.max_steps / steps_per_epoch, args.metric_for_best_model)
         self.run = self.make_run(schedule, groups, steps_per_epoch, args, state, model, optimizer)
         self.run.begin(control)
 

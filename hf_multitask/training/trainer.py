@@ -17,7 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 
 from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..data.batches.numpy_rows import with_numpy_rows
-from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback, build_schedule
+from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback
 from ..freezing.activation_cache.cache import ActivationCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.distillation import count_items
@@ -74,12 +74,15 @@ class MultiTaskTrainer(Trainer):
         self.layer_groups = model.layer_groups()
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
-        self.freeze_schedule: FreezeSchedule | None = None
-        if freeze_schedule is not None:
+        self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
+        self._has_schedule = freeze_schedule is not None
+        if self._has_schedule:
+            # Before anything is made. How many steps an epoch has is not known yet; only a run of `max_steps`, or of
+            # a fraction of an epoch, has another length than this.
             metric = args.metric_for_best_model
-            self.freeze_schedule = build_schedule(freeze_schedule, self.layer_groups, args.num_train_epochs, metric)
+            schedule = self.freeze_callback.build_schedule(self.layer_groups, args.num_train_epochs, metric)
             if kwargs.get("compute_metrics") is None:
-                check_watched_metrics(self.freeze_schedule, metric, task_metric_names(self.tasks))
+                check_watched_metrics(schedule, metric, task_metric_names(self.tasks))
         if kwargs.get("data_collator") is None and kwargs.get("processing_class") is not None:
             kwargs["data_collator"] = MultiTaskDataCollator(kwargs["processing_class"], self.tasks)
         if kwargs.get("compute_metrics") is None:
@@ -92,8 +95,7 @@ class MultiTaskTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         self.batching = TrainerDataLoaders(self, sampling or Sampling())
         self.decayed = set(self.get_decay_parameter_names(model))
-        self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
-        if freeze_schedule is not None:
+        if self._has_schedule:
             self.add_callback(self.freeze_callback)
         # Behind the schedule's, whose changes it tells.
         self.tracking = TrackingCallback(self)
@@ -117,7 +119,8 @@ class MultiTaskTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
         self._check_tasks()
-        is_baseline = self.freeze_schedule is not None and self.freeze_schedule.is_baseline
+        schedule = self.freeze_callback.schedule
+        is_baseline = schedule is not None and schedule.is_baseline
         if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
@@ -178,7 +181,7 @@ class MultiTaskTrainer(Trainer):
         """
         steps_per_epoch, max_steps = self.run_length()
         return plan_stages(
-            self.resolve_schedule(),
+            self._schedule_of(max_steps / steps_per_epoch),
             self.layer_groups,
             steps_per_epoch,
             max_steps,
@@ -187,14 +190,25 @@ class MultiTaskTrainer(Trainer):
             *self.get_optimizer_cls_and_kwargs(self.args, self.model),
         )
 
-    def resolve_schedule(self) -> FreezeSchedule:
-        """Return the stages of the run; presets take their shares of its length.
+    @property
+    def freeze_schedule(self) -> FreezeSchedule | None:
+        """The stages of the run, None without a schedule; the object that the run follows.
 
-        Without a schedule it is one that trains everything.
+        Presets take shares of the run's length, or of ``num_train_epochs`` if the trainer has no training rows.
         """
+        return self.resolve_schedule() if self._has_schedule else None
+
+    def resolve_schedule(self) -> FreezeSchedule:
+        """Return `freeze_schedule`, or without a schedule a single stage that trains everything."""
+        if self.freeze_callback.run is not None:
+            return self.freeze_callback.run.schedule
+        if self.train_dataset is None:
+            return self._schedule_of(self.args.num_train_epochs)
         steps_per_epoch, max_steps = self.run_length()
-        metric = self.args.metric_for_best_model
-        return build_schedule(self.freeze_callback.spec, self.layer_groups, max_steps / steps_per_epoch, metric)
+        return self._schedule_of(max_steps / steps_per_epoch)
+
+    def _schedule_of(self, num_epochs: float) -> FreezeSchedule:
+        return self.freeze_callback.build_schedule(self.layer_groups, num_epochs, self.args.metric_for_best_model)
 
     def run_length(self) -> tuple[int, int]:
         """Return the optimizer steps of an epoch and of the run."""
@@ -406,7 +420,8 @@ class MultiTaskTrainer(Trainer):
     @property
     def _protected_tasks(self) -> list[TaskConfig]:
         """The tasks that any stage holds; the batches of a stage's first step are taken before it begins."""
-        protect = {} if self.freeze_schedule is None else self.freeze_schedule.protect
+        schedule = self.freeze_callback.schedule
+        protect = {} if schedule is None else schedule.protect
         return [task for task in self.tasks if task.name in protect]
 
     @property

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, prepare_datasets
+from hf_multitask.freezing import build_schedule
 from tests.tiny import ROWS
 
 SOME_MISSING = [
@@ -17,12 +18,15 @@ SOME_MISSING = [
 ]
 
 
-def make_trainer(model, data, tokenizer, folder, callbacks=None, trainer=MultiTaskTrainer, **arguments):
+def make_trainer(
+    model, data, tokenizer, folder, callbacks=None, trainer=MultiTaskTrainer, freeze_schedule=None, **arguments
+):
     defaults = {"per_device_train_batch_size": 4, "max_steps": 3, "report_to": "none", "save_strategy": "no"}
     args = MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments})
     return trainer(
         model=model,
         args=args,
+        freeze_schedule=freeze_schedule,
         train_dataset=data["train"],
         eval_dataset=data["validation"],
         processing_class=tokenizer,
@@ -258,3 +262,67 @@ def test_the_loss_falls(model, data, tokenizer, tmp_path):
     trainer.train()
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     assert losses[-1] < 0.5 * losses[0]
+
+
+class KeepSchedules(TrainerCallback):
+    """Keeps the schedules that the trainer and its run name at each step."""
+
+    def __init__(self):
+        self.trainer = None
+        self.schedules = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.schedules.append((self.trainer.freeze_schedule, self.trainer.freeze_callback.run.schedule))
+
+
+@pytest.mark.parametrize(
+    "length",
+    [{"max_steps": 9}, {"max_steps": -1, "num_train_epochs": 1.4}, {"max_steps": -1, "num_train_epochs": 3}],
+    ids=str,
+)
+@pytest.mark.parametrize("preset", ["heads-then-all", "three-stage"])
+def test_the_schedule_that_the_trainer_shows_is_the_one_that_its_run_follows(
+    preset, length, model, data, tokenizer, tmp_path
+):
+    keep = KeepSchedules()
+    trainer = make_trainer(model, data, tokenizer, tmp_path, [keep], freeze_schedule=preset, **length)
+    keep.trainer = trainer
+    shown, planned = trainer.freeze_schedule, trainer.plan()
+    trainer.train()
+    assert len(keep.schedules) == trainer.state.global_step
+    assert all(schedule is shown for pair in keep.schedules for schedule in pair)
+    assert trainer.freeze_schedule is trainer.resolve_schedule() is shown
+    entered = [entry for entry in trainer.state.log_history if "freeze_stage" in entry]
+    assert [(stage.name, stage.start_step) for stage in planned] == [
+        (entry["freeze_stage"], entry["step"]) for entry in entered
+    ]
+
+
+def test_a_schedule_is_built_once_for_a_run_of_whole_epochs(model, data, tokenizer, tmp_path, monkeypatch):
+    built = []
+
+    def count(spec, groups, num_train_epochs, metric=None):
+        built.append(num_train_epochs)
+        return build_schedule(spec, groups, num_train_epochs, metric)
+
+    monkeypatch.setattr("hf_multitask.freezing.callback.build_schedule", count)
+    arguments = {"freeze_schedule": "heads-then-all", "max_steps": -1, "num_train_epochs": 3}
+    trainer = make_trainer(model, data, tokenizer, tmp_path, **arguments)
+    trainer.plan()
+    trainer.train()
+    assert built == [3]
+    trainer.args.max_steps = 4
+    assert [stage.steps for stage in trainer.plan()] == [1, 3]
+    assert built == [3, 4 / 6]
+
+
+def test_without_a_schedule_there_is_none_to_show(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path)
+    assert trainer.freeze_schedule is None
+    assert [stage.name for stage in trainer.resolve_schedule().stages] == ["all"]
+
+
+def test_without_training_rows_presets_take_shares_of_the_epochs_asked_for(model, tokenizer, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), num_train_epochs=6, report_to="none")
+    trainer = MultiTaskTrainer(model, args, "heads-then-all", processing_class=tokenizer)
+    assert [stage.epochs for stage in trainer.freeze_schedule.stages] == [2, None]
