@@ -17,7 +17,6 @@ from .models.pipeline_multitask import MultiTaskPipeline
 if TYPE_CHECKING:
     from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
-    from .prediction.rows import predict
     from .recommendation import recommend_schedule
     from .runs.config import RunConfig
     from .runs.training import run_evaluation, run_training
@@ -41,7 +40,6 @@ _LAZY = {
     "Sampling": "data",
     "build_compute_metrics": "training.metrics",
     "freeze": "freezing",
-    "predict": "prediction.rows",
     "prepare_datasets": "data",
     "load_study": "study",
     "recommend_schedule": "recommendation",
@@ -70,7 +68,6 @@ __all__ = [
     "freeze",
     "load_study",
     "load_tokenizer",
-    "predict",
     "prepare_datasets",
     "recommend_schedule",
     "run_evaluation",

@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 from accelerate import PartialState
+from transformers import pipeline
 
 from ..app import launch_app
 from ..export.graphs import export_onnx, export_torch, score_onnx
 from ..freezing.stage_results import read_stage_results
 from ..models import load_model
+from ..models.configuration_multitask import PIPELINE_NAME
 from ..models.predictor import OutputOptions
 from ..prediction import AUTO, BulkPrediction
-from ..prediction.rows import predict
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..recommendation import recommend_schedule
 from ..reports.data_figures import save_data_figure
@@ -116,10 +117,9 @@ def quickstart(context: typer.Context) -> None:
     config = RunConfig.from_file(QUICKSTART_CONFIG, parse_overrides(context.args))
     _train(config, overwrite=True, resume=False)
     if PartialState().is_main_process:
-        model, tokenizer = load_model(config.output_dir)
-        prediction = next(predict(model, tokenizer, [QUICKSTART_SENTENCE]))
+        predict = pipeline(PIPELINE_NAME, model=config.output_dir)
         typer.echo(f"\n{QUICKSTART_SENTENCE}")
-        print_prediction(QUICKSTART_SENTENCE, prediction)
+        print_prediction(QUICKSTART_SENTENCE, predict(QUICKSTART_SENTENCE))
 
 
 @app.command()

@@ -78,7 +78,7 @@ def print_prediction(text: str, prediction: Mapping[str, Any], console: Console 
 
     Args:
         text: The text.
-        prediction: What `predict` yields for it.
+        prediction: Predictions of the `MultiTaskPipeline` by task.
         console: Where to print; standard output where None.
     """
     console = console or Console()

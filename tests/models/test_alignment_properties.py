@@ -10,12 +10,15 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, predict, prepare_datasets
+from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, prepare_datasets
 from hf_multitask.models import MultiTaskOutput
 from hf_multitask.models.decoding import decode
+from hf_multitask.models.predictor import OutputOptions, Predictor
 from hf_multitask.models.text_alignment import Aligner
+from hf_multitask.models.text_inputs import read_input
 from hf_multitask.models.text_words import join_words, split_words
 from hf_multitask.training.metrics import task_metrics
+from tests.predictions import predict
 from tests.tiny import SENTENCES, TOKENIZERS, make_tokenizer
 
 SLOTS = TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"])
@@ -254,7 +257,7 @@ def check_entities(prediction, text, words):
 @brief
 @given(text=TEXT.filter(str.strip))
 def test_entities_of_a_text_are_its_own_characters(kind, text, model):
-    prediction = next(predict(model, TOKENIZER[kind], [text]))["slots"]
+    prediction = predict(model, TOKENIZER[kind], [text])[0]["slots"]
     check_entities(prediction, text, split_words(text))
     assert all(entity["text"] == entity["text"].strip() != "" for entity in prediction["entities"])
 
@@ -263,7 +266,7 @@ def test_entities_of_a_text_are_its_own_characters(kind, text, model):
 @brief
 @given(words=WORDS)
 def test_entities_of_words_are_characters_of_the_words_joined(kind, words, model):
-    prediction = next(predict(model, TOKENIZER[kind], [{"tokens": words}]))["slots"]
+    prediction = predict(model, TOKENIZER[kind], [{"tokens": words}])[0]["slots"]
     check_entities(prediction, *join_words(words))
 
 
@@ -273,8 +276,8 @@ def test_entities_of_words_are_characters_of_the_words_joined(kind, words, model
 def test_entities_of_words_in_a_text_are_characters_of_that_text(kind, words, data, model):
     gaps = [data.draw(st.sampled_from(["", " ", "  ", "\n", "\u200b"])) for _ in words]
     text = "".join(part for pair in zip(gaps, words, strict=True) for part in pair)
-    with_text = next(predict(model, TOKENIZER[kind], [{"text": text, "tokens": words}]))["slots"]
-    alone = next(predict(model, TOKENIZER[kind], [{"tokens": words}]))["slots"]
+    with_text = predict(model, TOKENIZER[kind], [{"text": text, "tokens": words}])[0]["slots"]
+    alone = predict(model, TOKENIZER[kind], [{"tokens": words}])[0]["slots"]
     assert with_text["labels"] == alone["labels"]
     assert len(with_text["entities"]) == len(alone["entities"])
     for entity in with_text["entities"]:
@@ -324,8 +327,10 @@ def test_spans_of_whole_words_come_back_with_the_same_characters(kind, rows, wit
     task = TaskConfig("ner", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"])
     data = prepare_datasets({"train": rows}, TOKENIZER[kind], [task], span_mismatch="error")
     gold = [row["labels"]["ner"] for row in data["train"]]
-    oracles = [Oracle(data.tasks[0], [ids]) for ids in gold]
-    predictions = [next(predict(oracle, TOKENIZER[kind], [row])) for oracle, row in zip(oracles, rows, strict=True)]
+    predictions = []
+    for row, ids in zip(rows, gold, strict=True):
+        predictor = Predictor.of_model(Oracle(data.tasks[0], [ids]), TOKENIZER[kind], OutputOptions())
+        predictions += predictor.predict([read_input(row, "input", True)], batch_size=1)
     for row, prepared, prediction in zip(rows, data["train"], predictions, strict=True):
         found = [{key: entity[key] for key in ("start", "end", "label")} for entity in prediction["ner"]["entities"]]
         words = split_words(row["text"])

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, load_tokenizer, predict, prepare_datasets
+from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, load_tokenizer, prepare_datasets
 from hf_multitask.freezing import freeze
 from hf_multitask.models.heads import LayerMix, LSTMHead
 from tests.freezing.training import make_trainer
+from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES
 
 LABELS = {"intent": sorted(set(INTENTS)), "slots": ["O", "B-place", "I-place"]}
@@ -68,7 +69,7 @@ def test_training_lowers_the_loss_and_predictions_survive_saving(kind, encoder, 
     for name, logits in model.eval()(**batch).logits.items():
         assert torch.equal(loaded(**batch).logits[name], logits)
     rows = [{"tokens": row["tokens"]} for row in ROWS]
-    assert list(predict(model, tokenizer, rows)) == list(predict(loaded, tokenizer, rows))
+    assert predict(model, tokenizer, rows) == predict(loaded, tokenizer, rows)
 
 
 @all_kinds

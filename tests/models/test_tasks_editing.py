@@ -12,13 +12,13 @@ from hf_multitask import (
     RunConfig,
     TaskConfig,
     load_tokenizer,
-    predict,
     prepare_datasets,
     run_evaluation,
     run_training,
 )
 from hf_multitask.runs.training import run_plan
 from tests.freezing.training import make_trainer
+from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, ROWS, SENTENCES
 
 LENGTH = TaskConfig("length", "sequence_classification", labels=["long", "short"])
@@ -107,7 +107,7 @@ def test_training_a_new_task_on_a_frozen_encoder_leaves_the_old_ones_bit_equal(a
     assert not torch.equal(logits_of(model, encoder)["length"], fresh)
     assert trainer.evaluate()["eval_length_loss"] < first["eval_length_loss"]
     assert_comes_back_from_disk(model, encoder, tmp_path / "model")
-    assert next(predict(model, tokenizer, ["play"])).keys() == {"intent", "slots", "length"}
+    assert predict(model, tokenizer, ["play"])[0].keys() == {"intent", "slots", "length"}
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from hf_multitask import (
     MultiTaskTrainingArguments,
     TaskConfig,
     load_tokenizer,
-    predict,
     prepare_datasets,
 )
 from hf_multitask.freezing.distillation import count_items, encode_sample
 from hf_multitask.models.encoder_pooling import pool
+from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES
 
 WORDS = [word for sentence in SENTENCES for word in sentence.split()]
@@ -167,7 +167,7 @@ def test_trainer_and_predict_agree_on_a_long_document(architecture, encoders, tm
         output = trainer.predict(data)
         scores.append(output.metrics["test_loss"])
         ids, gold = output.predictions["slots"]["ids"], output.label_ids["slots"]
-        predictions = list(predict(model, tokenizer, documents, batch_size=batch_size))
+        predictions = predict(model, tokenizer, documents, batch_size=batch_size)
         for i, (row, prediction) in enumerate(zip(documents, predictions, strict=True)):
             words = len(row["tokens"])
             assert (gold[i] != -100).sum() == len(prediction["slots"]["labels"]) == words
@@ -254,7 +254,7 @@ def test_a_document_of_100_000_words_has_100_000_labels(encoders):
     model, tokenizer = eager(encoders["bert"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     row = document(100_000)
-    prediction = next(predict(model, tokenizer, [json.loads(json.dumps(row))]))
+    prediction = predict(model, tokenizer, [json.loads(json.dumps(row))])[0]
     assert len(prediction["slots"]["labels"]) == 100_000
     joined = " ".join(row["tokens"])
     assert all(joined[e["start"] : e["end"]] == e["text"] for e in prediction["slots"]["entities"])

@@ -21,12 +21,13 @@ import torch
 from filelock import FileLock
 from pyarrow import parquet
 
-from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer, predict
+from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
 from hf_multitask.cli import main
 from hf_multitask.data.readers import chunked_file
 from hf_multitask.models.predictor import OutputOptions
 from hf_multitask.prediction import BulkPrediction, PredictionCounts, batch_size, working_folder
 from tests.comparison import approximately
+from tests.predictions import predict
 from tests.tiny import SENTENCES
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ def small_chunks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def expected(model):
-    return list(predict(*model, TEXTS))
+    return predict(*model, TEXTS)
 
 
 def write_texts(path):
@@ -120,7 +121,7 @@ def test_every_form_of_input_gives_what_predict_gives(name, model, expected, tmp
 def test_words_of_a_conll_file(model, tmp_path):
     (tmp_path / "a.conll").write_text("play\tO\nmusic\tO\n\nrain\tO\n")
     run(model, tmp_path / "a.conll", tmp_path / "out.jsonl", columns={"tokens": 0, "ner": 1})
-    expected = list(predict(*model, [{"tokens": ["play", "music"]}, {"tokens": ["rain"]}]))
+    expected = predict(*model, [{"tokens": ["play", "music"]}, {"tokens": ["rain"]}])
     assert read_jsonl(tmp_path / "out.jsonl") == approximately(expected, abs=1e-5)
 
 
@@ -428,7 +429,7 @@ def test_a_line_of_a_million_characters(name, model, tmp_path, write_jsonl):
     rows = [{"text": "play"}, {"text": LONG[name]}, {"text": "rain"}]
     run(model, write_jsonl(rows, tmp_path / "a.jsonl"), tmp_path / "out.jsonl")
     lines = read_jsonl(tmp_path / "out.jsonl")
-    assert [lines[0], lines[2]] == approximately(list(predict(*model, ["play", "rain"])), abs=1e-5)
+    assert [lines[0], lines[2]] == approximately(predict(*model, ["play", "rain"]), abs=1e-5)
     for entity in lines[1]["slots"]["entities"]:
         assert LONG[name][entity["start"] : entity["end"]] == entity["text"] != ""
 

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from hf_multitask import MultiTaskModel, RunConfig, load_tokenizer, predict, run_evaluation, run_training
+from hf_multitask import MultiTaskModel, RunConfig, load_tokenizer, run_evaluation, run_training
 from hf_multitask.runs.training import find_last_checkpoint
+from tests.predictions import predict
 from tests.tiny import METRIC_NAMES, ROWS
 
 
@@ -44,7 +45,7 @@ def test_output_dir_is_a_complete_model(values, tmp_path):
     assert f"| joint_accuracy | {scores} |" in card
     assert run_evaluation(out, values["data"]["test"]) == pytest.approx(metrics["test"], rel=1e-5)
     model = MultiTaskModel.from_pretrained(out)
-    assert next(predict(model, load_tokenizer(out), ["play"])).keys() == {"intent", "slots"}
+    assert predict(model, load_tokenizer(out), ["play"])[0].keys() == {"intent", "slots"}
 
 
 def test_the_cards_snippet_runs(values, tmp_path, monkeypatch, capsys):

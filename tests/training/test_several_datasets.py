@@ -16,13 +16,13 @@ from hf_multitask import (
     Sampling,
     TaskConfig,
     load_tokenizer,
-    predict,
     prepare_datasets,
     run_evaluation,
     run_training,
 )
 from hf_multitask.models.tags_schemes import from_iob2
 from tests.freezing.training import make_trainer
+from tests.predictions import predict
 from tests.tiny import ROWS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "wnut17-clinc150.yaml"

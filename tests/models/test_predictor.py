@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer, predict
+from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
+from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, SENTENCES
 
 TASKS = [
@@ -34,7 +35,7 @@ def models(encoders):
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta"])
 @given(text=st.text(min_size=1).filter(str.strip))
 def test_an_entity_is_a_slice_of_the_text(architecture, models, text):
-    prediction = next(predict(*models[architecture], [text]))["slots"]
+    prediction = predict(*models[architecture], [text])[0]["slots"]
     for entity in prediction["entities"]:
         assert text[entity["start"] : entity["end"]] == entity["text"]
         assert entity["text"] == entity["text"].strip() != ""
@@ -44,7 +45,7 @@ def test_an_entity_is_a_slice_of_the_text(architecture, models, text):
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta"])
 @given(tokens=st.lists(st.text(max_size=8), min_size=1, max_size=60))
 def test_one_label_a_word_whatever_the_tokenizer_drops_or_cuts(architecture, models, tokens):
-    prediction = next(predict(*models[architecture], [{"tokens": tokens}]))["slots"]
+    prediction = predict(*models[architecture], [{"tokens": tokens}])[0]["slots"]
     assert len(prediction["labels"]) == len(tokens)
     joined = " ".join(tokens)
     for entity in prediction["entities"]:
@@ -57,8 +58,8 @@ def test_the_models_do_find_entities(models):
 
 def test_words_with_their_text_give_places_in_the_text(models):
     row = {"text": "Play  it,\nin paris!", "tokens": ["Play", "it", ",", "in", "paris", "!"]}
-    prediction = next(predict(*models["bert"], [row]))["slots"]
-    apart = next(predict(*models["bert"], [{"tokens": row["tokens"]}]))["slots"]
+    prediction = predict(*models["bert"], [row])[0]["slots"]
+    apart = predict(*models["bert"], [{"tokens": row["tokens"]}])[0]["slots"]
     assert prediction["labels"] == apart["labels"]
     assert prediction["entities"]
     for entity in prediction["entities"]:
@@ -66,7 +67,7 @@ def test_words_with_their_text_give_places_in_the_text(models):
 
 
 def test_the_form_of_each_kind_of_task(models):
-    prediction = next(predict(*models["bert"], ["play some music"]))
+    prediction = predict(*models["bert"], ["play some music"])[0]
     assert prediction.keys() == {"intent", "topics", "grade", "slots"}
     assert prediction["intent"]["label"] in "abc"
     assert 1 / 3 <= prediction["intent"]["score"] <= 1
@@ -76,7 +77,7 @@ def test_the_form_of_each_kind_of_task(models):
 
 
 def test_order_and_batch_size_change_nothing(models):
-    expected = list(predict(*models["bert"], SENTENCES, batch_size=1))
+    expected = predict(*models["bert"], SENTENCES, batch_size=1)
     for batch_size in (3, 100):
         for one, other in zip(expected, predict(*models["bert"], SENTENCES, batch_size=batch_size), strict=True):
             assert one["slots"]["labels"] == other["slots"]["labels"]
@@ -85,10 +86,10 @@ def test_order_and_batch_size_change_nothing(models):
 
 
 def test_a_word_that_is_not_in_the_text_is_refused(models):
-    with pytest.raises(ValueError, match="input, row 0: word 0 of `tokens`, 'stop', does not occur in `text`"):
-        list(predict(*models["bert"], [{"text": "play", "tokens": ["stop"]}]))
+    with pytest.raises(ValueError, match="input 0: word 0 of `tokens`, 'stop', does not occur in `text`"):
+        predict(*models["bert"], [{"text": "play", "tokens": ["stop"]}])
 
 
 def test_a_row_without_text_is_refused(models):
-    with pytest.raises(ValueError, match="input, row 1: expected a column 'tokens' or 'text', found 'sentence'"):
-        list(predict(*models["bert"], ["play", {"sentence": "stop"}]))
+    with pytest.raises(ValueError, match="input 1: expected a column 'tokens' or 'text', found 'sentence'"):
+        predict(*models["bert"], ["play", {"sentence": "stop"}])
