@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
     from .recommendation import recommend_schedule
     from .runs.config import RunConfig
-    from .runs.training import run_evaluation, run_training
+    from .runs.evaluation import run_evaluation
+    from .runs.training import run_training
     from .study import load_study, run_study
     from .training.arguments import MultiTaskTrainingArguments
     from .training.metrics import build_compute_metrics
@@ -43,7 +44,7 @@ _LAZY = {
     "prepare_datasets": "data",
     "load_study": "study",
     "recommend_schedule": "recommendation",
-    "run_evaluation": "runs.training",
+    "run_evaluation": "runs.evaluation",
     "run_study": "study",
     "run_training": "runs.training",
 }

@@ -11,7 +11,7 @@ import psutil
 from filelock import FileLock
 
 from ..runs.config import RunConfig
-from ..runs.training import find_last_checkpoint
+from ..runs.output_dir import find_last_checkpoint
 from ..runtime.atomic_files import read_json, write_json
 from .choices import config_as_yaml
 from .run_progress import STOP_NAME, Progress, read_progress

@@ -9,8 +9,8 @@ from typing import Any
 from ..freezing import build_schedule
 from ..freezing.plan import StagePlan, plan_stages
 from ..models.layer_groups import LayerGroups
+from ..runs.build import build_trainer
 from ..runs.config import RunConfig
-from ..runs.training import build_trainer
 
 EVERYTHING_FROZEN = (
     "Everything is frozen: nothing will be learned. The run only scores the model as it is, a baseline for the others."

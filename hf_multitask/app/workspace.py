@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers.utils import CONFIG_NAME
 
 from ..models import MultiTaskConfig
-from ..runs.training import find_last_checkpoint
+from ..runs.output_dir import find_last_checkpoint
 from ..runtime.atomic_files import read_json
 
 APP_DIR = "app"

@@ -24,8 +24,10 @@ from ..reports.data_figures import save_data_figure
 from ..reports.figure_style import check_figure_path
 from ..reports.training_report import REPORT_NAME
 from ..runs.config import RunConfig
+from ..runs.evaluation import run_evaluation
 from ..runs.inspection import inspect_data
-from ..runs.training import find_last_checkpoint, run_evaluation, run_plan, run_training
+from ..runs.output_dir import find_last_checkpoint
+from ..runs.training import run_plan, run_training
 from ..runtime.processes import join_processes
 from ..study import run_study
 from .inspection import print_inspection

@@ -21,7 +21,7 @@ from ..models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, g
 from ..models.predictor import LogitsFunction
 from ..models.tasks import LSTM_HEAD
 from ..models.text_alignment import NO_POSITION, Aligner
-from ..runs.training import evaluate_model
+from ..runs.evaluation import evaluate_model
 from .onnx_lstm import with_onnx_lstms
 
 TORCH_EXPORT_FILE = "model.pt2"

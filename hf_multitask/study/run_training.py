@@ -20,8 +20,8 @@ from ..freezing.schedule import greater_is_better
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
 from ..reports.training_report import HISTORY_NAME
+from ..runs.build import build_trainer
 from ..runs.config import RunConfig
-from ..runs.training import build_trainer
 from ..runtime.atomic_files import write_json
 from ..training.card_facts import final_metrics
 from ..training.metrics import task_metric_names

@@ -16,8 +16,8 @@ from ..freezing.activation_cache.cache_plan import ALWAYS
 from ..freezing.presets import build_schedule
 from ..freezing.schedule import encoder_is_divided
 from ..models.layer_groups import EMBEDDINGS, NORM
+from ..runs.build import build_trainer
 from ..runs.config import RunConfig
-from ..runs.training import build_trainer
 from ..training.arguments import MultiTaskTrainingArguments
 from .scenarios import Scenario, find_scenarios
 

@@ -15,7 +15,7 @@ import yaml
 from hf_multitask import MultiTaskModel, RunConfig, run_evaluation
 from hf_multitask.cli import main
 from hf_multitask.runs.inspection import inspect_data
-from hf_multitask.runs.training import find_last_checkpoint
+from hf_multitask.runs.output_dir import find_last_checkpoint
 from tests.tiny import ROWS, save_tiny_run
 
 
@@ -84,7 +84,7 @@ def test_an_existing_model_needs_overwrite_or_resume(config, capsys):
     short = ["train", str(config), "--training.num_train_epochs", "1"]
     assert main(short) == 0
     assert main(short) == 2
-    assert "already holds a model. Use --overwrite" in capsys.readouterr().err
+    assert "already contains a model. Use --overwrite" in capsys.readouterr().err
     assert main([*short, "--overwrite"]) == 0
     assert main(["train", str(config), "--resume"]) == 0
 

@@ -23,7 +23,7 @@ from hf_multitask import (
 )
 from hf_multitask.freezing import snapshots
 from hf_multitask.freezing.replay import read_evaluations
-from hf_multitask.runs.training import find_last_checkpoint
+from hf_multitask.runs.output_dir import find_last_checkpoint
 from tests.tiny import ROWS
 
 # Events of a callback that comes before the schedule's, and of one that comes after it.

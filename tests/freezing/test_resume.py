@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from hf_multitask.freezing import FreezeCallback
 from hf_multitask.freezing.replay import replay
 from hf_multitask.freezing.run import FreezeRun
-from hf_multitask.runs.training import find_last_checkpoint
+from hf_multitask.runs.output_dir import find_last_checkpoint
 from tests.freezing.resume_program import (
     EARLY,
     INSIDE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hf_multitask import MultiTaskTrainer, RunConfig, run_training
-from hf_multitask.runs.training import find_last_checkpoint
+from hf_multitask.runs.output_dir import find_last_checkpoint
 from tests.reports.reading import Page, check_stands_alone
 from tests.tiny import ROWS
 

@@ -18,8 +18,8 @@ from hf_multitask.cli import main
 from hf_multitask.export.graphs import export_onnx
 from hf_multitask.freezing.activation_cache.cache_key import read_rows
 from hf_multitask.prediction import BulkPrediction
+from hf_multitask.runs.evaluation import run_evaluation
 from hf_multitask.runs.inspection import inspect_data
-from hf_multitask.runs.training import run_evaluation
 from tests.comparison import approximately
 from tests.freezing.training import make_trainer
 from tests.tiny import SENTENCES, SPECIAL, save_tiny_encoder, wordpiece

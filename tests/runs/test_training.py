@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_multitask import MultiTaskModel, RunConfig, load_tokenizer, run_evaluation, run_training
-from hf_multitask.runs.training import find_last_checkpoint
+from hf_multitask.runs.output_dir import find_last_checkpoint
 from tests.predictions import predict
 from tests.tiny import METRIC_NAMES, ROWS
 
@@ -72,7 +72,7 @@ def test_the_metric_that_chooses_can_be_given(values, tmp_path):
 
 def test_a_model_is_not_written_over_unasked(values, tmp_path):
     run(values)
-    with pytest.raises(FileExistsError, match=r"already holds a model. Use --overwrite .* --resume"):
+    with pytest.raises(FileExistsError, match=r"already contains a model. Use --overwrite .* --resume"):
         run(values)
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
     values["training"]["seed"] = 1
@@ -105,7 +105,7 @@ def test_a_resumed_run_ends_as_the_whole_one(values, tmp_path):
 
 
 def test_resuming_without_a_checkpoint_is_refused(values):
-    with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
+    with pytest.raises(FileNotFoundError, match="has no complete checkpoint"):
         run(values, resume=True)
 
 

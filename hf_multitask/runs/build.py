@@ -1,0 +1,108 @@
+"""Model, data and trainer of a run, built from its config."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_utils import set_seed
+
+from ..data import DataConfig, PreparedData, prepare_datasets
+from ..data.preparation import check_task_names
+from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
+from ..models.encoder_attention import check_attention
+from ..models.encoder_loading import load_config
+from ..models.tasks import REGRESSION
+from ..models.tasks_editing import continued_tasks, set_tasks
+from ..training.trainer import MultiTaskTrainer
+from .config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+def build_trainer(
+    config: RunConfig, data: PreparedData | None = None, callbacks: Sequence[TrainerCallback] = ()
+) -> tuple[MultiTaskTrainer, PreparedData]:
+    """Prepare the data and build the model and the trainer of a run.
+
+    Args:
+        config: Config of the run.
+        data: Prepared data of the config, or a selection of its rows and tasks. Prepared here if None.
+        callbacks: More callbacks of the trainer.
+
+    Returns:
+        The trainer and the data.
+
+    Raises:
+        ValueError: If the config or the data is invalid.
+    """
+    arguments = config.training_arguments()
+    # The encoder and the tasks are checked before the data, which takes longer to prepare.
+    source_config = load_config(find_model(config.encoder))
+    encoder_config, tasks, known_tasks = source_config, config.tasks, set()
+    if isinstance(source_config, MultiTaskConfig):
+        encoder_config, tasks = source_config.encoder_config, _continued_tasks(config, source_config)
+        known_tasks = {task.name for task in source_config.tasks}
+    if data is None:
+        check_task_names(config.data_sets, tasks, known_tasks)
+    if config.attn_implementation is not None:
+        check_attention(encoder_config, config.attn_implementation)
+    tokenizer = load_tokenizer(config.encoder)
+    if data is None:
+        data = prepare_datasets(config.data_sets, tokenizer, tasks)
+    # After the data and before the heads: their initial weights depend on the seed only.
+    set_seed(arguments.seed)
+    model = _build_model(config, source_config, data.tasks)
+    _save_length_settings(config.data_sets[0], model, tokenizer)
+    if data.get("validation") is not None and "metric_for_best_model" not in config.training:
+        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)
+    trainer = MultiTaskTrainer(
+        model=model,
+        args=arguments,
+        freeze_schedule=config.freeze,
+        sampling=config.sampling,
+        train_dataset=data["train"],
+        eval_dataset=data.get("validation"),
+        processing_class=tokenizer,
+        callbacks=list(callbacks),
+    )
+    return trainer, data
+
+
+def _continued_tasks(config: RunConfig, source_config: MultiTaskConfig) -> list[TaskConfig]:
+    """Return the tasks of a run that starts from a multi-task model."""
+    if config.pooling not in (None, source_config.pooling):
+        raise ValueError(
+            f"pooling is {config.pooling!r}, but {config.encoder} is a multi-task model whose heads were trained with "
+            f"{source_config.pooling!r}. Leave it out."
+        )
+    names = [task.name for task in config.tasks]
+    if left_out := [task.name for task in source_config.tasks if task.name not in names]:
+        logger.warning("%s: its tasks %s are not in `tasks` and left out.", config.encoder, ", ".join(left_out))
+    return continued_tasks(config.tasks, source_config.tasks)
+
+
+def _build_model(config: RunConfig, source_config: PreTrainedConfig, tasks: Sequence[TaskConfig]) -> MultiTaskModel:
+    """Put heads on the encoder. An encoder from a multi-task model keeps its heads of the same tasks."""
+    attention = config.attn_implementation
+    if not isinstance(source_config, MultiTaskConfig):
+        return MultiTaskModel.from_encoder(config.encoder, tasks, config.pooling, attention)
+    model = MultiTaskModel.from_pretrained(
+        find_model(config.encoder), dtype=torch.float32, attn_implementation=attention
+    )
+    set_tasks(model, tasks)
+    return model
+
+
+def _save_length_settings(config: DataConfig, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save with the model and the tokenizer how long texts are cut, so that predictions cut them the same way."""
+    if config.max_length is not None:
+        tokenizer.model_max_length = config.max_length
+    model.config.overlap, model.config.truncate = config.overlap, config.truncate
+
+
+def _best_metric(data: PreparedData) -> tuple[str, bool]:
+    """Return the metric that chooses the best checkpoint, and whether greater is better."""
+    if all(task.problem_type == REGRESSION for task in data.tasks):
+        return "loss", False
+    return ("joint_accuracy" if data.reports["validation"].fully_labelled_rows else "mean_score"), True

@@ -1,0 +1,81 @@
+"""Files of a run in its output directory: what is complete, what may be replaced, what is removed."""
+
+import json
+import shutil
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
+
+from ..freezing.schedule import SCHEDULE_NAME
+from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
+from ..freezing.stage_results import STAGES_NAME
+
+METRICS_NAME = "metrics.json"
+# trainer_state.json is written last: a checkpoint that contains it is complete.
+CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def find_last_checkpoint(output_dir: Path) -> Path | None:
+    """Return the last complete checkpoint, or None if there is none."""
+    complete = {
+        step: path
+        for step, path in checkpoints(output_dir).items()
+        if all((path / name).is_file() for name in CHECKPOINT_FILES) and _is_json(path / "trainer_state.json")
+    }
+    return complete[max(complete)] if complete else None
+
+
+def check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | None:
+    """Return the checkpoint to resume from, and refuse to replace a model unless asked to.
+
+    Args:
+        output_dir: Directory of the run.
+        overwrite: Whether an existing model may be replaced.
+        resume: Whether to resume from the last checkpoint.
+
+    Returns:
+        The checkpoint if ``resume`` is set, else None.
+
+    Raises:
+        ValueError: If both ``overwrite`` and ``resume`` are set.
+        FileExistsError: If ``output_dir`` is a file, or contains a model and neither ``overwrite`` nor ``resume`` is
+            set.
+        FileNotFoundError: If ``resume`` finds no complete checkpoint.
+    """
+    if overwrite and resume:
+        raise ValueError("overwrite and resume exclude each other.")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise FileExistsError(f"output_dir {str(output_dir)!r} is a file.")
+    checkpoint = find_last_checkpoint(output_dir)
+    if resume:
+        if checkpoint is None:
+            raise FileNotFoundError(f"--resume: {str(output_dir)!r} has no complete checkpoint; run without it.")
+        return checkpoint
+    state = PartialState()
+    has_model = any((output_dir / name).exists() for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME)) or checkpoint
+    # Every process has looked before the first one can write.
+    state.wait_for_everyone()
+    if has_model and not overwrite:
+        raise FileExistsError(
+            f"output_dir {str(output_dir)!r} already contains a model. Use --overwrite to replace it, --resume to "
+            "resume from its last checkpoint, or another output_dir."
+        )
+    return None
+
+
+def remove_model(output_dir: Path) -> None:
+    """Remove files of an earlier run that the new run would replace only at its end. Other files stay."""
+    for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME, SCHEDULE_NAME, STAGES_NAME):
+        (output_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(output_dir / SNAPSHOTS_DIR, ignore_errors=True)
+    for path in checkpoints(output_dir).values():
+        shutil.rmtree(path)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
