@@ -47,7 +47,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SvgFigure:
     """A drawing.
 
     Args:
@@ -81,7 +81,7 @@ class Example:
     lines: Sequence[tuple[str, Sequence[Piece]]]
 
 
-Part = Paragraph | Table | Picture | Example
+Part = Paragraph | Table | SvgFigure | Example
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .class_scores import class_scores, count_confusion, count_entity_errors
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
 from .figure_style import to_svg
 from .mistakes import mistake_examples, mistake_row, worst_rows
-from .page import Paragraph, Part, Picture, Section, Table, render_page
+from .page import Paragraph, Part, Section, SvgFigure, Table, render_page
 from .training_curves import draw_curves
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _course(record: TrainingRecord) -> list[Part]:
     caption = "Losses of training and validation, the main metric of each task on validation, and the learning rates."
     if record.stages:
         caption += " The bands are the stages, with their numbers."
-    return [Picture(to_svg(draw_curves(record.history, record.stages, record.tasks)), caption)]
+    return [SvgFigure(to_svg(draw_curves(record.history, record.stages, record.tasks)), caption)]
 
 
 def _task_parts(task: TaskConfig, record: TrainingRecord) -> list[Part]:
@@ -224,13 +224,13 @@ def _task_parts(task: TaskConfig, record: TrainingRecord) -> list[Part]:
     result = labelled[split]
     figure = draw_predictions(task, result.output)
     if figure is not None:
-        parts.append(Picture(to_svg(figure), _picture_caption(task, split)))
+        parts.append(SvgFigure(to_svg(figure), _figure_caption(task, split)))
     if not task.is_token_task and task.problem_type not in (MULTI_LABEL, REGRESSION):
         parts += _confused_pairs(task, split, result.output)
     return [*parts, *_mistakes(task, split, result)]
 
 
-def _picture_caption(task: TaskConfig, split: str) -> str:
+def _figure_caption(task: TaskConfig, split: str) -> str:
     if task.problem_type == REGRESSION:
         return f"Predicted and gold numbers on {split}."
     caption = f"Gold labels (rows) and what they are predicted as (columns) on {split}; darker is more of the row."

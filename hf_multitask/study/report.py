@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..reports.figure_style import to_png, to_svg
-from ..reports.page import Paragraph, Picture, Section, Table, render_page
+from ..reports.page import Paragraph, Section, SvgFigure, Table, render_page
 from ..runtime.atomic_files import write_text
 from .figures import NamedFigure, draw_learning_curves, draw_study
 from .statistics import Interval
@@ -41,10 +41,10 @@ def write_reports(study: Study) -> list[Path]:
     """
     figures, curves = draw_study(study), list(draw_learning_curves(study))
     paths: list[Path] = []
-    pictures: dict[str, Picture] = {}
+    pictures: dict[str, SvgFigure] = {}
     for named in [*figures, *curves]:
         svg = to_svg(named.figure)
-        pictures[named.name] = Picture(svg, named.caption)
+        pictures[named.name] = SvgFigure(svg, named.caption)
         path = study.folder / PICTURES_FOLDER / f"{named.name}.svg"
         write_text(path, svg)
         path.with_suffix(".png").write_bytes(to_png(named.figure))
@@ -58,7 +58,7 @@ def write_reports(study: Study) -> list[Path]:
     return [html, markdown, *paths]
 
 
-def build_sections(study: Study, pictures: Sequence[Picture], curves: Sequence[Picture]) -> list[Section]:
+def build_sections(study: Study, pictures: Sequence[SvgFigure], curves: Sequence[SvgFigure]) -> list[Section]:
     """Put together what stands in both reports.
 
     Args:
@@ -71,7 +71,7 @@ def build_sections(study: Study, pictures: Sequence[Picture], curves: Sequence[P
     """
     sections = [Section("What the data say", [Paragraph(study.advice), Paragraph(_basis(study))])]
     for size in reversed(study.sizes):
-        parts: list[Paragraph | Table | Picture] = [scores_table(study, size)]
+        parts: list[Paragraph | Table | SvgFigure] = [scores_table(study, size)]
         if size == study.sizes[-1]:
             parts += pictures
         sections.append(Section(f"Scores with {size:,} training rows", parts))
@@ -198,7 +198,7 @@ def to_markdown(title: str, sections: Sequence[Section], files: Mapping[str, str
             if isinstance(part, Table):
                 lines += [*([part.caption, ""] if part.caption else []), _row(part.header)]
                 lines += [_row(["---"] * len(part.header)), *map(_row, part.rows), ""]
-            elif isinstance(part, Picture):
+            elif isinstance(part, SvgFigure):
                 lines += [f"![{_escaped(part.caption)}]({files[part.caption]})", "", _escaped(part.caption), ""]
             elif isinstance(part, Paragraph):
                 lines += [_escaped(part.text), ""]
@@ -227,7 +227,7 @@ def _summaries(study: Study, size: int) -> list[tuple[str, Summary]]:
     return [(name, summary) for name, summary in found if summary is not None]
 
 
-def _chosen(pictures: Mapping[str, Picture], figures: Sequence[NamedFigure]) -> list[Picture]:
+def _chosen(pictures: Mapping[str, SvgFigure], figures: Sequence[NamedFigure]) -> list[SvgFigure]:
     return [pictures[named.name] for named in figures]
 
 

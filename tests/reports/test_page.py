@@ -6,13 +6,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from hf_multitask.reports.figure_style import figure_style, to_svg
-from hf_multitask.reports.page import Example, Paragraph, Picture, Piece, Section, Table, render_page
+from hf_multitask.reports.page import Example, Paragraph, Piece, Section, SvgFigure, Table, render_page
 from tests.reports.reading import Page, check_stands_alone
 
 EVIL = "<script>alert('1')</script>\"&amp;"
 
 
-def picture():
+def svg():
     with figure_style():
         figure = Figure()
         axes = figure.add_subplot()
@@ -27,18 +27,18 @@ def page():
     parts = [
         Paragraph(EVIL),
         Table([EVIL, "score"], [[EVIL, "0.5"], ["b", ""]], EVIL),
-        Picture(picture(), EVIL),
-        Picture(picture(), "again"),
+        SvgFigure(svg(), EVIL),
+        SvgFigure(svg(), "again"),
         Example(EVIL, [(EVIL, [Piece(EVIL), Piece(EVIL, EVIL)])]),
     ]
     return Page(
-        render_page(EVIL, [Section(EVIL, parts), Section("two", []), Section("three", [Picture(picture(), "")])])
+        render_page(EVIL, [Section(EVIL, parts), Section("two", []), Section("three", [SvgFigure(svg(), "")])])
     )
 
 
 def test_words_are_never_markup(page):
     assert "script" not in page.tags
-    # The title twice, the section's in the list of sections too, ten in its parts, the legends of three pictures.
+    # The title twice, the section's in the list of sections too, ten in its parts, the legends of three figures.
     assert page.plain.count(EVIL) == 2 + 2 + 10 + 3
     assert page.table(EVIL)[EVIL] == ["0.5"]
 
@@ -51,7 +51,7 @@ def test_a_page_stands_alone(page):
     assert page.text.count("<!DOCTYPE") == 1
 
 
-def test_the_words_of_a_picture_are_words(page):
+def test_the_words_of_a_figure_are_words(page):
     assert "$x_1$ costs 5 > 3" in page.plain
 
 
