@@ -17,7 +17,9 @@ from types import MappingProxyType
 from hf_multitask.cli import main
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+# index.md only includes the README in the site.
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name != "index.md")
+DOCUMENTS = ("README.md", *(f"docs/{name}" for name in PAGES))
 # Of blocks that say something to do; what is printed stands in `text`.
 LANGUAGES = ("bash", "python", "yaml")
 

@@ -11,9 +11,10 @@ from tests.documents.blocks import DOCUMENTS, LANGUAGES, ROOT, find_block, is_cl
 NOT_RUN = {
     ("README.md", "bash", "make quickstart"): "`make test` is what runs this; .ci/run calls the targets",
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
-    ("README.md", "bash", "hf-multitask app"): "serves until it is stopped; `make test-app` opens it in a browser",
-    ("README.md", "bash", "--variants"): "takes an hour; tests/scripts/test_benchmark.py runs it on few rows",
-    ("README.md", "python", "trainer.push_to_hub"): "needs the hub; tests/hub runs it on a stand-in",
+    ("docs/APP.md", "bash", "hf-multitask app"): "serves until it is stopped; `make test-app` opens it in a browser",
+    ("docs/RESULTS.md", "bash", "--variants"): "takes an hour; tests/scripts/test_benchmark.py runs it on few rows",
+    ("docs/INFERENCE.md", "python", "trainer.push_to_hub"): "needs the hub; tests/hub runs it on a stand-in",
+    ("docs/CONTRIBUTING.md", "bash", "make test"): "`.ci/run` calls the targets",
     ("docs/QUICKSTART.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     (
         "docs/DISTRIBUTED.md",

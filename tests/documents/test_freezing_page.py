@@ -1,0 +1,63 @@
+"""The examples of docs/FREEZING.md run as they are written."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+
+from hf_multitask.freezing import build_schedule
+from tests.documents.blocks import claim, run_commands, run_python, write_yaml
+from tests.documents.test_readme import CONFIG
+
+PAGE = "docs/FREEZING.md"
+STAGES = claim(PAGE, "yaml", "restore_best")
+PLAN = claim(PAGE, "bash", "--freeze three-stage")
+STUDY = claim(PAGE, "bash", "encoder-frozen,top:2")
+RECOMMEND = claim(PAGE, "bash", "--time-budget")
+PLAIN_TRAINER = claim(PAGE, "python", "FreezeCallback(")
+
+
+def test_the_stages_of_the_yaml_example(model):
+    stages = yaml.safe_load(STAGES.text)["freeze"]
+    schedule = build_schedule(stages, model.layer_groups(), num_train_epochs=8)
+    assert [stage.name for stage in schedule.stages] == ["heads", "upper layers", "all but the intent head"]
+
+
+def test_the_example_of_a_plain_trainer(folder, encoder):
+    rows = [{"input_ids": [0, 5 + i, 9, 2], "labels": i % 3} for i in range(12)]
+    run_python(PLAIN_TRAINER, {"encoder": str(encoder), "train_dataset": datasets.Dataset.from_list(rows)})
+    stages = json.loads((folder / "out" / "stock" / "stages.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages] == ["heads", "all"]
+
+
+def test_the_plan_of_the_example_config(folder, capsys):
+    write_yaml(CONFIG)
+    run_commands(PLAN)
+    assert {"heads", "third", "all"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_the_recommendation_and_the_study_of_the_example_config(folder, encoder):
+    write_yaml(
+        CONFIG, {"sentence-transformers/all-MiniLM-L6-v2": str(encoder), "num_train_epochs: 5": "num_train_epochs: 1"}
+    )
+    run_commands(STUDY, {"--seeds 3 --sizes 100,all": "--seeds 1 --sizes 8,all"})
+    assert yaml.safe_load(Path("recommended.yaml").read_text())["tasks"][0]["name"] == "intent"
+    assert len(json.loads(Path("out/snips-study/study.json").read_text())["scenarios"]) == 3
+
+
+def test_from_a_recommendation_to_a_model(folder, encoder):
+    values = {
+        "encoder": str(encoder),
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
+        "output_dir": "out",
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    run_commands(RECOMMEND)
+    assert (folder / "out" / "metrics.json").is_file()
