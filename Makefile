@@ -6,7 +6,7 @@ PIP = $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.t
 export HF_HUB_OFFLINE = 1
 
 .PHONY: help
-help: ## Say what the targets do
+help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 .PHONY: quickstart
@@ -18,7 +18,7 @@ app: install-app ## Train, try and compare models in the browser
 	$(RUN) -m hf_multitask app --browser
 
 .PHONY: test
-test: install-test ## Run the test suite, a file at a time on each core
+test: install-test ## Run the test suite on all cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m "not distributed and not app"
 
 .PHONY: test-distributed
@@ -38,15 +38,16 @@ quality: install-quality ## Check format, types, layers and spelling
 	$(RUN) -m codespell_lib
 
 .PHONY: docs
-docs: install-docs ## Write the API reference into build/docs
-	$(RUN) scripts/api_docs.py build/docs
+docs: install-docs ## Build pages and API reference as a site in build/docs; warnings are errors
+	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html"
 
 .PHONY: clean
 clean: ## Remove the environment and what runs have written
 	rm -rf "$(VENV)" out build
 
-# Stamps in the environment record what is installed. torch comes first, from its pinned version: left to the other
-# packages it may come in a newer build.
+# Stamps in the environment record what is installed. torch comes first, in its pinned version: the other packages could
+# bring a newer build.
 .PHONY: install-quickstart install-app install-test install-test-app install-docs install-quality
 install-quickstart install-app install-test install-test-app install-docs install-quality: install-%:
 	@test -f "$(VENV)/$*.stamp" -a "$(VENV)/$*.stamp" -nt pyproject.toml -a "$(VENV)/$*.stamp" -nt constraints.txt \

@@ -106,7 +106,7 @@ def sentences(folder):
 def test_one_task_that_matters_most(sentences, encoder):
     write_yaml(ENTITIES_FIRST, {MINILM: str(encoder), "test.jsonl}": "test.jsonl, unseen_labels: ignore}"})
     run_commands(TRAIN_ENTITIES)
-    assert [stage["name"] for stage in stages_of("entities-first")] == ["together", "entities alone"]
+    assert [stage["name"] for stage in stages_of("entities-first")] == ["together", "only entities"]
     assert {"entities_f1", "topic_accuracy"} <= metrics_of("entities-weighted")
 
 
