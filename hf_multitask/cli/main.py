@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from accelerate import PartialState
 from transformers import pipeline
+from transformers.utils.logging import disable_progress_bar
 
 from ..app import launch_app
 from ..export.graphs import export_onnx, export_torch, score_onnx
@@ -49,6 +50,13 @@ OVERRIDES_HELP = (
     "--freeze three-stage, --freeze '\\[encoder, head.intent]', --training.num_train_epochs 1. Files given so are "
     "relative to the working directory, those in the config to the config."
 )
+
+NEXT_STEPS = """
+Next steps:
+  your own rows              docs/QUICKSTART.md
+  what to freeze, and when   docs/FREEZING.md
+  the model in the browser   make app
+  curves and mistakes        pip install 'hf-multitask[reports]', then train again: report.html"""
 
 INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 
@@ -122,6 +130,7 @@ def quickstart(context: typer.Context) -> None:
         predict = pipeline(PIPELINE_NAME, model=config.output_dir)
         typer.echo(f"\n{QUICKSTART_SENTENCE}")
         print_prediction(QUICKSTART_SENTENCE, predict(QUICKSTART_SENTENCE))
+        typer.echo(NEXT_STEPS)
 
 
 @app.command()
@@ -277,6 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show_progress_messages() -> None:
     """Print what the library says of a run, such as the changes of its freeze schedule."""
+    disable_progress_bar()  # of loading weights, which takes less than a second
     package = logging.getLogger("hf_multitask")
     if not package.handlers:
         handler = logging.StreamHandler()

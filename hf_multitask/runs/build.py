@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import set_seed
 
 from ..data import DataConfig, PreparedData, prepare_datasets
@@ -14,6 +14,7 @@ from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import load_config
 from ..models.tasks import REGRESSION
 from ..models.tasks_editing import continued_tasks, set_tasks
+from ..training.progress import RunProgressCallback
 from ..training.trainer import MultiTaskTrainer
 from .config import RunConfig
 
@@ -54,6 +55,7 @@ def build_trainer(
     set_seed(arguments.seed)
     model = _build_model(config, source_config, data.tasks)
     _save_length_settings(config.data_sets[0], model, tokenizer)
+    _save_special_tokens(model, tokenizer)
     if data.get("validation") is not None and "metric_for_best_model" not in config.training:
         arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)
     trainer = MultiTaskTrainer(
@@ -66,6 +68,9 @@ def build_trainer(
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
+    if not arguments.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(RunProgressCallback())
     return trainer, data
 
 
@@ -99,6 +104,13 @@ def _save_length_settings(config: DataConfig, model: MultiTaskModel, tokenizer: 
     if config.max_length is not None:
         tokenizer.model_max_length = config.max_length
     model.config.overlap, model.config.truncate = config.overlap, config.truncate
+
+
+def _save_special_tokens(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save the ids of the tokenizer's special tokens with the model, which the Trainer does too, with a warning."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if (token_id := getattr(tokenizer, name)) is not None:
+            setattr(model.config, name, token_id)
 
 
 def _best_metric(data: PreparedData) -> tuple[str, bool]:

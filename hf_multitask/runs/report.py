@@ -1,6 +1,5 @@
 """What a run leaves for its reader: ``history.json``, ``report.html``, and what its trackers show of them."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from ..data import SPLITS, PreparedData, TrainingStream
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
 from ..reports.training_report import HISTORY_NAME, REPORT_NAME, SplitResult, TrainingRecord, write_report
-from ..runtime.extras import INSTALL, missing_packages
+from ..runtime.extras import missing_packages
 from ..training.trainer import MultiTaskTrainer
-
-logger = logging.getLogger(__name__)
 
 
 def remove_report(folder: Path) -> None:
@@ -49,15 +46,13 @@ def training_record(
 def report_run(trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
     """Write the report of a run and show its trackers what is on it; on the main process.
 
-    Where a package for it is missing, say how to get it.
+    Without the packages of the extra ``reports``, there is no report.
 
     Args:
         trainer: The trainer.
         record: What `training_record` returns.
     """
-    if missing := missing_packages():
-        logger.warning("%s is not written: it needs %s: %s", REPORT_NAME, " and ".join(missing), INSTALL)
-    else:
+    if not missing_packages():
         write_report(trainer.args.output_dir, record)
     trainer.tracking.report_results(record, trainer.state.global_step)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
@@ -92,6 +93,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         """Refuse what would silently do something else."""
         self.use_cpu = self.use_cpu or are_several_on_cpu()  # type: ignore[has-type]
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # torch warns at each loader: pinning needs an accelerator
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:  # type: ignore[has-type]
             # A batch goes to the device while the one before it is computed, instead of being waited for.
             self.accelerator_config = {"non_blocking": True}

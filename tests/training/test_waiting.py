@@ -158,11 +158,15 @@ def test_a_stages_own_course_is_made_once_a_stage(model, data, tokenizer, tmp_pa
     assert made == [3, 3]
 
 
-def test_batches_go_to_the_device_without_being_waited_for(tmp_path):
+def test_batches_go_to_the_device_without_being_waited_for(tmp_path, monkeypatch):
     folder = str(tmp_path)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert MultiTaskTrainingArguments(output_dir=folder).accelerator_config.non_blocking
     own = MultiTaskTrainingArguments(output_dir=folder, accelerator_config={"split_batches": True})
     assert (own.accelerator_config.split_batches, own.accelerator_config.non_blocking) == (True, False)
     assert not MultiTaskTrainingArguments(
         output_dir=folder, dataloader_pin_memory=False
     ).accelerator_config.non_blocking
+    # Pinning needs an accelerator; torch would warn at each loader.
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert not MultiTaskTrainingArguments(output_dir=folder).dataloader_pin_memory
