@@ -13,6 +13,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ..models import TaskConfig
 from ..reports.training_curves import main_metric
 from ..runtime.atomic_files import read_json, write_json
+from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
 
 HISTORY_NAME = "progress.jsonl"
 POSITION_NAME = "position.json"
@@ -136,20 +137,16 @@ def read_progress(folder: Path) -> Progress:
 def loss_curves(history: Sequence[Mapping[str, Any]], tasks: Sequence[TaskConfig]) -> list[CurvePoint]:
     """Return the losses of training and validation by task."""
     names = {f"{task.name}_loss": f"{task.name}, training" for task in tasks}
-    names |= {f"eval_{task.name}_loss": f"{task.name}, validation" for task in tasks}
+    names |= {f"{EVAL_PREFIX}{task.name}_loss": f"{task.name}, validation" for task in tasks}
     return _curves(history, names)
 
 
 def score_curves(history: Sequence[Mapping[str, Any]], tasks: Sequence[TaskConfig]) -> list[CurvePoint]:
     """Return the main metric on validation by task."""
     metrics = {task.name: main_metric(task) for task in tasks}
-    return _curves(history, {f"eval_{name}_{metric}": f"{name}, {metric}" for name, metric in metrics.items()})
+    return _curves(history, {f"{EVAL_PREFIX}{name}_{metric}": f"{name}, {metric}" for name, metric in metrics.items()})
 
 
 def _curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[CurvePoint]:
-    return [
-        CurvePoint(entry.get("epoch", 0.0), entry[name], curve)
-        for name, curve in names.items()
-        for entry in history
-        if isinstance(entry.get(name), (int, float))
-    ]
+    record = TrainingHistory(history)
+    return [CurvePoint(*point, curve) for name, curve in names.items() for point in record.points(name)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..reports.training_curves import main_metric
 from ..runtime.atomic_files import read_json
+from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
 from ..study import ScenarioResult, Study, Summary
 from .run_progress import CurvePoint
 
@@ -42,10 +43,10 @@ def study_table(study: Study) -> tuple[list[str], list[list[Any]]]:
 def curve_names(study: Study) -> dict[str, str]:
     """Return what curves can be shown: by their words the name in the trainer's history."""
     names = {
-        f"{task.name}: {main_metric(task)} on validation": f"eval_{task.name}_{main_metric(task)}"
+        f"{task.name}: {main_metric(task)} on validation": f"{EVAL_PREFIX}{task.name}_{main_metric(task)}"
         for task in study.tasks
     }
-    return names | {f"{task.name}: loss on validation": f"eval_{task.name}_loss" for task in study.tasks}
+    return names | {f"{task.name}: loss on validation": f"{EVAL_PREFIX}{task.name}_loss" for task in study.tasks}
 
 
 def study_curves(study: Study, size: int, name: str) -> list[CurvePoint]:
@@ -62,9 +63,8 @@ def study_curves(study: Study, size: int, name: str) -> list[CurvePoint]:
     points = []
     for scenario in study.scenarios:
         run = next((run for run in scenario.runs if run.size == size), None)
-        for entry in _history(study.folder, run.history) if run else []:
-            if isinstance(entry.get(name), (int, float)):
-                points.append(CurvePoint(entry.get("epoch", 0.0), entry[name], scenario.name))
+        history = TrainingHistory(_history(study.folder, run.history) if run else [])
+        points += [CurvePoint(*point, scenario.name) for point in history.points(name)]
     return points
 
 

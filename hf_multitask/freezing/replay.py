@@ -3,37 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..models.layer_groups import LayerGroups
 from ..models.messages import unknown_name_message
+from ..runtime.training_history import Evaluation
 from .schedule import FreezeSchedule, FreezeStage, OnWorse, Until, greater_is_better
 
-EVAL_PREFIX = "eval_"
 # Share of the validation loss by which its gap to the training loss must grow to count as growing.
 GAP_TOLERANCE = 0.05
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one evaluation recorded.
-
-    Args:
-        step: Optimizer steps at that time.
-        metrics: The metrics, without ``eval_``.
-        train_loss: Mean training loss logged since the evaluation before; None where none was logged.
-    """
-
-    step: int
-    metrics: Mapping[str, float]
-    train_loss: float | None = None
-
-    @property
-    def gap(self) -> float | None:
-        """Validation loss less training loss."""
-        if self.train_loss is None or "loss" not in self.metrics:
-            return None
-        return self.metrics["loss"] - self.train_loss
 
 
 @dataclass(frozen=True)
@@ -96,37 +73,6 @@ class Progress:
         return earlier[-1] if earlier else self.transitions[0]
 
 
-def read_evaluations(log_history: Sequence[Mapping[str, Any]]) -> list[Evaluation]:
-    """Read the evaluations of a run from ``trainer.state.log_history``.
-
-    Several evaluations at one step, as with several validation sets, are one with the metrics of all.
-
-    Args:
-        log_history: The entries, in order.
-
-    Returns:
-        The evaluations, in order.
-    """
-    metrics: dict[int, dict[str, float]] = {}
-    train_losses: dict[int, float | None] = {}
-    # Sum and number of the steps logged since the evaluation before; an entry is the mean since the one before it.
-    total, steps, last_step = 0.0, 0, 0
-    for entry in log_history:
-        found = {
-            name.removeprefix(EVAL_PREFIX): value for name, value in entry.items() if name.startswith(EVAL_PREFIX)
-        }
-        if found:
-            if entry["step"] not in metrics:
-                train_losses[entry["step"]] = total / steps if steps else None
-                total, steps = 0.0, 0
-            metrics.setdefault(entry["step"], {}).update(found)
-        elif "loss" in entry:
-            total += entry["loss"] * (entry["step"] - last_step)
-            steps += entry["step"] - last_step
-            last_step = entry["step"]
-    return [Evaluation(step, values, train_losses[step]) for step, values in metrics.items()]
-
-
 def check_watched_metrics(schedule: FreezeSchedule, default: str | None, found: Sequence[str]) -> None:
     """Refuse a schedule that decides by a metric which evaluation does not have.
 
@@ -159,7 +105,7 @@ def replay(
     Args:
         schedule: The schedule.
         groups: The model's groups.
-        evaluations: What `read_evaluations` found.
+        evaluations: The run's evaluations, in order.
         step: Optimizer steps so far.
         steps_per_epoch: Optimizer steps of an epoch.
         best_metric: The run's ``metric_for_best_model``, for stages that restore their best weights.

@@ -17,10 +17,11 @@ from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ..models.layer_groups import LayerGroups
+from ..runtime.training_history import TrainingHistory
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer, check_replicas, looks_for_unused_parameters
 from .compilation import raise_recompile_limit
-from .replay import Progress, Transition, check_watched_metrics, read_evaluations, replay
+from .replay import Progress, Transition, check_watched_metrics, replay
 from .schedule import SCHEDULE_NAME, FreezeSchedule, FreezeStage
 from .snapshots import Snapshots
 from .stage_results import write_stage_results
@@ -285,11 +286,11 @@ class FreezeRun:
         PartialState().wait_for_everyone()
 
     def _check_metrics(self) -> None:
-        if evaluations := read_evaluations(self.state.log_history):
+        if evaluations := TrainingHistory(self.state.log_history).evaluations():
             check_watched_metrics(self.schedule, self.args.metric_for_best_model, list(evaluations[-1].metrics))
 
     def _replay(self) -> Progress:
-        evaluations = read_evaluations(self.state.log_history)
+        evaluations = TrainingHistory(self.state.log_history).evaluations()
         if self.args.world_size > 1 and self.schedule.needs_evaluation:
             # A metric that differs in its last bit between processes must not part them.
             evaluations = broadcast_object_list([evaluations])[0]

@@ -8,11 +8,11 @@ from typing import Any
 from transformers import TrainerState
 
 from ..models.layer_groups import LayerGroups
-from .replay import Evaluation, Transition, read_evaluations
+from ..runtime.training_history import Evaluation, TrainingHistory
+from .replay import Transition
 from .schedule import FreezeSchedule, greater_is_better
 
 STAGES_NAME = "stages.json"
-NO_METRICS = ("runtime", "samples_per_second", "steps_per_second")
 
 
 def stage_results(
@@ -38,7 +38,8 @@ def stage_results(
         memory (of the device, or resident memory of the process without one), groups and parameters that train at
         its start, mean training losses, the best and the last value of each metric, and what happened in it.
     """
-    evaluations = read_evaluations(state.log_history)
+    history = TrainingHistory(state.log_history)
+    evaluations = history.evaluations()
     starts = [change for change in changes if change.starts_stage]
     sizes = {group.name: group.num_parameters for group in groups}
     results = []
@@ -57,9 +58,9 @@ def stage_results(
                 "trained_groups": list(start.trained),
                 "trainable_parameters": sum(sizes[name] for name in start.trained),
                 "trainable_share": sum(sizes[name] for name in start.trained) / sum(sizes.values()),
-                "train_losses": _train_losses(state.log_history, start.step, end),
+                "train_losses": history.mean_train_losses(start.step, end),
                 "best": _best(seen),
-                "last": _metrics(seen[-1]) if seen else {},
+                "last": seen[-1].scores if seen else {},
                 "restored_step": None if following is None else following.restore_step,
                 "changes": [
                     {"step": change.step, "reason": change.reason, "trained_groups": list(change.trained)}
@@ -91,31 +92,11 @@ def write_stage_results(folder: Path, *args: Any) -> None:
     (folder / STAGES_NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def _train_losses(log_history: Sequence[Mapping[str, Any]], start: int, end: int) -> dict[str, float]:
-    """Return the means of the losses logged in a stage, the whole and those by task, over its steps."""
-    sums: dict[str, float] = {}
-    steps, last_step = 0, 0
-    for entry in log_history:
-        if "loss" not in entry:
-            continue
-        length, last_step = entry["step"] - last_step, entry["step"]
-        if start < entry["step"] <= end:
-            steps += length
-            for name, value in entry.items():
-                if name == "loss" or name.endswith("_loss"):
-                    sums[name] = sums.get(name, 0.0) + value * length
-    return {name: total / steps for name, total in sums.items()}
-
-
 def _best(evaluations: Sequence[Evaluation]) -> dict[str, float]:
     """Return each metric's best value."""
     best: dict[str, float] = {}
     for evaluation in evaluations:
-        for name, value in _metrics(evaluation).items():
+        for name, value in evaluation.scores.items():
             choose = max if greater_is_better(name) else min
             best[name] = choose(best.get(name, value), value)
     return best
-
-
-def _metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {name: value for name, value in evaluation.metrics.items() if not name.endswith(NO_METRICS)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..models.layer_groups import layer_ranges
 from ..models.tasks import REGRESSION, TaskConfig
 from ..runtime.extras import check_packages
+from ..runtime.training_history import EVAL_PREFIX, LEARNING_RATE_PREFIX, TrainingHistory
 from ..training.metrics import metric_of
 from .figure_style import COLORS, LETTER_WIDTH, figure_style, line_style, needs_log_scale
 
@@ -61,8 +62,8 @@ class _Course:
     """
 
     def __init__(self, history: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> None:
-        self.logs = [entry for entry in history if "loss" in entry]
-        self.evaluations = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
+        record = TrainingHistory(history)
+        self.logs, self.evaluations = record.train_logs, record.eval_logs
         last = max([*self.logs, *self.evaluations], key=lambda entry: entry["step"], default={"step": 0})
         # A stream is one epoch, however long it is.
         self.counts_epochs = last.get("epoch", 0) > 1
@@ -82,11 +83,11 @@ class _Course:
         return self._line(self.logs, name)
 
     def validation(self, name: str) -> _Line:
-        return self._line(self.evaluations, f"eval_{name}")
+        return self._line(self.evaluations, f"{EVAL_PREFIX}{name}")
 
     def rates(self) -> dict[str, _Line]:
         """Return the learning rates by layer group; groups with the same ones are one line."""
-        prefix = "learning_rate_"
+        prefix = LEARNING_RATE_PREFIX
         names = dict.fromkeys(name for entry in self.logs for name in entry if name.startswith(prefix))
         if not names:
             # An optimizer of the caller's own knows no groups.

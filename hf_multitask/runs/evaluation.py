@@ -12,6 +12,7 @@ from ..data.config import data_configs
 from ..models import MultiTaskModel, load_model
 from ..models.type_aliases import Row
 from ..reports.training_report import SplitResult
+from ..runtime.training_history import select_metrics
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.metrics import task_metric_names
 from ..training.trainer import MultiTaskTrainer
@@ -93,6 +94,5 @@ def score_split(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> Sp
     # `evaluate` logs the same metrics but keeps no predictions.
     output = trainer.predict(data[split], metric_key_prefix=split)
     trainer.log(output.metrics)
-    names = task_metric_names(data.tasks)
-    metrics = {name: value for name in names if (value := output.metrics.get(f"{split}_{name}")) is not None}
+    metrics = select_metrics(output.metrics, task_metric_names(data.tasks), split)
     return SplitResult(metrics, output, data.texts[split])

@@ -11,6 +11,7 @@ from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
 from ..reports.training_report import HISTORY_NAME, REPORT_NAME, SplitResult, TrainingRecord, write_report
 from ..runtime.extras import missing_packages
+from ..runtime.training_history import TrainingHistory
 from ..training.trainer import MultiTaskTrainer
 
 
@@ -63,7 +64,7 @@ def _facts(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) -> dict[
     rows = {split: f"{report.rows:,}" for split, report in data.reports.items() if report.rows}
     if isinstance(data["train"], TrainingStream):
         rows["train"] = "streamed"
-    seconds = sum(entry.get("train_runtime", 0.0) for entry in state.log_history)
+    seconds = TrainingHistory(state.log_history).total("train_runtime")
     weights = "those of the end"
     if args.load_best_model_at_end and state.best_global_step is not None:
         weights = f"those of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"

@@ -15,7 +15,6 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..data import PreparedData
 from ..freezing.distillation import drift, drift_sample, encode_sample
-from ..freezing.replay import Evaluation, read_evaluations
 from ..freezing.schedule import greater_is_better
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
@@ -23,6 +22,7 @@ from ..reports.training_report import HISTORY_NAME
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
+from ..runtime.training_history import Evaluation, TrainingHistory, select_metrics
 from ..training.card_facts import final_metrics
 from ..training.metrics import task_metric_names
 from ..training.trainer import MultiTaskTrainer
@@ -153,7 +153,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
     stages = read_stage_results(working)
     metrics = {"validation": _validation_metrics(trainer, data)}
     output = trainer.predict(data["test"], metric_key_prefix="test")
-    metrics["test"] = _named_metrics(output.metrics or {}, data.tasks)
+    metrics["test"] = select_metrics(output.metrics, task_metric_names(data.tasks), "test")
     model_folder = None
     if run.keeps_model:
         model_folder = run.folder / MODEL_FOLDER
@@ -165,6 +165,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
     }
     write_json(folder / HISTORY_NAME, history)
     before = _start_of(plan, run)
+    kept = _kept_evaluation(trainer)
     result = RunResult(
         size=run.size,
         seed=run.seed,
@@ -175,7 +176,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
         trainable_parameters=max((stage["trainable_parameters"] for stage in stages), default=0),
         parameters=sum(group.num_parameters for group in trainer.layer_groups),
         epochs=trainer.state.epoch or 0.0,
-        kept_epoch=_kept_epoch(trainer),
+        kept_epoch=kept.epoch if kept is not None and trainer.state.global_step else None,
         out_of_time=clock is not None and clock.out_of_time,
         drift={name.removeprefix("drift_"): value for name, value in moved.items()},
         forgetting=forgetting(data.tasks, trainer.state.log_history, metrics, before and before["metrics"]),
@@ -239,7 +240,7 @@ def forgetting(
         if kept is None:
             continue
         sign = 1 if greater_is_better(name) else -1
-        seen = [found.metrics[name] for found in read_evaluations(log_history) if name in found.metrics]
+        seen = [found.metrics[name] for found in TrainingHistory(log_history).evaluations() if name in found.metrics]
         start = None if before is None else before["validation"].get(name)
         best = max((sign * value for value in seen), default=sign * kept)
         lost[task.name] = Forgetting(best - sign * kept, None if start is None else sign * (start - kept))
@@ -253,35 +254,17 @@ def loss_gap(trainer: MultiTaskTrainer) -> float | None:
 
 
 def _kept_evaluation(trainer: MultiTaskTrainer) -> Evaluation | None:
-    evaluations = read_evaluations(trainer.state.log_history)
-    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
-    kept = [found for found in evaluations if best is None or found.step == best]
-    return kept[-1] if kept else None
-
-
-def _kept_epoch(trainer: MultiTaskTrainer) -> float | None:
-    kept = _kept_evaluation(trainer)
-    if kept is None or not trainer.state.global_step:
-        return None
-    return next(
-        entry["epoch"] for entry in trainer.state.log_history if entry["step"] == kept.step and "eval_loss" in entry
-    )
+    best_step = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    return TrainingHistory(trainer.state.log_history).kept_evaluation(best_step)
 
 
 def _validation_metrics(trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, float]:
     """Return the metrics on validation of the weights that were kept, from the record where they are there."""
+    names = task_metric_names(data.tasks)
     recorded = final_metrics(trainer.state, data.tasks, trainer.args.load_best_model_at_end).get("validation")
     if recorded is None:
-        recorded = _named_metrics(trainer.evaluate(), data.tasks, "eval")
-    return {name: recorded[name] for name in task_metric_names(data.tasks) if name in recorded}
-
-
-def _named_metrics(
-    metrics: Mapping[str, float], tasks: Sequence[TaskConfig], prefix: str = "test"
-) -> dict[str, float]:
-    """Return the metrics of the tasks, without the prefix and the timings that the trainer adds."""
-    names = task_metric_names(tasks)
-    return {name: metrics[f"{prefix}_{name}"] for name in names if f"{prefix}_{name}" in metrics}
+        return select_metrics(trainer.evaluate(), names, "eval")
+    return {name: recorded[name] for name in names if name in recorded}
 
 
 def _memory_now() -> int:

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerState
 
 from ..data import SPLITS, PreparedData
-from ..freezing.replay import EVAL_PREFIX
-from ..freezing.stage_results import NO_METRICS, read_stage_results
+from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
 from ..models.hub_card_metadata import TrainingFacts
+from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
 from .metrics import task_metric_names
 
 
@@ -58,26 +57,11 @@ def final_metrics(
         By split its last metrics; those of the best step where its weights came back at the end and were not
         evaluated again.
     """
-    history = state.log_history
-    ends = [i for i, entry in enumerate(history) if "train_runtime" in entry]
-    during, after = (history[: ends[-1]], history[ends[-1] :]) if ends else ([], history)
-    if restores_best and state.best_global_step is not None:
-        during = [entry for entry in during if entry["step"] == state.best_global_step]
-    found: dict[str, dict[str, float]] = {}
-    for entry in [*during, *after]:
-        for split, prefix in (("validation", EVAL_PREFIX), *((split, f"{split}_") for split in SPLITS[1:])):
-            if scores := _scores(entry, prefix):
-                found[split] = scores
+    prefixes = {EVAL_PREFIX: "validation", **{f"{split}_": split for split in SPLITS[1:]}}
+    best_step = state.best_global_step if restores_best else None
+    found = TrainingHistory(state.log_history).final_metrics(prefixes, best_step)
     names = task_metric_names(tasks)
     return {
         split: {name: scores[name] for name in dict.fromkeys([*names, *scores]) if name in scores}
         for split, scores in found.items()
-    }
-
-
-def _scores(entry: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in entry.items()
-        if name.startswith(prefix) and not name.endswith(NO_METRICS) and isinstance(value, (int, float))
     }

@@ -31,6 +31,7 @@ from ..models.hub_errors import upload_explained
 from ..models.losses import count_labelled, example_losses
 from ..reports.tracking import TrackingCallback
 from ..runtime.precision import log_precision
+from ..runtime.training_history import LEARNING_RATE_PREFIX, TrainingHistory
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
 from .dataloaders import TrainerDataLoaders, check_training_rows, restore_row_order
@@ -310,9 +311,8 @@ class MultiTaskTrainer(Trainer):
     def _report_rows(self) -> None:
         """Say how many labelled rows of each task the training took, and what a stream lost."""
         totals = {task.name: 0 for task in self.tasks} | self._take_labelled_rows()
-        for logs in self.state.log_history:
-            for name in totals:
-                totals[name] += logs.get(f"{name}_rows", 0)
+        history = TrainingHistory(self.state.log_history)
+        totals = {name: rows + int(history.total(f"{name}_rows")) for name, rows in totals.items()}
         logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
         for line in self.batching.stream_report.losses():
             logger.warning("train, as streamed: %s.", line)
@@ -458,7 +458,7 @@ class MultiTaskTrainer(Trainer):
                 sums = torch.stack(list(self._task_losses.values()))
                 means = self.accelerator.reduce(sums, reduction="mean") / self._steps_since_log
                 logs |= dict(zip(self._task_losses, means.tolist(), strict=True))
-            logs |= {f"learning_rate_{name}": rate for name, rate in self._rates.items()}
+            logs |= {f"{LEARNING_RATE_PREFIX}{name}": rate for name, rate in self._rates.items()}
             logs |= {f"{name}_rows": count for name, count in self._take_labelled_rows().items()}
             self._task_losses, self._steps_since_log = {}, 0
             # The Trainer subtracts the sum from itself: a NaN would stay.

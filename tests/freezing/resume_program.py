@@ -22,8 +22,8 @@ from hf_multitask import (
     prepare_datasets,
 )
 from hf_multitask.freezing import snapshots
-from hf_multitask.freezing.replay import read_evaluations
 from hf_multitask.runs.output_dir import find_last_checkpoint
+from hf_multitask.runtime.training_history import TrainingHistory
 from tests.tiny import ROWS
 
 # Events of a callback that comes before the schedule's, and of one that comes after it.
@@ -192,7 +192,7 @@ def outcome(trainer):
             for entry in history
             if any(name.startswith("eval_") for name in entry)
         ],
-        "train_losses": [evaluation.train_loss for evaluation in read_evaluations(history)],
+        "train_losses": [evaluation.train_loss for evaluation in TrainingHistory(history).evaluations()],
         "steps": trainer.state.global_step,
     }
 

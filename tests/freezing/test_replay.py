@@ -8,13 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, OnWorse, Until
-from hf_multitask.freezing.replay import (
-    Evaluation,
-    check_watched_metrics,
-    read_evaluations,
-    replay,
-)
+from hf_multitask.freezing.replay import check_watched_metrics, replay
 from hf_multitask.models.layer_groups import LayerGroup, LayerGroups
+from hf_multitask.runtime.training_history import Evaluation, TrainingHistory
 
 HEADS = ("head.intent", "head.slots")
 ENCODER = ("embeddings", "encoder.0", "encoder.1")
@@ -368,45 +364,6 @@ def test_the_metric_of_the_best_weights_and_the_loss_of_the_gap_are_checked_too(
     check_watched_metrics(best, "accuracy", ["loss", "accuracy"])
 
 
-def test_evaluations_are_read_from_the_log():
-    log = [
-        {"eval_loss": 2.0, "eval_runtime": 1.0, "step": 0, "epoch": 0},
-        {"freeze_stage": "heads", "step": 0, "epoch": 0},
-        {"loss": 1.5, "learning_rate": 1e-3, "step": 5},
-        {"loss": 0.5, "step": 10},
-        {"eval_loss": 1.0, "step": 10},
-        {"eval_loss": 0.9, "step": 20},
-        {"loss": 0.3, "step": 25},
-        {"eval_loss": 0.8, "step": 30},
-        {"train_loss": 0.7, "train_runtime": 3.0, "step": 30},
-    ]
-    read = read_evaluations(log)
-    assert [(evaluation.step, evaluation.metrics["loss"], evaluation.train_loss) for evaluation in read] == [
-        (0, 2.0, None),
-        (10, 1.0, 1.0),
-        (20, 0.9, None),
-        (30, 0.8, 0.3),
-    ]
-    assert read[1].gap == 0.0
-    assert read[3].gap == pytest.approx(0.5)
-    assert read[0].gap is None
-    assert Evaluation(1, {"f1": 1.0}, 0.5).gap is None
-
-
-def test_several_evaluations_at_one_step_are_one():
-    log = [
-        {"loss": 0.5, "step": 10},
-        {"eval_a_loss": 1.0, "step": 10},
-        {"eval_b_loss": 2.0, "step": 10},
-        {"loss": 0.4, "step": 20},
-        {"eval_b_loss": 3.0, "step": 20},
-        {"eval_a_loss": 4.0, "step": 20},
-    ]
-    first, second = read_evaluations(log)
-    assert (first.metrics, first.train_loss) == ({"a_loss": 1.0, "b_loss": 2.0}, 0.5)
-    assert (second.metrics, second.train_loss) == ({"b_loss": 3.0, "a_loss": 4.0}, 0.4)
-
-
 values = st.one_of(st.sampled_from([0.1, 0.2, 0.3, 0.4]), st.just(NAN))
 metric_names = st.sampled_from(["slots_f1", "intent_accuracy", "loss"])
 some_groups = st.sampled_from(["heads", "encoder", "all", "embeddings", ["encoder.1", "head.slots"], "head.intent"])
@@ -506,7 +463,7 @@ def run_in_blocks(validation, train, score):
     stages = [{"train": "heads", "until": until}, {"train": ["heads", "encoder.1"], "until": until}, {}]
     schedule = FreezeSchedule.from_dict({"stages": stages})
     steps = [47 * (i + 1) for i in range(len(score))]
-    history = read_evaluations(logged(steps, validation, train, score))
+    history = TrainingHistory(logged(steps, validation, train, score)).evaluations()
     return [(change.step, change.trained) for change in replay(schedule, GROUPS, history, steps[-1], 47).transitions]
 
 
@@ -522,5 +479,6 @@ def test_a_gap_that_opens_while_the_metric_stands_still_holds_the_next_block_bac
 
 
 def test_what_was_logged_over_few_steps_weighs_little():
-    history = read_evaluations([{"loss": 2.0, "step": 9}, {"loss": 1.0, "step": 10}, {"eval_loss": 1.0, "step": 10}])
+    log = [{"loss": 2.0, "step": 9}, {"loss": 1.0, "step": 10}, {"eval_loss": 1.0, "step": 10}]
+    history = TrainingHistory(log).evaluations()
     assert history[0].train_loss == pytest.approx(1.9)
