@@ -1,16 +1,14 @@
 """Starting the app."""
 
-import importlib.util
 import os
 from pathlib import Path
 
 import datasets
 from transformers.utils.logging import disable_progress_bar
 
+from ..runtime.extras import check_packages
 from .services import Services
 from .uploads import MAX_UPLOAD_BYTES
-
-PACKAGES = ("gradio", "matplotlib")
 
 
 def launch_app(
@@ -36,8 +34,7 @@ def launch_app(
         ValueError: If something in the config is wrong.
         OSError: If the port is taken.
     """
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"the app needs {' and '.join(missing)}: pip install 'hf-multitask[app]'")
+    check_packages("app", "the app")
     services = Services(folder, config)
     # Of no use beside a page, and in the way of the address.
     datasets.disable_progress_bars()

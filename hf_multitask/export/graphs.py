@@ -1,6 +1,5 @@
 """A trained model as a graph that runs without this package: ONNX for onnxruntime, ``torch.export`` for torch."""
 
-import importlib
 import logging
 import tempfile
 import warnings
@@ -22,10 +21,10 @@ from ..models.predictor import LogitsFunction
 from ..models.tasks import LSTM_HEAD
 from ..models.text_alignment import NO_POSITION, Aligner
 from ..runs.evaluation import evaluate_model
+from ..runtime.extras import check_packages
 from .onnx_lstm import with_onnx_lstms
 
 TORCH_EXPORT_FILE = "model.pt2"
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 # The first with an operator for attention, which onnxruntime computes as a whole. It has one for rotary positions too,
 # whose form here onnxruntime refuses; encoders with those get the older one.
 OPSET = 23
@@ -112,11 +111,7 @@ def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: b
             graph computes something else than the model.
         ImportError: If a package of the extra ``onnx`` is missing.
     """
-    for package in ONNX_PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ImportError(f"the export to ONNX needs {package}: pip install 'hf-multitask[onnx]'") from error
+    check_packages("onnx", "the export to ONNX")
     folder = _output_folder(model_dir, output)
     model, tokenizer = _load(model_dir)
     batches = _checked_batches(model, tokenizer)

@@ -62,7 +62,7 @@ def draw_confusion(confusion: Confusion) -> "Figure":
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    check_packages()
+    check_packages("reports", "a report")
     from matplotlib.figure import Figure
 
     counts = confusion.counts
@@ -105,7 +105,7 @@ def draw_regression(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    check_packages()
+    check_packages("reports", "a report")
     from matplotlib.figure import Figure
 
     every = -(-len(gold) // MAX_DOTS) or 1

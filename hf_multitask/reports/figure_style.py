@@ -1,11 +1,12 @@
 """Style shared by all figures: colors, lines, rc settings, and the writers of SVG and PNG files."""
 
-import importlib.util
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
+
+from ..runtime.extras import check_packages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,8 +46,7 @@ def check_figure_path(path: str | Path) -> None:
         raise ValueError(
             f"picture: expected a file that ends with {' or '.join(FIGURE_SUFFIXES)}, found {str(path)!r}."
         )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("a figure needs matplotlib: pip install 'hf-multitask[plots]'")
+    check_packages("plots", "a figure")
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
     Raises:
         ImportError: If jinja2 is not installed.
     """
-    check_packages()
+    check_packages("reports", "a report")
     return _template().render(title=title, sections=sections)
 
 

@@ -166,7 +166,7 @@ def _tables(record: TrainingRecord) -> Iterator[tuple[str, Table]]:
 
 def _pictures(record: TrainingRecord) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the pictures of a run as pixels (height, width, 3); none where the packages for it are missing."""
-    if missing_packages():
+    if missing_packages("reports"):
         return
     if record.was_trained:
         yield "report/curves", _pixels(draw_curves(record.history, record.stages, record.tasks))

@@ -152,7 +152,7 @@ def draw_curves(
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    check_packages()
+    check_packages("reports", "a report")
     from matplotlib.figure import Figure
 
     course = _Course(history, stages)

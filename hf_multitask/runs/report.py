@@ -53,7 +53,7 @@ def report_run(trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
         trainer: The trainer.
         record: What `training_record` returns.
     """
-    if not missing_packages():
+    if not missing_packages("reports"):
         write_report(trainer.args.output_dir, record)
     trainer.tracking.report_results(record, trainer.state.global_step)
 

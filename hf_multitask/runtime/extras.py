@@ -1,21 +1,34 @@
-"""The packages that a report needs beside the library's own."""
+"""Optional packages, by the extra that installs them."""
 
 import importlib.util
 
-PACKAGES = ("matplotlib", "jinja2")
-INSTALL = "pip install 'hf-multitask[reports]'"
+EXTRAS = {
+    "app": ("gradio", "matplotlib"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "plots": ("matplotlib",),
+    "reports": ("matplotlib", "jinja2"),
+}
 
 
-def missing_packages() -> list[str]:
-    """Return those of the packages that are not installed."""
-    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+def missing_packages(extra: str) -> list[str]:
+    """Return the packages of an extra that are not installed."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
 
 
-def check_packages() -> None:
-    """Check that a report can be made.
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install 'hf-multitask[{extra}]'"
+
+
+def check_packages(extra: str, purpose: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Args:
+        extra: Name of the extra.
+        purpose: Subject of the message, such as ``"a report"``.
 
     Raises:
-        ImportError: If a package is missing. The message says how to install it.
+        ImportError: If a package is missing. The message contains the command that installs it.
     """
-    if missing := missing_packages():
-        raise ImportError(f"a report needs {' and '.join(missing)}: {INSTALL}")
+    if missing := missing_packages(extra):
+        raise ImportError(f"{purpose} needs {' and '.join(missing)}: {install_command(extra)}")

@@ -59,7 +59,7 @@ def run_study(
         ImportError: If a package that the reports need is missing.
         OSError: If the disk is full, or a process was killed.
     """
-    check_packages()
+    check_packages("reports", "a report")
     if processes < 1:
         raise ValueError(f"processes must be at least 1, found {processes}.")
     plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes)
