@@ -1,7 +1,6 @@
 """Pictures of the data of a config, each drawn once."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -34,9 +33,7 @@ def data_picture(workspace: Workspace, config: RunConfig) -> Path:
     # matplotlib's settings belong to the process.
     with _drawing:
         if not path.exists():
-            half = path.with_name(f"half-{path.name}")
-            save_data_figure(inspect_data(config, num_rows=0), half)
-            os.replace(half, path)
+            save_data_figure(inspect_data(config, num_rows=0), path)
     return path
 
 

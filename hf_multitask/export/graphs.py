@@ -1,7 +1,6 @@
 """A trained model as a graph that runs without this package: ONNX for onnxruntime, ``torch.export`` for torch."""
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from ..models.predictor import LogitsFunction
 from ..models.tasks import LSTM_HEAD
 from ..models.text_alignment import NO_POSITION, Aligner
 from ..runs.evaluation import evaluate_model
+from ..runtime.atomic_files import whole_files
 from ..runtime.extras import check_packages
 from .onnx_lstm import with_onnx_lstms
 
@@ -115,7 +115,7 @@ def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: b
     folder = _output_folder(model_dir, output)
     model, tokenizer = _load(model_dir)
     batches = _checked_batches(model, tokenizer)
-    with _written_whole(folder / "onnx") as written:
+    with whole_files(folder / "onnx") as written:
         graph, quantized = (written / Path(name).name for name in ONNX_FILES.values())
         _write_onnx(model, batches[-1], graph)
         differences = {graph: _check_logits(model, OnnxSession(graph), batches, TOLERANCE)}
@@ -150,7 +150,7 @@ def export_torch(model_dir: str | Path, output: str | Path | None = None) -> Exp
                 "words; an ONNX graph can have it."
             )
     batches = _checked_batches(model, tokenizer)
-    with _written_whole(folder) as written:
+    with whole_files(folder) as written:
         path = written / TORCH_EXPORT_FILE
         torch.export.save(_export_program(model, batches[-1]), path)
         program = torch.export.load(path).module()
@@ -197,16 +197,6 @@ def _output_folder(model_dir: str | Path, output: str | Path | None) -> Path:
 def _load(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
     model, tokenizer = load_model(model_dir)
     return model.float().requires_grad_(False).eval(), tokenizer
-
-
-@contextmanager
-def _written_whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write to; what is in it when the block is left goes to ``folder``, after an error nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as written:
-        yield Path(written)
-        for path in Path(written).iterdir():
-            path.replace(folder / path.name)
 
 
 def _checked_batches(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, torch.Tensor]]:

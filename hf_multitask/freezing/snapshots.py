@@ -1,6 +1,5 @@
 """Tensors that a stage needs again later, on disk so that a resumed run has them too."""
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..runtime.atomic_files import whole_file
 
 # The Trainer pushes nothing to the hub whose name begins so.
 SNAPSHOTS_DIR = "_freezing"
@@ -42,11 +43,11 @@ class Snapshots:
             step: Optimizer steps at that time.
             tensors: The tensors by name.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(kind, step)
-        half = path.with_suffix(".tmp")
-        save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, half)
-        os.replace(half, path)
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        # Written at every evaluation that is the best so far: not worth waiting for the disk, as the checkpoints that
+        # need it do not wait either.
+        with whole_file(self._path(kind, step), fsync=False) as path:
+            save_file(copies, path)
 
     def load(self, kind: str, step: int) -> dict[str, torch.Tensor]:
         """Read tensors.

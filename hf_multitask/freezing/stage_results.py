@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerState
 
 from ..models.layer_groups import LayerGroups
+from ..runtime.atomic_files import write_json
 from ..runtime.training_history import Evaluation, TrainingHistory
 from .replay import Transition
 from .schedule import FreezeSchedule, greater_is_better
@@ -87,9 +88,7 @@ def read_stage_results(folder: str | Path) -> list[dict[str, Any]]:
 
 def write_stage_results(folder: Path, *args: Any) -> None:
     """Write what `stage_results` returns to ``stages.json`` in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"stages": stage_results(*args)}, indent=2)
-    (folder / STAGES_NAME).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / STAGES_NAME, {"stages": stage_results(*args)})
 
 
 def _best(evaluations: Sequence[Evaluation]) -> dict[str, float]:

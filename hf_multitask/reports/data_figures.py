@@ -6,6 +6,7 @@ from typing import Any
 
 from ..data.inspection.data_inspection import DataInspection, DatasetInspection
 from ..data.inspection.lengths import Lengths
+from ..runtime.atomic_files import whole_file
 from .figure_style import COLORS, check_figure_path, figure_style, needs_log_scale
 
 # Hatches and dashes distinguish the splits without color.
@@ -63,7 +64,8 @@ def save_data_figure(inspection: DataInspection, path: str | Path) -> None:
                 f"{title}subwords a row",
                 inspection.max_length,
             )
-        figure.savefig(path)
+        with whole_file(Path(path)) as unfinished:
+            figure.savefig(unfinished, format=Path(path).suffix.lower().removeprefix("."))
 
 
 def _title(inspection: DataInspection, data_set: DatasetInspection) -> str:
