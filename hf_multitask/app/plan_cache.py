@@ -1,6 +1,5 @@
 """What a run will train, at once: data and model are loaded for the first plan only."""
 
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from ..freezing.plan import StagePlan, plan_stages
 from ..models.layer_groups import LayerGroups
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
+from ..runtime.run_length import total_steps
 
 EVERYTHING_FROZEN = (
     "Everything is frozen: nothing will be learned. The run only scores the model as it is, a baseline for the others."
@@ -54,9 +54,7 @@ class Planner:
             self._facts = None  # before the next is loaded: one model in memory, not two
             self._facts, self._key = _find_facts(config), key
         facts, arguments = self._facts, config.training_arguments()
-        max_steps = arguments.max_steps
-        if max_steps <= 0:
-            max_steps = math.ceil(arguments.num_train_epochs * facts.steps_per_epoch)
+        max_steps = total_steps(arguments, facts.steps_per_epoch)
         epochs = max_steps / facts.steps_per_epoch
         return plan_stages(
             build_schedule(config.freeze, facts.groups, epochs, facts.metric),

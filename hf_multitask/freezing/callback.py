@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import has_length
 
 from ..models.layer_groups import LayerGroups, layer_groups
+from ..runtime.run_length import optimizer_steps
 from .presets import FreezeSpec, build_schedule
 from .run import FreezeRun, PlainFreezeRun
 from .schedule import FreezeSchedule
@@ -131,4 +132,4 @@ def count_steps_per_epoch(args: TrainingArguments, state: TrainerState, dataload
     """Return the optimizer steps of an epoch, as the Trainer counts them; of a stream, those of the run."""
     if dataloader is None or not has_length(dataloader):
         return state.max_steps
-    return max(-(-len(dataloader) // args.gradient_accumulation_steps), 1)
+    return optimizer_steps(args, len(dataloader))

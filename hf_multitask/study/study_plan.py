@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from ..freezing.schedule import encoder_is_divided
 from ..models.layer_groups import EMBEDDINGS, NORM
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
-from ..training.arguments import MultiTaskTrainingArguments
+from ..runtime.run_length import optimizer_steps, total_steps
 from .scenarios import Scenario, find_scenarios
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,8 @@ def plan_study(
     # Streams are refused, so every split has a length.
     splits: dict[str, Any] = data.splits
     for size in parse_sizes(sizes, len(splits["train"])):
-        steps_per_epoch, max_steps = _run_length(arguments, size)
+        steps_per_epoch = optimizer_steps(arguments, -(-size // arguments.per_device_train_batch_size))
+        max_steps = total_steps(arguments, steps_per_epoch)
         for scenario in sorted(chosen, key=lambda scenario: scenario.starts_from is not None):
             freeze = scenario.freeze_for(steps_per_epoch, max_steps)
             try:
@@ -237,15 +237,6 @@ def parse_sizes(sizes: Sequence[int | str], num_rows: int) -> list[int]:
     if not found:
         raise ValueError("sizes is empty; expected at least one number of rows, or 'all'.")
     return sorted(found)
-
-
-def _run_length(arguments: MultiTaskTrainingArguments, size: int) -> tuple[int, int]:
-    """Return the optimizer steps of an epoch and of the run, of batches with a fixed number of rows."""
-    batches = -(-size // arguments.per_device_train_batch_size)
-    steps_per_epoch = max(-(-batches // arguments.gradient_accumulation_steps), 1)
-    if arguments.max_steps > 0:
-        return steps_per_epoch, arguments.max_steps
-    return steps_per_epoch, math.ceil(arguments.num_train_epochs * steps_per_epoch)
 
 
 def _check_splits(config: RunConfig) -> None:
