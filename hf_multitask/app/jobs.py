@@ -13,6 +13,7 @@ from filelock import FileLock
 from ..runs.config import RunConfig
 from ..runs.output_dir import find_last_checkpoint
 from ..runtime.atomic_files import read_json, write_json
+from ..runtime.byte_sizes import format_bytes
 from .choices import config_as_yaml
 from .run_progress import STOP_NAME, Progress, read_progress
 from .workspace import Workspace
@@ -208,4 +209,4 @@ def _is_full(folder: Path) -> bool:
 
 def _full_disk(folder: Path) -> str:
     free = shutil.disk_usage(folder).free
-    return f"The disk of {str(folder)!r} is full: {free / 2**20:,.0f} MiB are free. Make room and start again."
+    return f"The disk of {str(folder)!r} is full: {format_bytes(free)} are free. Make room and start again."

@@ -10,6 +10,7 @@ import pandas as pd
 from ..data import SPLITS
 from ..freezing.plan import PLAN_HEADER
 from ..reports.figure_style import COLORS
+from ..runtime.byte_sizes import format_bytes
 from .choices import (
     RunChoices,
     default_choices,
@@ -28,7 +29,7 @@ ERRORS = (ValueError, OSError, ImportError)
 SECONDS_BETWEEN_LOOKS = 1.0
 UPLOAD_HELP = (
     "JSONL, JSON, CSV, TSV, Parquet or CoNLL, at most "
-    f"{MAX_UPLOAD_BYTES // 2**20} MiB each. Without a validation file a tenth of train becomes one."
+    f"{format_bytes(MAX_UPLOAD_BYTES)} each. Without a validation file a tenth of train becomes one."
 )
 CURVE_COLUMNS = list(CurvePoint._fields)
 MIN_POINTS = 2

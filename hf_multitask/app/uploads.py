@@ -14,6 +14,7 @@ from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICA
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.type_aliases import Row
 from ..runs.config import RunConfig
+from ..runtime.byte_sizes import format_bytes
 from ..runtime.dataclass_yaml import to_yaml
 from .workspace import DATA_CONFIG, Workspace, safe_name
 
@@ -108,12 +109,12 @@ def _check_received(workspace: Workspace, path: Path) -> None:
     size = path.stat().st_size
     if size > MAX_UPLOAD_BYTES:
         raise ValueError(
-            f"upload: {path.name!r} has {size / 2**20:,.0f} MiB; allowed are {MAX_UPLOAD_BYTES / 2**20:,.0f} MiB. "
+            f"upload: {path.name!r} has {format_bytes(size)}; allowed are {format_bytes(MAX_UPLOAD_BYTES)}. "
             "Name larger files in a config: hf-multitask app CONFIG."
         )
     free = shutil.disk_usage(workspace.root).free
     if free - size < FREE_BYTES:
-        raise OSError(f"upload: the disk of {str(workspace.root)!r} is nearly full: {free / 2**20:,.0f} MiB are free.")
+        raise OSError(f"upload: the disk of {str(workspace.root)!r} is nearly full: {format_bytes(free)} are free.")
 
 
 def _first_rows(path: Path) -> list[Row]:

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..export.graphs import ExportedFile
-from ..freezing.plan import PLAN_HEADER, StagePlan, mebibytes
+from ..freezing.plan import PLAN_HEADER, StagePlan
+from ..runtime.byte_sizes import format_bytes
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
@@ -37,7 +38,7 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
         "steps": [str(stage["steps"]) for stage in stages],
         "seconds": [f"{stage['seconds']:.0f}" for stage in stages],
         "parameters that train": [f"{stage['trainable_parameters']:,}" for stage in stages],
-        "peak memory": [mebibytes(stage["peak_memory_bytes"]) for stage in stages],
+        "peak memory": [format_bytes(stage["peak_memory_bytes"], "MiB") for stage in stages],
         "mean training loss": [f"{stage['train_losses'].get('loss', math.nan):.4f}" for stage in stages],
     }
     for name in dict.fromkeys(name for stage in stages for name in stage["best"]):
@@ -56,7 +57,7 @@ def print_files(files: Sequence[ExportedFile], console: Console | None = None) -
     """
     table = Table("file", "size", "logits differ from the model's by")
     for file in files:
-        table.add_row(str(file.path), mebibytes(file.num_bytes), f"{file.difference:.1e}")
+        table.add_row(str(file.path), format_bytes(file.num_bytes, "MiB"), f"{file.difference:.1e}")
     (console or Console()).print(table)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..models.layer_groups import LayerGroups, layer_ranges
+from ..runtime.byte_sizes import format_bytes
 from .rates import peak_rates
 from .schedule import FreezeSchedule, FreezeStage
 
@@ -48,14 +49,14 @@ class StagePlan:
         by_rate: dict[float, list[str]] = {}
         for group, rate in self.learning_rates.items():
             by_rate.setdefault(rate, []).append(group)
-        state = "unknown" if self.optimizer_bytes is None else mebibytes(self.optimizer_bytes)
+        state = "unknown" if self.optimizer_bytes is None else format_bytes(self.optimizer_bytes, "MiB")
         return [
             self.name,
             self._steps_in_words(),
             self.end,
             "\n".join(f"{', '.join(layer_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
             f"{self.trainable_parameters:,}\n{self.trainable_share:.1%}",
-            f"gradients {mebibytes(self.gradient_bytes)}\noptimizer {state}",
+            f"gradients {format_bytes(self.gradient_bytes, 'MiB')}\noptimizer {state}",
         ]
 
     def _steps_in_words(self) -> str:
@@ -156,11 +157,6 @@ def optimizer_state_bytes(
         return None
     tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def mebibytes(number: int) -> str:
-    """Return a number of bytes in words."""
-    return f"{number / 2**20:.1f} MiB"
 
 
 def _end_in_words(stage: FreezeStage) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from ..freezing import FreezeSchedule, FreezeStage
 from ..models.layer_groups import EMBEDDINGS, NORM, LayerGroups
+from ..runtime.byte_sizes import format_bytes
 from .data_facts import DataFacts
 from .domain_distance import Probe
 from .encoder_catalogue import EncoderSize
@@ -40,7 +41,7 @@ class Machine:
         return self.device != "cpu"
 
     def __str__(self) -> str:
-        gibibytes = f"{self.memory_bytes / 2**30:.1f} GiB free"
+        gibibytes = f"{format_bytes(self.memory_bytes, 'GiB')} free"
         if self.has_accelerator:
             return f"{self.device_name}, {gibibytes}"
         return f"{self.cores} {'core' if self.cores == 1 else 'cores'}, no accelerator, {gibibytes}"

@@ -7,6 +7,7 @@ something else are named with it, so that nothing is decided silently.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..runtime.byte_sizes import format_bytes
 from .cost_model import Machine, training_bytes
 from .data_facts import DataFacts, TaskFacts
 from .domain_distance import Closeness
@@ -164,7 +165,7 @@ def _too_large(situation: Situation) -> str | None:
     needed, free = training_bytes(situation.encoder), situation.machine.memory_bytes
     if needed <= SHARE_FOR_WEIGHTS * free or _size_advice(situation) == FROZEN:
         return None
-    return f"all weights, gradients and moments take {needed / 2**30:.1f} of {free / 2**30:.1f} GiB"
+    return f"all weights, gradients and moments take {format_bytes(needed, 'GiB')} of {format_bytes(free, 'GiB')}"
 
 
 def _far(situation: Situation) -> str | None:

@@ -11,6 +11,7 @@ from ..data.row_texts import RowTexts
 from ..models.layer_groups import layer_ranges
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..runtime.atomic_files import write_json
+from ..runtime.byte_sizes import format_bytes
 from .class_scores import class_scores, count_confusion, count_entity_errors
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
 from .figure_style import to_svg
@@ -142,7 +143,13 @@ def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
         ["Steps", *(f"{stage['steps']:,}" for stage in stages)],
         ["Epochs", *(f"{stage['epochs']:g}" for stage in stages)],
         ["Seconds", *(f"{stage['seconds']:.1f}" if "seconds" in stage else "" for stage in stages)],
-        ["Peak memory", *(_mebibytes(stage.get("peak_memory_bytes")) for stage in stages)],
+        [
+            "Peak memory",
+            *(
+                format_bytes(stage["peak_memory_bytes"], "MiB") if stage.get("peak_memory_bytes") else ""
+                for stage in stages
+            ),
+        ],
     ]
     for key, what in (("train_losses", "Mean training"), ("best", "Best")):
         for name in dict.fromkeys(name for stage in stages for name in stage[key]):
@@ -270,7 +277,3 @@ def _mistakes(task: TaskConfig, split: str, result: SplitResult) -> list[Part]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _mebibytes(number: int | None) -> str:
-    return f"{number / 2**20:,.0f} MiB" if number else ""

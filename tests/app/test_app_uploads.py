@@ -103,7 +103,7 @@ def test_a_gigabyte_is_refused_unread(workspace, receive, base):
     path = receive("big.jsonl", "")
     os.truncate(path, 2**30)
     assert MAX_UPLOAD_BYTES < 2**30
-    with pytest.raises(ValueError, match=r"'big.jsonl' has 1,024 MiB; allowed are 200 MiB"):
+    with pytest.raises(ValueError, match=r"'big.jsonl' has 1 GiB; allowed are 200 MiB"):
         keep_upload(workspace, {"train": path}, base)
 
 

@@ -21,11 +21,12 @@ from ...data import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from ...data.batches.numpy_rows import with_numpy_rows
 from ...models.encoder_partial_forward import HEADS, lowest_trained
 from ...models.layer_groups import EMBEDDINGS, NORM
+from ...runtime.byte_sizes import format_bytes
 from ...runtime.precision import has_native_bf16
 from ..callback import count_steps_per_epoch
 from .builder import TOKENS_PER_PASS, ActivationBuilder
 from .cache_key import layer_digests, read_rows, store_key
-from .cache_plan import CachePlan, FreeSpace, format_bytes, plan_store
+from .cache_plan import CachePlan, FreeSpace, plan_store
 from .store import DTYPES, ActivationStore, Part, StatesLayout, find_parts
 from .store_folder import StoreFolder
 

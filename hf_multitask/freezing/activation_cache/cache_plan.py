@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...runtime.byte_sizes import format_bytes
+
 ALWAYS, AUTO, NEVER = "always", "auto", "never"
 STORE_FROZEN = (AUTO, ALWAYS, NEVER)
 
@@ -97,12 +99,3 @@ def plan_store(
     if not fitting:
         return CachePlan((), f"each takes {format_bytes(bytes_each)} and there is room for {format_bytes(room.disk)}")
     return CachePlan(fitting, f"saves {saved:.3g} passes through a layer, costs {cost}")
-
-
-def format_bytes(number: float) -> str:
-    """Write a number of bytes with its unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.4g} {unit}"
-        number /= 1024
-    return f"{number:.4g} TiB"
