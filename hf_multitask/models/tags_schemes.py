@@ -200,7 +200,7 @@ def first_broken_tag(tags: Sequence[str | None], scheme: str) -> BrokenTag | Non
     return _first_difference(tags, _rewrite(tags, scheme, scheme))
 
 
-class SchemeRecogniser:
+class SchemeRecognizer:
     """Recognises the scheme that tags are written in, from rows that come one after the other.
 
     - L- or U- among the prefixes: BILOU. E- or S-: BIOES.
@@ -257,24 +257,6 @@ class SchemeRecogniser:
             for (before, tag), count in self._neighbours.items()
             if _rewrite([before, tag], scheme, scheme)[1] != tag
         )
-
-
-def recognize_scheme(sequences: Iterable[Sequence[str | None]]) -> str:
-    """Recognise the scheme that the tags of a split are written in; see `SchemeRecogniser`.
-
-    Args:
-        sequences: The tags of each row, None for a word without one.
-
-    Returns:
-        One of `TAG_SCHEMES`.
-
-    Raises:
-        ValueError: If the tags fit no scheme, or may be meant in several ways. The message lists them.
-    """
-    recogniser = SchemeRecogniser()
-    for tags in sequences:
-        recogniser.add(tags)
-    return recogniser.scheme()
 
 
 def _rewrite(tags: Sequence[str | None], source: str, target: str) -> list[str | None]:

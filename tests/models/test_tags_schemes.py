@@ -12,11 +12,11 @@ from hf_multitask.models.tags_iob2 import TagSpan, tag_spans
 from hf_multitask.models.tags_schemes import (
     TAG_SCHEMES,
     BrokenTag,
+    SchemeRecognizer,
     first_broken_tag,
     first_invalid_tag,
     from_iob2,
     is_tag_of,
-    recognize_scheme,
     scheme_of_name,
     tag_forms,
     to_iob2,
@@ -52,6 +52,13 @@ CONLL_2003 = [
         "O O I-MISC I-MISC B-MISC I-MISC O",
     )
 ]
+
+
+def recognize_scheme(rows):
+    recognizer = SchemeRecognizer()
+    for tags in rows:
+        recognizer.add(tags)
+    return recognizer.scheme()
 
 
 @st.composite

@@ -1,6 +1,6 @@
 """The tags of rows, read from the scheme that they are written in into IOB2."""
 
-from ...models.tags_schemes import TAG_SCHEMES, SchemeRecogniser, first_invalid_tag, tag_forms, to_iob2_checked
+from ...models.tags_schemes import TAG_SCHEMES, SchemeRecognizer, first_invalid_tag, tag_forms, to_iob2_checked
 from ...models.tasks import TaskConfig
 from ...models.text_inputs import TOKENS_COLUMN
 from ..readers.rows import Rows
@@ -15,13 +15,13 @@ class SchemeScan:
 
     def __init__(self, column: str) -> None:
         self.column = column
-        self._recogniser = SchemeRecogniser()
+        self._recognizer = SchemeRecognizer()
         self._first_foreign: str | None = None
 
     @property
     def tags(self) -> list[str]:
         """The tags that occur."""
-        return list(self._recogniser.tags)
+        return list(self._recognizer.tags)
 
     def add(self, rows: Rows) -> None:
         """Take rows.
@@ -34,7 +34,7 @@ class SchemeScan:
             if tags is None:
                 continue
             try:
-                self._recogniser.add(tags)
+                self._recognizer.add(tags)
             except ValueError as error:
                 raise ValueError(f"{rows.place(i)}: column {self.column!r}: {error}") from error
             word = first_invalid_tag(tags, "IOB2") if self._first_foreign is None else None
@@ -48,7 +48,7 @@ class SchemeScan:
             ValueError: If the tags fit no scheme. The message names the place of the first that is not IOB2.
         """
         try:
-            return self._recogniser.scheme()
+            return self._recognizer.scheme()
         except ValueError as error:
             raise ValueError(
                 f"{self._first_foreign}: column {self.column!r}: {error} Name it as the task's tag_scheme."
