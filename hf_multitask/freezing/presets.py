@@ -209,7 +209,7 @@ def _layers(groups: LayerGroups, preset: str) -> list[str]:
             f"preset {preset!r}: this encoder shares its layers or has no list of them, so that they cannot be frozen "
             "one by one. Allowed: 'none', 'all', 'encoder', 'head:<task>', 'heads-then-all'."
         )
-    return [group.name for group in groups if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
+    return groups.layers
 
 
 def _upper(groups: LayerGroups, k: int) -> list[str]:

@@ -62,6 +62,11 @@ class LayerGroups(list[LayerGroup]):
             lines.append(f"{group.name:<{width}}  {group.num_parameters:>12,}  {share:>6.1%}  {trainable}")
         return "\n".join(lines)
 
+    @property
+    def layers(self) -> list[str]:
+        """Names of the encoder's layers, from the bottom up; ``["encoder"]`` if it cannot be divided."""
+        return [group.name for group in self if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
+
     def select(self, selectors: str | Iterable[str]) -> list[str]:
         """Turn selectors into names of groups.
 
@@ -123,10 +128,9 @@ class LayerGroups(list[LayerGroup]):
                 "frozen one by one. Allowed: 'encoder', 'heads', 'all', 'none' and the heads."
             )
         if bounds:
-            layers = [name for name in encoder if name not in (EMBEDDINGS, NORM)]
-            if selected := layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
+            if selected := self.layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
                 return selected
-            raise ValueError(f"group {selector!r} selects none of the {len(layers)} layers of the encoder.")
+            raise ValueError(f"group {selector!r} selects none of the {len(self.layers)} layers of the encoder.")
         raise ValueError(unknown_name_message("group", selector, [*several, *names, "encoder[-3:]"]))
 
 

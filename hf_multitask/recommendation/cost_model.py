@@ -7,7 +7,7 @@ import psutil
 import torch
 
 from ..freezing import FreezeSchedule, FreezeStage
-from ..models.layer_groups import EMBEDDINGS, NORM, LayerGroups
+from ..models.layer_groups import EMBEDDINGS, LayerGroups
 from ..runtime.byte_sizes import format_bytes
 from .data_facts import DataFacts
 from .domain_distance import Probe
@@ -106,7 +106,7 @@ class CostModel:
 
 def _share_below(stage: FreezeStage, groups: LayerGroups) -> float:
     """Return the share of the layers that lie below all that trains."""
-    layers = [group.name for group in groups if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
+    layers = groups.layers
     trained = set(stage.trained(groups))
     if EMBEDDINGS in trained:
         return 0.0

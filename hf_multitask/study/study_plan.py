@@ -14,7 +14,6 @@ from ..data import SPLITS, DataConfig, PreparedData
 from ..freezing.activation_cache.cache_plan import ALWAYS
 from ..freezing.presets import build_schedule
 from ..freezing.schedule import encoder_is_divided
-from ..models.layer_groups import EMBEDDINGS, NORM
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
@@ -128,8 +127,7 @@ def plan_study(
         trainer, data = build_trainer(replace(config, output_dir=unused))
     groups, arguments = trainer.layer_groups, trainer.args
     divided = encoder_is_divided(groups)
-    layers = [group for group in groups if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
-    chosen = find_scenarios(scenarios, data.tasks, len(layers) if divided else 0)
+    chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if divided else 0)
     started_from = {scenario.starts_from for scenario in chosen}
     first_seed = int(config.training.get("seed", arguments.seed))
     runs, skipped = [], []

@@ -20,7 +20,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ...data import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from ...data.batches.numpy_rows import with_numpy_rows
 from ...models.encoder_partial_forward import HEADS, lowest_trained
-from ...models.layer_groups import EMBEDDINGS, NORM
+from ...models.layer_groups import NORM
 from ...runtime.byte_sizes import format_bytes
 from ...runtime.precision import has_native_bf16
 from ..callback import count_steps_per_epoch
@@ -96,7 +96,7 @@ class ActivationCache:
         self.dtype = DTYPES[self.args.store_dtype]
         default = Path(datasets.config.HF_DATASETS_CACHE, "hf_multitask", "states")
         self.folder = StoreFolder(Path(self.args.store_dir or default), self.args.store_max_bytes)
-        layers = [group.name for group in self.groups if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
+        layers = self.groups.layers
         # Layers below each group that states can enter.
         depths = {name: i for i, name in enumerate(layers) if i} | {NORM: len(layers), HEADS: len(layers)}
         self.depths = {name: depth for name, depth in depths.items() if name in [*self.names, HEADS]}
