@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from ..data import MultiTaskDataCollator
 from ..models import MultiTaskModel, MultiTaskOutput, find_model, load_model
 from ..models.collator import columns_to_rows
-from ..models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, graph_inputs, weights_digest
+from ..models.onnx_session import ONNX_FILES, TORCH, WEIGHTS_KEY, OnnxSession, graph_inputs
 from ..models.predictor import LogitsFunction
 from ..models.tasks import LSTM_HEAD
 from ..models.text_alignment import NO_POSITION, Aligner
+from ..models.weights_digest import weights_digest
 from ..runs.evaluation import evaluate_model
 from ..runtime.atomic_files import whole_files
 from ..runtime.extras import check_packages

@@ -1,6 +1,5 @@
 """A model's ONNX graph, run by onnxruntime in the place of the model."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers.utils import cached_file
 
 from .messages import unknown_name_message
 from .text_alignment import NO_POSITION
+from .weights_digest import weights_digest
 
 TORCH = "torch"
 # By backend, the graph's file in the folder of a model.
@@ -42,22 +42,6 @@ def graph_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         shifted = positions + torch.arange(rows).unsqueeze(1) * seq_len
         inputs["tag_positions"] = shifted.where(positions != NO_POSITION, positions)
     return inputs
-
-
-def weights_digest(model: PreTrainedModel) -> str:
-    """Return what tells a model's weights from others, whatever type they are kept in.
-
-    Args:
-        model: The model.
-
-    Returns:
-        A hash of names and values.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, weight in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(weight.float().cpu().contiguous().numpy())
-    return digest.hexdigest()
 
 
 class OnnxSession:

@@ -9,7 +9,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +17,7 @@ from ..data.readers.file_formats import Columns, file_features
 from ..models import MultiTaskModel
 from ..models.messages import unknown_name_message
 from ..models.predictor import OutputOptions, Predictor
+from ..models.weights_digest import add_tensor
 from ..runtime.processes import join_processes
 from .batch_size import AUTO, BatchLimit, find_limit, limit_rows, predict_chunk
 from .output_formats import OUTPUT_FORMATS, OutputFormat
@@ -274,6 +274,5 @@ def _digest(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> str:
     texts = [json.dumps(config, sort_keys=True, default=str), tokenizer.backend_tokenizer.to_str()]
     digest = hashlib.blake2b(json.dumps([*texts, tokenizer.model_max_length]).encode(), digest_size=16)
     for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        add_tensor(digest, name, tensor)
     return digest.hexdigest()

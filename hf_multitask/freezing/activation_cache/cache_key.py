@@ -7,14 +7,13 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-import torch
 import transformers
 import xxhash
-from torch import nn
 from transformers import PreTrainedModel
 
 from ...models.encoder_partial_forward import HEADS
 from ...models.layer_groups import LayerGroups
+from ...models.weights_digest import add_tensor
 
 # Entries of an encoder's config that say where it comes from, not what it computes.
 _ORIGIN = ("_name_or_path", "architectures", "transformers_version", "dtype")
@@ -35,13 +34,13 @@ def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, st
     config["attn_implementation"] = encoder.config._attn_implementation
     digest = xxhash.xxh3_128(json.dumps([config, transformers.__version__], sort_keys=True, default=str).encode())
     for name, buffer in encoder.named_buffers():
-        _add_tensor(digest, name, buffer)
+        add_tensor(digest, name, buffer)
     digests = {}
     for group in groups:
         if not group.is_head:
             digests[group.name] = digest.hexdigest()
             for name, weight in group.parameters.items():
-                _add_tensor(digest, name, weight)
+                add_tensor(digest, name, weight)
     return {**digests, HEADS: digest.hexdigest()}
 
 
@@ -84,8 +83,3 @@ def store_key(prefix: str, rows: str, *settings: Any) -> str:
 
 def _tables(dataset: datasets.Dataset, columns: Sequence[str]) -> Iterator[pa.Table]:
     yield from dataset.select_columns(list(columns)).with_format("arrow").iter(_ROWS_PER_BATCH)
-
-
-def _add_tensor(digest: Any, name: str, tensor: torch.Tensor | nn.Parameter) -> None:
-    digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
