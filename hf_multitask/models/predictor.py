@@ -19,6 +19,7 @@ from .tags_schemes import from_iob2, scheme_of_name
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .text_alignment import Aligner
 from .text_inputs import TEXT_PAIR_COLUMN, TextInput
+from .token_batches import cut_batches, rows_per_batch
 
 # Writes tags in the scheme of a task's training data.
 ORIGINAL = "original"
@@ -180,7 +181,7 @@ class Predictor:
             return self._predict_batch([inputs[i] for i in chosen], self.collate([rows[i] for i in chosen]))
 
         results: list[dict[str, Any]] = [{} for _ in inputs]
-        batches = list(_batches([row["length"] for row in rows], batch_size, max_tokens))
+        batches = _sorted_batches([row["length"] for row in rows], batch_size, max_tokens)
         with ThreadPoolExecutor(self.threads) as pool:
             run = pool.map if self.threads > 1 and len(batches) > 1 else map
             for chosen, found in zip(batches, run(predict_batch, batches), strict=True):
@@ -238,15 +239,14 @@ def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[dict[str
     return columns_to_rows(align({"words": words, TEXT_PAIR_COLUMN: [text.text_pair for text in inputs]}))
 
 
-def _batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None) -> Iterator[list[int]]:
-    """Yield the numbers of the rows of each batch, the longest first."""
+def _sorted_batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None) -> list[list[int]]:
+    """Return the indices of the rows of each batch, longest rows first."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    start = 0
-    while start < len(order):
-        longest = max(lengths[order[start]], 1)
-        size = batch_size if max_tokens is None else max(1, min(batch_size, max_tokens // longest))
-        yield order[start : start + size]
-        start += size
+    sizes = [batch_size] * len(order)
+    if max_tokens is not None:
+        fitting = rows_per_batch([lengths[i] for i in order], max_tokens)
+        sizes = fitting.clip(max=batch_size).tolist()
+    return [order[start:end] for start, end in cut_batches(sizes)]
 
 
 def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOptions) -> list[Any]:

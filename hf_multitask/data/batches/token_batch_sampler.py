@@ -8,6 +8,7 @@ import datasets
 import torch
 from torch.utils.data import Sampler
 
+from ...models.token_batches import cut_batches, rows_per_batch
 from .mixing import MixedOrder
 from .samplers import LengthSortedSampler, epoch_generator
 
@@ -77,7 +78,7 @@ class TokenBatchSampler(Sampler[list[int]]):
             shuffled = self.order.rows(epoch)
         classes, by_class = self.classes[shuffled].sort(stable=True)
         rows = shuffled[by_class].tolist()
-        batches = [rows[start:end] for start, end in _cut(classes)]
+        batches = [rows[start:end] for start, end in cut_batches(classes.tolist())]
         _halve_largest(batches, self.num_batches)
         order = torch.randperm(len(batches), generator=generator).tolist()
         for i in islice(order, self.process_index, None, self.num_processes):
@@ -86,10 +87,10 @@ class TokenBatchSampler(Sampler[list[int]]):
     def _most_batches(self, num_epochs: int, total_batches: int | None) -> int:
         """Return the number of batches of the epoch that needs most."""
         if self.order is None:
-            return len(_cut(self.classes.sort().values))
+            return len(cut_batches(self.classes.sort().values.tolist()))
         most, epoch = 0, 0
         while epoch < max(num_epochs, 1) if total_batches is None else epoch * most < total_batches:
-            most = max(most, len(_cut(self.classes[self.order.rows(epoch)].sort().values)))
+            most = max(most, len(cut_batches(self.classes[self.order.rows(epoch)].sort().values.tolist())))
             epoch += 1
         return most
 
@@ -105,7 +106,7 @@ class SortedTokenBatchSampler(Sampler[list[int]]):
     def __init__(self, lengths: Sequence[int], max_tokens: int) -> None:
         # The order of the rows is where the batch samplers of torch have it.
         self.sampler = LengthSortedSampler(lengths)
-        self.cuts = _cut(_classes(lengths, max_tokens)[self.sampler.order])
+        self.cuts = cut_batches(_classes(lengths, max_tokens)[self.sampler.order].tolist())
 
     def __len__(self) -> int:
         return len(self.cuts)
@@ -133,20 +134,7 @@ def _classes(lengths: Sequence[int], max_tokens: int) -> torch.Tensor:
     No row of a batch of r rows, the class of its longest, is longer than ``max_tokens / r``. Windows change nothing: a
     row of several has one of the greatest length, which the other rows' windows are padded to, and counts it twice.
     """
-    # A row without a single token is padded to one.
-    tokens = torch.as_tensor(lengths, dtype=torch.long).clamp(min=1)
-    return (max_tokens // tokens).clamp(min=1)
-
-
-def _cut(classes: torch.Tensor) -> list[tuple[int, int]]:
-    """Return where batches begin and end in rows that are sorted by class."""
-    rows_per_batch = classes.tolist()
-    cuts, start = [], 0
-    while start < len(rows_per_batch):
-        end = min(start + rows_per_batch[start], len(rows_per_batch))
-        cuts.append((start, end))
-        start = end
-    return cuts
+    return torch.from_numpy(rows_per_batch(lengths, max_tokens))
 
 
 def _halve_largest(batches: list[list[int]], count: int) -> None:

@@ -14,6 +14,7 @@ from huggingface_hub.utils import tqdm
 from torch import nn
 
 from ...models.modeling_multitask import MultiTaskModel
+from ...models.token_batches import cut_batches, rows_per_batch
 from .store import ActivationStore, Part, PartWriter
 
 # Tokens that are encoded at a time, at least: enough to keep a processor busy, too few to fill any memory.
@@ -79,7 +80,8 @@ class ActivationBuilder:
     @torch.no_grad()
     def _write(self, writers: Mapping[str, PartWriter], start: ActivationStore | None, entering: str | None) -> None:
         rows = self.part.rows.tolist()
-        bounds = batch_bounds(self.part.layout.lengths[self.part.rows], self.tokens_per_pass)
+        sizes = rows_per_batch(self.part.layout.lengths[self.part.rows], self.tokens_per_pass)
+        bounds = [0, *(end for _, end in cut_batches(sizes.tolist()))]
         # Whole batches only: their states are the same bits whenever they are computed.
         written = min(writer.num_rows for writer in writers.values())
         done = max(bound for bound in bounds if bound <= written)
@@ -133,20 +135,3 @@ def _requiring_gradients(encoder: nn.Module) -> Iterator[None]:
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
-
-
-def batch_bounds(lengths: Sequence[int], tokens_per_pass: int) -> list[int]:
-    """Cut rows into batches that have no more than a number of tokens, padding included.
-
-    Args:
-        lengths: Tokens of each row, longest first.
-        tokens_per_pass: The most tokens; a batch of one row may have more.
-
-    Returns:
-        Where batches begin, and the number of rows.
-    """
-    bounds = [0]
-    while bounds[-1] < len(lengths):
-        rows = max(1, tokens_per_pass // max(1, int(lengths[bounds[-1]])))
-        bounds.append(min(bounds[-1] + rows, len(lengths)))
-    return bounds

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_multitask.freezing.activation_cache.builder import batch_bounds
 from hf_multitask.freezing.activation_cache.store import DTYPES, ActivationStore, Part, PartWriter, StatesLayout
 from hf_multitask.freezing.activation_cache.store_folder import StoreFolder
 
@@ -161,11 +160,3 @@ def test_without_a_limit_half_of_the_disk_is_left(tmp_path, monkeypatch):
     assert StoreFolder(tmp_path).room(in_use=[]) == 500
     assert StoreFolder(tmp_path).room(in_use=["a"]) == 400
     assert StoreFolder(tmp_path, max_bytes=5000).room(in_use=["a"]) == 900
-
-
-def test_batches_are_cut_by_tokens_and_hold_every_row_once():
-    lengths = [700, 300, 300, 90, 50, 50, 50, 2, 1]
-    bounds = batch_bounds(lengths, 600)
-    assert bounds == [0, 1, 3, 9]
-    assert batch_bounds([], 600) == [0]
-    assert batch_bounds([0, 0], 600) == [0, 2]
