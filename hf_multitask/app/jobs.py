@@ -15,7 +15,7 @@ from ..runs.output_dir import find_last_checkpoint
 from ..runtime.atomic_files import read_json, write_json
 from ..runtime.byte_sizes import format_bytes
 from .choices import config_as_yaml
-from .run_progress import STOP_NAME, Progress, read_progress
+from .run_progress import STOP_NAME, RunProgress, read_progress
 from .workspace import Workspace
 
 RUN_NAME = "run"
@@ -47,7 +47,7 @@ class JobStatus:
     name: str
     state: str
     message: str
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgress = field(default_factory=RunProgress)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -139,7 +139,7 @@ class Jobs:
         message = self._outcome(folder, progress, **{key: result.get(key) for key in ("state", "reason")})
         return JobStatus(name, result["state"], message, progress, result.get("metrics") or {})
 
-    def _outcome(self, folder: Path, progress: Progress, state: str, reason: str | None) -> str:
+    def _outcome(self, folder: Path, progress: RunProgress, state: str, reason: str | None) -> str:
         """Say how a training ended and what is left of it."""
         name = self.workspace.name_of(folder)
         if state == FINISHED:
@@ -182,7 +182,7 @@ def _is_alive(folder: Path) -> bool:
     return _process_of(folder) is not None
 
 
-def _where(name: str, state: str, progress: Progress) -> str:
+def _where(name: str, state: str, progress: RunProgress) -> str:
     if not progress.max_steps:
         where = "reads data and model"
     else:

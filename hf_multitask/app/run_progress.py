@@ -22,7 +22,7 @@ SECONDS_BETWEEN_NOTES = 0.5
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a training is.
 
     Args:
@@ -109,7 +109,7 @@ class ProgressWriter(TrainerCallback):
         self._noted_at = time.monotonic()
 
 
-def read_progress(folder: Path) -> Progress:
+def read_progress(folder: Path) -> RunProgress:
     """Read what `ProgressWriter` has written so far.
 
     Args:
@@ -123,7 +123,7 @@ def read_progress(folder: Path) -> Progress:
     try:
         lines = (folder / HISTORY_NAME).read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError:
-        return Progress()
+        return RunProgress()
     for line in lines:
         if line.endswith("\n"):  # the last may be half written
             entry = json.loads(line)
@@ -131,7 +131,7 @@ def read_progress(folder: Path) -> Progress:
                 tasks = [TaskConfig.from_dict(task) for task in entry["tasks"]]
             else:
                 history.append(entry)
-    return Progress(**(read_json(folder / POSITION_NAME) or {}), tasks=tasks, history=history)
+    return RunProgress(**(read_json(folder / POSITION_NAME) or {}), tasks=tasks, history=history)
 
 
 def loss_curves(history: Sequence[Mapping[str, Any]], tasks: Sequence[TaskConfig]) -> list[CurvePoint]:

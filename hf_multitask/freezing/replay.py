@@ -116,7 +116,7 @@ def replay(
     Raises:
         ValueError: If an evaluation lacks a metric that the schedule decides by.
     """
-    run = _Run(schedule, groups, steps_per_epoch, best_metric)
+    run = _Replay(schedule, groups, steps_per_epoch, best_metric)
     for evaluation in evaluations:
         if evaluation.step <= step:
             run.pass_time(evaluation.step - 1)
@@ -178,7 +178,7 @@ class _Rule:
         return True
 
 
-class _Run:
+class _Replay:
     """Goes through the schedule as evaluations and time pass."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What trains when: stages, and the schedule that they make."""
+"""Freeze schedules: stages and the layer groups that each of them trains."""
 
 import json
 import math
@@ -18,31 +18,32 @@ from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_map
 SCHEDULE_NAME = "freeze_schedule.json"
 
 ACTIONS = ("stop", "refreeze", "lower_lr")
-# Schedulers whose factor is a function of the step alone.
+# Schedulers whose factor depends on the step only.
 STAGE_SCHEDULERS = tuple(name.value for name in SchedulerType if name.value not in ("reduce_lr_on_plateau", "greedy"))
 _LOWER_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
 
 
 def greater_is_better(metric: str) -> bool:
-    """Tell whether more of a metric is better: of all but losses, errors and drift, by its name."""
+    """Return whether a higher value of a metric is better: true except for losses, errors and drift."""
     return not metric.endswith(_LOWER_IS_BETTER) and not metric.startswith("drift_")
 
 
 @strict
 @dataclass
 class Until:
-    """A stage's end by metric: when it has stopped improving.
+    """End of a stage: when a metric has stopped improving.
 
     Args:
-        metric: Name of a metric of the evaluation, without ``eval_``, or several.
-        patience: The evaluations in a row without an improvement that count as having stopped.
-        min_delta: The least change that is an improvement.
-        max_epochs: The stage ends at the latest after so many epochs.
-        max_steps: The same in optimizer steps.
-        when: With several metrics, whether ``"all"`` or ``"any"`` must have stopped.
-        watch_gap: Do not end the stage if the gap between validation and training loss has grown since the metric was
-            best, by more than a twentieth of the validation loss; if the metric is no better than before the stage
-            then, freeze again what the stage has unfrozen.
+        metric: Name of an evaluation metric, without ``eval_``, or several names.
+        patience: Number of consecutive evaluations without an improvement after which the metric has stopped
+            improving.
+        min_delta: Smallest change that counts as an improvement.
+        max_epochs: Maximum length of the stage in epochs.
+        max_steps: Maximum length of the stage in optimizer steps.
+        when: With several metrics, whether ``"all"`` of them or ``"any"`` must have stopped improving.
+        watch_gap: Whether to compare validation and training loss. If the gap between them has grown by more than a
+            twentieth of the validation loss since the metric was best, the stage does not end. If the metric is also
+            no better than before the stage, the groups that the stage unfroze are frozen again.
     """
 
     metric: str | list[str]
@@ -68,24 +69,25 @@ class Until:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics as a list."""
+        """Metrics as a list."""
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
 
 @strict
 @dataclass
 class OnWorse:
-    """What happens when a metric gets worse in a stage, or improves no more.
+    """Action when a metric gets worse in a stage, or no longer improves.
 
     Args:
-        metric: Name of a metric of the evaluation, without ``eval_``.
+        metric: Name of an evaluation metric, without ``eval_``.
         do: ``"stop"`` ends the training, ``"refreeze"`` freezes the groups until the stage ends, ``"lower_lr"``
             multiplies their learning rate by ``factor`` until then.
-        by: How far the metric must be from its best value in the stage (that at its start is one of them); with 0 it
-            is enough not to be better.
-        patience: For how many evaluations in a row.
-        groups: Groups to freeze, or whose rate is lowered; the head of the task that the metric belongs to if None.
-        factor: Of the learning rate, for ``"lower_lr"``.
+        by: Distance from the best value in the stage, the value at its start included, at which the metric counts as
+            worse. With 0, every value that is not better than the best counts.
+        patience: Number of consecutive evaluations at which the metric must be worse.
+        groups: Groups to freeze, or whose learning rate is lowered. Defaults to the head of the task that the metric
+            belongs to.
+        factor: Factor of the learning rate for ``"lower_lr"``.
     """
 
     metric: str
@@ -106,10 +108,10 @@ class OnWorse:
             raise ValueError(f"on_worse: factor must be between 0 and 1, found {self.factor}.")
 
     def select_groups(self, groups: LayerGroups) -> list[str]:
-        """Return the names of the groups that are frozen or slowed down.
+        """Return the names of the groups to freeze, or whose learning rate is lowered.
 
         Raises:
-            ValueError: If ``groups`` is None and the metric's name does not start with that of a head.
+            ValueError: If ``groups`` is None and the metric's name does not start with the name of a head.
         """
         if self.groups is not None:
             return groups.select(self.groups)
@@ -117,7 +119,7 @@ class OnWorse:
         owners = [head for head in heads if self.metric.startswith(f"{head.removeprefix(HEAD)}_")]
         if not owners and self.do != "stop":
             raise ValueError(
-                f"on_worse: {self.metric!r} is the metric of no head, found {', '.join(heads)}; say with `groups` "
+                f"on_worse: {self.metric!r} is not the metric of a head, found {', '.join(heads)}; name in `groups` "
                 f"what to {self.do.replace('_', ' ')}."
             )
         return [max(owners, key=len)] if owners else []
@@ -126,27 +128,28 @@ class OnWorse:
 @strict
 @dataclass
 class FreezeStage:
-    """What trains for a part of the run.
+    """Part of a run, with the layer groups that train in it.
 
-    A stage ends by ``epochs``, by ``steps`` or by ``until``; the last one, where none is given, with the run.
+    A stage ends after ``epochs``, after ``steps`` or by ``until``. The last stage may have none of them; it ends with
+    the run.
 
     Args:
         name: Name of the stage, in logs and in ``stages.json``.
-        train: Groups that train, as selectors.
-        freeze: Groups that do not train though ``train`` selects them.
-        epochs: Length in epochs; fractions too.
+        train: Selectors of the groups that train.
+        freeze: Selectors of groups that do not train although ``train`` selects them.
+        epochs: Length in epochs, which may be a fraction.
         steps: Length in optimizer steps.
-        until: The metric that ends it.
-        learning_rate: Peak learning rate of the encoder; the run's where None.
-        head_learning_rate: Peak learning rate of the heads; the run's where None.
-        layer_lr_decay: Factor of the learning rate from each layer to the one below it.
-        lr_scheduler_type: Kind of warm-up and decay inside the stage; those of the run where this and
-            ``warmup_steps`` are None.
-        warmup_steps: Steps of warm-up inside the stage; a share of its steps if below 1.
-        restore_best: Bring the stage's best weights back before the next one starts. Best by the single metric of
-            ``until``, or by ``metric_for_best_model``.
-        on_worse: What to do when a metric gets worse.
-        baseline: Declares that nothing trains, to score the model as it is. Only for a schedule of one stage.
+        until: Metric that ends the stage.
+        learning_rate: Peak learning rate of the encoder. Defaults to the run's.
+        head_learning_rate: Peak learning rate of the heads. Defaults to the run's.
+        layer_lr_decay: Factor of the learning rate from each layer to the layer below it.
+        lr_scheduler_type: Type of the scheduler within the stage. If this and ``warmup_steps`` are None, the scheduler
+            of the run applies.
+        warmup_steps: Number of warm-up steps within the stage; a share of its steps if below 1.
+        restore_best: Whether to restore the stage's best weights before the next stage starts. The best are chosen by
+            the metric of ``until`` if it is a single one, or by ``metric_for_best_model``.
+        on_worse: Actions when a metric gets worse.
+        baseline: Whether nothing trains, to score the model as it is. Only for a schedule of one stage.
     """
 
     name: str
@@ -185,18 +188,18 @@ class FreezeStage:
 
     @property
     def sets_rates(self) -> bool:
-        """Whether the stage has learning rates of its own."""
+        """Whether the stage sets its own learning rates."""
         own = (self.learning_rate, self.head_learning_rate, self.layer_lr_decay)
         slowed = any(rule.do == "lower_lr" for rule in self.on_worse)
         return any(value is not None for value in own) or self.has_own_schedule or slowed
 
     @property
     def has_own_schedule(self) -> bool:
-        """Whether learning rates warm up and decay inside the stage, not across the run."""
+        """Whether learning rates warm up and decay within the stage instead of across the run."""
         return self.lr_scheduler_type is not None or self.warmup_steps is not None
 
     def max_steps(self, steps_per_epoch: int) -> int | None:
-        """Return after how many steps the stage ends at the latest, None where it has no bound."""
+        """Return the maximum number of steps of the stage; None if it has no bound."""
         epochs, steps = self.epochs, self.steps
         if self.until is not None:
             epochs, steps = self.until.max_epochs, self.until.max_steps
@@ -206,7 +209,7 @@ class FreezeStage:
         """Return the names of the groups that train, from the bottom up.
 
         Raises:
-            ValueError: If a selector is unknown, or nothing trains and the stage is no baseline.
+            ValueError: If a selector is unknown, or nothing trains and the stage is not a baseline.
         """
         try:
             frozen = groups.select(self.freeze)
@@ -219,17 +222,17 @@ class FreezeStage:
                 "stage with `baseline: true`."
             )
         if trained and self.baseline:
-            raise ValueError(f"stage {self.name!r}: is declared a baseline, but trains {', '.join(trained)}.")
+            raise ValueError(f"stage {self.name!r}: is declared as a baseline, but trains {', '.join(trained)}.")
         return trained
 
 
 @strict
 @dataclass
 class Protection:
-    """How a task whose head is frozen is held while the encoder below it trains.
+    """Protection of a task whose head is frozen while the encoder below it trains.
 
     Args:
-        distill: Weight of the distance to the task's own outputs at the stage's start, added to the loss.
+        distill: Weight in the loss of the distance to the task's own outputs at the start of the stage.
     """
 
     distill: int | float
@@ -241,11 +244,11 @@ class Protection:
 @strict
 @dataclass
 class FreezeSchedule:
-    """The stages of a run.
+    """Stages of a run.
 
     Args:
-        stages: The stages, in order.
-        protect: By task, how it is held where its head is frozen and the encoder trains.
+        stages: Stages, in order.
+        protect: Protection by task, for stages in which its head is frozen and the encoder trains.
     """
 
     stages: list[FreezeStage]
@@ -261,11 +264,11 @@ class FreezeSchedule:
         for stage in others:
             if stage.epochs is None and stage.steps is None and stage.until is None:
                 raise ValueError(
-                    f"stage {stage.name!r} has no end: give epochs, steps or until. Only the last one may run on."
+                    f"stage {stage.name!r} has no end: give epochs, steps or until. Only the last stage may have none."
                 )
         if last.restore_best:
             raise ValueError(
-                f"stage {last.name!r}: restore_best brings weights back before the next stage, and this is the last. "
+                f"stage {last.name!r}: restore_best restores weights before the next stage, and this is the last. "
                 "Use load_best_model_at_end."
             )
         for stage in self.stages:
@@ -274,23 +277,23 @@ class FreezeSchedule:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing trains at all."""
+        """Whether nothing trains in the whole run."""
         return self.stages[0].baseline
 
     @property
     def sets_rates(self) -> bool:
-        """Whether any stage has learning rates of its own."""
+        """Whether any stage sets its own learning rates."""
         return any(stage.sets_rates for stage in self.stages)
 
     @property
     def watched_metrics(self) -> list[str]:
-        """Names of the metrics that decide about stages."""
+        """Names of the metrics that end or change a stage."""
         names = [name for stage in self.stages if stage.until for name in stage.until.metrics]
         return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.on_worse)]))
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether any stage decides by an evaluation."""
+        """Whether any stage depends on evaluations."""
         return bool(self.watched_metrics) or any(stage.restore_best for stage in self.stages)
 
     @property
@@ -299,14 +302,14 @@ class FreezeSchedule:
         return any(stage.until is not None and stage.until.watch_gap for stage in self.stages)
 
     def best_metric(self, stage: FreezeStage, default: str | None) -> str | None:
-        """Return the metric by which a stage's weights are best, None where it needs none.
+        """Return the metric that chooses the best weights of a stage; None if the stage does not restore them.
 
         Args:
             stage: The stage.
             default: The run's ``metric_for_best_model``.
 
         Raises:
-            ValueError: If the stage restores its best weights and no metric says which they are.
+            ValueError: If the stage restores its best weights and there is no metric to choose them by.
         """
         if not stage.restore_best:
             return None
@@ -324,7 +327,7 @@ class FreezeSchedule:
         return {name for stage in self.stages for name in stage.trained(groups)}
 
     def at_risk(self, trained: Iterable[str], groups: LayerGroups) -> list[str]:
-        """Return the heads that are frozen while some of the encoder trains."""
+        """Return the heads that are frozen while a part of the encoder trains."""
         trained = set(trained)
         if not any(not group.is_head and group.name in trained for group in groups):
             return []
@@ -358,10 +361,10 @@ class FreezeSchedule:
                 )
 
     def check_length(self, steps_per_epoch: int, max_steps: int) -> None:
-        """Check that every stage has its place in the run.
+        """Check that the stages fit the length of the run.
 
         Args:
-            steps_per_epoch: Optimizer steps of an epoch.
+            steps_per_epoch: Optimizer steps per epoch.
             max_steps: Optimizer steps of the run.
 
         Raises:
@@ -387,10 +390,10 @@ class FreezeSchedule:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FreezeSchedule":
-        """Build a schedule from a mapping, as YAML and JSON hold it.
+        """Build a schedule from a mapping, as a YAML or JSON file contains it.
 
         Args:
-            values: ``stages``, a list of mappings, and ``protect``.
+            values: Mapping with ``stages``, a list of mappings, and optionally ``protect``.
 
         Returns:
             The schedule.
@@ -417,7 +420,7 @@ class FreezeSchedule:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the schedule as a mapping that YAML and JSON can hold, without what is at its default."""
+        """Return the schedule as a mapping for YAML or JSON, without fields at their defaults."""
         return changed_fields(self)
 
     @classmethod
@@ -425,12 +428,12 @@ class FreezeSchedule:
         """Read a schedule from a YAML or JSON file.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it holds no schedule. The message names the file.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file does not contain a schedule. The message names the file.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such file of a freeze schedule.")
+            raise FileNotFoundError(f"{path}: this freeze schedule file does not exist.")
         try:
             text = path.read_text(encoding="utf-8")
             # Not all JSON is YAML: tabs, and characters that JSON writes as two.
@@ -442,7 +445,7 @@ class FreezeSchedule:
             raise ValueError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the schedule to a file: JSON where its name ends with ``.json``, else YAML."""
+        """Write the schedule to a file: JSON if its name ends with ``.json``, else YAML."""
         path = Path(path)
         text = json.dumps(self.to_dict(), indent=2) + "\n" if path.suffix == ".json" else self.to_yaml()
         path.write_text(text, encoding="utf-8")
@@ -453,7 +456,7 @@ class FreezeSchedule:
 
 
 def encoder_is_divided(groups: LayerGroups) -> bool:
-    """Tell whether the layers of a model's encoder can be frozen one by one."""
+    """Return whether the layers of a model's encoder can be frozen one by one."""
     return all(group.name != ENCODER for group in groups)
 
 

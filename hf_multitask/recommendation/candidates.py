@@ -51,7 +51,7 @@ class Candidate:
         return f"{self.size.name}, {self.depth}, {self.epochs} epochs"
 
 
-class Planner:
+class CandidatePlanner:
     """Turns what the rules say into a run that fits.
 
     Args:

@@ -8,7 +8,7 @@ from ..models.encoder_loading import load_config
 from ..models.layer_groups import HEAD, LayerGroup, LayerGroups, layer_groups
 from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
-from .candidates import Planner
+from .candidates import CandidatePlanner
 from .cost_model import CostModel, look_at_machine
 from .data_facts import collect_facts
 from .domain_distance import measure
@@ -63,7 +63,7 @@ def recommend_schedule(
         machine=look_at_machine(device),
         encoder=size,
     )
-    planner = Planner(situation, groups_with_heads(model, names), CostModel(probe, size, facts))
+    planner = CandidatePlanner(situation, groups_with_heads(model, names), CostModel(probe, size, facts))
     return planner.recommend(config, time_budget)
 
 

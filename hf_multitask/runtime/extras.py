@@ -15,11 +15,6 @@ def missing_packages(extra: str) -> list[str]:
     return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
 
 
-def install_command(extra: str) -> str:
-    """Return the command that installs an extra."""
-    return f"pip install 'hf-multitask[{extra}]'"
-
-
 def check_packages(extra: str, purpose: str) -> None:
     """Check that the packages of an extra are installed.
 
@@ -31,4 +26,4 @@ def check_packages(extra: str, purpose: str) -> None:
         ImportError: If a package is missing. The message contains the command that installs it.
     """
     if missing := missing_packages(extra):
-        raise ImportError(f"{purpose} needs {' and '.join(missing)}: {install_command(extra)}")
+        raise ImportError(f"{purpose} needs {' and '.join(missing)}: pip install 'hf-multitask[{extra}]'")

@@ -240,7 +240,7 @@ def test_options_that_yaml_takes_for_strings_are_numbers(groups):
 
 
 def test_a_file_that_is_not_there_is_refused(groups, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no such file of a freeze schedule"):
+    with pytest.raises(FileNotFoundError, match=r"this freeze schedule file does not exist"):
         build_schedule(str(tmp_path / "freeze.yaml"), groups, 3)
 
 

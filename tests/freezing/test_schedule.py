@@ -183,7 +183,7 @@ def test_stages_without_a_name_are_numbered_and_one_rule_needs_no_list():
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "unknown lr_scheduler_type 'reduce_lr_on_plateau'"),
         ({"train": 3}, "stage 'a': .*'train' with value 3"),
         ({"baseline": "yes"}, "stage 'a': .*'baseline' expected bool"),
-        ({"restore_best": True}, "restore_best brings weights back before the next stage, .* load_best_model_at_end"),
+        ({"restore_best": True}, "restore_best restores weights before the next stage, .* load_best_model_at_end"),
     ],
     ids=str,
 )
@@ -233,7 +233,7 @@ def test_a_wrong_file_is_refused_with_its_name(text, tmp_path):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere.yaml: there is no such file of a freeze schedule"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.yaml: this freeze schedule file does not exist"):
         FreezeSchedule.from_file(tmp_path / "nowhere.yaml")
 
 
@@ -269,11 +269,11 @@ def test_a_stage_trains_what_it_selects_less_what_it_freezes(stage, trained, gro
         ({"train": "heads", "freeze": "heads"}, "stage 'a': nothing trains"),
         (
             {"train": "heads", "baseline": True},
-            "stage 'a': is declared a baseline, but trains head.intent, head.slots",
+            "stage 'a': is declared as a baseline, but trains head.intent, head.slots",
         ),
         (
             {"on_worse": [OnWorse("accuracy", "refreeze")]},
-            "stage 'a': on_worse: 'accuracy' is the metric of no head, found .*; say with `groups` what to refreeze",
+            "stage 'a': on_worse: 'accuracy' is not the metric of a head, found .*; name in `groups` what to refreeze",
         ),
         ({"on_worse": [OnWorse("accuracy", "lower_lr")]}, "say with `groups` what to lower lr"),
         ({"on_worse": [OnWorse("loss", "refreeze", groups="hads")]}, "unknown group 'hads'. Did you mean 'heads'"),

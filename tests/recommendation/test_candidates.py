@@ -7,7 +7,7 @@ import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.freezing import build_schedule
-from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, MIN_EPOCHS_IN_BUDGET, Planner
+from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, MIN_EPOCHS_IN_BUDGET, CandidatePlanner
 from hf_multitask.recommendation.cost_model import CostModel, Machine
 from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
 from hf_multitask.recommendation.domain_distance import Closeness, Probe
@@ -41,7 +41,7 @@ def planner(rows=20_000, encoder=SMALL, domain=None, device="cpu"):
         KNOWN[encoder],
     )
     groups = named_groups(KNOWN[encoder], ["intent", "slots"])
-    return Planner(situation, groups, CostModel(PROBE, KNOWN[encoder], facts))
+    return CandidatePlanner(situation, groups, CostModel(PROBE, KNOWN[encoder], facts))
 
 
 def test_frozen_layers_cost_one_pass_however_many_epochs():
