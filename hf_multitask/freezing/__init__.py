@@ -1,4 +1,4 @@
-"""Freezing groups of a model: what, when, and how it is kept right while a Trainer trains."""
+"""Freezing layer groups of a model: schedules, and the callbacks that follow them while a Trainer trains."""
 
 from .apply import freeze
 from .callback import FreezeCallback

@@ -11,12 +11,12 @@ from ..models.layer_groups import LayerGroups, layer_groups
 def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
     """Freeze groups of a model and unfreeze all others.
 
-    A frozen group has ``requires_grad=False`` and stays in eval mode whatever ``model.train()`` says: it has no
+    A frozen group has ``requires_grad=False`` and stays in eval mode even after ``model.train()``: it gets no
     gradient, no update and no dropout.
 
     Args:
         model: The model, not wrapped.
-        selectors: What to freeze: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, a group of
+        selectors: Groups to freeze: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, a group of
             `MultiTaskModel.layer_groups`, layers such as ``"encoder[:4]"``, or several of them.
 
     Returns:
@@ -35,30 +35,30 @@ def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
 
 
 def train_only(model: nn.Module, groups: LayerGroups, trained: Collection[str]) -> None:
-    """Let some groups of a model train and freeze all others.
+    """Train some groups of a model and freeze all others.
 
     Args:
         model: The model that the groups are bound to.
         groups: All groups of the model.
-        trained: Names of those that train.
+        trained: Names of the groups that train.
     """
     for group in groups:
         for parameter in group.parameters.values():
             parameter.requires_grad_(group.name in trained)
-            # A gradient left from before would still move the weight once.
+            # A gradient from an earlier step would still move the weight once.
             parameter.grad = None
     set_modes(model, groups)
 
 
 def set_modes(model: nn.Module, groups: LayerGroups) -> None:
-    """Keep every module whose weights are all frozen in eval mode, and give the others back their model's mode."""
+    """Keep modules whose weights are all frozen in eval mode; set the others to the mode of the model."""
     _set_modes(model, model.training, bottom_frozen=not groups[0].trainable)
 
 
 def _set_modes(module: nn.Module, training: bool, bottom_frozen: bool) -> None:
     # An instance attribute hides the method of the class: Trainer calls model.train() at every step.
     vars(module).pop("train", None)
-    # A module without weights goes with the one that it is part of; one beside the layers goes with the bottom.
+    # A module without weights follows the module that contains it. One outside of the layers follows the lowest group.
     trains = {weight.requires_grad for weight in module.parameters()} or {not bottom_frozen}
     if trains == {False}:
         module.eval()

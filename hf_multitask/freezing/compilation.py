@@ -1,24 +1,24 @@
-"""Room for ``torch.compile`` over the stages of a schedule."""
+"""Recompile limit of ``torch.compile`` for a schedule with several stages."""
 
 from contextlib import AbstractContextManager
 
-# A stage's graph for any shape, and those that Dynamo makes while it has seen one shape only.
+# One graph per stage for any shape, and the graphs that Dynamo compiles while it has seen only one shape.
 GRAPHS_PER_STAGE = 4
 
 
 def raise_recompile_limit(num_stages: int) -> AbstractContextManager:
-    """Let Dynamo keep the graphs of all stages of a run.
+    """Raise Dynamo's recompile limit so that it keeps the graphs of all stages.
 
-    What trains is part of a graph, so that each stage has its own. At its limit of recompilations, 8, Dynamo goes on
-    without compiling, and only a warning says so.
+    A graph depends on the groups that train, so each stage has its own. At its limit of 8 recompilations, Dynamo
+    continues without compiling and only logs a warning.
 
     Args:
-        num_stages: Stages of the schedule.
+        num_stages: Number of stages in the schedule.
 
     Returns:
-        What raises the limit where it is entered, and brings it back.
+        Context manager that raises the limit and restores it.
     """
-    # Importing it takes a second, which only runs that compile are to pay.
+    # The import takes a second, which only runs that compile should pay.
     from torch._dynamo import config
 
     return config.patch(recompile_limit=config.recompile_limit + GRAPHS_PER_STAGE * num_stages)

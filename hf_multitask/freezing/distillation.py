@@ -1,8 +1,7 @@
-"""Heads that are frozen while the encoder below them trains: how far their inputs drift, and how they are held."""
+"""Frozen heads on an encoder that trains: the drift of their inputs, and distillation that protects their tasks."""
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import datasets
 import torch
@@ -13,20 +12,20 @@ from ..models.modeling_multitask import MultiTaskModel
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.type_aliases import Batch, Row
 
-# Rows of the validation set on which drift is measured.
+# Number of validation rows on which drift is measured.
 DRIFT_ROWS = 64
-# Li and Hoiem 2016, "Learning without Forgetting", section 3: the temperature that they found best.
+# The best temperature of Li and Hoiem 2016, "Learning without Forgetting", section 3.
 TEMPERATURE = 2.0
 
 
 def drift_sample(
     dataset: datasets.Dataset, collate: Callable[[list[Row]], Batch], device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Return a batch of at most ``DRIFT_ROWS`` rows spread over a dataset, the same at each call.
+    """Return a batch of at most `DRIFT_ROWS` rows spread over a dataset, the same at each call.
 
     Args:
         dataset: Prepared rows.
-        collate: The collator.
+        collate: Data collator.
         device: Device of the model.
 
     Returns:
@@ -43,13 +42,13 @@ def encode_sample(model: MultiTaskModel, batch: Mapping[str, torch.Tensor]) -> d
 
     Args:
         model: The model.
-        batch: What the collator returns.
+        batch: Output of the data collator.
 
     Returns:
-        ``pooled`` (batch, hidden), one of each window where rows have several, and ``tokens`` (num_tokens, hidden),
-        padding left out.
+        ``pooled`` (batch, hidden), with one row per window if rows have several, and ``tokens`` (num_tokens, hidden)
+        without padding.
     """
-    parts: list[torch.Tensor] = []  # several, where rows have many windows
+    parts: list[torch.Tensor] = []  # several if rows have many windows
     hook = model.encoder.register_forward_hook(lambda _, __, output: parts.append(output[0].float()))
     was_training = model.training
     model.eval()
@@ -67,11 +66,11 @@ def drift(before: Mapping[str, torch.Tensor], now: Mapping[str, torch.Tensor]) -
     """Measure how far states have moved: the mean of 1 − cosine.
 
     Args:
-        before: What `encode_sample` returned at the start.
-        now: What it returns now, for the same batch.
+        before: Output of `encode_sample` at the start.
+        now: Current output for the same batch.
 
     Returns:
-        The means, ``drift_pooled`` and ``drift_tokens``.
+        The means ``drift_pooled`` and ``drift_tokens``.
     """
     return {
         f"drift_{kind}": (1 - functional.cosine_similarity(before[kind].to(states.device), states, dim=-1))
@@ -82,16 +81,16 @@ def drift(before: Mapping[str, torch.Tensor], now: Mapping[str, torch.Tensor]) -
 
 
 class Teacher:
-    """A task's own outputs at the stage's start, which it learns to keep.
+    """Copy of the model at the start of a stage, whose outputs protected tasks learn to keep.
 
     Args:
-        model: The model as it is at the stage's start.
-        weights: By task, the weight of the distance in the loss.
+        model: Model at the start of the stage.
+        weights: Weight of the distance in the loss, by task.
     """
 
     def __init__(self, model: MultiTaskModel, weights: Mapping[str, float]) -> None:
         self.model = copy.deepcopy(model)
-        # What accelerate puts in front of forward belongs to the model that trains.
+        # The forward that accelerate has wrapped belongs to the model that trains.
         self.model.__dict__.pop("forward", None)
         self.model.requires_grad_(False)
         self.model.eval()
@@ -99,64 +98,66 @@ class Teacher:
         self.tasks = [task for task in model.config.tasks if task.name in self.weights]
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take back weights that have changed since the stage's start."""
+        """Load the weights of the start of the stage, from which the model has moved since."""
         self.model.load_state_dict(weights, strict=False)
 
     def losses(
-        self, inputs: Mapping[str, Any], logits: Mapping[str, torch.Tensor], counts: Mapping[str, torch.Tensor]
+        self, inputs: Batch, logits: Mapping[str, torch.Tensor], counts: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Compute the distance of a batch's outputs to the teacher's, by task.
+        """Compute the distance between the model's and the teacher's outputs, by task.
 
         Args:
             inputs: The batch.
-            logits: The model's logits by task.
-            counts: By task, the number of rows or words that the sum is divided by.
+            logits: Logits of the model by task.
+            counts: Number of rows or words to divide the sum by, by task.
 
         Returns:
-            The distances, not weighted.
+            Distances by task, without their weights.
         """
-        # The teacher's layers may differ from those whose states are stored.
+        # The teacher's layers may differ from the layers whose states are cached.
         left_out = ("labels", "stored_states", "entering")
         with torch.no_grad():
-            taught = self.model(**{name: value for name, value in inputs.items() if name not in left_out}).logits
+            teacher_logits = self.model(
+                **{name: value for name, value in inputs.items() if name not in left_out}
+            ).logits
         return {
-            task.name: distances(task, logits[task.name], taught[task.name], inputs).sum()
+            task.name: distances(task, logits[task.name], teacher_logits[task.name], inputs).sum()
             / counts[task.name].clamp(min=1)
             for task in self.tasks
         }
 
 
-def distances(task: TaskConfig, logits: torch.Tensor, taught: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
-    """Measure how far a task's outputs are from the teacher's.
+def distances(task: TaskConfig, logits: torch.Tensor, teacher_logits: torch.Tensor, inputs: Batch) -> torch.Tensor:
+    """Compute the distance between a task's logits and the teacher's.
 
-    Cross entropy of the softened probabilities less its least value, times the temperature squared, so that gradients
-    are of the size of the task's own; binary cross entropy for several labels; squared error for numbers.
+    Cross entropy of the softened probabilities minus its minimum, times the temperature squared so that gradients have
+    the size of the task's own; binary cross entropy for multi-label tasks; squared error for regression.
 
     Args:
         task: The task.
-        logits: The model's logits (batch, …, num_labels).
-        taught: The teacher's.
+        logits: Logits of the model (batch, …, num_labels).
+        teacher_logits: Logits of the teacher, of the same shape.
         inputs: The batch.
 
     Returns:
-        The distance of each row, or each word of a token task; 0 where a row ends before.
+        Distance per row, or per word for a token task; 0 at padding.
     """
-    logits, taught = logits.float(), taught.float()
+    logits, teacher_logits = logits.float(), teacher_logits.float()
     if task.problem_type == REGRESSION:
-        return functional.mse_loss(logits, taught, reduction="none").sum(-1)
+        return functional.mse_loss(logits, teacher_logits, reduction="none").sum(-1)
     if task.problem_type == MULTI_LABEL:
-        wanted = taught.sigmoid()
-        least = functional.binary_cross_entropy_with_logits(taught, wanted, reduction="none")
-        return (functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") - least).sum(-1)
-    found = functional.log_softmax(logits / TEMPERATURE, dim=-1)
-    wanted = functional.log_softmax(taught / TEMPERATURE, dim=-1)
-    divergence = functional.kl_div(found, wanted, log_target=True, reduction="none").sum(-1) * TEMPERATURE**2
+        targets = teacher_logits.sigmoid()
+        minimum = functional.binary_cross_entropy_with_logits(teacher_logits, targets, reduction="none")
+        return (functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") - minimum).sum(-1)
+    log_probs = functional.log_softmax(logits / TEMPERATURE, dim=-1)
+    targets = functional.log_softmax(teacher_logits / TEMPERATURE, dim=-1)
+    divergence = functional.kl_div(log_probs, targets, log_target=True, reduction="none").sum(-1) * TEMPERATURE**2
     return divergence * (inputs["tag_positions"] >= 0) if task.is_token_task else divergence
 
 
-def count_items(task: TaskConfig, inputs: Mapping[str, Any]) -> torch.Tensor:
-    """Count the rows of a batch, or for a token task its words."""
+def count_items(task: TaskConfig, inputs: Batch) -> torch.Tensor:
+    """Count the rows of a batch, or its words for a token task."""
     if task.is_token_task:
         return (inputs["tag_positions"] >= 0).sum()
-    # Filled on the device: a number that is sent there would be waited for.
+    # Filled on the device: copying a number from the host would synchronize.
     return inputs["input_ids"].new_full((), len(inputs.get("row_windows", inputs["input_ids"])))

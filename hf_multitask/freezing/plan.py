@@ -1,4 +1,4 @@
-"""What a schedule will do, before any training."""
+"""Plan of a schedule: groups, steps, learning rates and memory of each stage, before any training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ PLAN_HEADER = ("stage", "steps", "ends with", "trains, at peak learning rate", "
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage as it will be.
+    """Plan of one stage.
 
     Args:
         name: Name of the stage.
-        start_step: Optimizer step at which it starts; None where a metric decides.
-        steps: Its optimizer steps, the most there can be where a metric ends it; None where that is not known.
-        end: What ends it, in words.
+        start_step: Optimizer step at which it starts; None if a metric decides.
+        steps: Number of optimizer steps, the maximum if a metric ends the stage; None if unknown.
+        end: Description of the end of the stage.
         trained_groups: Groups that train.
-        trainable_parameters: Their weights.
+        trainable_parameters: Number of weights of these groups.
         trainable_share: Share of all weights.
-        learning_rates: Their peak learning rates.
+        learning_rates: Peak learning rates of these groups.
         gradient_bytes: Memory of their gradients.
-        optimizer_bytes: Memory of the optimizer's state at the stage's end, with what earlier stages trained; None
-            where the optimizer does not tell.
+        optimizer_bytes: Memory of the optimizer state at the end of the stage, including the groups of earlier stages;
+            None if it cannot be computed.
     """
 
     name: str
@@ -77,23 +77,23 @@ def plan_stages(
     optimizer_class: type[torch.optim.Optimizer],
     optimizer_kwargs: Mapping[str, Any],
 ) -> list[StagePlan]:
-    """Work out each stage of a schedule.
+    """Plan each stage of a schedule.
 
     Args:
         schedule: The schedule.
         groups: The model's groups.
-        steps_per_epoch: Optimizer steps of an epoch.
+        steps_per_epoch: Optimizer steps per epoch.
         max_steps: Optimizer steps of the run.
         learning_rate: The run's peak rate of the encoder.
         head_learning_rate: The run's peak rate of the heads.
-        optimizer_class: The optimizer.
-        optimizer_kwargs: Its arguments.
+        optimizer_class: Class of the optimizer.
+        optimizer_kwargs: Arguments of the optimizer.
 
     Returns:
         The stages, in order.
 
     Raises:
-        ValueError: If the stages do not fit into the run.
+        ValueError: If the stages do not fit the length of the run.
     """
     schedule.check_length(steps_per_epoch, max_steps)
     all_parameters = sum(group.num_parameters for group in groups)
@@ -134,15 +134,15 @@ def optimizer_state_bytes(
 ) -> int | None:
     """Return the memory of an optimizer's state.
 
-    The optimizer itself makes its state, on the meta device, where tensors have a size and no memory.
+    The optimizer creates its state on the meta device, where tensors have a size but no memory.
 
     Args:
         weights: The weights.
-        optimizer_class: The optimizer.
-        kwargs: Its arguments.
+        optimizer_class: Class of the optimizer.
+        kwargs: Arguments of the optimizer.
 
     Returns:
-        The bytes; None where the optimizer does not work on the meta device.
+        Number of bytes; None if the optimizer does not work on the meta device.
     """
     shadows = [nn.Parameter(torch.empty_like(weight, device="meta")) for weight in weights]
     if not shadows:
@@ -150,7 +150,7 @@ def optimizer_state_bytes(
     for shadow in shadows:
         shadow.grad = torch.empty_like(shadow)
     try:
-        # A fused kernel keeps the same state, but exists on real devices only.
+        # A fused kernel keeps the same state but exists only on real devices.
         optimizer = optimizer_class(shadows, **{**kwargs, **({"fused": False} if kwargs.get("fused") else {})})
         optimizer.step()
     except (RuntimeError, NotImplementedError, TypeError, ValueError):

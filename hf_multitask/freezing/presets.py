@@ -1,4 +1,4 @@
-"""Schedules by name, made for a model."""
+"""Presets: schedules by name, built for a model."""
 
 import difflib
 import inspect
@@ -16,12 +16,12 @@ from ..models.messages import unknown_name_message
 from ..runtime.dataclass_yaml import as_number
 from .schedule import FreezeSchedule, FreezeStage, Until, encoder_is_divided
 
-# Howard and Ruder 2018, section 3.2: the rate of a layer is that of the one above it, divided by 2.6.
+# Howard and Ruder 2018, section 3.2: each layer has the rate of the layer above it divided by 2.6.
 ULMFIT_LR_DECAY = 1 / 2.6
 
 
 SCHEDULE_SUFFIXES = (".yaml", ".yml", ".json")
-# What stands for a schedule.
+# Values that `build_schedule` accepts.
 FreezeSpec: TypeAlias = FreezeSchedule | str | Path | Sequence[str] | Mapping[str, Any]
 
 
@@ -31,22 +31,22 @@ def build_schedule(
     num_train_epochs: float,
     metric: str | None = None,
 ) -> FreezeSchedule:
-    """Make the schedule that a value of ``freeze`` in a config, or of ``freeze_schedule`` in Python, stands for.
+    """Build a schedule from a value of ``freeze`` in a config, or of ``freeze_schedule`` in Python.
 
     Args:
         spec: One of: a schedule; the name of a preset (``"none"``, ``"all"``, ``"encoder"``, ``"head:<task>"``,
             ``"encoder+head:<task>"``, ``"heads-then-all"``, ``"three-stage"``, ``"gradual"``, ``"top:<k>"``,
-            ``"progressive"``); a YAML or JSON file; selectors of groups that are frozen throughout; a mapping with
+            ``"progressive"``); a YAML or JSON file; selectors of groups to freeze for the whole run; a mapping with
             ``stages``, or with ``preset`` and its options, and ``protect``.
         groups: The model's groups.
-        num_train_epochs: Length of the run, of which presets take shares.
-        metric: Metric that `progressive` follows; the validation loss where None.
+        num_train_epochs: Length of the run, which presets divide into stages.
+        metric: Metric that `progressive` follows. Defaults to the validation loss.
 
     Returns:
         The schedule, checked against the groups.
 
     Raises:
-        ValueError: If the value stands for no schedule, or for none of this model.
+        ValueError: If the value is not a schedule, or the schedule does not fit the model.
         FileNotFoundError: If it names a file that does not exist.
     """
     schedule = _build(spec, groups, num_train_epochs, metric and metric.removeprefix("eval_"))
@@ -102,7 +102,7 @@ def _from_name(
         raise ValueError(f"preset {name!r}: {unknown_name_message('preset with options', name, PRESETS)}")
     if re.fullmatch(r"top:\d+", name):
         return _top(int(name.removeprefix("top:")), groups)
-    # head:<task> is the group head.<task>; several names are joined by a plus.
+    # head:<task> is the group head.<task>; a plus joins several names.
     selectors = [part.replace("head:", HEAD, 1) for part in name.split("+")]
     try:
         frozen = groups.select(selectors)
@@ -110,7 +110,9 @@ def _from_name(
         names = [*PRESETS, "head:<task>", "encoder+head:<task>", "top:<k>"]
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"freeze: {name!r} is no preset ({', '.join(names)}) and no group.{hint} {error}") from error
+        raise ValueError(
+            f"freeze: {name!r} is neither a preset ({', '.join(names)}) nor a group.{hint} {error}"
+        ) from error
     return _baseline() if len(frozen) == len(groups) else FreezeSchedule([FreezeStage(name, freeze=selectors)])
 
 
@@ -130,7 +132,7 @@ def _encoder() -> FreezeSchedule:
 
 
 def _heads_then_all(num_train_epochs: float, epochs: float | None = None) -> FreezeSchedule:
-    """Train the heads for ``epochs`` (a third of the run where None), then everything."""
+    """Train the heads for ``epochs`` (by default a third of the run), then everything."""
     epochs = num_train_epochs / 3 if epochs is None else epochs
     return FreezeSchedule([FreezeStage("heads", train="heads", epochs=epochs), FreezeStage("all")])
 
@@ -141,7 +143,7 @@ def _three_stage(
     epochs: float | None = None,
     keep_embeddings_frozen: bool = False,
 ) -> FreezeSchedule:
-    """Train the heads, then the upper third of the layers too, each for ``epochs``, then everything."""
+    """Train the heads, then also the upper third of the layers, each for ``epochs``, then everything."""
     epochs = num_train_epochs / 3 if epochs is None else epochs
     layers = _layers(groups, "three-stage")
     upper = _upper(groups, math.ceil(len(layers) / 3))
@@ -155,7 +157,7 @@ def _three_stage(
 
 
 def _gradual(groups: LayerGroups, epochs: float = 1, layer_lr_decay: float | None = ULMFIT_LR_DECAY) -> FreezeSchedule:
-    """Unfreeze one more group from the top every ``epochs``, with lower rates for lower layers.
+    """Unfreeze one more group from the top every ``epochs``, with lower learning rates for lower layers.
 
     Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", sections 3.2 and 3.3.
     """
@@ -174,7 +176,7 @@ def _progressive(
     min_delta: float = 0.0,
     max_epochs: float | None = None,
 ) -> FreezeSchedule:
-    """Unfreeze one more group from the top whenever the metric has stopped improving without overfitting."""
+    """Unfreeze one more group from the top each time the metric stops improving without overfitting."""
     until = Until(metric or "loss", patience, min_delta, max_epochs, watch_gap=True)
     steps = _from_the_top(groups, "progressive")
     stages = [FreezeStage(name, train=train, until=until) for name, train in steps[:-1]]
@@ -206,19 +208,19 @@ PRESETS: dict[str, Callable[..., FreezeSchedule]] = {
 def _layers(groups: LayerGroups, preset: str) -> list[str]:
     if not encoder_is_divided(groups):
         raise ValueError(
-            f"preset {preset!r}: this encoder shares its layers or has no list of them, so that they cannot be frozen "
+            f"preset {preset!r}: this encoder shares its layers or has no list of layers, so they cannot be frozen "
             "one by one. Allowed: 'none', 'all', 'encoder', 'head:<task>', 'heads-then-all'."
         )
     return groups.layers
 
 
 def _upper(groups: LayerGroups, k: int) -> list[str]:
-    """Return selectors of the heads, the upper k layers and what runs behind them."""
+    """Return selectors of the heads, the upper k layers and the norm after them."""
     return ["heads", *(group.name for group in groups if group.name == NORM), f"encoder[-{k}:]"]
 
 
 def _from_the_top(groups: LayerGroups, preset: str) -> list[tuple[str, list[str] | str]]:
-    """Return name and selectors of each step from the heads alone down to everything."""
+    """Return the name and selectors of each step from only the heads down to everything."""
     layers = _layers(groups, preset)
     steps = [(layers[-k], _upper(groups, k)) for k in range(1, len(layers) + 1)]
     return [("heads", "heads"), *steps, (EMBEDDINGS, "all")]

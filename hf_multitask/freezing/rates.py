@@ -14,17 +14,17 @@ def peak_rates(
 ) -> dict[str, float]:
     """Return the peak learning rate of each group.
 
-    With ``layer_lr_decay`` the rate of a layer is that of the one above it times the decay, from the uppermost layer
-    down (Howard and Ruder 2018, section 3.2).
+    With ``layer_lr_decay``, each layer has the rate of the layer above it times the decay, from the top layer down
+    (Howard and Ruder 2018, section 3.2).
 
     Args:
         groups: The model's groups, from the bottom up.
-        learning_rate: The run's rate of the encoder.
-        head_learning_rate: The run's rate of the heads.
-        stage: The stage, whose own rates come first.
+        learning_rate: The run's peak rate of the encoder.
+        head_learning_rate: The run's peak rate of the heads.
+        stage: Stage whose own rates take precedence.
 
     Returns:
-        The rates by name of the group.
+        Rates by group name.
     """
     decay = 1.0
     if stage is not None:
@@ -32,7 +32,7 @@ def peak_rates(
         head_learning_rate = head_learning_rate if stage.head_learning_rate is None else stage.head_learning_rate
         decay = decay if stage.layer_lr_decay is None else stage.layer_lr_decay
     encoder = [group.name for group in groups if not group.is_head]
-    # A final norm goes with the layer below it.
+    # A final norm has the rate of the layer below it.
     below_top = {name: depth for depth, name in enumerate(reversed([name for name in encoder if name != NORM]))}
     return {
         group.name: head_learning_rate if group.is_head else learning_rate * decay ** below_top.get(group.name, 0)
@@ -41,11 +41,11 @@ def peak_rates(
 
 
 class StageRateFactor:
-    """Warm-up and decay inside a stage: the factor of the peak rate at each of its steps.
+    """Warm-up and decay within a stage: the factor of the peak rate at each step.
 
     Args:
         stage: A stage with ``lr_scheduler_type`` or ``warmup_steps``.
-        num_steps: Steps of the stage; the most there can be where a metric ends it.
+        num_steps: Number of steps of the stage, the maximum if a metric ends it.
     """
 
     def __init__(self, stage: FreezeStage, num_steps: int) -> None:
@@ -62,20 +62,20 @@ class StageRateFactor:
 
     def __call__(self, step: int) -> float:
         """Return the factor at a step of the stage, counted from 0."""
-        # A warm-up starts from 0; taken at the end of the step, the first step of a stage trains already.
+        # A warm-up starts from 0. With the factor of the end of the step, the first step of a stage already trains.
         return self.factor(step + 1 if step < self.warmup_steps else step)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> None:
-    """Set the learning rate of an optimizer's parameter groups by their key ``"layer_group"``."""
+    """Set the learning rates of an optimizer's parameter groups, by their key ``"layer_group"``."""
     for parameter_group in optimizer.param_groups:
         parameter_group["lr"] = rates[parameter_group["layer_group"]]
 
 
 def trained_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Return the learning rates that an optimizer has now for the layer groups that train.
+    """Return the current learning rates of the layer groups that train.
 
-    An optimizer of the caller's own knows no layer groups.
+    The result is empty if the caller passed their own optimizer, whose groups have no ``"layer_group"``.
     """
     return {
         group["layer_group"]: group["lr"]

@@ -1,4 +1,4 @@
-"""Which stage a run is in: a pure function of what the trainer has recorded."""
+"""Replay of a schedule: the stage of a run as a pure function of the record of its trainer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ GAP_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of what trains, or of its rates.
+    """Change of the groups that train, or of their learning rates.
 
     Args:
-        step: Optimizer steps at that time.
-        stage: Index of the stage that begins or goes on; the number of stages where the schedule is at its end.
-        reason: Why, in words.
+        step: Optimizer steps so far.
+        stage: Index of the stage that starts or continues; the number of stages at the end of the schedule.
+        reason: Reason, for logs.
         trained: Groups that train from now on, from the bottom up.
-        starts_stage: Whether the stage begins here.
+        starts_stage: Whether the stage starts here.
         rate_factors: Factors of learning rates by group, from ``on_worse``.
-        best_step: Step of the best evaluation of the stage that ends, where that restores its best weights.
+        best_step: Step of the best evaluation of the stage that ends, if that stage restores its best weights.
     """
 
     step: int
@@ -37,19 +37,19 @@ class Transition:
 
     @property
     def restore_step(self) -> int | None:
-        """Step whose weights come back first; None where none do."""
+        """Step whose weights are restored first; None if no weights are restored."""
         return None if self.best_step == self.step else self.best_step
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is in its schedule.
+    """Position of a run in its schedule.
 
     Args:
         transitions: All changes so far; the first is the start of the first stage.
-        finished: Whether the schedule is at its end, so that training stops.
-        next_boundary: Step at which the stage ends at the latest; None where it has no bound.
-        best_step: Step of the stage's best evaluation, where the stage restores its best weights.
+        finished: Whether the schedule has ended, so that training stops.
+        next_boundary: Last possible step of the stage; None if it has no bound.
+        best_step: Step of the stage's best evaluation, if the stage restores its best weights.
     """
 
     transitions: tuple[Transition, ...]
@@ -59,30 +59,30 @@ class Progress:
 
     @property
     def current(self) -> Transition:
-        """The last change: what holds now."""
+        """Change that is in effect now."""
         return self.transitions[-1]
 
     @property
     def stage_start(self) -> int:
-        """Step at which the stage began."""
+        """Step at which the stage started."""
         return next(change.step for change in reversed(self.transitions) if change.starts_stage)
 
     def before(self, step: int) -> Transition:
-        """Return the change that held before those of a step; at the first step the first one."""
+        """Return the change that was in effect before a step; the first change at the first step."""
         earlier = [change for change in self.transitions if change.step < step]
         return earlier[-1] if earlier else self.transitions[0]
 
 
 def check_watched_metrics(schedule: FreezeSchedule, default: str | None, found: Sequence[str]) -> None:
-    """Refuse a schedule that decides by a metric which evaluation does not have.
+    """Raise if a schedule depends on a metric that the evaluation does not compute.
 
     Args:
         schedule: The schedule.
         default: The run's ``metric_for_best_model``.
-        found: Names of the metrics that evaluation has, without ``eval_``.
+        found: Names of the metrics of the evaluation, without ``eval_``.
 
     Raises:
-        ValueError: If a metric is missing. The message names those that there are.
+        ValueError: If a metric is missing. The message names the available metrics.
     """
     best = [schedule.best_metric(stage, default) for stage in schedule.stages]
     for name in [*schedule.watched_metrics, *best, "loss" if schedule.watches_gap else None]:
@@ -98,23 +98,24 @@ def replay(
     steps_per_epoch: int,
     best_metric: str | None = None,
 ) -> Progress:
-    """Find where a run is in its schedule.
+    """Find the position of a run in its schedule.
 
-    An evaluation belongs to the stage that has trained up to its step; the bound of a stage comes after it.
+    An evaluation belongs to the stage that trained up to its step. If a stage ends at the step of an evaluation, the
+    evaluation comes first.
 
     Args:
         schedule: The schedule.
         groups: The model's groups.
         evaluations: The run's evaluations, in order.
         step: Optimizer steps so far.
-        steps_per_epoch: Optimizer steps of an epoch.
+        steps_per_epoch: Optimizer steps per epoch.
         best_metric: The run's ``metric_for_best_model``, for stages that restore their best weights.
 
     Returns:
-        The progress.
+        The position.
 
     Raises:
-        ValueError: If an evaluation lacks a metric that the schedule decides by.
+        ValueError: If an evaluation lacks a metric that the schedule depends on.
     """
     run = _Replay(schedule, groups, steps_per_epoch, best_metric)
     for evaluation in evaluations:
@@ -127,7 +128,7 @@ def replay(
 
 
 class _Best:
-    """The best value of a metric so far, and for how many evaluations there was none better."""
+    """Best value of a metric so far, and the number of evaluations since."""
 
     def __init__(self, metric: str, min_delta: float = 0.0) -> None:
         self.metric = metric
@@ -145,11 +146,11 @@ class _Best:
             self.since += 1
 
     def is_improved(self, gain: float) -> bool:
-        """Tell whether a gain is an improvement."""
+        """Return whether a gain is an improvement."""
         return gain > 0 and gain >= self.min_delta
 
     def gain(self, value: float) -> float:
-        """How much better a value is than the best; NaN is worse than any number."""
+        """Return by how much a value is better than the best; NaN is worse than any number."""
         if math.isnan(value):
             return -math.inf
         if self.value is None or math.isnan(self.value):
@@ -158,7 +159,7 @@ class _Best:
 
 
 class _Rule:
-    """An ``on_worse`` in its stage: its best value, and for how many evaluations the metric was worse."""
+    """State of an ``on_worse`` in its stage: the best value, and the number of evaluations that were worse."""
 
     def __init__(self, rule: OnWorse, reference: Evaluation | None) -> None:
         self.rule = rule
@@ -179,7 +180,7 @@ class _Rule:
 
 
 class _Replay:
-    """Goes through the schedule as evaluations and time pass."""
+    """Walks through the schedule, evaluation by evaluation."""
 
     def __init__(
         self, schedule: FreezeSchedule, groups: LayerGroups, steps_per_epoch: int, best_metric: str | None
@@ -192,7 +193,7 @@ class _Replay:
         self.transitions: list[Transition] = []
         self.finished = False
         self.seen: dict[int, Evaluation] = {}
-        # Of the current stage.
+        # State of the current stage.
         self.index = 0
         self.start = 0
         self.boundary: int | None = None
@@ -217,7 +218,7 @@ class _Replay:
             self._next_stage(self.boundary, f"stage {self.stage.name!r} is at its bound")
 
     def see(self, evaluation: Evaluation) -> None:
-        """Take an evaluation in and decide."""
+        """Process an evaluation, which may end or change the stage."""
         if self.finished:
             return
         self.seen[evaluation.step] = evaluation
@@ -236,7 +237,7 @@ class _Replay:
             self._apply_rules(evaluation.step, triggered)
 
     def _see_until(self, evaluation: Evaluation) -> bool:
-        """End the stage, or freeze its groups again, if its metric has stopped improving; tell whether it did."""
+        """End the stage, or freeze its groups again, if its metric has stopped improving; return whether it did."""
         until = self.stage.until
         if until is None or self.refrozen:
             return False
@@ -259,14 +260,14 @@ class _Replay:
         return True
 
     def _gap_grows(self, evaluation: Evaluation) -> bool:
-        """Tell whether the gap has grown since the metric was best, beyond what the loss swings anyway."""
+        """Return whether the gap has grown since the metric was best, beyond the usual swings of the loss."""
         before = next((self.seen[best.step].gap for best in self.watched if best.step is not None), None)
         if before is None or evaluation.gap is None:
             return False
         return evaluation.gap - before > GAP_TOLERANCE * evaluation.metrics["loss"]
 
     def _has_improved(self) -> bool:
-        """Tell whether a metric is better than before the stage."""
+        """Return whether a metric is better than before the stage."""
         if self.reference is None:
             return True
         return any(
@@ -318,7 +319,7 @@ class _Replay:
         self.watched = [_Best(metric, until.min_delta) for metric in until.metrics] if until is not None else []
         best_metric = self.schedule.best_metric(stage, self.best_metric)
         self.best = _Best(best_metric) if best_metric is not None else None
-        # The evaluation of the weights that the stage starts from.
+        # Evaluation of the weights that the stage starts from.
         self._set_reference(self.seen.get(step if best is None else best))
         self.transitions.append(Transition(step, index, reason, self.trained_by_stage[index], best_step=best))
 

@@ -1,4 +1,4 @@
-"""Tensors that a stage needs again later, on disk so that a resumed run has them too."""
+"""Snapshots: tensors that a stage needs again later, on disk so that a resumed run has them too."""
 
 import re
 import shutil
@@ -11,12 +11,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..runtime.atomic_files import whole_file
 
-# The Trainer pushes nothing to the hub whose name begins so.
+# The Trainer pushes nothing to the hub whose name starts with an underscore.
 SNAPSHOTS_DIR = "_freezing"
 
 
 def checkpoints(output_dir: Path) -> dict[int, Path]:
-    """Return the checkpoints in a run's folder by their step, whole or not."""
+    """Return the checkpoints in a run's folder by step, including incomplete ones."""
     named = {
         path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"): path
         for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
@@ -28,7 +28,7 @@ class Snapshots:
     """Files ``<output_dir>/_freezing/<kind>-<step>.safetensors``.
 
     Args:
-        output_dir: The run's folder.
+        output_dir: Folder of the run.
     """
 
     def __init__(self, output_dir: str | Path) -> None:
@@ -36,16 +36,16 @@ class Snapshots:
         self.folder = self.output_dir / SNAPSHOTS_DIR
 
     def save(self, kind: str, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write tensors; a file that a kill leaves half written never has the final name.
+        """Write tensors. A file that was not written completely never gets its final name.
 
         Args:
-            kind: What they are; one word.
-            step: Optimizer steps at that time.
-            tensors: The tensors by name.
+            kind: Kind of the snapshot, one word.
+            step: Optimizer steps so far.
+            tensors: Tensors by name.
         """
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        # Written at every evaluation that is the best so far: not worth waiting for the disk, as the checkpoints that
-        # need it do not wait either.
+        # Written at each evaluation that is the best so far. Not worth waiting for the disk: the Trainer does not wait
+        # for the checkpoints that need it either.
         with whole_file(self._path(kind, step), fsync=False) as path:
             save_file(copies, path)
 
@@ -53,34 +53,34 @@ class Snapshots:
         """Read tensors.
 
         Args:
-            kind: What they are.
-            step: The step at which they were written.
+            kind: Kind of the snapshot.
+            step: Step at which it was written.
 
         Returns:
-            The tensors by name, on the CPU.
+            Tensors by name, on the CPU.
 
         Raises:
-            FileNotFoundError: If they are not there.
+            FileNotFoundError: If there is no such snapshot.
         """
         path = self._path(kind, step)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing: the stage needs what was written at step {step}. Resume in the folder of the run."
+                f"{path} is missing: the stage needs the snapshot of step {step}. Resume in the folder of the run."
             )
         return load_file(path)
 
     def clear(self) -> None:
-        """Remove what another run has left."""
+        """Remove the snapshots of an earlier run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def prune(self, step: int | None = None) -> None:
-        """Remove the files that neither the run nor a checkpoint in its folder can need again.
+        """Remove the snapshots that neither the run nor a checkpoint in its folder can need again.
 
-        Each needs the last file of a kind that is older than itself; one of its own step is written anew, but for
-        the best weights, which an evaluation in front of the checkpoint has written.
+        Each checkpoint needs the last snapshot of each kind that is older than itself. A snapshot of its own step is
+        written again on resume, except for the best weights, which the evaluation before the checkpoint has written.
 
         Args:
-            step: Optimizer steps now; None where the run is over.
+            step: Optimizer steps so far; None if the run is over.
         """
         resumable = [*checkpoints(self.output_dir), *([] if step is None else [step])]
         by_kind: dict[str, list[int]] = {}
@@ -88,11 +88,11 @@ class Snapshots:
             if match := re.fullmatch(r"(\w+)-(\d+)", path.stem):
                 by_kind.setdefault(match[1], []).append(int(match[2]))
         for kind, steps in by_kind.items():
-            needed = {max((found for found in steps if found <= at), default=None) for at in resumable}
-            needed |= {max((found for found in steps if found < at), default=None) for at in resumable}
-            for found in steps:
-                if found not in needed:
-                    self._path(kind, found).unlink()
+            needed = {max((saved for saved in steps if saved <= at), default=None) for at in resumable}
+            needed |= {max((saved for saved in steps if saved < at), default=None) for at in resumable}
+            for saved in steps:
+                if saved not in needed:
+                    self._path(kind, saved).unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 

@@ -1,4 +1,4 @@
-"""What each stage gave: ``stages.json``."""
+"""Results of each stage: ``stages.json``."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,20 +24,20 @@ def stage_results(
     steps_per_epoch: int,
     measured: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
-    """Sum up each stage that the run has reached.
+    """Summarize each stage that the run has reached.
 
     Args:
         schedule: The schedule.
         groups: The model's groups.
-        changes: The changes so far.
-        state: The trainer's state.
-        steps_per_epoch: Optimizer steps of an epoch.
-        measured: By stage, ``seconds`` and ``peak_memory_bytes``.
+        changes: Changes so far.
+        state: State of the trainer.
+        steps_per_epoch: Optimizer steps per epoch.
+        measured: ``seconds`` and ``peak_memory_bytes`` by stage.
 
     Returns:
-        For each stage its name, the reason and step of its start, its length in steps, epochs and seconds, peak
-        memory (of the device, or resident memory of the process without one), groups and parameters that train at
-        its start, mean training losses, the best and the last value of each metric, and what happened in it.
+        For each stage: its name; reason and step of its start; length in steps, epochs and seconds; peak memory (of
+        the device, or resident memory of the process if there is none); groups and parameters that train at its
+        start; mean training losses; the best and the last value of each metric; and the changes within it.
     """
     history = TrainingHistory(state.log_history)
     evaluations = history.evaluations()
@@ -74,25 +74,25 @@ def stage_results(
 
 
 def read_stage_results(folder: str | Path) -> list[dict[str, Any]]:
-    """Read what `write_stage_results` has written to a folder; nothing where it has not.
+    """Read the stage results of a run.
 
     Args:
-        folder: The folder of a run.
+        folder: Folder of the run.
 
     Returns:
-        What `stage_results` returns.
+        The stages, as `stage_results` returns them; an empty list if the run had no schedule.
     """
     path = Path(folder, STAGES_NAME)
     return json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else []
 
 
 def write_stage_results(folder: Path, *args: Any) -> None:
-    """Write what `stage_results` returns to ``stages.json`` in a folder."""
+    """Write the results of the stages to ``stages.json`` in a folder; see `stage_results` for the arguments."""
     write_json(folder / STAGES_NAME, {"stages": stage_results(*args)})
 
 
 def _best(evaluations: Sequence[Evaluation]) -> dict[str, float]:
-    """Return each metric's best value."""
+    """Return the best value of each metric."""
     best: dict[str, float] = {}
     for evaluation in evaluations:
         for name, value in evaluation.scores.items():

@@ -1,4 +1,4 @@
-"""In which numbers a run computes, and whether its device has bfloat16."""
+"""Precision of a run, and native bfloat16 of its device."""
 
 import logging
 
@@ -8,37 +8,37 @@ from transformers.utils import is_torch_bf16_gpu_available
 
 logger = logging.getLogger(__name__)
 
-# Arithmetic of processors in bfloat16: Intel and AMD, Arm.
+# CPU capabilities with bfloat16 arithmetic, of Intel and AMD and of Arm.
 BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "sve_bf16")
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Tell whether a device computes in bfloat16 itself; one that does not may emulate it, which is slow.
+    """Return whether a device computes natively in bfloat16. Other devices may emulate it, which is slow.
 
     Args:
         device: The device.
 
     Returns:
-        Whether it does. False for a processor of which this version of torch does not know.
+        Whether bfloat16 is native; False for a CPU that this version of torch does not know.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return is_torch_bf16_gpu_available()
     if hasattr(torch.cpu, "get_capabilities"):
-        found = torch.cpu.get_capabilities()
-        return any(found.get(name, False) for name in BF16_CAPABILITIES)
-    # As torch tells it before 2.10, of Intel and AMD alone.
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in BF16_CAPABILITIES)
+    # Before 2.10, torch reports this only for Intel and AMD.
     known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return any(is_supported() for is_supported in known if is_supported)
 
 
 def log_precision(args: TrainingArguments, dtype: torch.dtype) -> None:
-    """Say in which numbers a run computes, and what it leaves unused or only emulates.
+    """Log the precision of a run, and whether it leaves bfloat16 unused or emulates it.
 
     Args:
-        args: The run's arguments.
-        dtype: The type of the model's weights.
+        args: Arguments of the run.
+        dtype: Data type of the model's weights.
     """
     weights = str(dtype).removeprefix("torch.")
     device = args.device.type

@@ -87,7 +87,7 @@ REFUSED_BY_BOTH = [
     ({"stages": [{"steps": 3}, {}]}, {}, "'stage 2' would start at step 3, but the run ends at step 3"),
     ({"stages": [{"steps": 1}, {"steps": 1}]}, {}, "the stages end at step 2, but the run ends at step 3"),
     ({"stages": [{"train": "head.none"}]}, {}, "unknown group 'head.none'"),
-    ("gradul", {}, "'gradul' is no preset"),
+    ("gradul", {}, "'gradul' is neither a preset"),
 ]
 
 
