@@ -54,7 +54,7 @@ def build_schedule(
     return schedule
 
 
-def _build(spec: Any, groups: LayerGroups, num_train_epochs: float, metric: str | None) -> FreezeSchedule:
+def _build(spec: object, groups: LayerGroups, num_train_epochs: float, metric: str | None) -> FreezeSchedule:
     if isinstance(spec, FreezeSchedule):
         return spec
     if isinstance(spec, Path) or (isinstance(spec, str) and spec.endswith(SCHEDULE_SUFFIXES)):
@@ -80,7 +80,7 @@ def _from_name(
     groups: LayerGroups,
     num_train_epochs: float,
     metric: str | None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> FreezeSchedule:
     given = dict(options or {})
     if name in PRESETS:

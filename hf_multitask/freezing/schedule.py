@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from huggingface_hub.dataclasses import strict
@@ -13,6 +12,7 @@ from transformers import SchedulerType
 
 from ..models.layer_groups import ENCODER, HEAD, LayerGroups
 from ..models.messages import unknown_name_message
+from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_mapping, to_yaml
 
 SCHEDULE_NAME = "freeze_schedule.json"
@@ -389,7 +389,7 @@ class FreezeSchedule:
             )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "FreezeSchedule":
+    def from_dict(cls, values: Mapping[str, object]) -> "FreezeSchedule":
         """Build a schedule from a mapping, as a YAML or JSON file contains it.
 
         Args:
@@ -419,7 +419,7 @@ class FreezeSchedule:
             },
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the schedule as a mapping for YAML or JSON, without fields at their defaults."""
         return changed_fields(self)
 
@@ -466,7 +466,7 @@ def _check_positive(where: str, **values: float | None) -> None:
             raise ValueError(f"{where}: {name} must be above 0, found {value}.")
 
 
-def _parse_stage(values: dict[str, Any]) -> FreezeStage:
+def _parse_stage(values: JsonObject) -> FreezeStage:
     where = f"stage {values['name']!r}"
     if values.get("until") is not None:
         values["until"] = from_mapping(Until, values["until"], f"{where}: until")

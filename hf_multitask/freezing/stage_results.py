@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerState
 
 from ..models.layer_groups import LayerGroups
+from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from ..runtime.training_history import Evaluation, TrainingHistory
 from .replay import Transition
@@ -23,7 +24,7 @@ def stage_results(
     state: TrainerState,
     steps_per_epoch: int,
     measured: Mapping[str, Mapping[str, float]],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Summarize each stage that the run has reached.
 
     Args:
@@ -73,7 +74,7 @@ def stage_results(
     return results
 
 
-def read_stage_results(folder: str | Path) -> list[dict[str, Any]]:
+def read_stage_results(folder: str | Path) -> list[JsonObject]:
     """Read the stage results of a run.
 
     Args:
