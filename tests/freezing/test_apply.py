@@ -1,4 +1,4 @@
-"""Static freezing: what is frozen stays, what is not moves."""
+"""Static freezing: frozen weights stay, the others move."""
 
 import pytest
 import torch

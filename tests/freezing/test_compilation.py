@@ -1,4 +1,4 @@
-"""Freezing in stages under torch.compile: what is unfrozen trains, and each stage is compiled once."""
+"""Freezing in stages under torch.compile: unfrozen groups train, and each stage is compiled once."""
 
 import copy
 import shutil
@@ -23,7 +23,7 @@ FOUR_STAGES = {
 
 
 class Watch(TrainerCallback):
-    """Keeps the weights and the number of graphs of each step."""
+    """Records the weights and the number of graphs at each step."""
 
     def __init__(self, model):
         self.model, self.weights, self.graphs = model, [self._weights(model)], []
@@ -38,7 +38,7 @@ class Watch(TrainerCallback):
 
 @pytest.fixture
 def train(encoders, data, tokenizer, tmp_path):
-    """Return a function that trains with and without compiling and returns what was watched."""
+    """Return a function that trains with and without compiling and returns both records."""
 
     def train_both(schedule, backend="eager", **arguments):
         model = without_dropout(MultiTaskModel.from_encoder(encoders["bert"], data.tasks))
@@ -73,7 +73,7 @@ def train(encoders, data, tokenizer, tmp_path):
 
 
 def check(plain, compiled, stages):
-    """Check that both ran the stages, moved the same weights to the same values, and how often was compiled."""
+    """Check that both ran the stages and moved the same weights to the same values, and the number of graphs."""
     assert plain.graphs[-1] == 0
     assert plain.stages == compiled.stages
     assert len(plain.stages) == stages
@@ -86,7 +86,7 @@ def check(plain, compiled, stages):
             run.moved = {name for name in before if not torch.equal(before[name], after[name])}
         assert compiled.moved == plain.moved
         assert compiled.moved
-    # Once a stage; once more for another length, and another number of rows, from which on they are left open.
+    # Once per stage, and once more for another length and another number of rows; after that the shapes are dynamic.
     assert compiled.graphs[-1] <= stages + 2
     assert [compiled.graphs[start] for start in compiled.stages[1:]] == sorted(
         {compiled.graphs[start] for start in compiled.stages[1:]}

@@ -1,4 +1,4 @@
-"""What a schedule will do, worked out before training."""
+"""Plans of a schedule, computed before training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Presets: what each trains in which stage, on encoders of several kinds."""
+"""Presets: the groups that train in each stage, on several kinds of encoders."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Learning rates by group: their peaks, their course in a stage, and what the optimizer has at each step."""
+"""Learning rates by group: their peaks, their course in a stage, and their values in the optimizer at each step."""
 
 import math
 
@@ -16,7 +16,7 @@ STEPS = 6
 
 
 class Recorder(TrainerCallback):
-    """Records the rates by group at each step, of the groups that train."""
+    """Records the learning rates of the groups that train at each step."""
 
     def __init__(self):
         self.rates = []

@@ -1,4 +1,4 @@
-"""The stage that a run is in, replayed from what its trainer recorded."""
+"""Replay of the stage of a run from the record of its trainer."""
 
 import dataclasses
 import math
@@ -25,7 +25,7 @@ def run(stages, evaluations=(), step=100, best_metric=None):
 
 
 def follow(metric, *values, every=10, start=0, **others):
-    """Evaluations with a metric's values, the first at ``start``."""
+    """Return evaluations with values of a metric, the first at ``start``."""
     return [
         Evaluation(start + i * every, {metric: value, **{name: series[i] for name, series in others.items()}})
         for i, value in enumerate(values)
@@ -254,7 +254,7 @@ def test_stop_goes_before_other_rules():
 
 
 def gap(*pairs, every=10):
-    """Evaluations with pairs of validation and training loss; the first, at step 0, has no training loss."""
+    """Return evaluations with pairs of validation and training loss; the first, at step 0, has no training loss."""
     return [Evaluation(i * every, {"loss": pair[0]}, pair[1]) for i, pair in enumerate(pairs)]
 
 
@@ -449,7 +449,7 @@ def test_changes_are_in_order_and_something_trains_after_each(schedule, history)
 
 
 def logged(steps, validation, train, score):
-    """Log entries as a run of three stages on a frozen encoder wrote them: a short entry at each epoch's end."""
+    """Return the log of a run with three stages on a frozen encoder, with a short entry at the end of each epoch."""
     history = []
     for i, step in enumerate(steps):
         history.append({"loss": train[i], "step": step - 1})
@@ -468,7 +468,7 @@ def run_in_blocks(validation, train, score):
 
 
 def test_a_gap_that_opens_while_the_metric_still_improves_holds_nothing_up():
-    # Early training losses are means over an epoch of learning: far above the validation loss, then below it.
+    # Early training losses are means over an epoch of learning: first far above the validation loss, then below it.
     changes = run_in_blocks([2.19, 1.34, 0.92, 0.90], [3.0, 1.7, 0.75, 0.72], [0.11, 0.19, 0.32, 0.31])
     assert [step for step, _ in changes] == [0, 4 * 47]
 

@@ -1,4 +1,4 @@
-"""Schedules: what they refuse, how they are written and read."""
+"""Schedules: invalid values, writing and reading."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def schedule_of(*stages, **values):
     return FreezeSchedule.from_dict({"stages": list(stages), **values})
 
 
-# PyYAML itself does not read back the controls that it writes.
+# PyYAML cannot read back the control characters that it writes.
 names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 rates = st.floats(min_value=1e-8, max_value=1.0)
 positive = st.one_of(st.integers(1, 50), st.floats(min_value=1e-3, max_value=50.0))

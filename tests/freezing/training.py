@@ -1,4 +1,4 @@
-"""The trainer that the tests of freezing train with."""
+"""Trainer of the tests of freezing."""
 
 from hf_multitask import MultiTaskTrainer, MultiTaskTrainingArguments
 

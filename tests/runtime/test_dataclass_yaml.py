@@ -1,4 +1,4 @@
-"""Dataclasses from mappings of a file, and the changed fields back."""
+"""Conversion between dataclasses and the mappings of a file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

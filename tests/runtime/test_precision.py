@@ -1,4 +1,4 @@
-"""In which numbers a run computes: what is said about it, and that bfloat16 learns what float32 does."""
+"""Precision of a run: the log about it, and bfloat16 learning the same as float32."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def said(model, data, tokenizer, tmp_path, monkeypatch, caplog):
-    """Return a function that begins a training and returns what is said about its precision."""
+    """Return a function that starts a training and returns the log about its precision."""
 
     def train(is_native, **arguments):
         monkeypatch.setattr(precision, "has_native_bf16", lambda device: is_native)

@@ -1,4 +1,4 @@
-"""What is read from the record of a run."""
+"""Reading the record of a run."""
 
 import pytest
 
