@@ -1,4 +1,4 @@
-"""Files that are complete or absent, even if the process that writes them is killed or another one reads meanwhile."""
+"""Files that are complete or absent, even if the writing process is killed or another one reads at the same time."""
 
 import json
 import os
