@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..freezing.schedule import FreezeStage
+from ..freezing.stage import FreezeStage
 from ..recommendation import Recommendation
 
 

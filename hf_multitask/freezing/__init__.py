@@ -3,7 +3,8 @@
 from .apply import freeze
 from .callback import FreezeCallback
 from .presets import FreezeSpec, build_schedule
-from .schedule import FreezeSchedule, FreezeStage, OnWorse, Protection, Until
+from .schedule import FreezeSchedule, Protection
+from .stage import FreezeStage, OnWorse, Until
 from .trainer_callback import MultiTaskFreezeCallback
 
 __all__ = [

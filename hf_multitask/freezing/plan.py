@@ -10,7 +10,8 @@ from torch import nn
 from ..models.layer_groups import LayerGroups, layer_ranges
 from ..runtime.byte_sizes import format_bytes
 from .rates import peak_rates
-from .schedule import FreezeSchedule, FreezeStage
+from .schedule import FreezeSchedule
+from .stage import FreezeStage
 
 PLAN_HEADER = ("stage", "steps", "ends with", "trains, at peak learning rate", "parameters", "memory")
 

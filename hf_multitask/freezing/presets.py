@@ -14,7 +14,8 @@ from huggingface_hub.errors import StrictDataclassError
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
 from ..models.messages import unknown_name_message
 from ..runtime.dataclass_yaml import as_number
-from .schedule import FreezeSchedule, FreezeStage, Until, encoder_is_divided
+from .schedule import FreezeSchedule, encoder_is_divided
+from .stage import FreezeStage, Until
 
 # Howard and Ruder 2018, section 3.2: each layer has the rate of the layer above it divided by 2.6.
 ULMFIT_LR_DECAY = 1 / 2.6

@@ -6,7 +6,7 @@ import torch
 from transformers import get_scheduler
 
 from ..models.layer_groups import NORM, LayerGroups
-from .schedule import FreezeStage
+from .stage import FreezeStage
 
 
 def peak_rates(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ..models.layer_groups import LayerGroups
 from ..models.messages import unknown_name_message
 from ..runtime.training_history import Evaluation
-from .schedule import FreezeSchedule, FreezeStage, OnWorse, Until, greater_is_better
+from .schedule import FreezeSchedule
+from .stage import FreezeStage, OnWorse, Until, greater_is_better
 
 # Share of the validation loss by which its gap to the training loss must grow to count as growing.
 GAP_TOLERANCE = 0.05

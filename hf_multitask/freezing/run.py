@@ -22,8 +22,9 @@ from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer, check_replicas, looks_for_unused_parameters
 from .compilation import raise_recompile_limit
 from .replay import Progress, Transition, check_watched_metrics, replay
-from .schedule import SCHEDULE_NAME, FreezeSchedule, FreezeStage
+from .schedule import SCHEDULE_NAME, FreezeSchedule
 from .snapshots import Snapshots
+from .stage import FreezeStage
 from .stage_results import write_stage_results
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from ..runtime.training_history import Evaluation, TrainingHistory
 from .replay import Transition
-from .schedule import FreezeSchedule, greater_is_better
+from .schedule import FreezeSchedule
+from .stage import greater_is_better
 
 STAGES_NAME = "stages.json"
 

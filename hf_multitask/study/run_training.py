@@ -15,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..data import PreparedData
 from ..freezing.distillation import drift, drift_sample, encode_sample
-from ..freezing.schedule import greater_is_better
+from ..freezing.stage import greater_is_better
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
 from ..reports.training_report import HISTORY_NAME

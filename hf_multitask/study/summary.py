@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..freezing.schedule import greater_is_better
+from ..freezing.stage import greater_is_better
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION
 from .advice import summarize_advice

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, OnWorse, Protection, Until
-from hf_multitask.freezing.schedule import ACTIONS, STAGE_SCHEDULERS, greater_is_better
+from hf_multitask.freezing.stage import ACTIONS, STAGE_SCHEDULERS, greater_is_better
 
 SELECTORS = ["all", "heads", "encoder", "embeddings", "encoder.1", "encoder[-2:]", "head.intent"]
 GROUPS = ["embeddings", "encoder.0", "encoder.1", "encoder.2", "head.intent", "head.slots"]
