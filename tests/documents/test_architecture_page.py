@@ -1,0 +1,178 @@
+"""docs/ARCHITECTURE.md lists each private name of other libraries that the package overrides or uses."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from importlib.metadata import version
+
+import pytest
+from accelerate.state import PartialState
+from datasets import Dataset
+from evaluate import Metric
+from torch import nn
+from transformers import (
+    Pipeline,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.integrations import TensorBoardCallback, TrackioCallback
+
+import hf_multitask
+from tests.documents.blocks import ROOT
+
+PAGE = "docs/ARCHITECTURE.md"
+OWNERS = {
+    owner.__name__: owner
+    for owner in (
+        Dataset,
+        Metric,
+        PartialState,
+        Pipeline,
+        PreTrainedConfig,
+        PreTrainedModel,
+        TensorBoardCallback,
+        TrackioCallback,
+        Trainer,
+        TrainingArguments,
+    )
+} | {"Module": nn.Module}
+# Parameters of each private method when it was last read. Attributes have none.
+PARAMETERS = {
+    "Trainer._prepare_inputs": ["self", "inputs"],
+    "Trainer._get_dataloader": [
+        "self",
+        "dataset",
+        "description",
+        "batch_size",
+        "sampler_fn",
+        "is_training",
+        "dataloader_key",
+    ],
+    "Trainer._get_train_sampler": ["self", "train_dataset"],
+    "Trainer._get_eval_sampler": ["self", "eval_dataset"],
+    "Trainer._remove_unused_columns": ["self", "dataset", "description"],
+    "Trainer._get_learning_rate": ["self"],
+    "Trainer._save_rng_state": ["self", "output_dir"],
+    "Trainer._load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "Trainer._load_best_model": ["self"],
+    "Trainer._clip_grad_norm": ["self", "model"],
+    "PreTrainedModel._init_weights": ["self", "module"],
+    "PreTrainedModel._upload_modified_files": [
+        "self",
+        "working_dir",
+        "repo_id",
+        "files_timestamps",
+        "commit_message",
+        "token",
+        "create_pr",
+        "revision",
+        "commit_description",
+    ],
+    "Pipeline._sanitize_parameters": ["self", "pipeline_parameters"],
+    "Pipeline._forward": ["self", "input_tensors", "forward_parameters"],
+    "Metric._info": ["self"],
+    "Metric._compute": ["self", "predictions", "references", "kwargs"],
+    "PartialState._reset_state": [],
+    "TensorBoardCallback._init_summary_writer": ["self", "args"],
+}
+# Of the standard library, where a leading underscore does not mean private, or set by its machinery.
+NOT_PRIVATE = {"_asdict", "_fields", "_replace", "_exit", "_abc_impl", "_is_protocol", "_auto_class"}
+
+
+def modules():
+    names = [module.name for module in pkgutil.walk_packages(hf_multitask.__path__, "hf_multitask.")]
+    return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__") and name not in NOT_PRIVATE
+
+
+def overridden_names():
+    """Return the private names of other libraries' classes that classes of the package define again."""
+    found = set()
+    for module in modules():
+        for thing in vars(module).values():
+            if inspect.isclass(thing) and thing.__module__ == module.__name__:
+                bases = [base for base in thing.__mro__[1:] if not base.__module__.startswith("hf_multitask")]
+                found |= {
+                    name for name in vars(thing) if is_private(name) and any(name in vars(base) for base in bases)
+                }
+    return found
+
+
+def used_names():
+    """Return the private attributes that the package reads or calls and does not define."""
+    nodes = [
+        node
+        for path in (ROOT / "hf_multitask").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    defined |= {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_private(node.attr)} - defined
+
+
+def listed_names():
+    """Return the names in the page's table, such as ``Trainer._prepare_inputs``."""
+    page = (ROOT / PAGE).read_text(encoding="utf-8").partition("## Private API of other libraries")[2]
+    rows = [line.split("|")[1] for line in page.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    return [name for row in rows for name in re.findall(r"`(\w+\._\w+)`", row)]
+
+
+def find_changes(owner, name):
+    """Return how a private name of the installed libraries differs from what the package was written for."""
+    if name not in vars(owner) and not any(name in vars(base) for base in owner.__mro__):
+        # An attribute that instances get.
+        sources = [inspect.getsource(base) for base in owner.__mro__ if base is not object]
+        return None if any(re.search(rf"\b{name}\b", source) for source in sources) else "is gone"
+    member = inspect.getattr_static(owner, name)
+    if not callable(getattr(member, "__func__", member)):
+        return None
+    found = list(inspect.signature(getattr(member, "__func__", member)).parameters)
+    expected = PARAMETERS[f"{owner.__name__}.{name}"]
+    return None if found == expected else f"takes {found}, no longer {expected}"
+
+
+def test_each_private_name_is_listed_with_its_reason():
+    listed = {name.partition(".")[2] for name in listed_names()}
+    assert overridden_names() | used_names() == listed
+
+
+def test_each_listed_name_is_as_it_was():
+    changes = {
+        name: change
+        for name in listed_names()
+        if (change := find_changes(OWNERS[name.partition(".")[0]], name.partition(".")[2]))
+    }
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("transformers", "accelerate", "datasets", "torch"))
+    assert not changes, f"private names have changed in {libraries}; see {PAGE}"
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("def _prepare_inputs(self, inputs, device): ...", r"takes \['self', 'inputs', 'device'\], no longer"),
+        ("def prepare_inputs(self, inputs): ...", "is gone"),
+    ],
+)
+def test_a_method_that_a_release_changes_or_removes_is_found(code, change):
+    names = {}
+    exec(code, names)
+    function = next(value for name, value in names.items() if name.endswith("prepare_inputs"))
+    release = type("Trainer", (), {function.__name__: function, "__module__": __name__})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "getsource", lambda _: code)
+        assert re.match(change, find_changes(release, "_prepare_inputs"))
