@@ -30,8 +30,8 @@ def print_inspection(inspection: DataInspection, console: Console | None = None)
         console: Where to print; standard output where None.
     """
     console = console or Console()
-    for i, data_set in enumerate(inspection.data_sets):
-        title = "data" if len(inspection.data_sets) == 1 else f"data.{i}"
+    for i, data_set in enumerate(inspection.datasets):
+        title = "data" if len(inspection.datasets) == 1 else f"data.{i}"
         sources = ", ".join(f"{split} {counts.source}" for split, counts in data_set.splits.items())
         _print(console, Text.assemble((title, "bold"), f": {sources}"))
         console.print(_counts_table(inspection, data_set))

@@ -1,4 +1,4 @@
-"""Data: reading, checking, aligning to subwords, mixing, batching."""
+"""Reading, checking, alignment, mixing and batching of data."""
 
 from ..models.collator import ROW_NUMBER_COLUMN, MultiTaskDataCollator
 from .batches.mixing import MixedOrder, Sampling

@@ -1,6 +1,6 @@
-"""Where the rows of a dataset are and how they are read."""
+"""Config of a dataset: source of its rows and reading options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,37 +21,39 @@ UNSEEN_LABELS = ("error", "ignore")
 @strict
 @dataclass
 class DataConfig:
-    """One dataset: where its rows are and how they are read.
+    """Source of the rows of one dataset, and reading options.
 
     Args:
-        train: File, folder of ``save_to_disk``, dataset of ``datasets`` or list of rows; the split's name where
-            ``name`` is given.
-        validation: The same for validation; the best epoch is chosen on it.
-        test: The same for test.
-        tasks: Names of the tasks that its rows are labelled for; all where None.
+        train: Training rows: a file, a folder of ``save_to_disk``, a dataset of ``datasets`` or a list of rows; the
+            name of the split if ``name`` is given.
+        validation: Validation rows, given in the same way. The best epoch is selected on them.
+        test: Test rows, given in the same way.
+        tasks: Names of the tasks that the rows have labels for. Defaults to all tasks.
         name: Hub name of a dataset, or a folder that ``datasets`` can read.
-        config: Configuration of that dataset.
-        revision: Revision of that dataset.
-        streaming: Read the training rows while they are used, instead of all before; needs ``max_steps``.
-        format: Format of the files, such as ``"conll"``; by their extension where None.
-        columns: By our name of a column, such as ``text_pair``, its name in the files, or its number in CoNLL files.
-        tag_scheme: Scheme of the tags; the task's where None, else recognised.
-        span_mismatch: What to do with a span that starts or ends inside a word: ``"widen"`` it, ``"error"``, or
-            ``"drop"`` it (its words count for no loss and no score).
-        unseen_labels: What to do with a label that train never has: ``"error"``, or ``"ignore"`` (it counts for no
-            loss and no score).
-        validation_split: Share of train that becomes validation, stratified by the labels, where there is none.
-        max_length: Longest sequence in subwords; what the tokenizer says where None. Longer rows become windows.
-        overlap: Subwords that a window shares with the one before; a quarter of ``max_length`` where None.
-        truncate: Cut off rows longer than ``max_length`` instead.
-        label_subwords: Which subwords of a word are trained on: the ``"first"``, ``"all"`` (I- behind the first) or
-            the ``"last"``. Prediction reads the first, or the last.
-        num_proc: Processes that tokenize.
+        config: Configuration of the hub dataset.
+        revision: Revision of the hub dataset.
+        streaming: Whether to read the training rows during training instead of all before; needs ``max_steps``.
+        format: Format of the files, such as ``"conll"``. Defaults to the format of their extension.
+        columns: Names of columns in the files, or their numbers in CoNLL files, by our names, such as ``text_pair``.
+        tag_scheme: Scheme of the tags. Defaults to the scheme of the task, or else to the recognized one.
+        span_mismatch: Treatment of a span that starts or ends inside a word: ``"widen"``, ``"error"``, or ``"drop"``
+            (its words count for no loss and no score).
+        unseen_labels: Treatment of a label that does not occur in train: ``"error"``, or ``"ignore"`` (it counts for
+            no loss and no score).
+        validation_split: Share of train to use as validation, stratified by the labels, if there is no validation.
+        max_length: Maximum sequence length in subwords. Defaults to the maximum of the tokenizer. Longer rows are cut
+            into windows.
+        overlap: Number of subwords that consecutive windows share. Defaults to a quarter of ``max_length``.
+        truncate: Whether to truncate rows longer than ``max_length`` instead.
+        label_subwords: Subwords of a word that have a label in training: ``"first"``, ``"all"`` (I- after the first)
+            or ``"last"``. Prediction reads the first subword, or the last.
+        num_proc: Number of processes that tokenize.
 
     Raises:
         ValueError: If a value is not allowed.
     """
 
+    # `Any`, so that `_check_source` and not the strict type check reports a wrong value.
     train: Any = None
     validation: Any = None
     test: Any = None
@@ -95,14 +97,14 @@ class DataConfig:
 
     @property
     def streams_train(self) -> bool:
-        """Whether the training rows are read while they are used."""
+        """Whether the training rows are read during training."""
         return self.streaming or isinstance(self.train, datasets.IterableDataset)
 
     def sources(self) -> dict[str, Source]:
-        """Return what holds the rows of each split that is given.
+        """Return the source of each split that is given.
 
         Raises:
-            ValueError: If ``name`` has no such dataset or split.
+            ValueError: If ``name`` is not a dataset, or the dataset does not have a split.
         """
         given = {split: getattr(self, split) for split in SPLITS if getattr(self, split) is not None}
         if self.name is None:
@@ -113,15 +115,18 @@ class DataConfig:
         }
 
 
-def data_configs(data: Any, options: Mapping[str, Any]) -> list[DataConfig]:
-    """Return the datasets that are meant.
+def data_configs(
+    data: Mapping[str, Source] | DataConfig | Sequence[DataConfig], options: Mapping[str, Any]
+) -> list[DataConfig]:
+    """Return the config of each dataset.
 
     Args:
-        data: By split what holds its rows; or a `DataConfig`, or several.
-        options: Further fields of `DataConfig`, where ``data`` is a mapping.
+        data: Sources by split; or one or several `DataConfig`.
+        options: Further fields of `DataConfig`, if ``data`` is a mapping.
 
     Raises:
-        ValueError: If there is none, or a split or option is unknown.
+        ValueError: If there is no dataset or split, a split or option is unknown, or datasets differ in a setting that
+            must be the same in all of them.
     """
     if isinstance(data, Mapping):
         for split in data:
@@ -139,16 +144,16 @@ def data_configs(data: Any, options: Mapping[str, Any]) -> list[DataConfig]:
     if not configs:
         raise ValueError("data is empty; expected at least one dataset.")
     for key in ("max_length", "overlap", "truncate", "label_subwords"):
-        found = {getattr(config, key) for config in configs}
-        if len(found) > 1:
+        values = {getattr(config, key) for config in configs}
+        if len(values) > 1:
             raise ValueError(
                 f"data: {key} must be the same in all datasets, as the model predicts with it; found "
-                f"{', '.join(sorted(map(str, found)))}."
+                f"{', '.join(sorted(map(str, values)))}."
             )
     return configs
 
 
-def _check_source(split: str, source: Any) -> None:
+def _check_source(split: str, source: object) -> None:
     allowed = (str, Path, datasets.Dataset, datasets.IterableDataset, list, tuple)
     if source is not None and not isinstance(source, allowed):
         raise ValueError(

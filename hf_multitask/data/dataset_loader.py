@@ -1,17 +1,21 @@
-"""From what holds the rows of a dataset to words and label ids, checked."""
+"""Loading of one dataset: rows are read, checked, given label ids, and tokenized."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TypeVar
 
 import datasets
 
 from ..models.tags_schemes import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
+from ..models.text_alignment import Aligner
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.text_words import locate_words, split_words
-from ..models.type_aliases import Row
+from ..models.type_aliases import Batch, Row
 from .config import DataConfig
 from .labels.checks import check_columns, check_inputs, check_labels, read_values, words_of
 from .labels.label_sets import LabelEncoder, LabelScan
@@ -19,26 +23,48 @@ from .labels.stratified_split import split_validation
 from .labels.tags import read_tags
 from .preparation_report import PreparationReport
 from .readers.rows import LocatedRow, Rows, rename_row, unplaced, with_label_names
-from .readers.sources import Source, class_names, open_rows, source_name
+from .readers.sources import class_names, open_rows, source_name
 from .readers.spans import is_span_list, read_spans
+from .tokenization import tokenize
+
+logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION = "train", "validation"
 ROWS_AT_ONCE = 1000
-# The split into train and validation is the same for every seed of a training, so that their scores compare.
+# Columns of `Aligner` that only the report needs.
+COUNTED_COLUMNS = ("subwords", "truncated", "lost_words")
+# The split into train and validation does not depend on the seed of a training, so that scores are comparable.
 SPLIT_SEED = 0
+
+_Columns = TypeVar("_Columns", Batch, datasets.Dataset)
+
+
+@dataclass
+class CheckedRows:
+    """Checked rows of a split, with everything that is known about them.
+
+    Args:
+        rows: The rows.
+        report: Counts of what happened to the rows so far.
+        labels: Label ids of each row by task; empty before `DatasetLoader.encode`.
+    """
+
+    rows: Rows
+    report: PreparationReport
+    labels: list[Row] = field(default_factory=list)
 
 
 class DatasetLoader:
-    """One dataset while its rows become words and label ids.
+    """Loader of one dataset.
 
-    Its steps, in order: the rows are read and checked when it is made; `scan` finds what the tasks leave open in
-    train; with all tasks complete, `encode` turns rows into words and label ids.
+    The constructor reads and checks all splits that are not streamed. `scan` completes the tasks from the training
+    rows. With complete tasks, `prepare` turns checked rows into the model's inputs.
 
     Args:
-        config: Where the rows are and how they are read.
+        config: Source of the rows and reading options.
         tasks: All tasks of the model.
-        streaming: Whether the training rows are read while they are used.
-        name: What messages call it where the config has no name.
+        streaming: Whether to read the training rows during training.
+        name: Name in messages if the config has none.
 
     Raises:
         ValueError: If something in the rows is wrong. The message names file and line.
@@ -57,32 +83,29 @@ class DatasetLoader:
             task.name: config.tag_scheme or task.tag_scheme for task in self.tasks if task.is_token_task
         }
         self.sources = config.sources()
-        self.rows: dict[str, Rows] = {}
-        self.reports: dict[str, PreparationReport] = {}
+        self.splits: dict[str, CheckedRows] = {}
         for split in self.sources:
             if not (streaming and split == TRAIN):
                 self._read(split)
 
     def name_of(self, split: str) -> str:
-        """Return what messages call a split."""
-        source = self.sources[split]
+        """Return the name of a split in messages."""
         name = split if self.name is None else f"{self.name}, split {split}"
-        return source_name(source, name)
+        return source_name(self.sources[split], name)
 
     def open(self, split: str) -> Iterator[LocatedRow]:
-        """Read the rows of a split one after the other, unchecked."""
-        source: Source = self.sources[split]
-        return open_rows(source, self.name_of(split), self.config.format, self.config.columns)
+        """Read the rows of a split one by one, unchecked."""
+        return open_rows(self.sources[split], self.name_of(split), self.config.format, self.config.columns)
 
     def raw_train(self) -> datasets.IterableDataset:
-        """Return the training rows as a stream whose place can be kept; `locate` makes rows of what it yields."""
+        """Return the training rows as a stream with a state; `locate` converts its items to rows."""
         source = self.sources[TRAIN]
         if isinstance(source, datasets.IterableDataset):
             return source
         return datasets.IterableDataset.from_generator(self._located_train)
 
     def locate(self, raw: Row) -> LocatedRow:
-        """Return the row that an item of `raw_train` holds."""
+        """Return the row of an item of `raw_train`."""
         source = self.sources[TRAIN]
         if not isinstance(source, datasets.IterableDataset):
             return LocatedRow(**raw)
@@ -93,23 +116,23 @@ class DatasetLoader:
         for located in self.open(TRAIN):
             yield located._asdict()
 
-    def chunks(self, split: str) -> Iterator[Rows]:
-        """Read the rows of a split in parts, unchecked.
+    def parts(self, split: str) -> Iterator[CheckedRows]:
+        """Yield the checked rows of a split, `ROWS_AT_ONCE` at a time; a stream is read for it.
 
         Raises:
-            ValueError: If there is none, or no row of the first part has the column of a task.
+            ValueError: If a stream has no rows, or something in its rows is wrong.
         """
-        located, done = self.open(split), 0
-        while rows := list(islice(located, ROWS_AT_ONCE)):
-            chunk = Rows.collect(self.name_of(split), rows, range(done, done + len(rows)))
-            if not done:
-                check_columns(chunk, self.tasks)
-            yield chunk
-            done += len(rows)
-        if not done:
-            raise ValueError(f"{self.name_of(split)}: expected at least one row, found none.")
+        if split not in self.splits:
+            yield from map(self.check, self._chunks(split))
+            return
+        rows, report = self.splits[split].rows, PreparationReport()
+        # All rows were counted together, so that the first part has the counts of all.
+        report.add(self.splits[split].report)
+        for start in range(0, len(rows.rows), ROWS_AT_ONCE):
+            yield CheckedRows(rows.take(range(start, min(start + ROWS_AT_ONCE, len(rows.rows)))), report)
+            report = PreparationReport()
 
-    def check(self, rows: Rows) -> PreparationReport:
+    def check(self, rows: Rows) -> CheckedRows:
         """Check rows, and turn spans into tags, texts into words and numerals into numbers, in place.
 
         Raises:
@@ -127,17 +150,17 @@ class DatasetLoader:
             report.words = sum(len(row[TOKENS_COLUMN]) for row in rows.rows)
         read_values(rows, self.tasks)
         check_labels(rows, self.tasks)
-        return report
+        return CheckedRows(rows, report)
 
-    def inputs(self, rows: Rows) -> dict[str, list[Any]]:
-        """Return what `Aligner` takes of checked rows: their words, and the second texts of pairs."""
+    def inputs(self, rows: Rows) -> Batch:
+        """Return the columns of checked rows that `Aligner` takes: words, and the second texts of pairs."""
         pairs = [row.get(TEXT_PAIR_COLUMN) for row in rows.rows]
         return {"words": [words_of(row) for row in rows.rows], TEXT_PAIR_COLUMN: pairs}
 
     def scan(self) -> dict[str, TaskConfig]:
-        """Find the labels, problem types and tag schemes that tasks leave to the training rows.
+        """Find the labels, problem types and tag schemes of tasks that do not name them, in the training rows.
 
-        A stream is read once for that, unless its tasks leave nothing open.
+        A stream is read once for this, unless its tasks are complete.
 
         Returns:
             The completed tasks by name.
@@ -149,77 +172,98 @@ class DatasetLoader:
             return {task.name: task for task in self.tasks}
         declared = class_names(self.sources[TRAIN], self.config.format, self.config.columns)
         scans = [LabelScan(task, self.schemes.get(task.name), declared.get(str(task.column))) for task in self.tasks]
-        if self.streaming:
-            report = self.reports[TRAIN] = PreparationReport()
-            for chunk in self.chunks(TRAIN):
-                report.add(self.check(chunk))
-                for scan in scans:
-                    scan.add(chunk)
-        else:
+        for part in self.parts(TRAIN) if self.streaming else [self.splits[TRAIN]]:
             for scan in scans:
-                scan.add(self.rows[TRAIN])
+                scan.add(part.rows)
         completed = {scan.task.name: scan.complete(self.name_of(TRAIN)) for scan in scans}
         self.schemes |= {scan.task.name: scan.tag_scheme for scan in scans if scan.task.is_token_task}
         return completed
 
     def _is_complete(self, task: TaskConfig) -> bool:
-        """Tell whether a task leaves nothing to the training rows."""
+        """Return whether a task needs nothing from the training rows."""
         if task.is_token_task:
             return task.labels is not None and self.schemes[task.name] is not None
         return task.problem_type == REGRESSION or (task.labels is not None and task.problem_type is not None)
 
     def recognize_schemes(self) -> None:
-        """Recognise the tag schemes that are still open in all rows there are, where there is no train."""
+        """Recognize missing tag schemes from the rows of all splits, for a dataset without train."""
         for task in self.tasks:
             if task.is_token_task and self.schemes[task.name] is None:
                 scan = LabelScan(task)
-                for rows in self.rows.values():
-                    scan.add(rows)
+                for part in self.splits.values():
+                    scan.add(part.rows)
                 self.schemes[task.name] = scan.find_scheme()
 
-    def encode(self, rows: Rows, tasks: Sequence[TaskConfig]) -> tuple[list[dict[str, Any]], PreparationReport]:
-        """Turn the labels of checked rows into ids; their tags become IOB2, in place.
+    def encode(self, part: CheckedRows, tasks: Sequence[TaskConfig]) -> None:
+        """Add the label ids of checked rows, and count broken tags and missing labels; tags become IOB2, in place.
 
         Args:
-            rows: The rows.
+            part: The rows.
             tasks: All tasks of the model, complete.
 
-        Returns:
-            The labels of each row by task, and the counts of what broke a rule or has no label.
-
         Raises:
-            ValueError: If a label is none of its task, or breaks the rule of its scheme and that is refused.
+            ValueError: If a label is not in the label set of its task, or tags break the rule of their scheme and
+                the task does not allow it.
         """
+        rows, report = part.rows, part.report
         own = [task for task in tasks if task.name in {task.name for task in self.tasks}]
-        report = PreparationReport()
         for task in own:
             if task.is_token_task:
                 report.broken_tags[task.name] = read_tags(task, rows, str(self.schemes[task.name]))
         encoder = LabelEncoder(tasks, {task.name for task in own}, self.config.unseen_labels)
-        labels, report.unseen_labels = encoder.encode(rows)
+        part.labels, report.unseen_labels = encoder.encode(rows)
         missing = {task.name: [row.get(str(task.column)) is None for row in rows.rows] for task in own}
         report.unlabelled_rows = Counter({name: sum(rows) for name, rows in missing.items()})
         if len(own) == len(tasks):
             report.fully_labelled_rows = sum(not any(row) for row in zip(*missing.values(), strict=True))
-        return labels, report
+
+    def prepare(self, part: CheckedRows, tasks: Sequence[TaskConfig], align: Callable[[Batch], _Columns]) -> _Columns:
+        """Turn checked rows into the model's inputs, and count what was cut or lost.
+
+        Whole splits, streams and inspections all use this method.
+
+        Args:
+            part: The rows. Their labels are encoded if they are not yet.
+            tasks: All tasks of the model, complete.
+            align: An `Aligner`, or a function that takes and returns the same columns.
+
+        Returns:
+            The result of ``align``.
+
+        Raises:
+            ValueError: If a label is wrong, see `encode`.
+        """
+        if not part.labels:
+            self.encode(part, tasks)
+        columns = align({**self.inputs(part.rows), "labels": part.labels})
+        part.report.add_tokenized(_counted(columns))
+        return columns
+
+    def prepare_split(self, split: str, tasks: Sequence[TaskConfig], aligner: Aligner) -> datasets.Dataset:
+        """Prepare a split that is not streamed, or take it from the cache, and log what was cut or lost."""
+        part, name = self.splits[split], self.name_of(split)
+        align = partial(tokenize, tasks=tasks, aligner=aligner, num_proc=self.config.num_proc, name=name)
+        dataset = self.prepare(part, tasks, align)
+        for line in part.report.losses():
+            logger.warning("%s: %s.", name, line)
+        return dataset.remove_columns([column for column in COUNTED_COLUMNS if column in dataset.column_names])
 
     def split_off_validation(self) -> None:
-        """Make a share of the training rows validation, where the config asks for it; see `split_validation`."""
+        """Move a share of the training rows to validation if the config asks for it; see `split_validation`."""
         share = self.config.validation_split
         if share is None:
             return
-        rows = self.rows[TRAIN]
-        labels = [self._labels_of(row) for row in rows.rows]
-        parts = split_validation(labels, share, SPLIT_SEED)
-        mismatched = self.reports[TRAIN].mismatched_spans
+        train = self.splits[TRAIN]
+        rows = train.rows
+        chosen = split_validation([self._labels_of(row) for row in rows.rows], share, SPLIT_SEED)
         self.sources[VALIDATION] = self.sources[TRAIN]
-        for split, chosen in zip((TRAIN, VALIDATION), parts, strict=True):
-            self.rows[split] = rows.take(chosen)
-            self.reports[split] = PreparationReport(rows=len(chosen))
+        for split, numbers in zip((TRAIN, VALIDATION), chosen, strict=True):
+            report = PreparationReport(rows=len(numbers))
             if self.has_token_task:
-                self.reports[split].words = sum(len(words_of(rows.rows[i])) for i in chosen)
-        # They were counted in all rows, before the split.
-        self.reports[TRAIN].mismatched_spans = mismatched
+                report.words = sum(len(words_of(rows.rows[i])) for i in numbers)
+            self.splits[split] = CheckedRows(rows.take(numbers), report)
+        # Spans were counted before the split and cannot be assigned to either of the two.
+        self.splits[TRAIN].report.mismatched_spans = train.report.mismatched_spans
 
     def _labels_of(self, row: Row) -> set[str]:
         labels: set[str] = set()
@@ -237,17 +281,28 @@ class DatasetLoader:
         if not rows.rows:
             raise ValueError(f"{rows.source}: expected at least one row, found none.")
         check_columns(rows, self.tasks)
-        self.reports[split] = self.check(rows)
-        self.rows[split] = rows
+        self.splits[split] = self.check(rows)
+
+    def _chunks(self, split: str) -> Iterator[Rows]:
+        """Read the rows of a split, `ROWS_AT_ONCE` at a time, unchecked except for the columns."""
+        located, done = self.open(split), 0
+        while rows := list(islice(located, ROWS_AT_ONCE)):
+            chunk = Rows.collect(self.name_of(split), rows, range(done, done + len(rows)))
+            if not done:
+                check_columns(chunk, self.tasks)
+            yield chunk
+            done += len(rows)
+        if not done:
+            raise ValueError(f"{self.name_of(split)}: expected at least one row, found none.")
 
     def _read_spans(self, task: TaskConfig, rows: Rows) -> int:
-        """Turn the spans of a token task into tags, and return how many of them do not fit the words."""
+        """Turn the spans of a token task into tags, and return the number of spans that do not fit the words."""
         column, mismatched = str(task.column), 0
         for i, row in enumerate(rows.rows):
             spans, text = row.get(column), row.get(TEXT_COLUMN)
             tokens = row.get(TOKENS_COLUMN)
             place = f"{rows.place(i)}: column {column!r}"
-            # Words have tags, one each, so that an empty list is none of tags.
+            # Every row has at least one word, so that an empty list is a list of spans and not of tags.
             if text is None or not is_span_list(spans, empty=True):
                 if tokens is None and spans is not None:
                     raise ValueError(
@@ -260,8 +315,14 @@ class DatasetLoader:
             row[column] = from_iob2(tags, scheme)
             if to_iob2(row[column], scheme) != tags:
                 raise ValueError(
-                    f"{place}: two spans of one label stand side by side, which tag_scheme={scheme!r} can't tell "
-                    "apart; leave out `tag_scheme`."
+                    f"{place}: two spans of one label are adjacent, which tag_scheme={scheme!r} can't tell apart; "
+                    "leave out `tag_scheme`."
                 )
             mismatched += count
         return mismatched
+
+
+def _counted(columns: Batch | datasets.Dataset) -> Batch:
+    """Return the columns of aligned rows that a report counts."""
+    names = columns.column_names if isinstance(columns, datasets.Dataset) else list(columns)
+    return {name: columns[name][:] for name in (*COUNTED_COLUMNS, "window_lengths") if name in names}

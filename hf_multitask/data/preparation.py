@@ -1,7 +1,6 @@
-"""From rows to the tokenized, labelled datasets that the trainer takes."""
+"""Preparation of tokenized, labeled datasets for the trainer from rows."""
 
 import dataclasses
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,35 +12,29 @@ from ..models.messages import MAX_NAMES_SHOWN, unknown_name_message
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.tasks_class_weights import BALANCED
 from ..models.text_alignment import Aligner
-from ..models.type_aliases import Row
 from .config import SPLITS, DataConfig, data_configs
 from .dataset_loader import TRAIN, DatasetLoader
 from .labels.class_balance import complete_class_weights, label_counts
 from .preparation_report import PreparationReport
-from .provenance import DataProvenance, data_origin
+from .provenance import DataProvenance, find_provenance
 from .readers.sources import Source
 from .row_texts import RowTexts
 from .streaming import StreamedDataset, TrainingStream
-from .tokenization import tokenize
 
-logger = logging.getLogger(__name__)
-
-# The dataset of a row, by its number, where several are prepared together.
-DATASET_COLUMN = "data_set"
-# What `Aligner` tells of a row only for the report.
-COUNTED_COLUMNS = ("subwords", "truncated", "lost_words")
+# Number of the dataset of each row, if several are prepared together.
+DATASET_COLUMN = "dataset"
 
 
 @dataclass
 class PreparedData:
-    """Tokenized, labelled splits, and the tasks with the labels that were read.
+    """Tokenized, labeled splits, and the tasks with their labels.
 
     Args:
-        splits: The datasets by split; train is a `TrainingStream` where it is streamed.
+        splits: The datasets by split; train is a `TrainingStream` if it is streamed.
         tasks: The tasks, each with its labels.
-        reports: What became of the rows, by split; of a stream, what its first pass has told.
-        origin: Where the rows come from.
-        texts: The texts of the rows of validation and test, by split.
+        reports: Counts of what happened to the rows, for each split that is not streamed.
+        origin: Provenance of the rows.
+        texts: Texts of the validation and test rows by split.
     """
 
     splits: dict[str, datasets.Dataset | TrainingStream]
@@ -57,7 +50,7 @@ class PreparedData:
         return self.splits[split]
 
     def get(self, split: str) -> datasets.Dataset | TrainingStream | None:
-        """Return a split, None where there is none."""
+        """Return a split, or None if the data does not have it."""
         return self.splits.get(split)
 
 
@@ -70,55 +63,49 @@ def prepare_datasets(
     """Read, check, tokenize and align the splits of one or several datasets.
 
     A row has ``tokens`` (a list of words) or ``text``, and a column for each task: a string, a list of strings or a
-    number for a sequence task; for a token task a list with one tag a word, or of spans ``{"start", "end", "label"}``
-    of the text. A label may be missing. Beside token tasks a text is split into words as `split_words` does. A pair of
-    texts has the second as ``text_pair``, which has no tags.
+    number for a sequence task; for a token task a list with one tag per word, or of spans
+    ``{"start", "end", "label"}`` of the text. Labels may be missing. If there are token tasks, texts are split into
+    words by `split_words`. The second text of a pair is ``text_pair``, which has no tags.
 
     Args:
-        data: By split - ``"train"``, ``"validation"``, ``"test"`` - a file, a folder of ``save_to_disk``, a dataset
-            of ``datasets`` or a list of rows; or one `DataConfig` or several, whose rows are put together by split.
+        data: By split (``"train"``, ``"validation"``, ``"test"``) a file, a folder of ``save_to_disk``, a dataset of
+            ``datasets`` or a list of rows; or one or several `DataConfig`, whose rows are concatenated by split.
             Labels that a task does not name are read from train.
-        tokenizer: A fast tokenizer, as `load_tokenizer` returns it.
-        tasks: The tasks. One that has its labels may be in none of the datasets: no row has a label of it then.
-        options: Further fields of `DataConfig`, such as ``max_length``, where ``data`` is a mapping.
+        tokenizer: A fast tokenizer, as returned by `load_tokenizer`.
+        tasks: The tasks. A task with labels need not be in any of the datasets; no row has a label for it then.
+        options: Further fields of `DataConfig`, such as ``max_length``, if ``data`` is a mapping.
 
     Returns:
-        The datasets, the tasks with their labels, and what was cut or left out.
+        The datasets, the tasks with their labels, and reports of what was cut or left out.
 
     Raises:
         ValueError: If something in the data is wrong. The message names file and line, what was expected and what
             was found.
     """
     configs = data_configs(data, options)
-    loaded, tasks = load_datasets(configs, tasks)
-    encoded = {
-        (split, number): data_set.encode(data_set.rows[split], tasks)
-        for number, data_set in enumerate(loaded)
-        for split in data_set.rows
-    }
-    tasks = _balanced_tasks(tasks, [labels for (split, _), (labels, _) in encoded.items() if split == TRAIN])
+    loaders, tasks = load_datasets(configs, tasks)
+    # Before anything is tokenized: a wrong label is reported at once, and balanced class weights count the labels.
+    for loader in loaders:
+        for rows in loader.splits.values():
+            loader.encode(rows, tasks)
+    tasks = _balanced_tasks(tasks, loaders)
     aligners = {split: build_aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
-    prepared = PreparedData({}, tasks, origin=data_origin(loaded))
+    prepared = PreparedData({}, tasks, origin=find_provenance(loaders))
     for split in SPLITS:
-        parts, report = [], PreparationReport()
-        for number, data_set in enumerate(loaded):
-            if (split, number) in encoded:
-                labels, counted = encoded[split, number]
-                data_set.reports[split].add(counted)
-                part = _tokenized(data_set, split, labels, tasks, aligners[split])
+        parts = []
+        for number, loader in enumerate(loaders):
+            if split in loader.splits:
+                part = loader.prepare_split(split, tasks, aligners[split])
+                parts.append(part.add_column(DATASET_COLUMN, [number] * len(part)) if len(loaders) > 1 else part)
+                loaded = loader.splits[split]
+                prepared.reports.setdefault(split, PreparationReport()).add(loaded.report)
                 if split != TRAIN:
-                    prepared.texts.setdefault(split, RowTexts()).add(data_set.rows[split].rows)
-                parts.append(part.add_column(DATASET_COLUMN, [number] * len(part)) if len(loaded) > 1 else part)
-            if split in data_set.reports:
-                report.add(data_set.reports[split])
+                    prepared.texts.setdefault(split, RowTexts()).add(loaded.rows.rows)
         if parts:
-            joined = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
-            if not (configs[0].truncate or report.windowed_rows):
-                joined = joined.remove_columns("window_lengths")
-            prepared.splits[split], prepared.reports[split] = joined, report
+            prepared.splits[split] = _joined(parts, has_windows=prepared.reports[split].windowed_rows > 0)
     if any(config.streams_train for config in configs):
         prepared.splits[TRAIN] = TrainingStream(
-            [StreamedDataset(data_set, aligners[TRAIN], tasks) for data_set in loaded]
+            [StreamedDataset(loader, aligners[TRAIN], tasks) for loader in loaders]
         )
     return prepared
 
@@ -126,14 +113,14 @@ def prepare_datasets(
 def load_datasets(
     configs: Sequence[DataConfig], tasks: Sequence[TaskConfig]
 ) -> tuple[list[DatasetLoader], list[TaskConfig]]:
-    """Read and check datasets, and fill in what tasks leave to their training rows.
+    """Read and check datasets, and complete the tasks from the training rows.
 
     Args:
         configs: The datasets.
         tasks: The tasks.
 
     Returns:
-        The datasets, their rows not encoded yet; the tasks with their labels.
+        The loaders of the datasets, with labels not encoded yet; and the tasks with their labels.
 
     Raises:
         ValueError: If something in the data is wrong. The message names file and line.
@@ -146,38 +133,38 @@ def load_datasets(
     if streaming and any(config.validation_split for config in configs):
         raise ValueError("data: validation_split needs all rows of train, and another dataset is streamed.")
     names = [f"dataset {number}" if len(configs) > 1 else None for number in range(len(configs))]
-    loaded = [DatasetLoader(config, tasks, streaming, name) for config, name in zip(configs, names, strict=True)]
-    for data_set in loaded:
-        data_set.split_off_validation()
-    return loaded, _completed_tasks(tasks, loaded)
+    loaders = [DatasetLoader(config, tasks, streaming, name) for config, name in zip(configs, names, strict=True)]
+    for loader in loaders:
+        loader.split_off_validation()
+    return loaders, _completed_tasks(tasks, loaders)
 
 
 def build_aligner(
     tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], config: DataConfig, split: str
 ) -> Aligner:
-    """Return what tokenizes a split.
+    """Build the aligner of a split.
 
     Args:
         tokenizer: The tokenizer.
         tasks: The tasks, with their labels.
-        config: A dataset; what says how rows are tokenized is the same in all of a run.
+        config: Any of the datasets; all datasets of a run share the settings of the aligner.
         split: The split.
     """
-    # All subwords of a word are for training: a prediction has one.
+    # Labels of all subwords are for training only: a prediction has one per word.
     label_subwords = "first" if config.label_subwords == "all" and split != TRAIN else config.label_subwords
     return Aligner(tokenizer, tasks, config.max_length, config.overlap, config.truncate, label_subwords)
 
 
 def check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig], learned: Collection[str]) -> None:
-    """Check that datasets name tasks that there are, and that each task has a dataset where it needs one.
+    """Check that datasets name existing tasks, and that each task that needs a dataset has one.
 
     Args:
         configs: The datasets.
         tasks: The tasks.
-        learned: Names of tasks that need none.
+        learned: Names of tasks that need no dataset.
 
     Raises:
-        ValueError: If a dataset names another task, or no dataset has a task.
+        ValueError: If a dataset names an unknown task, or no dataset has a task.
     """
     names = [task.name for task in tasks]
     for config in configs:
@@ -190,64 +177,67 @@ def check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig],
 
 
 def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:
-    """Note with a token task which subword of a word it reads, as the model predicts with it."""
+    """Set the subword of a word that a token task reads; the model predicts with it."""
     if not task.is_token_task:
         return task
     return dataclasses.replace(task, label_subword="last" if label_subwords == "last" else "first")
 
 
-def _completed_tasks(tasks: Sequence[TaskConfig], loaded: Sequence[DatasetLoader]) -> list[TaskConfig]:
-    """Fill in what tasks leave to the training rows; datasets must agree on it."""
-    found: dict[str, list[tuple[str, TaskConfig]]] = {task.name: [] for task in tasks}
-    for data_set in loaded:
-        if TRAIN in data_set.sources:
-            for name, task in data_set.scan().items():
-                found[name].append((data_set.name_of(TRAIN), task))
+def _completed_tasks(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader]) -> list[TaskConfig]:
+    """Complete the tasks from the training rows of all datasets, which must agree."""
+    scanned: dict[str, list[tuple[str, TaskConfig]]] = {task.name: [] for task in tasks}
+    for loader in loaders:
+        if TRAIN in loader.sources:
+            for name, task in loader.scan().items():
+                scanned[name].append((loader.name_of(TRAIN), task))
         else:
-            data_set.recognize_schemes()
-    completed = []
-    for task in tasks:
-        if not found[task.name]:
-            if task.labels is None and task.problem_type != REGRESSION:
-                splits = ", ".join(split for data_set in loaded for split in data_set.sources)
-                raise ValueError(
-                    f"task {task.name!r} has no labels and there is no split 'train' to read them from, found "
-                    f"{splits}."
-                )
-            completed.append(task)
-            continue
-        _refuse_disagreement(found[task.name])
-        schemes = {data_set.schemes[task.name] for data_set in loaded if task.name in data_set.schemes}
-        result = found[task.name][0][1]
-        if task.is_token_task:
-            result = dataclasses.replace(result, tag_scheme=schemes.pop() if len(schemes) == 1 else None)
-        completed.append(result)
-    return completed
+            loader.recognize_schemes()
+    return [_completed_task(task, scanned[task.name], loaders) for task in tasks]
 
 
-def _refuse_disagreement(found: Sequence[tuple[str, TaskConfig]]) -> None:
-    """Refuse datasets whose training rows make different tasks of one."""
-    (first, expected), *others = found
+def _completed_task(
+    task: TaskConfig, scanned: Sequence[tuple[str, TaskConfig]], loaders: Sequence[DatasetLoader]
+) -> TaskConfig:
+    """Complete a task from its scans: for each dataset with the task, the name of train and the completed task."""
+    if not scanned:
+        if task.labels is None and task.problem_type != REGRESSION:
+            splits = ", ".join(split for loader in loaders for split in loader.sources)
+            raise ValueError(
+                f"task {task.name!r} has no labels and there is no split 'train' to read them from, found {splits}."
+            )
+        return task
+    _refuse_disagreement(scanned)
+    completed = scanned[0][1]
+    if not task.is_token_task:
+        return completed
+    schemes = {loader.schemes[task.name] for loader in loaders if task.name in loader.schemes}
+    return dataclasses.replace(completed, tag_scheme=schemes.pop() if len(schemes) == 1 else None)
+
+
+def _refuse_disagreement(scanned: Sequence[tuple[str, TaskConfig]]) -> None:
+    """Raise if the training rows of different datasets imply different problem types or label sets for a task."""
+    (first, expected), *others = scanned
     for source, task in others:
         if task.problem_type != expected.problem_type:
             raise ValueError(
                 f"task {task.name!r}: {first} makes it a {expected.problem_type}, {source} a {task.problem_type}."
             )
-        for here, there, holder, other in (
+        for having, lacking, having_source, lacking_source in (
             (task, expected, source, first),
             (expected, task, first, source),
         ):
-            if extra := sorted(set(here.labels or []) - set(there.labels or [])):
+            if extra := sorted(set(having.labels or []) - set(lacking.labels or [])):
                 shown = ", ".join(extra[:MAX_NAMES_SHOWN])
                 raise ValueError(
-                    f"task {task.name!r}: {holder} has labels that {other} does not have: {shown}. Rows of one data "
-                    "set would teach that the other's labels do not occur. Name all `labels` in the task if that is "
-                    "right, or make two tasks of it."
+                    f"task {task.name!r}: {having_source} has labels that {lacking_source} does not have: {shown}. "
+                    "Rows of one dataset would teach that the other's labels do not occur. Name all `labels` in the "
+                    "task if that is right, or make two tasks of it."
                 )
 
 
-def _balanced_tasks(tasks: Sequence[TaskConfig], train: Sequence[Sequence[Row]]) -> list[TaskConfig]:
-    """Work out balanced class weights from the label ids of the training rows."""
+def _balanced_tasks(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader]) -> list[TaskConfig]:
+    """Compute balanced class weights from the label ids of the training rows."""
+    train = [loader.splits[TRAIN].labels for loader in loaders if TRAIN in loader.splits]
     balanced = []
     for task in tasks:
         if task.class_weights == BALANCED:
@@ -263,16 +253,9 @@ def _balanced_tasks(tasks: Sequence[TaskConfig], train: Sequence[Sequence[Row]])
     return balanced
 
 
-def _tokenized(
-    data_set: DatasetLoader, split: str, labels: Sequence[Row], tasks: Sequence[TaskConfig], aligner: Aligner
-) -> datasets.Dataset:
-    """Tokenize a split, count what that does to its rows, and say what was lost."""
-    name, report = data_set.name_of(split), data_set.reports[split]
-    inputs = data_set.inputs(data_set.rows[split])
-    dataset = tokenize(inputs, labels, tasks, aligner, data_set.config.num_proc, name)
-    counted = [column for column in COUNTED_COLUMNS if column in dataset.column_names]
-    wanted = [*counted, *(["window_lengths"] if "window_lengths" in dataset.column_names else [])]
-    report.add_tokenised({column: dataset[column][:] for column in wanted})
-    for line in report.losses():
-        logger.warning("%s: %s.", name, line)
-    return dataset.remove_columns(counted)
+def _joined(parts: Sequence[datasets.Dataset], has_windows: bool) -> datasets.Dataset:
+    """Concatenate a split of several datasets, without the lengths of windows if each row is one window."""
+    joined = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+    if "window_lengths" in joined.column_names and not has_windows:
+        joined = joined.remove_columns("window_lengths")
+    return joined

@@ -1,30 +1,31 @@
-"""What became of the rows of a split: nothing is lost or dropped without a count."""
+"""Counts of what happened to the rows of a split, so that nothing is lost or dropped silently."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..models.messages import MAX_NAMES_SHOWN
+from ..models.type_aliases import Batch
 
 
 @dataclass
 class PreparationReport:
-    """What became of the rows of a split.
+    """Counts of what happened to the rows of a split.
 
     Args:
         rows: Number of rows.
-        words: Number of words, where there are token tasks.
-        windowed_rows: Rows longer than the longest length, cut into windows.
-        windows: Number of their windows.
-        truncated_rows: Rows cut off at the longest length, and pairs whose second text is.
-        lost_words: Words without a subword, cut off or dropped by the tokenizer: predicted as ``O`` and scored.
-        empty_rows: Rows without a single subword but special tokens.
-        unlabelled_rows: By task, the rows without a label.
+        words: Number of words, if there are token tasks.
+        windowed_rows: Rows longer than the maximum length, cut into windows.
+        windows: Number of windows of these rows.
+        truncated_rows: Rows truncated to the maximum length, and pairs whose second text is truncated.
+        lost_words: Words without a subword, truncated or dropped by the tokenizer. They are predicted as ``O`` and
+            scored.
+        empty_rows: Rows without any subword besides special tokens.
+        unlabelled_rows: Rows without a label, by task.
         fully_labelled_rows: Rows with a label for every task.
-        unseen_labels: By task, how often each label occurs that the task does not have.
-        broken_tags: By token task, the rows whose tags break the rule of their scheme.
-        mismatched_spans: By token task, the spans that start or end inside a word, widened to it or dropped.
+        unseen_labels: By task, the count of each label that is not in its label set.
+        broken_tags: By token task, the rows with tags that break the rule of their scheme.
+        mismatched_spans: By token task, the spans that start or end inside a word. They are widened to the word or
+            dropped.
     """
 
     rows: int = 0
@@ -34,11 +35,11 @@ class PreparationReport:
     truncated_rows: int = 0
     lost_words: int = 0
     empty_rows: int = 0
-    unlabelled_rows: Counter = field(default_factory=Counter)
+    unlabelled_rows: Counter[str] = field(default_factory=Counter)
     fully_labelled_rows: int = 0
-    unseen_labels: dict[str, Counter] = field(default_factory=dict)
-    broken_tags: Counter = field(default_factory=Counter)
-    mismatched_spans: Counter = field(default_factory=Counter)
+    unseen_labels: dict[str, Counter[str]] = field(default_factory=dict)
+    broken_tags: Counter[str] = field(default_factory=Counter)
+    mismatched_spans: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "PreparationReport") -> None:
         """Add the counts of other rows."""
@@ -50,11 +51,11 @@ class PreparationReport:
         for task, unseen in other.unseen_labels.items():
             self.unseen_labels.setdefault(task, Counter()).update(unseen)
 
-    def add_tokenised(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Count what tokenizing has done.
+    def add_tokenized(self, columns: Batch) -> None:
+        """Count windows, truncated rows, lost words and empty rows.
 
         Args:
-            columns: What `Aligner` returns.
+            columns: The columns that `Aligner` returns.
         """
         windows = [len(lengths) for lengths in columns.get("window_lengths", [])]
         self.windowed_rows += sum(count > 1 for count in windows)
@@ -64,11 +65,11 @@ class PreparationReport:
         self.empty_rows += sum(count == 0 for count in columns["subwords"])
 
     def losses(self) -> list[str]:
-        """Say what was cut, dropped, widened or left out, one line each; nothing where all is whole."""
+        """Return a line for each kind of cut, dropped, widened or ignored item; empty if there are none."""
         of_rows = f"of {self.rows} rows"
         lines = {
             f"{self.windowed_rows} {of_rows} cut into {self.windows} windows": self.windowed_rows,
-            f"{self.truncated_rows} {of_rows} cut off at the longest length": self.truncated_rows,
+            f"{self.truncated_rows} {of_rows} truncated to the maximum length": self.truncated_rows,
             f"{self.empty_rows} {of_rows} have no subword": self.empty_rows,
             f"{self.lost_words} of {self.words} words have no subword: predicted as O, and scored": self.lost_words,
         }

@@ -1,4 +1,4 @@
-"""The texts of prepared rows, for those who are to read them."""
+"""Texts of prepared rows, for reports."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ _SCHEMA = pa.schema({TEXT_COLUMN: pa.string(), TEXT_PAIR_COLUMN: pa.string(), TO
 
 
 class RowTexts:
-    """The texts of a split's rows with their words, in little more memory than their characters take."""
+    """Texts and words of the rows of a split, in little more memory than their characters take."""
 
     def __init__(self) -> None:
         self._table = _SCHEMA.empty_table()
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add checked rows behind those that are there."""
+        """Append checked rows."""
         columns = {name: [row.get(name) for row in rows] for name in _SCHEMA.names}
         self._table = pa.concat_tables([self._table, pa.table(columns, schema=_SCHEMA)])
 
@@ -27,10 +27,10 @@ class RowTexts:
         return self._table.num_rows
 
     def __getitem__(self, number: int) -> TextInput:
-        """Return the text of a row and its words with their places."""
+        """Return the text of a row, with its words and their positions."""
         (row,) = self._table.slice(number, 1).to_pylist()
         try:
             return read_input(row, f"row {number}", split=False)
         except ValueError:
-            # The words are what was trained on; a text beside them need not be where they came from.
+            # The model is trained on the words, and the text of the row may be a different one.
             return TextInput(*join_words(row[TOKENS_COLUMN]), row[TEXT_PAIR_COLUMN])

@@ -1,116 +1,111 @@
-"""Training rows that are read, tokenized and put into batches while they are used."""
+"""Training rows that are read, tokenized and batched during training."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TypeVar
 
 import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..models.collator import columns_to_rows
+from ..models.tasks import TaskConfig
 from ..models.text_alignment import Aligner
-from ..models.type_aliases import Row
+from ..models.type_aliases import Batch, JsonObject, Row
 from .batches.mixing import MixedTurns, Sampling, shuffled
-from .dataset_loader import ROWS_AT_ONCE, DatasetLoader
+from .dataset_loader import ROWS_AT_ONCE, TRAIN, DatasetLoader
 from .preparation_report import PreparationReport
 from .readers.rows import Rows
 
-# Rows of a dataset that are shuffled together; as many are in memory.
+# Number of rows of a dataset that are shuffled together and in memory together.
 SHUFFLE_ROWS = 10_000
-# What a batch of a stream has beside the model's inputs.
+# Key in a batch of the state of the stream after it, and of the report of its rows.
 STREAM_KEY = "stream"
 
 Numbered = tuple[int, Row]
+_Item = TypeVar("_Item")
 
 
 class StreamedDataset:
-    """The training rows of one dataset, prepared while they are used.
+    """Training rows of one dataset, prepared during training.
 
     Args:
-        loaded: The dataset, whose tasks are complete.
-        aligner: What tokenizes its rows.
-        tasks: All tasks of the model.
-        num_rows: Number of its training rows, None where that is not known.
+        loader: Loader of the dataset.
+        aligner: Aligner of the training rows.
+        tasks: All tasks of the model, complete.
     """
 
-    def __init__(
-        self, loaded: DatasetLoader, aligner: Aligner, tasks: Sequence[Any], num_rows: int | None = None
-    ) -> None:
-        self.loaded = loaded
+    def __init__(self, loader: DatasetLoader, aligner: Aligner, tasks: Sequence[TaskConfig]) -> None:
+        self.loader = loader
         self.aligner = aligner
         self.tasks = list(tasks)
-        self.num_rows = num_rows
 
     def prepare(self, raw: Sequence[Numbered], report: PreparationReport) -> list[Row]:
-        """Check, label and tokenize rows.
+        """Check, encode and tokenize rows.
 
         Args:
             raw: Items of `DatasetLoader.raw_train`, each with its number.
-            report: Counts what becomes of them.
+            report: Report that the counts of these rows are added to.
 
         Returns:
             The prepared rows, as the collator takes them.
 
         Raises:
-            ValueError: If something in them is wrong. The message names file and line.
+            ValueError: If something in the rows is wrong. The message names file and line.
         """
-        located = [self.loaded.locate(row) for _, row in raw]
-        rows = Rows.collect(self.loaded.name_of("train"), located, [number for number, _ in raw])
-        report.add(self.loaded.check(rows))
-        labels, encoded = self.loaded.encode(rows, self.tasks)
-        report.add(encoded)
-        columns = {"labels": labels, **self.aligner({**self.loaded.inputs(rows), "labels": labels})}
-        report.add_tokenised(columns)
-        return columns_to_rows(columns)
+        located = [self.loader.locate(row) for _, row in raw]
+        rows = self.loader.check(Rows.collect(self.loader.name_of(TRAIN), located, [number for number, _ in raw]))
+        columns = self.loader.prepare(rows, self.tasks, self.aligner)
+        report.add(rows.report)
+        return columns_to_rows({"labels": rows.labels, **columns})
 
-    def count_rows(self) -> int:
-        """Return the number of training rows; they are read once if it is not known yet."""
-        if self.num_rows is None:
-            self.num_rows = sum(1 for _ in self.loaded.raw_train())
-        return self.num_rows
+    @cached_property
+    def num_rows(self) -> int:
+        """Number of training rows; the first access reads all of them."""
+        return sum(1 for _ in self.loader.raw_train())
 
 
 class TrainingStream(IterableDataset):
-    """The training rows of one or several datasets, never all in memory.
+    """Training rows of one or several datasets, never all in memory.
 
-    Iterated, it yields the prepared rows of one dataset after the other, once. For training `StreamBatches` shuffles
-    and mixes them.
+    Iteration yields the prepared rows once, one dataset after the other. For training, `StreamBatches` shuffles and
+    mixes them.
 
     Args:
-        data_sets: The datasets.
+        datasets: The datasets.
     """
 
-    def __init__(self, data_sets: Sequence[StreamedDataset]) -> None:
-        self.data_sets = list(data_sets)
+    def __init__(self, datasets: Sequence[StreamedDataset]) -> None:
+        self.datasets = list(datasets)
 
     def __iter__(self) -> Iterator[Row]:
-        for data_set in self.data_sets:
-            rows = enumerate(data_set.loaded.raw_train())
-            while part := list(islice(rows, ROWS_AT_ONCE)):
-                yield from data_set.prepare(part, PreparationReport())
+        for dataset in self.datasets:
+            rows = enumerate(dataset.loader.raw_train())
+            while chunk := list(islice(rows, ROWS_AT_ONCE)):
+                yield from dataset.prepare(chunk, PreparationReport())
 
 
 class StreamBatches(IterableDataset):
     """Endless batches of a `TrainingStream`, shuffled and mixed.
 
-    The rows and their order are a function of the seed alone. A batch of all processes together takes the next rows;
-    each process reads all of them, and tokenizes its own. Beside the model's inputs a batch has ``stream``: where to
-    go on behind it, and what became of its rows.
+    The rows and their order depend only on the seed. The batches of all processes together take the next rows. Each
+    process reads all rows, and tokenizes its own. Besides the model's inputs, a batch contains ``stream``: the state
+    to resume after it, and the report of its rows.
 
     Args:
         stream: The rows.
-        collate: Puts prepared rows into a batch.
-        sampling: How much of each dataset the mix takes.
+        collate: Function that makes a batch of prepared rows.
+        sampling: Share of each dataset in the mix.
         seed: Seed of the order.
-        batch_size: Rows of a batch on each process.
+        batch_size: Number of rows per batch and process.
         num_processes: Number of processes.
-        process_index: Which of them this is.
+        process_index: Index of this process.
     """
 
     def __init__(
         self,
         stream: TrainingStream,
-        collate: Callable[[list[Row]], dict[str, Any]],
+        collate: Callable[[list[Row]], Batch],
         sampling: Sampling,
         seed: int,
         batch_size: int,
@@ -123,68 +118,70 @@ class StreamBatches(IterableDataset):
         self.batch_size = batch_size
         self.num_processes = num_processes
         self.process_index = process_index
-        data_sets = stream.data_sets
-        needs_sizes = len(data_sets) > 1 and sampling.needs_sizes
-        sizes = [data_set.count_rows() if needs_sizes else 1 for data_set in data_sets]
+        # Counting the rows reads all of them, which is needed for some mixes only.
+        needs_sizes = len(stream.datasets) > 1 and sampling.needs_sizes
+        sizes = [dataset.num_rows if needs_sizes else 1 for dataset in stream.datasets]
         self.turns = MixedTurns(sampling, sizes, seed)
-        self._start: dict[str, Any] = {"batches": 0, "data_sets": [None] * len(data_sets)}
+        # Checkpoints contain this state, so that its keys keep their names.
+        self._start: JsonObject = {"batches": 0, "data_sets": [None] * len(sizes)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind a batch.
+    def load_state_dict(self, state: JsonObject) -> None:
+        """Resume after a batch.
 
-        The batches in front of it come as None: a Trainer that resumes passes over as many as it has trained on.
+        The batches before it are yielded as None, because a Trainer that resumes skips the batches that it has
+        trained on.
 
         Args:
-            state: What the batch has as ``stream``'s ``"state"``.
+            state: The ``"state"`` in ``stream`` of the batch.
         """
         self._start = state
 
-    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+    def __iter__(self) -> Iterator[Batch | None]:
         worker = get_worker_info()
-        workers, own = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        num_workers, own = (1, 0) if worker is None else (worker.num_workers, worker.id)
         done = self._start["batches"]
-        yield from (None for number in range(done) if number % workers == own)
-        data_sets = self.stream.data_sets
+        yield from (None for number in range(done) if number % num_workers == own)
         readers = [
-            _EndlessReader(data_set.loaded.raw_train(), self.seed, number, state)
-            for number, (data_set, state) in enumerate(zip(data_sets, self._start["data_sets"], strict=True))
+            _EndlessReader(dataset.loader.raw_train(), self.seed, number, state)
+            for number, (dataset, state) in enumerate(zip(self.stream.datasets, self._start["data_sets"], strict=True))
         ]
         rows_per_step = self.batch_size * self.num_processes
         turns = self.turns.sources(done * rows_per_step)
         while True:
             chosen = [(number, next(readers[number])) for number in islice(turns, rows_per_step)]
             done += 1
-            if (done - 1) % workers == own:
+            if (done - 1) % num_workers == own:
                 first = self.process_index * self.batch_size
                 batch = self._prepare(chosen[first : first + self.batch_size])
                 batch[STREAM_KEY]["state"] = {"batches": done, "data_sets": [reader.state() for reader in readers]}
                 yield batch
 
-    def _prepare(self, chosen: Sequence[tuple[int, Numbered]]) -> dict[str, Any]:
+    def _prepare(self, chosen: Sequence[tuple[int, Numbered]]) -> Batch:
+        """Prepare rows, given with the number of their dataset, and collate them in their order."""
         prepared: list[Row] = [{} for _ in chosen]
         report = PreparationReport()
-        for number, data_set in enumerate(self.stream.data_sets):
-            places = [i for i, (source, _) in enumerate(chosen) if source == number]
-            if places:
-                rows = data_set.prepare([chosen[i][1] for i in places], report)
-                for i, row in zip(places, rows, strict=True):
+        for number, dataset in enumerate(self.stream.datasets):
+            positions = [i for i, (source, _) in enumerate(chosen) if source == number]
+            if positions:
+                rows = dataset.prepare([chosen[i][1] for i in positions], report)
+                for i, row in zip(positions, rows, strict=True):
                     prepared[i] = row
         return {**self.collate(prepared), STREAM_KEY: {"report": report}}
 
 
 class _EndlessReader:
-    """Reads the rows of a dataset again and again, shuffled in blocks of `SHUFFLE_ROWS`.
+    """Reader that repeats the rows of a dataset endlessly, shuffled in blocks of `SHUFFLE_ROWS`.
 
-    The shuffle of ``datasets`` itself does not keep what its buffer holds, so it can't go on exactly where it was.
+    The state of the ``datasets`` shuffle does not contain its buffer, so it cannot resume at the exact row.
 
     Args:
         raw: The rows.
         seed: Seed of the order.
-        number: Which of several datasets this is.
-        state: Where to go on, as `state` has returned it; at the beginning where None.
+        number: Number of the dataset among several.
+        state: Position to resume at, as returned by `state`; the beginning if None.
     """
 
-    def __init__(self, raw: datasets.IterableDataset, seed: int, number: int, state: dict[str, Any] | None) -> None:
+    def __init__(self, raw: datasets.IterableDataset, seed: int, number: int, state: JsonObject | None) -> None:
         self.raw = raw
         self.seed = seed
         self.number = number
@@ -192,8 +189,8 @@ class _EndlessReader:
         self.passes, self.block, self.taken, self.raw_state = (state[key] for key in ("pass", "block", "taken", "raw"))
         self._rows: Iterator[Numbered] | None = None
 
-    def state(self) -> dict[str, Any]:
-        """Return where the next row is: the block, where it begins in the rows, and what is taken of it."""
+    def state(self) -> JsonObject:
+        """Return the position of the next row: the pass, the block and its start in the rows, and the rows used."""
         return {"pass": self.passes, "block": self.block, "taken": self.taken, "raw": self.raw_state}
 
     def __iter__(self) -> "_EndlessReader":
@@ -206,13 +203,13 @@ class _EndlessReader:
 
     def _read(self) -> Iterator[Numbered]:
         while True:
-            # A state counts for the pass that it was taken in; another pass begins at the beginning.
+            # A state is valid for the pass in which it was saved; every other pass starts at the first row.
             self.raw.set_epoch(self.passes)
             if self.raw_state is not None:
                 self.raw.load_state_dict(self.raw_state)
-            # Iterated row by row in a worker of a DataLoader it would leave out the rows of the other workers.
+            # Iterated row by row in a worker of a DataLoader, it would leave out the rows of the other workers.
             for columns in self.raw.iter(batch_size=SHUFFLE_ROWS):
-                behind = self.raw.state_dict()
+                state_after_block = self.raw.state_dict()
                 block = columns_to_rows(columns)
                 first = self.block * SHUFFLE_ROWS
                 order = shuffled(len(block), self.seed, self.number, self.passes, self.block)
@@ -220,12 +217,12 @@ class _EndlessReader:
                     self.taken += 1
                     yield first + i, block[i]
                 del block  # or it would stay in memory while the next one is read
-                self.block, self.taken, self.raw_state = self.block + 1, 0, behind
+                self.block, self.taken, self.raw_state = self.block + 1, 0, state_after_block
             if self.block == 0:
                 raise ValueError(f"dataset {self.number}: expected at least one training row, found none.")
             self.passes, self.block, self.raw_state = self.passes + 1, 0, None
 
 
-def identity(batch: Any) -> Any:
-    """Return a batch as it is: what a ``DataLoader`` of batches needs to collate nothing."""
+def identity(batch: _Item) -> _Item:
+    """Return a batch unchanged, for a ``DataLoader`` that has nothing to collate."""
     return batch

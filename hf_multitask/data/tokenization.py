@@ -1,50 +1,46 @@
-"""Tokenized splits, kept on disk for the next run."""
+"""Tokenization of whole splits, cached on disk for later runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.features.features import FeatureType
 from datasets.fingerprint import Hasher
 
 from ..models import text_alignment, text_windows
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_alignment import Aligner
 from ..models.text_inputs import TEXT_PAIR_COLUMN
+from ..models.type_aliases import Batch, JsonObject
 from ..runtime.processes import join_processes
 
 CACHE_FOLDER = "hf_multitask"
-# What tokenizes and aligns: rows that others have made are made anew.
+# Code that tokenizes and aligns is part of the cache key, so that rows made by another version are made again.
 _CODE = [Path(str(module.__file__)).read_bytes() for module in (text_alignment, text_windows)]
 _VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
 
 
 def tokenize(
-    inputs: Mapping[str, Sequence[Any]],
-    labels: Sequence[dict[str, Any]],
-    tasks: Sequence[TaskConfig],
-    aligner: Aligner,
-    num_proc: int | None = None,
-    name: str = "rows",
+    batch: Batch, tasks: Sequence[TaskConfig], aligner: Aligner, num_proc: int | None = None, name: str = "rows"
 ) -> datasets.Dataset:
-    """Tokenize and align rows, or take them from the cache of an earlier run.
+    """Tokenize and align rows, or load them from the cache of an earlier run.
 
-    The cache is that of ``datasets``; what it holds is found by the texts, the labels, the tokenizer and how it is
-    used. ``datasets.disable_caching()`` turns it off.
+    The cache is in the folder of the ``datasets`` cache. Its key is made of the texts, the labels, the tokenizer and
+    the settings of the aligner. ``datasets.disable_caching()`` turns it off.
 
     Args:
-        inputs: What `Aligner` takes of the rows: ``words``, and ``text_pair``, which is None where there is none.
-        labels: The labels of each row by task.
+        batch: The columns that `Aligner` takes: ``words``; ``text_pair``, None for rows without a second text; and
+            ``labels``, the label ids of each row by task.
         tasks: All tasks of the model.
-        aligner: What tokenizes.
-        num_proc: Processes that tokenize.
-        name: What the progress bar calls the rows.
+        aligner: The aligner.
+        num_proc: Number of processes that tokenize.
+        name: Name of the rows in the progress bar.
 
     Returns:
-        The dataset, with the columns that `Aligner` makes.
+        The dataset, with the columns that `Aligner` returns and ``labels``.
     """
     features = datasets.Features(
         {
@@ -54,15 +50,16 @@ def tokenize(
         }
     )
     # `Dataset.from_dict` would encode each item in Python.
-    table = pa.Table.from_pydict({**inputs, "labels": labels}, schema=features.arrow_schema)
+    table = pa.Table.from_pydict(batch, schema=features.arrow_schema)
     rows = datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
-    options: dict[str, Any] = {"batched": True, "remove_columns": list(inputs), "desc": f"Aligning {name}"}
+    inputs = [column for column in batch if column != "labels"]
+    options: JsonObject = {"batched": True, "remove_columns": inputs, "desc": f"Aligning {name}"}
     if not datasets.is_caching_enabled():
         return rows.map(aligner, num_proc=num_proc, new_fingerprint=Hasher.hash(name), **options)
     key = Hasher.hash((rows._fingerprint, aligner_fingerprint(aligner)))
     folder = Path(datasets.config.HF_DATASETS_CACHE, CACHE_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
-    # One process of a machine writes, the others read what it has written.
+    # One process per machine writes, and the others read its result.
     with join_processes().local_main_process_first():
         return rows.map(
             aligner, num_proc=num_proc, new_fingerprint=key, cache_file_name=str(folder / f"{key}.arrow"), **options
@@ -70,19 +67,19 @@ def tokenize(
 
 
 def aligner_fingerprint(aligner: Aligner) -> str:
-    """Return what tells an aligner from others: it is the same in every process."""
+    """Return a text that is equal for equal aligners, in every process."""
     tokenizer = aligner.tokenizer
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Set by each call of the tokenizer, so they only say what it did last.
+    # Set by each call of the tokenizer, so that they only describe its last call.
     state |= {"truncation": None, "padding": None}
-    # What a call takes from around it.
-    given = [tokenizer.model_input_names, tokenizer.split_special_tokens]
+    # Settings outside of the backend that a call reads.
+    call_settings = [tokenizer.model_input_names, tokenizer.split_special_tokens]
     tags = [(task.name, task.labels) for task in aligner.token_tasks]
     settings = [aligner.max_length, aligner.overlap, aligner.truncate, aligner.label_subwords, tags, *_VERSIONS]
-    return json.dumps([state, given, settings], sort_keys=True)
+    return json.dumps([state, call_settings, settings], sort_keys=True)
 
 
-def _label_feature(task: TaskConfig) -> Any:
+def _label_feature(task: TaskConfig) -> FeatureType:
     if task.is_token_task:
         return datasets.List(datasets.Value("int64"))
     if task.problem_type in (MULTI_LABEL, REGRESSION):

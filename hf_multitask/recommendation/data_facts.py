@@ -93,8 +93,8 @@ def collect_facts(config: RunConfig) -> DataFacts:
     # Weights of labels are worked out for a training, not for a look.
     tasks = [replace(task, class_weights=None) for task in config.tasks]
     inspection = inspect_data(replace(config, tasks=tasks), ROWS_LOOKED_AT)
-    train = [data_set.splits[TRAIN] for data_set in inspection.data_sets]
-    validation = [data_set.splits[VALIDATION] for data_set in inspection.data_sets if VALIDATION in data_set.splits]
+    train = [data_set.splits[TRAIN] for data_set in inspection.datasets]
+    validation = [data_set.splits[VALIDATION] for data_set in inspection.datasets if VALIDATION in data_set.splits]
     facts = DataFacts(
         tasks=[_task_facts(name, kind, train) for name, kind in inspection.task_types.items()],
         rows=sum(split.rows for split in train),
@@ -131,9 +131,9 @@ def _task_facts(name: str, kind: str, train: Iterable[SplitInspection]) -> TaskF
 
 
 def _texts(inspection: DataInspection) -> list[str]:
-    each = max(MAX_TEXTS // len(inspection.data_sets), 1)
+    each = max(MAX_TEXTS // len(inspection.datasets), 1)
     return [
         text
-        for data_set in inspection.data_sets
+        for data_set in inspection.datasets
         for text in evenly([" ".join(sample.words) for sample in data_set.samples], each)
     ]

@@ -42,18 +42,18 @@ def save_data_figure(inspection: DataInspection, path: str | Path) -> None:
 
     panels = [
         (data_set, task)
-        for data_set in inspection.data_sets
+        for data_set in inspection.datasets
         for task in data_set.tasks
         if data_set.shown_labels(task, MAX_LABELS)[0]
     ]
     heights = [FRAME_HEIGHT + LABEL_HEIGHT * _num_bars(data_set, task) for data_set, task in panels]
-    heights += [LENGTHS_HEIGHT] * len(inspection.data_sets)
+    heights += [LENGTHS_HEIGHT] * len(inspection.datasets)
     with figure_style():
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         for i, (data_set, task) in enumerate(panels):
             _draw_labels(figure.add_subplot(grid[i, :]), data_set, task, _title(inspection, data_set))
-        for i, data_set in enumerate(inspection.data_sets, start=len(panels)):
+        for i, data_set in enumerate(inspection.datasets, start=len(panels)):
             title = _title(inspection, data_set)
             splits = data_set.splits
             words, subwords = figure.add_subplot(grid[i, 0]), figure.add_subplot(grid[i, 1])
@@ -69,7 +69,7 @@ def save_data_figure(inspection: DataInspection, path: str | Path) -> None:
 
 
 def _title(inspection: DataInspection, data_set: DatasetInspection) -> str:
-    return "" if len(inspection.data_sets) == 1 else f"data.{inspection.data_sets.index(data_set)}: "
+    return "" if len(inspection.datasets) == 1 else f"data.{inspection.datasets.index(data_set)}: "
 
 
 def _num_bars(data_set: DatasetInspection, task: str) -> int:

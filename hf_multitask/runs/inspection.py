@@ -8,14 +8,14 @@ from .config import RunConfig
 
 
 def inspect_data(config: RunConfig, num_rows: int = 3) -> DataInspection:
-    """Read the data of a config as a training would, and count what is in it.
+    """Prepare the data of a config as a training does, and count what is in it.
 
-    No weights are loaded. Training rows that are streamed are never all in memory; finding duplicates takes 8 bytes a
-    row and 8 a task.
+    No weights are loaded. Streamed training rows are never all in memory; finding duplicates takes 8 bytes per row and
+    8 bytes per row and task.
 
     Args:
-        config: The config. Labels that train never has and tags that break the rule of their scheme are counted,
-            whatever ``unseen_labels`` and ``strict_tags`` say.
+        config: The config. Labels that do not occur in train and tags that break the rule of their scheme are counted,
+            whatever the values of ``unseen_labels`` and ``strict_tags``.
         num_rows: Number of training rows of each dataset to show.
 
     Returns:

@@ -150,7 +150,7 @@ def test_the_picture_is_drawn_once(services, base, app_config):
     written = path.stat().st_mtime_ns
     assert services.picture(str(app_config), choices) == path
     assert path.stat().st_mtime_ns == written
-    assert inspect_data(base, 0).data_sets[0].tasks == ["intent", "slots"]
+    assert inspect_data(base, 0).datasets[0].tasks == ["intent", "slots"]
 
 
 def test_a_sentence_is_answered_and_a_model_that_is_gone_is_said(save_model, app_config, tmp_path):

@@ -199,7 +199,7 @@ def test_inspect_prints_the_counts(config, capsys, monkeypatch):
     cells = {
         row[0]: row[1:] for line in output.splitlines() if (row := [cell.strip() for cell in line.split("│")[1:-1]])
     }
-    counts = inspect_data(RunConfig.from_file(config, {"data.max_length": 6})).data_sets[0].splits
+    counts = inspect_data(RunConfig.from_file(config, {"data.max_length": 6})).datasets[0].splits
     train, test = counts["train"], counts["test"]
     assert cells["rows"] == ["16", "9", "13"]
     assert cells["rows over 6 subwords"][0] == (

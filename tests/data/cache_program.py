@@ -1,4 +1,4 @@
-"""Prepares the tiny rows in a process of its own, which uses its tokenizer for something else before."""
+"""Program that prepares the tiny rows in a separate process, after using the tokenizer for something else."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ TIMEOUT = 240
 
 
 def wait_for_others(folder: Path, processes: int) -> None:
-    """Wait until as many processes as are started align."""
+    """Wait until all started processes align."""
     (folder / sys.argv[2]).touch()
     end = time.monotonic() + TIMEOUT
     while len(list(folder.iterdir())) < processes:
@@ -36,8 +36,8 @@ def main() -> None:
     tokenizer = load_tokenizer(given["encoder"])
     tokenizer(["some text", "more of it"], padding="max_length", truncation=True, max_length=7)
     data = prepare_datasets({"train": ROWS}, tokenizer, TASKS)
-    found = {"rows": data["train"].to_list(), "fingerprint": data["train"]._fingerprint, "aligned": aligned}
-    Path(given["folder"]).with_name(f"{sys.argv[2]}.json").write_text(json.dumps(found))
+    result = {"rows": data["train"].to_list(), "fingerprint": data["train"]._fingerprint, "aligned": aligned}
+    Path(given["folder"]).with_name(f"{sys.argv[2]}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is tokenized is kept for the next run, and found only where nothing that it depends on has changed."""
+"""Cache of tokenized rows: later runs use it only if nothing that the rows depend on has changed."""
 
 import copy
 import json
@@ -23,9 +23,9 @@ TAGS = ["O", "B-place", "I-place"]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Return the empty folder of the cache."""
+    """Return the folder of the cache, which is empty."""
     folder = tmp_path / "cache"
-    # Where `datasets` starts processes it leaves a copy in its place, which others then change in vain.
+    # When `datasets` starts processes, it replaces `os.environ` by a copy; changes to the copy would have no effect.
     monkeypatch.setattr(os, "environ", os.environ)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     return folder
@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def aligned(monkeypatch):
-    """Return the sizes of the batches that are aligned in this process, and not taken from the cache."""
+    """Return the sizes of the batches that are aligned in this process and not loaded from the cache."""
     align, sizes = Aligner.__call__, []
 
     def counted(self, batch):
@@ -57,7 +57,7 @@ def prepare(tokenizer, rows=ROWS, intent=None, slots=None, **options):
 
 
 def start(name, encoder, cache, processes=1):
-    """Start `cache_program` with a seed of hashes that no other process has."""
+    """Start `cache_program` with a different hash seed in each process."""
     folder = cache.parent / "aligning"
     folder.mkdir(exist_ok=True)
     given = json.dumps({"encoder": str(encoder), "folder": str(folder), "processes": processes})
@@ -73,29 +73,29 @@ def result(name, process, cache):
 
 
 @pytest.mark.slow
-def test_another_process_takes_the_rows_from_the_cache(tokenizer, encoder, cache):
+def test_another_process_loads_the_rows_from_the_cache(tokenizer, encoder, cache):
     data = prepare(tokenizer)
     before = files(cache)
     assert len(before) == 1
-    found = result("other", start("other", encoder, cache), cache)
-    assert found == {"rows": data["train"].to_list(), "fingerprint": data["train"]._fingerprint, "aligned": []}
+    other = result("other", start("other", encoder, cache), cache)
+    assert other == {"rows": data["train"].to_list(), "fingerprint": data["train"]._fingerprint, "aligned": []}
     assert files(cache) == before
 
 
 @pytest.mark.slow
-def test_processes_that_align_at_once_do_not_get_into_each_others_way(tokenizer, encoder, cache, aligned):
+def test_processes_that_align_at_the_same_time_do_not_interfere(tokenizer, encoder, cache, aligned):
     processes = {name: start(name, encoder, cache, processes=2) for name in ("one", "other")}
-    found = [result(name, process, cache) for name, process in processes.items()]
-    assert [one["aligned"] for one in found] == [[len(ROWS)]] * 2
+    results = [result(name, process, cache) for name, process in processes.items()]
+    assert [one["aligned"] for one in results] == [[len(ROWS)]] * 2
     assert len(files(cache)) == 1
     data = prepare(tokenizer)
     assert not aligned
-    for one in found:
+    for one in results:
         assert one["rows"] == data["train"].to_list()
         assert one["fingerprint"] == data["train"]._fingerprint
 
 
-def test_a_tokenizer_that_was_used_for_something_else_is_the_same(tokenizer, aligned):
+def test_the_cache_does_not_depend_on_earlier_calls_of_the_tokenizer(tokenizer, aligned):
     first = prepare(tokenizer)
     tokenizer(["some text", "more of it"], padding="max_length", truncation=True, max_length=7)
     assert prepare(tokenizer)["train"].to_list() == first["train"].to_list()
@@ -147,14 +147,14 @@ def other_rows(column, value):
 
 CUT = {"max_length": 6, "truncate": True}
 WINDOWS = {"max_length": 6, "overlap": 1}
-# Words have the same ids with either, subwords behind a word's first have not.
+# Words have the same ids with either label set, but all subwords after the first of a word do not.
 ONE_TAG = {"rows": [{**row, "slots": ["B-place"] * len(row["tokens"])} for row in ROWS], "label_subwords": "all"}
 TAGS_BY_TYPE = {"labels": ["O", "B-place", "I-place", "B-time", "I-time"]}
 TAGS_BY_PREFIX = {"labels": ["O", "B-place", "B-time", "I-place", "I-time"]}
 
 
-def is_taken_anew(cache, aligned, before, after):
-    """Prepare in two ways; see that the second is aligned anew, as it is without a cache, and not the first again."""
+def check_is_aligned_again(cache, aligned, before, after):
+    """Prepare in two ways, and check that the second is aligned, as it is without a cache, and not loaded."""
     first, written = before(), files(cache)
     second = after()
     assert aligned == [len(ROWS)] * 2
@@ -182,9 +182,9 @@ def is_taken_anew(cache, aligned, before, after):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_another_tokenizer_takes_the_rows_anew(change, options, tokenizer, cache, aligned):
+def test_another_tokenizer_aligns_the_rows_again(change, options, tokenizer, cache, aligned):
     other = change(copy.deepcopy(tokenizer))
-    is_taken_anew(cache, aligned, lambda: prepare(tokenizer, **options), lambda: prepare(other, **options))
+    check_is_aligned_again(cache, aligned, lambda: prepare(tokenizer, **options), lambda: prepare(other, **options))
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ def test_another_tokenizer_takes_the_rows_anew(change, options, tokenizer, cache
     ],
     ids=lambda value: "-".join(value) or "plain",
 )
-def test_other_settings_labels_or_rows_take_the_rows_anew(before, after, tokenizer, cache, aligned):
-    is_taken_anew(cache, aligned, lambda: prepare(tokenizer, **before), lambda: prepare(tokenizer, **after))
+def test_other_settings_labels_or_rows_are_aligned_again(before, after, tokenizer, cache, aligned):
+    check_is_aligned_again(cache, aligned, lambda: prepare(tokenizer, **before), lambda: prepare(tokenizer, **after))
 
 
 @pytest.mark.parametrize("options", [CUT, WINDOWS, {"label_subwords": "all"}], ids=str)
-def test_the_counts_from_the_cache_are_those_of_the_first_time(options, tokenizer, aligned):
+def test_the_counts_from_the_cache_equal_the_first_counts(options, tokenizer, aligned):
     rows = [*ROWS, {"tokens": ["\u200b"], "slots": ["I-place"]}]
     first = prepare(tokenizer, rows, **options)
     again = prepare(tokenizer, rows, **options)

@@ -1,4 +1,4 @@
-"""From rows to datasets: labels, alignment, and what bad input is told."""
+"""Preparation of datasets: labels, alignment, and messages about bad input."""
 
 import datasets
 import pytest
@@ -30,7 +30,7 @@ def test_labels_that_are_given_keep_their_order(tokenizer):
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_each_word_is_labelled_at_its_first_subword(kind):
+def test_each_word_is_labeled_at_its_first_subword(kind):
     tokenizer = TOKENIZER[kind]
     data = prepare_datasets({"train": ROWS}, tokenizer, [INTENT, SLOTS])
     for row, prepared in zip(ROWS, data["train"], strict=True):
@@ -55,16 +55,16 @@ def test_one_word_one_label_whatever_the_tokenizer_drops(kind, words):
     assert data.reports["test"].lost_words == prepared["tag_positions"].count(-1)
 
 
-def test_words_in_running_text_get_their_space_on_byte_level_tokenizers():
-    wanting = [kind for kind in TOKENIZERS if needs_prefix_space(TOKENIZER[kind])]
-    assert wanting == ["byte-level", "byte-level-split"]
+def test_byte_level_tokenizers_get_a_space_before_words_in_running_text():
+    kinds = [kind for kind in TOKENIZERS if needs_prefix_space(TOKENIZER[kind])]
+    assert kinds == ["byte-level", "byte-level-split"]
     tokenizer = TOKENIZER["byte-level"]
     row = {"tokens": ["play", "the", "beatles"], "slots": ["O", "O", "B-x"]}
     prepared = prepare_datasets({"train": [row]}, tokenizer, [SLOTS])["train"][0]
     assert prepared["input_ids"] == tokenizer("play the beatles")["input_ids"]
 
 
-def test_all_subwords_are_labelled_on_request_in_train_only(tokenizer):
+def test_all_subwords_are_labeled_on_request_in_train_only(tokenizer):
     row = {"tokens": ["wonderful", "paris", "\u200b"], "slots": ["B-x", "B-x", "O"]}
     splits = {"train": [row], "test": [row]}
     data = prepare_datasets(splits, tokenizer, [SLOTS], label_subwords="all")
@@ -77,12 +77,12 @@ def test_all_subwords_are_labelled_on_request_in_train_only(tokenizer):
     assert names == ["B-x"] + ["I-x"] * (len(subwords) - 1) + ["B-x", "O"]
 
 
-def test_cut_and_dropped_words_are_counted_and_said(tokenizer, caplog):
+def test_truncated_and_dropped_words_are_counted_and_logged(tokenizer, caplog):
     rows = [{"tokens": ["paris"] * 30, "slots": ["O"] * 30}, {"tokens": ["paris", "\u200b"], "slots": ["B-x", "O"]}]
     data = prepare_datasets({"train": rows}, tokenizer, [SLOTS], max_length=12, truncate=True)
     report = data.reports["train"]
     assert (report.rows, report.words, report.truncated_rows, report.lost_words) == (2, 32, 1, 21)
-    assert "train: 1 of 2 rows cut off at the longest length." in caplog.text
+    assert "train: 1 of 2 rows truncated to the maximum length." in caplog.text
     assert "train: 21 of 32 words have no subword: predicted as O, and scored." in caplog.text
 
 
@@ -96,7 +96,7 @@ def test_a_row_that_just_fits_is_not_cut(tokenizer, caplog):
     assert not caplog.text
 
 
-def test_rows_may_lack_labels_and_that_is_counted(tokenizer, caplog):
+def test_missing_labels_are_allowed_and_counted(tokenizer, caplog):
     rows = [*ROWS, {"text": "no labels at all"}, {"tokens": ["none"], "intent": None, "slots": None}]
     data = prepare_datasets({"train": rows}, tokenizer, [INTENT, SLOTS])
     assert data["train"][22]["labels"] == {"intent": -100, "slots": [-100] * 4}
@@ -124,7 +124,7 @@ def test_problem_types_are_read_from_the_data(tokenizer):
     assert all(value != value for value in data["train"][2]["labels"]["many"])
 
 
-def test_a_dataset_with_label_names_is_taken_as_it_is(tokenizer):
+def test_label_names_of_a_dataset_are_used(tokenizer):
     features = datasets.Features(
         {
             "tokens": datasets.List(datasets.Value("string")),
@@ -181,13 +181,13 @@ def test_a_bad_file_is_named(content, message, tokenizer, tmp_path):
         prepare_datasets({"train": tmp_path / "rows.jsonl"}, tokenizer, [INTENT])
 
 
-def test_a_byte_order_mark_and_empty_lines_are_no_rows(tokenizer, tmp_path):
+def test_a_byte_order_mark_and_empty_lines_are_skipped(tokenizer, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"text": "a", "intent": "x"}\r\n\r\n{"text": "b", "intent": "y"}')
     assert len(prepare_datasets({"train": path}, tokenizer, [INTENT])["train"]) == 2
 
 
-def test_a_file_that_is_not_there_is_named_with_the_closest(tokenizer, write_jsonl):
+def test_a_missing_file_is_named_with_the_closest(tokenizer, write_jsonl):
     path = write_jsonl(ROWS)
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'rows.jsonl'"):
         prepare_datasets({"train": path.with_name("row.jsonl")}, tokenizer, [INTENT])
@@ -199,7 +199,7 @@ def test_a_missing_column_is_named_with_the_closest(tokenizer, write_jsonl):
         prepare_datasets({"train": path}, tokenizer, [SLOTS])
 
 
-def test_labels_that_train_never_has_are_listed(tokenizer, write_jsonl):
+def test_labels_that_do_not_occur_in_train_are_listed(tokenizer, write_jsonl):
     train, test = (
         write_jsonl(ROWS),
         write_jsonl([ROWS[0], {"tokens": ["a", "b"], "intent": "Fly", "slots": ["B-time", "I-time"]}]),
@@ -209,7 +209,7 @@ def test_labels_that_train_never_has_are_listed(tokenizer, write_jsonl):
     assert f"{test}:2: task 'slots' does not know the labels 'B-time' (1 times), 'I-time'" in str(error.value)
 
 
-def test_labels_that_train_never_has_are_ignored_on_request_and_counted(tokenizer, caplog):
+def test_labels_that_do_not_occur_in_train_are_ignored_on_request_and_counted(tokenizer, caplog):
     rows = [{"tokens": ["a", "b"], "intent": "Fly", "slots": ["B-time", "O"]}]
     data = prepare_datasets({"train": ROWS, "test": rows}, tokenizer, [INTENT, SLOTS], unseen_labels="ignore")
     assert data["test"][0]["labels"] == {"intent": -100, "slots": [-100, 0]}
@@ -234,13 +234,13 @@ def test_without_train_the_tasks_need_their_labels(tokenizer):
         prepare_datasets({"test": ROWS}, tokenizer, [INTENT])
 
 
-def test_a_split_that_is_not_there_is_named(data):
+def test_a_missing_split_is_named(data):
     with pytest.raises(KeyError, match="unknown split 'valid'"):
         data["valid"]
 
 
 @pytest.mark.realdata
-def test_snips_is_read_whole(real_data):
+def test_all_of_snips_is_read(real_data):
     tokenizer = load_tokenizer("sentence-transformers/all-MiniLM-L6-v2")
     files = {split: real_data / "snips" / f"{split}.jsonl" for split in ("train", "validation", "test")}
     data = prepare_datasets(files, tokenizer, [INTENT, SLOTS])

@@ -1,4 +1,4 @@
-"""Streamed training rows: the same order whatever reads them, resumed where they were."""
+"""Streamed training rows: the same order with any number of processes and workers, and exact resume."""
 
 import itertools
 import json
@@ -61,7 +61,7 @@ def test_a_stream_prepares_each_row_as_the_whole_file_does(stream, data):
     assert [row["tag_positions"] for row in streamed] == data["train"]["tag_positions"][:]
 
 
-def test_each_pass_has_each_row_once_in_another_order(stream):
+def test_each_pass_has_each_row_once_in_a_different_order(stream):
     rows = rows_of(batches_of(stream, count=11))
     passes = [rows[:22], rows[22:]]
     whole = sorted(rows_of([list_rows(list(stream["train"]))]))
@@ -71,18 +71,18 @@ def test_each_pass_has_each_row_once_in_another_order(stream):
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_the_rows_are_the_same_however_many_processes_share_them(two, processes):
+def test_the_rows_do_not_depend_on_the_number_of_processes(two, processes):
     sampling = Sampling("temperature")
     one = batches_of(two, sampling, count=6, batch_size=6)
     by_process = [
         batches_of(two, sampling, count=6, batch_size=6 // processes, num_processes=processes, process_index=i)
         for i in range(processes)
     ]
-    assert [rows_of(parts) for parts in zip(*by_process, strict=True)] == [batch["rows"] for batch in one]
+    assert [rows_of(batches) for batches in zip(*by_process, strict=True)] == [batch["rows"] for batch in one]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_the_batches_are_the_same_however_many_workers_make_them(two, workers):
+def test_the_batches_do_not_depend_on_the_number_of_workers(two, workers):
     batches = StreamBatches(two["train"], list_rows, Sampling("uniform"), seed=3, batch_size=4)
     loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=identity)
     made = list(itertools.islice(loader, 7))
@@ -90,8 +90,8 @@ def test_the_batches_are_the_same_however_many_workers_make_them(two, workers):
 
 
 @pytest.mark.parametrize("after", [1, 3, 5, 6, 9])
-def test_a_stream_goes_on_exactly_behind_any_batch(two, after):
-    # Blocks of 5 rows, passes of 22 and 9: states fall inside blocks, on their ends, and behind passes.
+def test_a_stream_resumes_exactly_after_any_batch(two, after):
+    # Blocks of 5 rows, passes of 22 and 9: states are within blocks, at their ends, and after passes.
     sampling = Sampling("uniform")
     whole = batches_of(two, sampling, count=14)
     state = json.loads(json.dumps(whole[after - 1]["stream"]["state"]))
@@ -100,7 +100,7 @@ def test_a_stream_goes_on_exactly_behind_any_batch(two, after):
     assert rows_of(resumed[after:]) == rows_of(whole[after:])
 
 
-def test_the_mix_keeps_to_its_strategy(two):
+def test_the_mix_has_the_shares_of_its_strategy(two):
     def shares(*sampling):
         labels = [json.loads(labels) for _, labels in rows_of(batches_of(two, Sampling(*sampling), 500))]
         return sum(label["intent"] != -100 for label in labels) / len(labels)
@@ -110,7 +110,7 @@ def test_the_mix_keeps_to_its_strategy(two):
     assert shares("temperature", 2.0) == pytest.approx(22**0.5 / (22**0.5 + 3), abs=0.01)
 
 
-def test_data_sets_of_datasets_stream_with_names_of_labels_and_columns(tokenizer):
+def test_iterable_datasets_stream_with_names_of_labels_and_columns(tokenizer):
     features = datasets.Features(
         {
             "words": datasets.List(datasets.Value("string")),
@@ -129,7 +129,7 @@ def test_data_sets_of_datasets_stream_with_names_of_labels_and_columns(tokenizer
     assert rows_of(resumed[4:]) == rows_of(whole[4:])
 
 
-def test_nothing_is_read_beforehand_where_the_tasks_leave_nothing_open(tokenizer, data, tmp_path):
+def test_nothing_is_read_beforehand_if_the_tasks_are_complete(tokenizer, data, tmp_path):
     path = tmp_path / "later.jsonl"
     path.write_text("")
     streamed = prepare_datasets({"train": path}, tokenizer, data.tasks, streaming=True)
@@ -137,7 +137,7 @@ def test_nothing_is_read_beforehand_where_the_tasks_leave_nothing_open(tokenizer
     assert len(rows_of(batches_of(streamed))) == 40
 
 
-def test_a_stream_counts_what_becomes_of_its_rows(tokenizer, tasks, data, caplog):
+def test_a_stream_counts_what_happens_to_its_rows(tokenizer, tasks, data, caplog):
     rows = [*ROWS, {"tokens": ["a", "\u200b"], "intent": "Unknown", "slots": ["I-place", "O"]}]
     streamed = prepare_datasets({"train": rows}, tokenizer, data.tasks, streaming=True, unseen_labels="ignore")
     report = batches_of(streamed, batch_size=23, count=1)[0]["stream"]["report"]
@@ -145,7 +145,7 @@ def test_a_stream_counts_what_becomes_of_its_rows(tokenizer, tasks, data, caplog
     assert report.broken_tags["slots"] == 1
 
 
-def test_what_is_wrong_in_a_stream_is_named_by_line(tokenizer, data, write_jsonl):
+def test_an_error_in_a_stream_names_the_line(tokenizer, data, write_jsonl):
     path = write_jsonl([*ROWS, {"tokens": ["a", "b"], "intent": "RateBook", "slots": ["O"]}])
     streamed = prepare_datasets({"train": path}, tokenizer, data.tasks, streaming=True)
     with pytest.raises(ValueError, match=r"rows\.jsonl:23: column 'slots': .*found 1 tags for 2 tokens"):
@@ -165,7 +165,7 @@ def test_a_stream_that_cannot_train_is_refused(rows, options, message, tokenizer
         prepare_datasets({"train": rows}, tokenizer, tasks, streaming=True, **options)
 
 
-def test_validation_cannot_be_split_off_beside_a_stream(tokenizer, tasks):
+def test_validation_cannot_be_split_off_if_another_dataset_is_streamed(tokenizer, tasks):
     configs = [DataConfig(train=ROWS, streaming=True), DataConfig(train=ROWS, validation_split=0.2)]
     with pytest.raises(ValueError, match="validation_split needs all rows of train, and another dataset is streamed"):
         prepare_datasets(configs, tokenizer, tasks)
@@ -190,7 +190,7 @@ def test_a_streamed_run_needs_its_number_of_steps(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_training_resumes_with_the_same_bits(two, data, tokenizer, encoder, tmp_path, workers, caplog):
+def test_a_streamed_training_resumes_with_equal_bits(two, data, tokenizer, encoder, tmp_path, workers, caplog):
     def train(folder, **options):
         torch.manual_seed(0)
         model = MultiTaskModel.from_encoder(encoder, two.tasks)

@@ -1,4 +1,4 @@
-"""Windows of long rows: which of them counts for a word, and how they stand in a batch."""
+"""Windows of long rows: the window that is read for a word, and their layout in a batch."""
 
 import pytest
 import torch
@@ -11,13 +11,13 @@ from tests.tiny import ROWS
 INTENT = TaskConfig("intent", "sequence_classification")
 SLOTS = TaskConfig("slots", "token_classification")
 LONG = {"tokens": ["paris", "in", "rain"] * 9, "slots": ["B-place", "O", "O"] * 9, "intent": "GetWeather"}
-# Each of these words is one subword: 10 of a window of 12 are words.
+# Each of these words is one subword, so that a window of 12 has 10 words.
 LENGTH = {"max_length": 12, "overlap": 4}
 
 
 @pytest.fixture(scope="module")
 def mixed(encoders):
-    """Return prepared rows, short and long in turns, and what puts them into batches."""
+    """Return prepared rows, alternately short and long, and their collator."""
     from hf_multitask import load_tokenizer
 
     tokenizer = load_tokenizer(encoders["bert"])
@@ -27,7 +27,7 @@ def mixed(encoders):
 
 
 def words_read(windows, overlap):
-    """Return the words that each window is read for."""
+    """Return the words that are read from each window."""
     flat = iter(flat_subwords(windows, overlap))
     return [[word for word in (next(flat) for _ in window) if word is not None] for window in windows]
 
@@ -45,7 +45,7 @@ def words_read(windows, overlap):
     ],
     ids=["one", "two", "short last", "no overlap", "three deep", "a word in two windows", "no word"],
 )
-def test_a_subword_is_read_where_the_nearer_end_is_farthest(windows, overlap, read):
+def test_a_subword_is_read_from_the_window_whose_nearer_end_is_farthest(windows, overlap, read):
     assert words_read(windows, overlap) == read
 
 
@@ -56,7 +56,7 @@ def test_rows_that_fit_make_a_batch_without_windows(mixed):
     assert batch["input_ids"].shape[0] == 3
 
 
-def test_a_batch_begins_with_its_rows_and_has_a_line_for_each_window(mixed):
+def test_a_batch_starts_with_its_rows_and_has_an_entry_for_each_window(mixed):
     data, collate = mixed
     batch = collate(list(data["train"]))
     assert next(iter(batch)) == "row_windows"
@@ -85,14 +85,14 @@ def test_the_first_rows_of_a_batch_are_the_batch_of_the_first_rows(mixed, count)
 
 
 def expected_ids(batch, ids, there):
-    """Return the subword of each word; without windows, positions count inside of a row."""
+    """Return the subword of each word; without windows, positions are relative to the row."""
     positions = batch["tag_positions"]
     if batch["row_windows"].size(0) == batch["row_windows"].size(1):
         positions = positions + torch.arange(len(positions)).unsqueeze(1) * batch["input_ids"].size(1)
     return ids[positions[there]]
 
 
-def test_windows_are_counted_and_said(mixed, tokenizer, caplog):
+def test_windows_are_counted_and_logged(mixed, tokenizer, caplog):
     data, _ = mixed
     report = data.reports["train"]
     assert (report.rows, report.windowed_rows, report.windows, report.lost_words) == (5, 2, 6, 0)
@@ -109,13 +109,13 @@ def test_windows_are_counted_and_said(mixed, tokenizer, caplog):
         ({"max_length": 12, "overlap": 2, "truncate": True}, "truncate and overlap exclude each other"),
     ],
 )
-def test_windows_that_cannot_be_are_refused(given, message, tokenizer):
+def test_impossible_windows_are_refused(given, message, tokenizer):
     with pytest.raises(ValueError, match=message):
         prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], **given)
 
 
 @pytest.mark.parametrize("max_length", [3, 4, 5])
-def test_the_least_room_works_without_an_overlap_being_given(max_length, tokenizer):
+def test_the_smallest_max_length_works_without_an_overlap(max_length, tokenizer):
     row = prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], max_length=max_length)["train"][0]
     assert max(row["window_lengths"]) == max_length
     assert -1 not in row["tag_positions"]

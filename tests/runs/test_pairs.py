@@ -1,4 +1,4 @@
-"""Pairs of texts on their whole way: read, inspected, trained on, stored, predicted, exported."""
+"""Pairs of texts in every step: reading, inspection, training, the activation cache, prediction and export."""
 
 import json
 import random
@@ -28,7 +28,7 @@ SAME = TaskConfig("same", "sequence_classification")
 SLOTS = TaskConfig("slots", "token_classification")
 FIRST = ["rain in paris", "play music in london"]
 SECOND = ["it rains in paris", "some music by the beatles"]
-# Neither text alone tells the label: each stands as often with one as with the other.
+# No single text determines the label: each text occurs equally often with both labels.
 PAIRS = [
     {"text": first, "text_pair": second, "same": "yes" if i == j else "no", "slots": spans}
     for i, first in enumerate(FIRST)
@@ -39,7 +39,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """Return the folder of a tiny encoder whose tokenizer has pairs, with segments."""
+    """Return the folder of a tiny encoder whose tokenizer supports pairs, with segment ids."""
     folder = save_tiny_encoder("bert", tmp_path_factory.mktemp("encoder"))
     tokenizer = wordpiece()
     special = [(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
@@ -80,7 +80,7 @@ def test_rows_with_and_without_a_second_text_are_read_from_any_source(tokenizer,
                 assert [list(row[name]) for row in found] == [row[name] for row in expected]
 
 
-def test_a_column_of_another_name(tokenizer):
+def test_a_column_with_a_different_name(tokenizer):
     rows = [{"premise": row["text"], "hypothesis": row["text_pair"], "same": row["same"]} for row in PAIRS]
     columns = {"text": "premise", "text_pair": "hypothesis"}
     data = prepare_datasets({"train": rows}, tokenizer, [SAME], columns=columns)
@@ -107,10 +107,10 @@ def test_a_wrong_second_text_is_named(wrong, message, pipe, tokenizer, write_jso
         prepare_datasets({"train": path}, tokenizer, [SAME])
 
 
-def test_what_is_cut_is_counted_and_said(tokenizer, caplog):
+def test_truncated_pairs_are_counted_and_logged(tokenizer, caplog):
     rows = [*PAIRS, {"text": "rain", "text_pair": "play music " * 9, "same": "no"}]
     data = prepare_datasets({"train": rows}, tokenizer, [SAME], max_length=12)
-    assert "train: 1 of 5 rows cut off at the longest length." in caplog.text
+    assert "train: 1 of 5 rows truncated to the maximum length." in caplog.text
     rows = [{**row, "text": row["text"] * 5} for row in PAIRS]
     for max_length, truncated in ((12, 4), (16, 0)):
         data = prepare_datasets({"train": rows}, tokenizer, [SAME], max_length=max_length)
@@ -128,7 +128,7 @@ def test_inspection_counts_both_texts(encoder, capsys, monkeypatch, write_jsonl)
         "data": {"train": str(write_jsonl(rows)), "max_length": 30},
         "output_dir": "unused",
     }
-    split = inspect_data(RunConfig.from_dict(values)).data_sets[0].splits["train"]
+    split = inspect_data(RunConfig.from_dict(values)).datasets[0].splits["train"]
     assert split.words == sum(len(f"{row['text']} {row['text_pair']}".split()) for row in rows)
     assert split.subword_lengths.total == split.subwords + 3 * len(rows)
     assert (split.repeated.rows, split.repeated.other_labels) == (1, 0)
@@ -146,7 +146,7 @@ def test_inspection_counts_both_texts(encoder, capsys, monkeypatch, write_jsonl)
 
 @pytest.fixture(scope="module")
 def folder(encoder, tokenizer, tmp_path_factory):
-    """Save a model whose random heads are of a scale that predicts many entities."""
+    """Return the folder of a model whose random heads are scaled so that they predict many entities."""
     torch.manual_seed(0)
     tasks = [
         TaskConfig(
@@ -181,7 +181,7 @@ INPUTS = [
 ]
 
 
-def test_a_prediction_is_that_of_the_tokenizers_pair(pipe):
+def test_a_prediction_is_made_from_the_pair_of_the_tokenizer(pipe):
     model, tokenizer = pipe.model, pipe.tokenizer
     encoded = tokenizer("rain in paris", "it rains", return_tensors="pt")
     with torch.no_grad():
@@ -204,7 +204,7 @@ def test_results_do_not_depend_on_batches_or_order(pipe, batch_size):
     assert found == approximately([expected[i] for i in order], abs=1e-4, rel=1e-4)
 
 
-def test_every_kind_of_input_gives_the_same(pipe):
+def test_every_kind_of_input_has_the_same_result(pipe):
     rows = INPUTS[:7]
     expected = pipe(rows)
     data = datasets.Dataset.from_list(rows)
@@ -224,7 +224,7 @@ def test_entities_are_slices_of_the_first_text(pipe):
             found += 1
             assert text[entity["start"] : entity["end"]] == entity["text"] != ""
     assert found > 20
-    # In the second window of a long first text too.
+    # Also in the second window of a long first text.
     ends = [entity["end"] for entity in pipe(INPUTS[8])["slots"]["entities"]]
     assert max(ends) > len(LONG) * 0.8
 
@@ -256,7 +256,7 @@ def test_files_of_pairs(name, folder, pipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_graph_takes_pairs(folder, pipe):
+def test_an_exported_graph_supports_pairs(folder, pipe):
     export_onnx(folder)
     graph = pipeline("multi-task", model=str(folder), backend="onnx")
     assert graph(INPUTS) == approximately(pipe(INPUTS), abs=1e-4, rel=1e-4)
@@ -265,7 +265,7 @@ def test_a_graph_takes_pairs(folder, pipe):
 # Training
 
 
-def test_what_no_text_alone_tells_is_learned_from_pairs(encoder, write_jsonl, tmp_path):
+def test_a_label_that_depends_on_both_texts_is_learned_from_pairs(encoder, write_jsonl, tmp_path):
     names = {"text": "text", "text_pair": "hypothesis", "same": "same", "slots": "slots"}
     path = write_jsonl([{names[name]: value for name, value in row.items()} for row in PAIRS * 8])
     values = {
@@ -290,7 +290,7 @@ def test_what_no_text_alone_tells_is_learned_from_pairs(encoder, write_jsonl, tm
     }
     metrics = run_training(RunConfig.from_dict(values))["test"]
     assert (metrics["same_accuracy"], metrics["slots_f1"]) == (1.0, 1.0)
-    # Read without the second texts, each text is there with both labels.
+    # Without the second texts, each text occurs with both labels.
     assert run_evaluation(values["output_dir"], path)["same_accuracy"] == 0.5
     card = (tmp_path / "model" / "README.md").read_text()
     assert 'pipe({"text": "rain in paris", "text_pair": "it rains in paris"})' in card
@@ -306,7 +306,7 @@ def losses(trainer):
     return [entry[name] for entry in trainer.state.log_history for name in ("loss", "eval_loss") if name in entry]
 
 
-def test_stored_states_are_those_of_both_texts(encoder, tokenizer, tmp_path):
+def test_cached_states_are_computed_from_both_texts(encoder, tokenizer, tmp_path):
     rows = [*PAIRS, {"text": "rain", "same": "no"}, {**PAIRS[0], "text": LONG}]
     data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, [SAME, SLOTS])
     stages = {"stages": [{"name": "heads", "train": "heads", "epochs": 2}, {"name": "all", "epochs": 1}]}
@@ -322,7 +322,7 @@ def test_stored_states_are_those_of_both_texts(encoder, tokenizer, tmp_path):
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
-def test_rows_that_differ_in_their_segments_alone_have_other_stores(tokenizer):
+def test_rows_that_differ_only_in_their_segments_have_different_cache_keys(tokenizer):
     columns = ["input_ids", "token_type_ids", "attention_mask"]
     one = dict(tokenizer(["rain"], ["paris"]))
     other = {**one, "token_type_ids": [[0] * len(one["input_ids"][0])]}

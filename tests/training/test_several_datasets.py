@@ -1,4 +1,4 @@
-"""Runs on several datasets, on long texts, on streams, and on labels that occur seldom."""
+"""Runs on several datasets, long texts, streams, and rare labels."""
 
 import csv
 import dataclasses
@@ -20,6 +20,7 @@ from hf_multitask import (
     run_evaluation,
     run_training,
 )
+from hf_multitask.data import DATASET_COLUMN
 from hf_multitask.models.tags_schemes import from_iob2
 from tests.freezing.training import make_trainer
 from tests.predictions import predict
@@ -34,7 +35,7 @@ TASKS = [
 
 @pytest.fixture
 def values(encoder, tmp_path):
-    """Return a config whose intents are in CSV files and whose slots are in CoNLL files, of other sentences."""
+    """Return a config with intents in CSV files and slots in CoNLL files, of different sentences."""
     for split, intents, slots in (("train", ROWS[:14], ROWS[14:]), ("validation", ROWS[:6], ROWS[3:9])):
         with (tmp_path / f"{split}.csv").open("w", newline="") as file:
             csv.writer(file).writerows(
@@ -74,19 +75,19 @@ def run(values, **arguments):
     return run_training(RunConfig.from_dict(values), **arguments)
 
 
-def test_a_data_set_a_task_trains_one_model(values, caplog):
+def test_one_dataset_per_task_trains_one_model(values, caplog):
     with caplog.at_level("INFO"):
         metrics = run(values)["validation"]
     assert {"intent_accuracy", "slots_f1", "mean_score", "intent_loss", "slots_loss"} <= metrics.keys()
     assert "joint_accuracy" not in metrics
-    # sqrt(14) : sqrt(8) of 25 rows an epoch, the fewest that have all 14 intents.
+    # sqrt(14) : sqrt(8) of 25 rows per epoch, the fewest rows that contain all 14 intents.
     assert "Rows trained on: intent 28, slots 22." in caplog.text
     state = json.loads(max(Path(values["output_dir"]).glob("checkpoint-*/trainer_state.json")).read_text())
     assert state["best_metric"] == pytest.approx(metrics["mean_score"])
     assert sum(entry.get("intent_rows", 0) for entry in state["log_history"]) > 0
 
 
-def test_batches_hold_rows_of_all_tasks_and_the_encoder_runs_once_for_them(values, monkeypatch):
+def test_batches_mix_the_rows_of_all_tasks_and_the_encoder_runs_once_per_batch(values, monkeypatch):
     config = RunConfig.from_dict(values)
     tokenizer = load_tokenizer(config.encoder)
     data = prepare_datasets(config.data_sets, tokenizer, config.tasks)
@@ -109,11 +110,11 @@ def test_batches_hold_rows_of_all_tasks_and_the_encoder_runs_once_for_them(value
     assert len(passes) == len(mixed) == trainer.state.global_step
 
 
-def test_one_data_set_with_all_labels_beside_one_with_some(encoder, tokenizer, tasks):
+def test_a_dataset_with_all_labels_and_a_dataset_with_some(encoder, tokenizer, tasks):
     both = DataConfig(train=ROWS[:10], validation=ROWS[:4])
     some = DataConfig(train=ROWS[10:], tasks=["slots"])
     data = prepare_datasets([both, some], tokenizer, tasks)
-    assert data["train"]["data_set"] == [0] * 10 + [1] * 12
+    assert data["train"][DATASET_COLUMN] == [0] * 10 + [1] * 12
     assert [labels["intent"] != -100 for labels in data["train"]["labels"]] == [True] * 10 + [False] * 12
     assert all(any(tag != -100 for tag in labels["slots"]) for labels in data["train"]["labels"])
     assert data.reports["train"].fully_labelled_rows == 10
@@ -144,7 +145,7 @@ def test_configs_with_a_removed_strategy_are_refused(strategy, instead, values, 
         ({"validation_split": 0.1}, "validation and validation_split exclude each other"),
     ],
 )
-def test_what_does_not_fit_in_a_data_set_is_refused(change, message, values):
+def test_invalid_options_of_a_dataset_are_refused(change, message, values):
     values["data"][0] |= change
     with pytest.raises(ValueError, match=message):
         run(values)
@@ -160,19 +161,19 @@ def test_what_does_not_fit_in_a_data_set_is_refused(change, message, values):
         ("data", ["a.csv"], "data must be a mapping such as"),
     ],
 )
-def test_what_does_not_fit_in_the_mix_is_refused(key, value, message, values):
+def test_invalid_options_of_the_mix_are_refused(key, value, message, values):
     with pytest.raises(ValueError, match=message):
         run(values | {key: value})
 
 
-def test_a_data_set_in_a_list_is_given_whole_on_the_command_line(values, tmp_path):
+def test_the_command_line_replaces_a_whole_dataset_of_a_list(values, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=r"--data.train: 'data' is a list; give it whole: --data"):
         RunConfig.from_file(path, {"data.train": "a"})
 
 
-def test_data_sets_that_disagree_on_a_tasks_labels_are_refused(tokenizer):
+def test_datasets_with_different_labels_for_a_task_are_refused(tokenizer):
     configs = [
         DataConfig(train=[{"text": "a", "intent": label}, {"text": "b", "intent": "x"}]) for label in ("y", "z")
     ]
@@ -185,7 +186,7 @@ def test_data_sets_that_disagree_on_a_tasks_labels_are_refused(tokenizer):
     assert data["train"]["labels"] == [{"intent": i} for i in (1, 0, 2, 0)]
 
 
-def test_schemes_may_differ_between_data_sets(tokenizer, tasks):
+def test_tag_schemes_may_differ_between_datasets(tokenizer, tasks):
     def rows(scheme):
         return [{**row, "slots": from_iob2(row["slots"], scheme)} for row in ROWS]
 
@@ -196,7 +197,7 @@ def test_schemes_may_differ_between_data_sets(tokenizer, tasks):
     assert data.tasks[1].tag_scheme is None
 
 
-def test_tags_are_written_back_in_the_scheme_that_came_in(values, tmp_path):
+def test_tags_are_written_in_the_scheme_that_was_read(values, tmp_path):
     rows = [{**row, "slots": from_iob2(row["slots"], "BILOU")} for row in ROWS]
     values["data"] = {"train": str(tmp_path / "bilou.jsonl")}
     (tmp_path / "bilou.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -221,7 +222,7 @@ def test_tags_are_written_back_in_the_scheme_that_came_in(values, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"max_length": 8}, {"max_length": 8, "truncate": True}, {"label_subwords": "last"}]
 )
-def test_a_saved_model_cuts_and_reads_words_as_it_was_trained(options, values, tmp_path, write_jsonl):
+def test_a_saved_model_cuts_and_reads_words_as_in_training(options, values, tmp_path, write_jsonl):
     rows = [{**row, "tokens": row["tokens"] * 3, "slots": row["slots"] * 3} for row in ROWS]
     values["data"] = {"train": str(write_jsonl(ROWS)), "validation": str(write_jsonl(rows)), **options}
     metrics = run(values)["validation"]
@@ -246,7 +247,7 @@ def test_a_streamed_run_ends_after_its_steps(values, tmp_path, write_jsonl):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_splits_of_a_named_data_set_can_be_streamed(streaming, values, write_jsonl, tmp_path):
+def test_splits_of_a_hub_dataset_can_be_streamed(streaming, values, write_jsonl, tmp_path):
     (tmp_path / "set").mkdir()
     for split, rows in (("train", ROWS), ("validation", ROWS[:9])):
         write_jsonl(rows, tmp_path / "set" / f"{split}.jsonl")
@@ -255,7 +256,7 @@ def test_splits_of_a_named_data_set_can_be_streamed(streaming, values, write_jso
     assert "slots_f1" in run(values)["validation"]
 
 
-def test_validation_is_split_off_where_there_is_none(values, tokenizer, tasks, write_jsonl):
+def test_validation_is_split_off_from_train_if_there_is_none(values, tokenizer, tasks, write_jsonl):
     values["data"] = {"train": str(write_jsonl(ROWS)), "validation_split": 0.25}
     assert "slots_f1" in run(values)["validation"]
     data = prepare_datasets({"train": ROWS}, tokenizer, tasks, validation_split=0.25)
@@ -269,7 +270,7 @@ def test_validation_is_split_off_where_there_is_none(values, tokenizer, tasks, w
     assert 4 <= len(parts[1]) <= 7
 
 
-def test_spans_that_fit_no_words_are_counted_where_validation_is_split_off(tokenizer):
+def test_mismatched_spans_are_counted_if_validation_is_split_off(tokenizer):
     rows = [{"text": "in paris now", "slots": [[3, 6, "place"]]} for _ in range(10)]
     data = prepare_datasets(
         {"train": rows}, tokenizer, [TaskConfig("slots", "token_classification")], validation_split=0.2
@@ -292,7 +293,7 @@ def test_balanced_class_weights_come_from_train(values, write_jsonl):
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_the_example_of_two_public_data_sets_scores_every_word_of_their_files(real_data, encoder, tmp_path):
+def test_the_example_of_two_public_datasets_scores_every_word_of_their_files(real_data, encoder, tmp_path):
     shutil.copy(EXAMPLE, tmp_path)
     for name in ("wnut17", "clinc150"):
         (tmp_path / name).symlink_to(real_data / name)
@@ -311,6 +312,6 @@ def test_the_example_of_two_public_data_sets_scores_every_word_of_their_files(re
     assert [intent.labels[row["intent"]] for row in data["test"]["labels"] if row["intent"] != -100] == intents
 
 
-def test_sampling_is_for_the_trainer_too():
+def test_the_trainer_takes_sampling():
     with pytest.raises(ValueError, match="temperature must be a finite number from 1, found 0"):
         Sampling("temperature", 0)

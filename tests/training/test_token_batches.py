@@ -1,4 +1,4 @@
-"""Training and evaluating with batches counted in tokens."""
+"""Training and evaluation with batches counted in tokens."""
 
 import copy
 
@@ -24,7 +24,7 @@ LONG = {"tokens": ["paris"] * 60, "intent": "PlayMusic", "slots": ["B-place"] * 
 
 
 class KeepBatches(MultiTaskTrainer):
-    """Notes the shape of each batch that is trained on, by optimizer step."""
+    """Trainer that keeps the shapes of the training batches of each optimizer step."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -46,7 +46,7 @@ class StopAt(TrainerCallback):
 
 @pytest.fixture
 def still(encoder, tokenizer, tasks):
-    """Return a model without dropout, and rows of which some lack labels."""
+    """Return a model without dropout, and rows with some labels missing."""
     data = prepare_datasets({"train": SOME_MISSING, "validation": ROWS}, tokenizer, tasks)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
     for module in model.modules():
@@ -55,10 +55,10 @@ def still(encoder, tokenizer, tasks):
     return model, data
 
 
-def test_how_the_rows_are_cut_changes_neither_losses_nor_gradients(still, tokenizer, tmp_path):
+def test_losses_and_gradients_do_not_depend_on_the_batches(still, tokenizer, tmp_path):
     model, data = still
     runs = []
-    # All rows in each step: in one batch, and in more and more batches that are accumulated.
+    # Each step has all rows: in one batch, and in more and more accumulated batches.
     for max_tokens in (1000, 100, 40, 1):
         keep = KeepGradients()
         arguments = {"max_tokens_per_batch": max_tokens, "max_steps": 1, "logging_steps": 1, "max_grad_norm": 0}
@@ -94,11 +94,11 @@ def test_an_epoch_takes_each_row_once_within_the_limit(model, data, tokenizer, t
         assert all(rows * longest <= 50 for rows, longest in shapes)
 
 
-@pytest.mark.parametrize("data_sets", ["one", "mixed"])
+@pytest.mark.parametrize("mix", ["one", "mixed"])
 @pytest.mark.parametrize("stop", [2, 9])
-def test_a_resumed_run_is_the_same_run(data_sets, stop, encoder, tasks, tokenizer, tmp_path):
+def test_a_resumed_run_is_the_same_run(mix, stop, encoder, tasks, tokenizer, tmp_path):
     config = DataConfig(train=ROWS, validation=ROWS[:4])
-    if data_sets == "mixed":
+    if mix == "mixed":
         config = [DataConfig(train=ROWS[i:], validation=ROWS[:4], tasks=[task.name]) for i, task in enumerate(tasks)]
     data = prepare_datasets(config, tokenizer, tasks)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
@@ -123,7 +123,7 @@ def test_a_resumed_run_is_the_same_run(data_sets, stop, encoder, tasks, tokenize
         assert torch.equal(found, expected)
 
 
-def test_evaluation_and_predictions_are_those_of_batches_of_rows(model, data, tokenizer, tmp_path):
+def test_evaluation_and_predictions_equal_those_with_batches_of_rows(model, data, tokenizer, tmp_path):
     outputs = []
     for arguments in ({"per_device_eval_batch_size": 5}, {"max_tokens_per_batch": 30}):
         trainer = make_trainer(model, data, tokenizer, tmp_path, **arguments)
@@ -169,12 +169,12 @@ def test_rows_in_windows_train_and_evaluate(encoder, tasks, tokenizer, tmp_path,
     ],
     ids=["none", "float", "bool", "order", "batch size", "drop last"],
 )
-def test_what_cannot_be_with_a_number_of_tokens_is_refused(argument, message, tmp_path):
+def test_arguments_that_exclude_batches_of_tokens_are_refused(argument, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         MultiTaskTrainingArguments(output_dir=str(tmp_path), **{"max_tokens_per_batch": 64, **argument})
 
 
-def test_a_config_may_give_the_tokens_of_a_batch():
+def test_a_config_may_set_the_tokens_per_batch():
     values = {"encoder": "somewhere", "tasks": [{"name": "intent", "type": "sequence_classification"}]}
     values |= {"data": {"train": "train.jsonl"}, "output_dir": "out", "training": {"max_tokens_per_batch": 4096}}
     assert RunConfig.from_dict(values).training_arguments().max_tokens_per_batch == 4096
@@ -187,13 +187,13 @@ def test_a_stream_is_refused_before_training(model, tokenizer, tasks, tmp_path):
         make_trainer(model, data, tokenizer, tmp_path, max_tokens_per_batch=64)
 
 
-def test_a_data_set_without_lengths_is_refused_before_training(model, data, tokenizer, tmp_path):
+def test_a_dataset_without_lengths_is_refused_before_training(model, data, tokenizer, tmp_path):
     rows = {"train": [data["train"][0]], "validation": data["validation"]}
     with pytest.raises(ValueError, match="max_tokens_per_batch=64 needs the length of each training row"):
         make_trainer(model, rows, tokenizer, tmp_path, max_tokens_per_batch=64)
 
 
-def test_rows_above_the_limit_are_said_once(data, caplog):
+def test_rows_above_the_limit_are_logged(data, caplog):
     longest = max(data["train"]["length"])
     check_training_rows(data["train"], "length", longest)
     assert caplog.text == ""
@@ -210,6 +210,6 @@ def test_rows_above_the_limit_are_said_once(data, caplog):
     ],
     ids=["list", "no lengths"],
 )
-def test_rows_whose_lengths_are_not_known_are_refused(rows, found):
+def test_rows_without_lengths_are_refused(rows, found):
     with pytest.raises(ValueError, match="needs the length of each training row: .* column 'length', .*" + found):
         check_training_rows(rows, "length", 100)

@@ -1,1 +1,1 @@
-"""Rows to batches: mixing of datasets, samplers, batches by tokens."""
+"""Batches of rows: mixing of datasets, samplers, batches counted in tokens."""

@@ -1,45 +1,47 @@
-"""Rows of a dataset as views of its Arrow columns: a batch is taken without turning its numbers into Python's."""
+"""Rows of a dataset as NumPy views of its Arrow columns, without conversion to Python numbers."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
-# From the number of a row in a chunk of a column to its value.
-_Reader = Callable[[int], Any]
+from ...models.type_aliases import Row
+
+# Function from the index of a row in a chunk of a column to its value: a number, an array, or a mapping of these.
+_Reader: TypeAlias = Callable[[int], Any]
 
 
 def with_numpy_rows(dataset: datasets.Dataset, columns: Collection[str]) -> datasets.Dataset:
-    """Return a dataset whose batches of rows hold arrays where others hold lists.
+    """Return a dataset whose rows contain arrays instead of lists.
 
     Args:
         dataset: The dataset.
-        columns: The columns that batches are to have, of those that there are.
+        columns: Names of the columns to read; names that the dataset does not have are ignored.
 
     Returns:
-        The same rows; ``dataset`` itself where it is transformed as it is read, or one of these columns has values
-        that are missing, or neither numbers nor lists of numbers nor mappings of these.
+        The same rows. ``dataset`` itself, if it has a format or transform, or a column has missing values, or values
+        that are not numbers, lists of numbers, or mappings of these.
     """
     if dataset.format["type"] is not None or not len(dataset):
         return dataset
-    found = [dataset.data.column(name) for name in dataset.column_names if name in columns]
-    can_view = all(_is_viewable(chunk) for column in found for chunk in column.chunks)
+    selected = [dataset.data.column(name) for name in dataset.column_names if name in columns]
+    can_view = all(_is_viewable(chunk) for column in selected for chunk in column.chunks)
     return NumpyRowsDataset(dataset, columns) if can_view else dataset
 
 
 class NumpyRowsDataset(datasets.Dataset):
-    """What `with_numpy_rows` returns. Nothing is copied, so a dataset that is memory-mapped stays so."""
+    """Dataset whose rows contain NumPy views; see `with_numpy_rows`. Nothing is copied, so it stays memory-mapped."""
 
     def __init__(self, dataset: datasets.Dataset, columns: Collection[str]) -> None:
         super().__init__(dataset.data, dataset.info, dataset.split, dataset._indices, dataset._fingerprint)
         self.columns = columns
 
-    def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
-        """Return rows by their numbers."""
+    def __getitems__(self, keys: Sequence[int]) -> list[Row]:
+        """Return the rows with the given indexes."""
         rows = np.asarray(keys)
         if self._indices is not None:
             rows = self._indices.column(0).take(pa.array(rows)).to_numpy().astype(np.int64)
@@ -47,7 +49,7 @@ class NumpyRowsDataset(datasets.Dataset):
         return [dict(zip(self._views, row, strict=True)) for row in zip(*values, strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the views out of what goes to another process, which makes its own."""
+        """Return the state without the views, which another process makes from the table."""
         return {name: value for name, value in vars(self).items() if name != "_views"}
 
     @cached_property
@@ -57,17 +59,17 @@ class NumpyRowsDataset(datasets.Dataset):
 
 
 class _ColumnView:
-    """A column, chunk by chunk."""
+    """View of a column, chunk by chunk."""
 
     def __init__(self, chunks: Sequence[pa.Array]) -> None:
         self.starts = np.array(list(accumulate((len(chunk) for chunk in chunks[:-1]), initial=0)))
         self.readers = [_reader(chunk) for chunk in chunks]
 
     def take(self, rows: np.ndarray) -> list[Any]:
-        """Return the values of some rows."""
+        """Return the values of the given rows."""
         chunks = np.searchsorted(self.starts, rows, side="right") - 1
-        places = zip(chunks.tolist(), (rows - self.starts[chunks]).tolist(), strict=True)
-        return [self.readers[chunk](row) for chunk, row in places]
+        positions = zip(chunks.tolist(), (rows - self.starts[chunks]).tolist(), strict=True)
+        return [self.readers[chunk](row) for chunk, row in positions]
 
 
 def _is_viewable(values: pa.Array) -> bool:

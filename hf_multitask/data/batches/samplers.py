@@ -1,4 +1,4 @@
-"""The order of rows: batches of like length, so that little is padding."""
+"""Samplers that put rows of similar length into a batch, to reduce padding."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,25 +7,25 @@ from torch.utils.data import Sampler
 
 from .mixing import MixedOrder
 
-# A group is shuffled rows sorted by length; larger groups pad less, smaller ones mix rows better.
+# Rows are shuffled, then sorted by length within groups. Larger groups pad less, smaller groups mix rows better.
 BATCHES_PER_GROUP = 50
 
 
 class EpochLengthGroupedSampler(Sampler[int]):
-    """Shuffles rows so that those of a batch have like lengths, in an order that seed and epoch alone decide.
+    """Sampler of shuffled rows, with rows of similar length in a batch; the order depends only on seed and epoch.
 
-    The order does not depend on the state of a random generator, so a run that is resumed inside an epoch sees the
-    batches that the uninterrupted one sees.
+    The order does not depend on the state of a random generator, so that a run resumed within an epoch gets the same
+    batches as an uninterrupted run.
 
-    Rows are sorted by length only within groups of 50 batches. Of a mix of datasets, each group so has the rows that
-    the mix has there: with strict turns as many of each dataset, though its batches may differ where lengths do.
+    Rows are sorted by length only within groups of 50 batches, so that a mix of datasets stays mixed from group to
+    group. The batches of a group may differ in their mix if the lengths of the datasets differ.
 
     Args:
-        lengths: Length of each row; with a mix, of the datasets one after the other.
-        batch_size: Rows that one optimizer step takes, on all processes.
+        lengths: Length of each row; for a mix, of the concatenated datasets.
+        batch_size: Number of rows per optimizer step, on all processes.
         seed: Seed of the order.
-        epoch: Returns the epoch whose order is wanted.
-        order: Which rows an epoch takes, where it is not each row once.
+        epoch: Function that returns the current epoch.
+        order: Rows of each epoch. If None, an epoch has each row once.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class EpochLengthGroupedSampler(Sampler[int]):
         for group in shuffled.split(self.batch_size * BATCHES_PER_GROUP):
             by_length = group[self.lengths[group].argsort(descending=True, stable=True)]
             batches.extend(by_length.split(self.batch_size))
-        # A short batch stays last: anywhere else it would shift the rows of all batches behind it.
+        # A short batch stays last: anywhere else it would shift the rows of all later batches.
         last = [batches.pop()] if len(batches[-1]) < self.batch_size else []
         order = torch.randperm(len(batches), generator=generator).tolist()
         for batch in [batches[i] for i in order] + last:
@@ -64,7 +64,7 @@ class EpochLengthGroupedSampler(Sampler[int]):
 
 
 class LengthSortedSampler(Sampler[int]):
-    """Longest rows first, so that batches pad little and the largest comes first.
+    """Sampler of the longest rows first, so that batches have little padding and the largest batch comes first.
 
     Args:
         lengths: Length of each row.
@@ -81,7 +81,7 @@ class LengthSortedSampler(Sampler[int]):
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Make the random generator of an epoch; it is the same in every process.
+    """Return the random generator of an epoch; it is the same in every process.
 
     Args:
         seed: Seed of the order.

@@ -1,4 +1,4 @@
-"""Batches of as many rows as fit into a number of tokens, padding counted."""
+"""Batches with a maximum number of tokens, including padding."""
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
@@ -14,29 +14,33 @@ from .samplers import LengthSortedSampler, epoch_generator
 
 
 class TokenBatchSampler(Sampler[list[int]]):
-    """Batches of like length of one process, in an order that seed, epoch and number of processes alone decide.
+    """Batch sampler of one process, with rows of similar length in a batch.
 
-    A row's class is how many rows of its length fit into ``max_tokens``. Rows are shuffled, sorted by class, those of
-    the longest first, and cut: the class of a batch's first row is how many it holds. Then the batches are shuffled.
+    The order depends only on the seed, the epoch and the number of processes.
 
-    The Trainer counts on the same number of batches in every epoch. It is a function of the classes alone, so that it
-    is the same wherever an epoch takes each row once. The epochs of a mix take different rows: each then has as many
-    batches as the one that needs most, rounded up to the number of processes, and gets them by halving the batches
-    with most rows. The shares of a mix hold over an epoch, not for each part of it.
+    The class of a row is the number of rows of its length that fit into ``max_tokens``. Rows are shuffled, sorted by
+    class with the longest first, and cut into batches; the class of the first row of a batch is its size. Then the
+    batches are shuffled.
+
+    The Trainer needs the same number of batches in every epoch. The number depends only on the classes, so that it is
+    constant if each epoch has each row once. The epochs of a mix have different rows: each epoch then gets the number
+    of batches of the epoch that needs most, rounded up to a multiple of the number of processes, by halving the
+    batches with the most rows. The shares of a mix are exact per epoch, not within it.
 
     Args:
-        lengths: Tokens of each row, as `padded_lengths` returns them; of a mix, its datasets one after the other.
-        max_tokens: Tokens of a batch: its number of rows times the longest. A row above it is a batch of its own.
+        lengths: Number of tokens of each row, from `padded_lengths`; for a mix, of the concatenated datasets.
+        max_tokens: Maximum number of tokens in a batch: its number of rows times the longest. A longer row is a batch
+            of one.
         seed: Seed of the order.
-        epoch: Returns the epoch whose order is wanted.
-        order: Which rows an epoch takes, where it is not each row once.
-        num_epochs: Epochs of the training.
-        total_batches: Batches that the training takes on all processes, where it ends behind so many instead.
-        num_processes: Number of processes; each takes as many batches.
-        process_index: Which of them this is.
+        epoch: Function that returns the current epoch.
+        order: Rows of each epoch. If None, an epoch has each row once.
+        num_epochs: Number of epochs of the training.
+        total_batches: Number of batches of the training on all processes, if it ends after a number of steps instead.
+        num_processes: Number of processes, which all get the same number of batches.
+        process_index: Index of this process.
 
     Raises:
-        ValueError: If there are too few rows to give each process as many batches.
+        ValueError: If there are too few rows to give each process the same number of batches.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class TokenBatchSampler(Sampler[list[int]]):
             yield batches[i]
 
     def _most_batches(self, num_epochs: int, total_batches: int | None) -> int:
-        """Return the number of batches of the epoch that needs most."""
+        """Return the number of batches of the epoch that needs the most."""
         if self.order is None:
             return len(cut_batches(self.classes.sort().values.tolist()))
         most, epoch = 0, 0
@@ -96,15 +100,16 @@ class TokenBatchSampler(Sampler[list[int]]):
 
 
 class SortedTokenBatchSampler(Sampler[list[int]]):
-    """Batches of an evaluation, longest rows first.
+    """Batch sampler of an evaluation, longest rows first.
 
     Args:
-        lengths: Tokens of each row, as `padded_lengths` returns them.
-        max_tokens: Tokens of a batch: its number of rows times the longest. A row above it is a batch of its own.
+        lengths: Number of tokens of each row, from `padded_lengths`.
+        max_tokens: Maximum number of tokens in a batch: its number of rows times the longest. A longer row is a batch
+            of one.
     """
 
     def __init__(self, lengths: Sequence[int], max_tokens: int) -> None:
-        # The order of the rows is where the batch samplers of torch have it.
+        # The name that the batch samplers of torch have; predictions are put back into row order with it.
         self.sampler = LengthSortedSampler(lengths)
         self.cuts = cut_batches(_classes(lengths, max_tokens)[self.sampler.order].tolist())
 
@@ -117,11 +122,11 @@ class SortedTokenBatchSampler(Sampler[list[int]]):
 
 
 def padded_lengths(dataset: datasets.Dataset, length_column: str) -> list[int]:
-    """Return the tokens of each row; of a row in windows, the number of windows times the longest.
+    """Return the number of tokens of each row; for a row in windows, the number of windows times the longest window.
 
     Args:
         dataset: Prepared rows.
-        length_column: The column with their lengths.
+        length_column: Column of their lengths.
     """
     if "window_lengths" not in dataset.column_names:
         return dataset[length_column][:]
@@ -129,16 +134,17 @@ def padded_lengths(dataset: datasets.Dataset, length_column: str) -> list[int]:
 
 
 def _classes(lengths: Sequence[int], max_tokens: int) -> torch.Tensor:
-    """Return how many rows of each row's length fit into a batch.
+    """Return for each row the number of rows of its length that fit into a batch, ``(num_rows,)``.
 
-    No row of a batch of r rows, the class of its longest, is longer than ``max_tokens / r``. Windows change nothing: a
-    row of several has one of the greatest length, which the other rows' windows are padded to, and counts it twice.
+    In a batch of r rows, r being the class of its longest, no row is longer than ``max_tokens / r``. Windows do not
+    change that: the windows of the other rows are padded to the longest window, which a row of several windows counts
+    at least twice.
     """
     return torch.from_numpy(rows_per_batch(lengths, max_tokens))
 
 
 def _halve_largest(batches: list[list[int]], count: int) -> None:
-    """Halve the batches with most rows until there are so many."""
+    """Halve the batches with the most rows until there are ``count`` batches."""
     by_rows = [(-len(batch), i) for i, batch in enumerate(batches)]
     heapq.heapify(by_rows)
     while len(batches) < count:

@@ -1,1 +1,1 @@
-"""Counts, duplicates and lengths of the rows of a dataset."""
+"""Counts, duplicates and lengths of the rows of datasets."""

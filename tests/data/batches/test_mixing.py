@@ -81,9 +81,9 @@ def test_epochs_keep_what_stopping_promises(sizes, sampling, seed):
     order = MixedOrder(sizes, sampling, seed)
     assert sum(order.counts) == len(order)
     for epoch in range(6):
-        found = by_dataset(order.rows(epoch).tolist(), sizes)
-        assert [len(rows) for rows in found] == order.counts
-        for rows, size in zip(found, sizes, strict=True):
+        used = by_dataset(order.rows(epoch).tolist(), sizes)
+        assert [len(rows) for rows in used] == order.counts
+        for rows, size in zip(used, sizes, strict=True):
             if sampling.stopping == "first_exhausted":
                 assert len(set(rows)) == len(rows)
             else:
@@ -91,7 +91,7 @@ def test_epochs_keep_what_stopping_promises(sizes, sampling, seed):
 
 
 @given(SIZES, SAMPLINGS)
-def test_one_row_more_or_less_would_break_it(sizes, sampling):
+def test_an_epoch_with_one_row_more_or_less_would_not(sizes, sampling):
     order = MixedOrder(sizes, sampling, 0)
     whole = [size / share for size, share in zip(sizes, sampling.exact_shares(sizes), strict=True)]
     if sampling.stopping == "first_exhausted":
@@ -108,7 +108,7 @@ def test_counts_are_the_shares_rounded(sizes, sampling):
 
 
 @given(SIZES, SAMPLINGS, st.integers(1, 12))
-def test_rows_of_a_dataset_come_equally_often(sizes, sampling, epochs):
+def test_rows_of_a_dataset_are_used_equally_often(sizes, sampling, epochs):
     order = MixedOrder(sizes, sampling, 0)
     seen = Counter(row for epoch in range(epochs) for row in order.rows(epoch).tolist())
     for i, size in enumerate(sizes):
@@ -213,7 +213,7 @@ def test_turns_keep_to_the_shares(sizes, strategy):
         assert abs(largest) <= len(ahead) / 2 + 1e-6
 
 
-def test_a_dataset_with_less_than_a_row_in_a_block_gets_its_turns():
+def test_a_dataset_with_less_than_one_row_per_block_gets_its_turns():
     sources = take(MixedTurns(Sampling(), [10_000_000, 3_000], 0), 20_000)
     assert sources.count(1) == 6
 
@@ -238,12 +238,12 @@ def grouped(lengths, batch_size, epoch, order=None):
     return rows
 
 
-def test_without_a_mix_the_order_is_as_ever():
+def test_the_order_without_a_mix_is_stable():
     assert grouped([5, 3, 9, 3, 7, 1, 8, 2, 6, 4], 2, epoch=1) == [2, 6, 0, 9, 4, 8, 7, 5, 1, 3]
 
 
 @given(SIZES, SAMPLINGS, st.integers(1, 8), st.integers(0, 3))
-def test_batches_of_like_length_hold_the_rows_of_the_mix(sizes, sampling, batch_size, epoch):
+def test_batches_of_similar_length_contain_the_rows_of_the_mix(sizes, sampling, batch_size, epoch):
     order = MixedOrder(sizes, sampling, 0)
     lengths = [row % 7 for row in range(sum(sizes))]
     rows = grouped(lengths, batch_size, epoch, order)

@@ -1,4 +1,4 @@
-"""Rows as views of Arrow columns: the values and the batches are those of the dataset."""
+"""Rows as NumPy views of Arrow columns: same values and batches as from the dataset."""
 
 import pickle
 
@@ -41,19 +41,19 @@ def collate(prepared):
 
 
 def views(rows):
-    """The rows in each form that a dataset can have."""
-    parts = [rows.select(range(4)), rows.select(range(4, len(rows)))]
+    """Yield the rows in each form that a dataset can have, with its name."""
+    halves = [rows.select(range(4)), rows.select(range(4, len(rows)))]
     yield "whole", rows
     yield "shuffled", rows.shuffle(seed=0)
     yield "some", rows.select([7, 3, 3, 12])
-    yield "a part", rows.select(range(3, 9))
-    yield "joined", datasets.concatenate_datasets([*parts, rows])
-    yield "numbered", datasets.concatenate_datasets(parts).add_column("row_number", np.arange(len(rows)))
+    yield "a range", rows.select(range(3, 9))
+    yield "joined", datasets.concatenate_datasets([*halves, rows])
+    yield "numbered", datasets.concatenate_datasets(halves).add_column("row_number", np.arange(len(rows)))
 
 
 def as_lists(value):
     if isinstance(value, dict):
-        return {name: as_lists(part) for name, part in value.items()}
+        return {name: as_lists(item) for name, item in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
@@ -65,7 +65,7 @@ def equal(one, other):
     return one == other
 
 
-def test_rows_and_batches_are_those_of_the_data_set(prepared, collate):
+def test_rows_and_batches_equal_those_of_the_dataset(prepared, collate):
     for name, rows in views(prepared["train"]):
         viewed = with_numpy_rows(rows, collate.columns)
         assert isinstance(viewed, NumpyRowsDataset), name

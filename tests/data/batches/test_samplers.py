@@ -1,4 +1,4 @@
-"""Batches: padding, labels, and the order of rows."""
+"""Samplers and the collator: order of rows, padding, and labels."""
 
 import datasets
 import pytest
@@ -31,13 +31,13 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert order(seed=1) != first
 
 
-def test_batches_do_not_come_sorted_by_length():
+def test_batches_are_not_sorted_by_length():
     lengths = [LENGTHS[i] for i in order(batch_size=8)[::8]]
     assert lengths != sorted(lengths)
     assert lengths != sorted(lengths, reverse=True)
 
 
-def test_sorted_order_begins_with_the_longest():
+def test_sorted_order_starts_with_the_longest():
     sampler = LengthSortedSampler(LENGTHS)
     lengths = [LENGTHS[i] for i in sampler]
     assert lengths == sorted(LENGTHS, reverse=True)
@@ -63,7 +63,7 @@ def test_rows_without_labels_make_a_batch_without_labels(data, tokenizer):
     assert "labels" not in MultiTaskDataCollator(tokenizer, data.tasks)([rows[0], rows[1]])
 
 
-def test_numbers_are_floats_and_missing_ones_nan(tokenizer):
+def test_numbers_are_floats_and_missing_numbers_are_nan(tokenizer):
     rows = [{"text": "a", "score": 1.5, "many": ["x"]}, {"text": "b", "score": None, "many": None}]
     tasks = [TaskConfig("score", "sequence_classification"), TaskConfig("many", "sequence_classification")]
     data = prepare_datasets({"train": rows}, tokenizer, tasks)
@@ -91,7 +91,7 @@ def test_a_tokenizer_without_padding_is_refused(tokenizer, tasks):
         MultiTaskDataCollator(tokenizer, tasks)
 
 
-def test_prepared_rows_hold_what_the_model_takes(data):
+def test_prepared_rows_contain_the_inputs_of_the_model(data):
     assert isinstance(data["train"], datasets.Dataset)
     assert set(data["train"].column_names) == {
         "input_ids",

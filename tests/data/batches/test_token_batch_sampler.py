@@ -1,4 +1,4 @@
-"""Batches counted in tokens: each row once, within the limit, as many in every epoch."""
+"""Batches counted in tokens: each row once, within the limit, the same number in every epoch."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ MANY = torch.randint(3, 40, (500,), generator=torch.Generator().manual_seed(0)).
 
 
 def batches_of(lengths, max_tokens, epoch=0, processes=1, seed=0, **mix):
-    """Return the batches of an epoch by process; none where there are too few rows."""
+    """Return the batches of an epoch by process; discard the example if there are too few rows."""
     try:
         samplers = [
             TokenBatchSampler(
@@ -30,9 +30,9 @@ def batches_of(lengths, max_tokens, epoch=0, processes=1, seed=0, **mix):
     except ValueError as error:
         assume("cannot be split" not in str(error))
         raise
-    found = [list(sampler) for sampler in samplers]
-    assert [len(own) for own in found] == [len(sampler) for sampler in samplers]
-    return found
+    batches = [list(sampler) for sampler in samplers]
+    assert [len(own) for own in batches] == [len(sampler) for sampler in samplers]
+    return batches
 
 
 def flat(batches):
@@ -45,15 +45,17 @@ def check_limit(batches, lengths, max_tokens):
 
 
 @given(LENGTHS, LIMITS, PROCESSES, SEEDS)
-def test_every_row_comes_once_in_as_many_batches_on_every_process_and_epoch(lengths, max_tokens, processes, seed):
+def test_every_row_comes_once_and_processes_and_epochs_have_equal_numbers_of_batches(
+    lengths, max_tokens, processes, seed
+):
     counts = set()
     for epoch in range(3):
-        found = batches_of(lengths, max_tokens, epoch, processes, seed)
-        batches = [batch for own in found for batch in own]
+        by_process = batches_of(lengths, max_tokens, epoch, processes, seed)
+        batches = [batch for own in by_process for batch in own]
         assert sorted(flat(batches)) == list(range(len(lengths)))
         assert all(batches)
         check_limit(batches, lengths, max_tokens)
-        counts |= {len(own) for own in found}
+        counts |= {len(own) for own in by_process}
     assert len(counts) == 1
 
 
@@ -68,16 +70,16 @@ def test_every_row_comes_once_in_as_many_batches_on_every_process_and_epoch(leng
     ),
     st.sampled_from([None, 1, 40]),
 )
-def test_the_epochs_of_a_mix_take_its_rows_in_as_many_batches(data_sets, max_tokens, processes, sampling, total):
-    lengths = [length for data_set in data_sets for length in data_set]
-    order = MixedOrder([len(data_set) for data_set in data_sets], sampling, 0)
+def test_the_epochs_of_a_mix_have_equal_numbers_of_batches(by_dataset, max_tokens, processes, sampling, total):
+    lengths = [length for lengths_of_one in by_dataset for length in lengths_of_one]
+    order = MixedOrder([len(lengths_of_one) for lengths_of_one in by_dataset], sampling, 0)
     mix = {"order": order, "num_epochs": 4} if total is None else {"order": order, "total_batches": total}
     counts = []
     for epoch in range(4):
         if total is not None and sum(counts) >= total:
             break
-        found = batches_of(lengths, max_tokens, epoch, processes, **mix)
-        batches = [batch for own in found for batch in own]
+        by_process = batches_of(lengths, max_tokens, epoch, processes, **mix)
+        batches = [batch for own in by_process for batch in own]
         assert sorted(flat(batches)) == sorted(order.rows(epoch).tolist())
         assert all(batches)
         check_limit(batches, lengths, max_tokens)
@@ -85,7 +87,7 @@ def test_the_epochs_of_a_mix_take_its_rows_in_as_many_batches(data_sets, max_tok
     assert len(set(counts)) == 1
 
 
-def test_a_mix_has_the_batches_of_the_epoch_that_needs_most():
+def test_a_mix_has_the_number_of_batches_of_the_epoch_that_needs_most():
     order = MixedOrder([20, 480], Sampling("uniform"), seed=2)
     first = len(batches_of(MANY, 100, order=order, num_epochs=1)[0])
     most = len(batches_of(MANY, 100, order=order, num_epochs=9)[0])
@@ -112,11 +114,11 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert batches_of(MANY, 300, epoch=1) != first
     assert batches_of(MANY, 300, seed=1) != first
     (batches,), (later,) = first, batches_of(MANY, 300, epoch=1)
-    # Not only do batches come in another order: their rows are others.
+    # Not only the order of the batches differs, but also their rows.
     assert not {frozenset(batch) for batch in batches} & {frozenset(batch) for batch in later}
 
 
-def test_batches_are_full_of_rows_of_like_length_and_do_not_come_sorted():
+def test_batches_have_rows_of_similar_length_and_are_not_sorted():
     (batches,) = batches_of(MANY, 300)
     tokens = sum(MANY)
     padded = sum(len(batch) * max(MANY[row] for row in batch) for batch in batches)
@@ -127,12 +129,12 @@ def test_batches_are_full_of_rows_of_like_length_and_do_not_come_sorted():
     assert sizes != sorted(sizes, reverse=True)
 
 
-def test_processes_share_the_batches_by_turns():
-    """Two processes take together, step by step, what one takes one after the other."""
-    (alone,) = batches_of(MANY, 290)
-    assert len(alone) % 2 == 0
+def test_processes_take_turns_with_the_batches():
+    """Two processes together take in one step the batches that one process takes in two."""
+    (single,) = batches_of(MANY, 290)
+    assert len(single) % 2 == 0
     first, second = batches_of(MANY, 290, processes=2)
-    assert [batch for pair in zip(first, second, strict=True) for batch in pair] == alone
+    assert [batch for pair in zip(first, second, strict=True) for batch in pair] == single
 
 
 def test_the_batches_with_most_rows_are_halved_for_the_processes():
