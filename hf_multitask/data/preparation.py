@@ -104,6 +104,9 @@ def prepare_datasets(
         if parts:
             prepared.splits[split] = _joined(parts, has_windows=prepared.reports[split].windowed_rows > 0)
     if any(config.streams_train for config in configs):
+        for loader in loaders:
+            # The stream keeps the loader, which does not need the rows of the other splits any more.
+            loader.splits.clear()
         prepared.splits[TRAIN] = TrainingStream(
             [StreamedDataset(loader, aligners[TRAIN], tasks) for loader in loaders]
         )
@@ -243,8 +246,8 @@ def _balanced_tasks(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader
         if task.class_weights == BALANCED:
             if not train:
                 raise ValueError(
-                    f"task {task.name!r}: class_weights={BALANCED!r} needs all rows of train at hand, which a stream "
-                    "or an evaluation does not have; give the weights by label."
+                    f"task {task.name!r}: class_weights={BALANCED!r} needs all rows of train in memory, which a "
+                    "stream or an evaluation does not have; give the weights by label."
                 )
             task = complete_class_weights(
                 task, *label_counts(task, [row[task.name] for rows in train for row in rows])

@@ -173,7 +173,7 @@ def test_validation_cannot_be_split_off_if_another_dataset_is_streamed(tokenizer
 
 def test_balanced_class_weights_need_all_rows(tokenizer):
     task = TaskConfig("intent", "sequence_classification", class_weights="balanced")
-    with pytest.raises(ValueError, match="needs all rows of train at hand, which a stream"):
+    with pytest.raises(ValueError, match="needs all rows of train in memory, which a stream"):
         prepare_datasets({"train": ROWS}, tokenizer, [task], streaming=True)
 
 

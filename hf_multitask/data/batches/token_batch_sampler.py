@@ -67,7 +67,7 @@ class TokenBatchSampler(Sampler[list[int]]):
         if self.num_batches > num_rows:
             raise ValueError(
                 f"max_tokens_per_batch={max_tokens} makes {most} batches of {num_rows} rows, which cannot be split so "
-                f"that each of {num_processes} processes has as many; set it higher, or start fewer processes."
+                f"that each of {num_processes} processes has the same number; set it higher, or start fewer processes."
             )
 
     def __len__(self) -> int:
