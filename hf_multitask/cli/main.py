@@ -13,7 +13,7 @@ from transformers import pipeline
 from transformers.utils.logging import disable_progress_bar
 
 from ..app import launch_app
-from ..export.graphs import export_onnx, export_torch, score_onnx
+from ..export import export_onnx, score_onnx
 from ..freezing.stage_results import read_stage_results
 from ..models import load_model
 from ..models.configuration_multitask import PIPELINE_NAME
@@ -222,23 +222,15 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Write onnx/model_int8.onnx too, with weights in 8 bits.")
     ] = False,
-    torch_export: Annotated[
-        bool, typer.Option("--torch-export", help="Write model.pt2, which torch.export.load reads.")
-    ] = False,
     data: Annotated[
         Path | None, typer.Option(help="File with labels: score the ONNX graphs on it beside the model.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder to write to instead of MODEL_DIR.")] = None,
 ) -> None:
     """Write a trained model as a graph that runs without this package, and check it against the model."""
-    onnx = onnx or int8
-    if not onnx and not torch_export:
-        raise ValueError("export: expected --onnx, --int8 or --torch-export, found none of them.")
-    if data is not None and not onnx:
-        raise ValueError("--data scores ONNX graphs: give --onnx or --int8 with it.")
-    files = export_onnx(model_dir, output, int8) if onnx else []
-    files += [export_torch(model_dir, output)] if torch_export else []
-    print_files(files)
+    if not onnx and not int8:
+        raise ValueError("export: expected --onnx or --int8, found neither.")
+    print_files(export_onnx(model_dir, output, int8))
     if data is not None:
         print_metrics(score_onnx(model_dir, data, output))
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..export.graphs import ExportedFile
+from ..export import ExportedFile
 from ..freezing.plan import PLAN_HEADER, StagePlan
 from ..runtime.byte_sizes import format_bytes
 
@@ -52,7 +52,7 @@ def print_files(files: Sequence[ExportedFile], console: Console | None = None) -
     """Print exported files as a table, with their sizes and how far their logits are from the model's.
 
     Args:
-        files: What `export_onnx` and `export_torch` return.
+        files: Files that `export_onnx` returns.
         console: Where to print; standard output where None.
     """
     table = Table("file", "size", "logits differ from the model's by")

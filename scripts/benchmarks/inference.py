@@ -16,7 +16,7 @@ import transformers
 from transformers import Pipeline, PrinterCallback
 
 from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_multitask.export.graphs import export_onnx
+from hf_multitask.export import export_onnx
 
 from .machine import machine_facts
 from .peak_memory import peak_of_predictions
