@@ -38,7 +38,7 @@ def data_picture(workspace: Workspace, config: RunConfig) -> Path:
 
 
 def _file_times(config: RunConfig) -> Iterator[float]:
-    for data in config.data_sets:
+    for data in config.data_configs:
         for split in SPLITS:
             source = getattr(data, split)
             if isinstance(source, str) and Path(source).exists():

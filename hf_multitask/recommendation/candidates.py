@@ -194,7 +194,7 @@ class CandidatePlanner:
                 )
 
     def _config(self, config: RunConfig, chosen: Candidate) -> RunConfig:
-        streams = any(data.streams_train for data in config.data_sets)
+        streams = any(data.streams_train for data in config.data_configs)
         training: dict[str, Any] = dict(config.training)
         if not streams:
             training.pop("max_steps", None)

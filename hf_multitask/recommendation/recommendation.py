@@ -90,7 +90,7 @@ class Recommendation:
 
 def _config_values(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Return what differs from the defaults of a config, with paths relative to a folder."""
-    data = [_data_values(item, folder) for item in config.data_sets]
+    data = [_data_values(item, folder) for item in config.data_configs]
     encoder = config.encoder
     if find_model(encoder) == str(Path(encoder).expanduser()) and Path(encoder).expanduser().is_dir():
         encoder = _relative(encoder, folder)

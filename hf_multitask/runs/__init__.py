@@ -1,1 +1,19 @@
-"""Whole runs: from a config to a model directory."""
+"""Runs: from a config to a model directory, its plan, or its scores."""
+
+from .build import build_trainer
+from .config import RunConfig
+from .evaluation import evaluate_model, run_evaluation
+from .inspection import inspect_data
+from .output_dir import find_last_checkpoint
+from .training import run_plan, run_training
+
+__all__ = [
+    "RunConfig",
+    "build_trainer",
+    "evaluate_model",
+    "find_last_checkpoint",
+    "inspect_data",
+    "run_evaluation",
+    "run_plan",
+    "run_training",
+]

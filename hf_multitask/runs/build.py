@@ -45,16 +45,16 @@ def build_trainer(
         encoder_config, tasks = source_config.encoder_config, _continued_tasks(config, source_config)
         known_tasks = {task.name for task in source_config.tasks}
     if data is None:
-        check_task_names(config.data_sets, tasks, known_tasks)
+        check_task_names(config.data_configs, tasks, known_tasks)
     if config.attn_implementation is not None:
         check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
-        data = prepare_datasets(config.data_sets, tokenizer, tasks)
+        data = prepare_datasets(config.data_configs, tokenizer, tasks)
     # After the data and before the heads: their initial weights depend on the seed only.
     set_seed(arguments.seed)
     model = _build_model(config, source_config, data.tasks)
-    _save_length_settings(config.data_sets[0], model, tokenizer)
+    _save_length_settings(config.data_configs[0], model, tokenizer)
     _save_special_tokens(model, tokenizer)
     if data.get("validation") is not None and "metric_for_best_model" not in config.training:
         arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)

@@ -1,4 +1,4 @@
-"""The config of a run, read from YAML, with every field open to be overridden."""
+"""Config of a run, read from YAML, with overrides of any field."""
 
 import dataclasses
 import json
@@ -16,11 +16,12 @@ from ..data import SPLITS, DataConfig, Sampling
 from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
 from ..models.messages import unknown_name_message
+from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, check_keys, check_required
 from ..training.arguments import MultiTaskTrainingArguments
 
-# What a run does unless its config says otherwise; in Python the defaults of TrainingArguments hold.
-TRAINING_DEFAULTS: dict[str, Any] = {
+# Defaults of a run where they differ from those of TrainingArguments.
+TRAINING_DEFAULTS: JsonObject = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
     "save_total_limit": 2,
@@ -31,8 +32,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "report_to": "none",
 }
 
-# A stream has no epochs: a tenth of the run stands for one.
-STREAMING_DEFAULTS: dict[str, Any] = {
+# A stream has no epochs, so a tenth of the run takes the place of an epoch.
+STREAMING_DEFAULTS: JsonObject = {
     "eval_strategy": "steps",
     "eval_steps": 0.1,
     "save_strategy": "steps",
@@ -43,19 +44,19 @@ STREAMING_DEFAULTS: dict[str, Any] = {
 @strict
 @dataclass
 class RunConfig:
-    """All that a training run is made of.
+    """Config of a training run.
 
     Args:
-        encoder: Hub name or folder of the encoder, or of a multi-task model to go on from: tasks of names that it has
-            keep their heads and labels, the others get new heads.
+        encoder: Hub name or folder of the encoder, or of a multi-task model to continue from: tasks that it already
+            has keep their heads and labels, the others get new heads.
         tasks: The tasks.
-        data: The dataset, or several whose rows are mixed.
-        freeze: What trains when: a preset such as ``"three-stage"``, a file of stages, groups that do not train, a
-            mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
-        pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
-        attn_implementation: The encoder's attention, such as ``"sdpa"`` or ``"flash_attention_2"``; its own choice
-            where None.
-        sampling: How much of each of several datasets the training takes.
+        data: The dataset, or several datasets whose rows are mixed.
+        freeze: Freeze schedule: a preset such as ``"three-stage"``, a file of stages, the groups that do not train, or
+            a mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
+        pooling: ``"mean"``, ``"cls"`` or ``"max"``. Defaults to the encoder's own pooling.
+        attn_implementation: Attention implementation of the encoder, such as ``"sdpa"`` or ``"flash_attention_2"``.
+            Defaults to the encoder's own choice.
+        sampling: Shares of the datasets in training.
         training: Fields of `MultiTaskTrainingArguments`.
         output_dir: Folder of the model and its checkpoints.
     """
@@ -64,51 +65,52 @@ class RunConfig:
     tasks: list[TaskConfig]
     data: DataConfig | list[DataConfig]
     output_dir: str
-    freeze: str | list[str] | dict[str, Any] = "none"
+    freeze: str | list[str] | JsonObject = "none"
     pooling: str | None = None
     attn_implementation: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    training: dict[str, Any] = field(default_factory=dict)
+    training: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what no single field can tell."""
+        """Check the fields that depend on each other."""
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one task.")
-        if not self.data_sets:
+        if not self.data_configs:
             raise ValueError("data is empty; expected at least one dataset.")
-        for i, config in enumerate(self.data_sets):
+        for i, config in enumerate(self.data_configs):
             if config.train is None:
                 name = "data" if isinstance(self.data, DataConfig) else f"data.{i}"
                 raise ValueError(f"{name}.train is missing; expected a file or the name of a split.")
         arguments = self.training_arguments()
-        if arguments.max_steps <= 0 and any(config.streams_train for config in self.data_sets):
+        if arguments.max_steps <= 0 and any(config.streams_train for config in self.data_configs):
             raise ValueError("training.max_steps is missing: with data.streaming a run has no other end.")
 
     @property
-    def data_sets(self) -> list[DataConfig]:
-        """The datasets."""
+    def data_configs(self) -> list[DataConfig]:
+        """The datasets, also if there is only one."""
         return [self.data] if isinstance(self.data, DataConfig) else self.data
 
     @classmethod
-    def from_file(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> "RunConfig":
+    def from_file(cls, path: str | Path, overrides: Mapping[str, object] | None = None) -> "RunConfig":
         """Read a config.
 
         Args:
-            path: YAML file. Its data files, its file of stages and an encoder folder are relative to it.
-            overrides: Values by dotted name that replace the file's, such as ``{"training.num_train_epochs": 1}``.
-                Their paths are relative to the working directory.
+            path: YAML file. Paths in it (data files, a file of stages, an encoder folder) are relative to its folder.
+            overrides: Values by dotted name that replace values of the file, such as
+                ``{"training.num_train_epochs": 1}``. Paths among them are relative to the working directory.
 
         Returns:
             The config.
 
         Raises:
-            ValueError: If the file is no YAML, or a key or value is not allowed. The message names the file, and the
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is not YAML, or a key or value is not allowed. The message names the file and the
                 closest key.
         """
         path = Path(path)
         values = _resolve_paths(_read_yaml(path), path.parent)
         for name, value in (overrides or {}).items():
-            _set(values, name, value)
+            _override(values, name, value)
         try:
             return cls.from_dict(values)
         except ValueError as error:
@@ -116,7 +118,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
-        """Build a config from a mapping, as a YAML file holds it.
+        """Build a config from a mapping, as a YAML file contains it.
 
         Args:
             values: Field names and values.
@@ -125,16 +127,16 @@ class RunConfig:
             The config.
 
         Raises:
-            ValueError: If a key is unknown or missing, or a value is of another type.
+            ValueError: If a key is unknown or missing, or a value has the wrong type.
         """
         check_keys(cls, values)
         check_required(cls, values)
         data = values["data"]
-        if not isinstance(data, (Mapping, list)) or not all(isinstance(item, Mapping) for item in _listed(data)):
+        if not isinstance(data, (Mapping, list)) or not all(isinstance(item, Mapping) for item in _as_list(data)):
             raise ValueError(
                 f"data must be a mapping such as {{train: train.jsonl}}, or a list of them, found {data!r}."
             )
-        for item in _listed(data):
+        for item in _as_list(data):
             check_keys(DataConfig, item, "key in data")
         sampling = values.get("sampling", {})
         if not isinstance(sampling, Mapping):
@@ -153,10 +155,12 @@ class RunConfig:
         return build(cls, {**values, **parsed})
 
     def training_arguments(self) -> MultiTaskTrainingArguments:
-        """Return the training arguments: the run's defaults, what the config says, and ``output_dir``.
+        """Build the training arguments: the defaults of a run, the config's ``training``, and ``output_dir``.
+
+        Building them resets accelerate's state, which belongs to the process, to that of these arguments.
 
         Raises:
-            ValueError: If a field is unknown, or its value is of another type.
+            ValueError: If a field is unknown, or its value has the wrong type.
         """
         allowed = [item.name for item in dataclasses.fields(MultiTaskTrainingArguments) if item.init]
         for key in self.training:
@@ -165,9 +169,9 @@ class RunConfig:
         if "output_dir" in self.training:
             raise ValueError("training.output_dir is the run's output_dir; give it there.")
         defaults = dict(TRAINING_DEFAULTS)
-        if any(config.streams_train for config in self.data_sets):
+        if any(config.streams_train for config in self.data_configs):
             defaults |= STREAMING_DEFAULTS
-        if not any(config.validation or config.validation_split for config in self.data_sets):
+        if not any(config.validation or config.validation_split for config in self.data_configs):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {**defaults, **self.training, "output_dir": self.output_dir}
         parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)
@@ -180,7 +184,7 @@ class RunConfig:
         return arguments
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> JsonObject:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such config file.")
     try:
@@ -194,9 +198,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the data files, a file of stages and an encoder folder relative to the config's folder."""
-    for data in _listed(values.get("data")):
+def _resolve_paths(values: JsonObject, folder: Path) -> JsonObject:
+    """Resolve the data files, a file of stages and an encoder folder against the config's folder, in place."""
+    for data in _as_list(values.get("data")):
         if isinstance(data, dict) and data.get("name") is None:
             for split in SPLITS:
                 if isinstance(data.get(split), str):
@@ -210,26 +214,26 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return values
 
 
-def _listed(value: Any) -> list[Any]:
-    """Return one value or several as a list."""
+def _as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and any other value in a list."""
     return value if isinstance(value, list) else [value]
 
 
-def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a value by its dotted name."""
+def _override(values: JsonObject, dotted: str, value: object) -> None:
+    """Set a value by its dotted name, in place."""
     *parents, last = dotted.split(".")
     for parent in parents:
-        inner: Any = values.setdefault(parent, {})
+        inner = values.setdefault(parent, {})
         if isinstance(inner, list):
-            raise ValueError(f"--{dotted}: {parent!r} is a list; give it whole: --{parent} '[{{…}}, {{…}}]'.")
+            raise ValueError(f"--{dotted}: {parent!r} is a list; give the whole list: --{parent} '[{{…}}, {{…}}]'.")
         if not isinstance(inner, dict):
             raise ValueError(f"--{dotted}: {parent!r} is not a mapping, found {inner!r:.80}.")
         values = inner
     values[last] = value
 
 
-def _as_options(values: Mapping[str, Any]) -> list[str]:
-    """Write values as the options that `HfArgumentParser` reads, which converts and checks their types."""
+def _as_options(values: Mapping[str, object]) -> list[str]:
+    """Return values as command-line options: `HfArgumentParser` checks and converts types only of those."""
     options = []
     for key, value in values.items():
         if value is None:

@@ -22,8 +22,8 @@ def inspect_data(config: RunConfig, num_rows: int = 3) -> DataInspection:
         The counts.
 
     Raises:
-        ValueError: If something else in the data is wrong, as in a training.
+        ValueError: If the data is invalid in any other way, as in a training run.
     """
-    configs = data_configs([replace(data, unseen_labels="ignore") for data in config.data_sets], {})
+    configs = data_configs([replace(data, unseen_labels="ignore") for data in config.data_configs], {})
     tasks = [replace(task, strict_tags=False) for task in config.tasks]
     return inspect_datasets(config.encoder, tasks, configs, num_rows)

@@ -1,4 +1,4 @@
-"""What a run leaves for its reader: ``history.json``, ``report.html``, and what its trackers show of them."""
+"""Reports of a run: ``history.json``, ``report.html``, and what its trackers show."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..training.trainer import MultiTaskTrainer
 
 
 def remove_report(folder: Path) -> None:
-    """Remove what an earlier run, or the part of it that is gone on with, has left."""
+    """Remove the reports that an earlier run, or the part of this run before a resume, has written."""
     for name in (REPORT_NAME, HISTORY_NAME):
         (folder / name).unlink(missing_ok=True)
 
@@ -24,19 +24,19 @@ def remove_report(folder: Path) -> None:
 def training_record(
     encoder: str, trainer: MultiTaskTrainer, data: PreparedData, results: Mapping[str, SplitResult]
 ) -> TrainingRecord:
-    """Gather what the report of a run tells.
+    """Collect the content of a run's report.
 
     Args:
-        encoder: What the run started from.
-        trainer: The trainer, behind its training.
+        encoder: Encoder or model that the run started from.
+        trainer: The trainer, after training.
         data: The data.
-        results: What the run gave, by split.
+        results: Results of the run by split.
 
     Returns:
         The record.
     """
     return TrainingRecord(
-        facts=_facts(encoder, trainer, data),
+        facts=_run_summary(encoder, trainer, data),
         tasks=data.tasks,
         history=trainer.state.log_history,
         stages=read_stage_results(trainer.args.output_dir),
@@ -45,32 +45,32 @@ def training_record(
 
 
 def report_run(trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
-    """Write the report of a run and show its trackers what is on it; on the main process.
+    """Write the report of a run and log its content to the trackers. Only for the main process.
 
     Without the packages of the extra ``reports``, there is no report.
 
     Args:
         trainer: The trainer.
-        record: What `training_record` returns.
+        record: Content of the report, from `training_record`.
     """
     if not missing_packages("reports"):
         write_report(trainer.args.output_dir, record)
     trainer.tracking.report_results(record, trainer.state.global_step)
 
 
-def _facts(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:
-    """Say in words what a run was."""
+def _run_summary(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:
+    """Return what the run consisted of, as text by title."""
     args, state = trainer.args, trainer.state
     rows = {split: f"{report.rows:,}" for split, report in data.reports.items() if report.rows}
     if isinstance(data["train"], TrainingStream):
         rows["train"] = "streamed"
     seconds = TrainingHistory(state.log_history).total("train_runtime")
-    weights = "those of the end"
+    weights = "of the last step"
     if args.load_best_model_at_end and state.best_global_step is not None:
-        weights = f"those of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"
+        weights = f"of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"
     return {
         "Encoder": encoder,
-        "Tasks": "; ".join(_task_in_words(task) for task in data.tasks),
+        "Tasks": "; ".join(_describe_task(task) for task in data.tasks),
         "Rows": ", ".join(f"{split} {rows[split]}" for split in SPLITS if split in rows),
         "Trained": f"{state.global_step:,} steps, {state.epoch or 0:g} epochs, {seconds:,.0f} seconds",
         "Weights": weights,
@@ -79,6 +79,6 @@ def _facts(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) -> dict[
     }
 
 
-def _task_in_words(task: TaskConfig) -> str:
+def _describe_task(task: TaskConfig) -> str:
     labels = f", {task.num_labels:,} labels" if task.labels else ""
     return f"{task.name} ({task.problem_type or task.type}{labels})"

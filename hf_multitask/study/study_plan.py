@@ -200,7 +200,7 @@ def study_settings(config: RunConfig, minutes: float | None) -> dict[str, Any]:
     if Path(config.encoder).is_dir():
         values["encoder"] = str(Path(config.encoder).resolve())
     values["tasks"] = [task.to_dict() for task in config.tasks]
-    sets = [_data_settings(data) for data in config.data_sets]
+    sets = [_data_settings(data) for data in config.data_configs]
     values["data"] = sets[0] if isinstance(config.data, DataConfig) else sets
     values["sampling"] = dataclasses.asdict(config.sampling)
     values["training"] = {name: value for name, value in config.training.items() if name not in OWN_TRAINING}
@@ -238,13 +238,13 @@ def parse_sizes(sizes: Sequence[int | str], num_rows: int) -> list[int]:
 
 
 def _check_splits(config: RunConfig) -> None:
-    if any(data.streams_train for data in config.data_sets):
+    if any(data.streams_train for data in config.data_configs):
         raise ValueError(
             "study: takes training sets of several sizes, so all rows must be at hand: leave out streaming."
         )
-    if all(data.test is None for data in config.data_sets):
+    if all(data.test is None for data in config.data_configs):
         raise ValueError("study: data.test is missing; the scenarios are compared on its rows.")
-    if all(data.validation is None and data.validation_split is None for data in config.data_sets):
+    if all(data.validation is None and data.validation_split is None for data in config.data_configs):
         raise ValueError("study: data.validation is missing; expected a file, or data.validation_split.")
 
 

@@ -146,7 +146,7 @@ def _work_in_process(
     try:
         with _quiet():
             # Tokenized rows are in the cache of `datasets` by now.
-            data = prepare_datasets(plan.config.data_sets, load_tokenizer(plan.config.encoder), tasks)
+            data = prepare_datasets(plan.config.data_configs, load_tokenizer(plan.config.encoder), tasks)
             work(plan, StudyData(data))
     except (ValueError, OSError) as error:
         # Some errors cannot be made again from their message alone.

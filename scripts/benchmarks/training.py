@@ -37,7 +37,7 @@ def _mixed_run(config: RunConfig, tasks: list[str]) -> dict[str, Any]:
         config = replace(
             config,
             tasks=[task for task in config.tasks if task.name in tasks],
-            data=[data for data in config.data_sets if set(data.tasks or tasks) <= set(tasks)],
+            data=[data for data in config.data_configs if set(data.tasks or tasks) <= set(tasks)],
             output_dir=folder,
         )
         start = time.perf_counter()

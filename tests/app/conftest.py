@@ -35,7 +35,7 @@ def save_model():
     def save(config_path, folder):
         config = RunConfig.from_file(config_path)
         tokenizer = load_tokenizer(config.encoder)
-        tasks = prepare_datasets(config.data_sets, tokenizer, config.tasks).tasks
+        tasks = prepare_datasets(config.data_configs, tokenizer, config.tasks).tasks
         MultiTaskModel.from_encoder(config.encoder, tasks).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return folder

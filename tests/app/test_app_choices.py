@@ -127,7 +127,7 @@ def test_the_bundled_data_is_there_at_once(tmp_path, monkeypatch):
     assert services.data_names() == [BUNDLED_DATA]
     base = services.base_config(BUNDLED_DATA)
     assert [task.name for task in base.tasks] == ["topic", "entities"]
-    assert base.data_sets[0].train == str(QUICKSTART_CONFIG.parent / "data" / "train.jsonl")
+    assert base.data_configs[0].train == str(QUICKSTART_CONFIG.parent / "data" / "train.jsonl")
     with pytest.raises(ValueError, match=r"data '\.\./x' is not there any more"):
         services.base_config("../x")
 

@@ -55,7 +55,7 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
         ("intent", "sequence_classification"),
         ("slots", "token_classification"),
     ]
-    data = config.data_sets[0]
+    data = config.data_configs[0]
     assert data.validation_split == 0.1
     assert (data.train, data.test) == tuple(str(workspace.data_dir / name / f) for f in ("train.jsonl", "test.JSONL"))
     # The same name again is another dataset.

@@ -8,7 +8,6 @@ import datasets
 import pyarrow as pa
 import pytest
 import torch
-from hf_multitask.export.graphs import export_onnx
 from pyarrow import csv, parquet
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast, pipeline
@@ -16,6 +15,7 @@ from transformers.pipelines.pt_utils import KeyPairDataset
 
 from hf_multitask import MultiTaskModel, RunConfig, TaskConfig, load_tokenizer, prepare_datasets, run_training
 from hf_multitask.cli import main
+from hf_multitask.export import export_onnx
 from hf_multitask.freezing.activation_cache.cache_key import read_rows
 from hf_multitask.prediction import BulkPrediction
 from hf_multitask.runs.evaluation import run_evaluation

@@ -90,7 +90,7 @@ def test_one_dataset_per_task_trains_one_model(values, caplog):
 def test_batches_mix_the_rows_of_all_tasks_and_the_encoder_runs_once_per_batch(values, monkeypatch):
     config = RunConfig.from_dict(values)
     tokenizer = load_tokenizer(config.encoder)
-    data = prepare_datasets(config.data_sets, tokenizer, config.tasks)
+    data = prepare_datasets(config.data_configs, tokenizer, config.tasks)
     model = MultiTaskModel.from_encoder(config.encoder, data.tasks)
     trainer = make_trainer(model, data, tokenizer, config.output_dir, None, {"sampling": config.sampling})
     passes, mixed = [], []
@@ -169,7 +169,7 @@ def test_invalid_options_of_the_mix_are_refused(key, value, message, values):
 def test_the_command_line_replaces_a_whole_dataset_of_a_list(values, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ValueError, match=r"--data.train: 'data' is a list; give it whole: --data"):
+    with pytest.raises(ValueError, match=r"--data.train: 'data' is a list; give the whole list: --data"):
         RunConfig.from_file(path, {"data.train": "a"})
 
 
@@ -301,7 +301,7 @@ def test_the_example_of_two_public_datasets_scores_every_word_of_their_files(rea
     config = RunConfig.from_file(tmp_path / EXAMPLE.name, overrides)
     metrics = run_training(config)["test"]
     assert {"ner_f1", "intent_accuracy", "mean_score"} <= metrics.keys()
-    data = prepare_datasets(config.data_sets, load_tokenizer(encoder), config.tasks)
+    data = prepare_datasets(config.data_configs, load_tokenizer(encoder), config.tasks)
     ner, intent = data.tasks
     lines = (real_data / "wnut17" / "test.conll").read_text(encoding="utf-8").split("\n")
     gold = [line.rstrip("\r").split("\t")[-1] for line in lines if line.strip()]
