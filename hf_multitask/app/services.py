@@ -10,7 +10,7 @@ from .choices import RunChoices, build_config
 from .data_figure import data_picture
 from .jobs import Jobs
 from .model_cache import ModelShelf
-from .plan_cache import Planner
+from .plan_cache import PlanCache
 from .uploads import keep_upload
 from .workspace import Workspace, look_up
 
@@ -40,7 +40,7 @@ class Services:
         self.workspace = Workspace(folder)
         self.jobs = Jobs(self.workspace)
         self.shelf = ModelShelf()
-        self._planner = Planner()
+        self._plans = PlanCache()
 
     def data_names(self) -> list[str]:
         """Return the names of the data that there are."""
@@ -67,7 +67,7 @@ class Services:
     def plan(self, data: str | None, choices: RunChoices) -> list[StagePlan]:
         """Return what a run will train."""
         with self._lock:
-            return self._planner.plan(self.run_config(data, choices))
+            return self._plans.plan(self.run_config(data, choices))
 
     def start(self, data: str | None, choices: RunChoices) -> str:
         """Start a run; what is wrong with it is said before.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
@@ -14,11 +15,27 @@ from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import load_config
 from ..models.tasks import REGRESSION
 from ..models.tasks_editing import continued_tasks, set_tasks
+from ..training.arguments import MultiTaskTrainingArguments
 from ..training.progress import RunProgressCallback
 from ..training.trainer import MultiTaskTrainer
 from .config import RunConfig
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """Loaded parts of a run, from which trainers can be built.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        data: The prepared data.
+    """
+
+    model: MultiTaskModel
+    tokenizer: PreTrainedTokenizerBase
+    data: PreparedData
 
 
 def build_trainer(
@@ -38,6 +55,24 @@ def build_trainer(
         ValueError: If the config or the data is invalid.
     """
     arguments = config.training_arguments()
+    parts = load_parts(config, arguments, data)
+    return assemble_trainer(config, arguments, parts, callbacks), parts.data
+
+
+def load_parts(config: RunConfig, arguments: MultiTaskTrainingArguments, data: PreparedData | None = None) -> RunParts:
+    """Load the model and the tokenizer of a run, and prepare its data.
+
+    Args:
+        config: Config of the run.
+        arguments: Its training arguments.
+        data: See `build_trainer`.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ValueError: If the config or the data is invalid.
+    """
     # The encoder and the tasks are checked before the data, which takes longer to prepare.
     source_config = load_config(find_model(config.encoder))
     encoder_config, tasks, known_tasks = source_config, config.tasks, set()
@@ -51,27 +86,51 @@ def build_trainer(
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
         data = prepare_datasets(config.data_configs, tokenizer, tasks)
-    # After the data and before the heads: their initial weights depend on the seed only.
+    # Set here, so that the initial weights of new heads do not depend on what the data has drawn.
     set_seed(arguments.seed)
     model = _build_model(config, source_config, data.tasks)
     _save_length_settings(config.data_configs[0], model, tokenizer)
     _save_special_tokens(model, tokenizer)
-    if data.get("validation") is not None and "metric_for_best_model" not in config.training:
-        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(data)
+    return RunParts(model, tokenizer, data)
+
+
+def assemble_trainer(
+    config: RunConfig,
+    arguments: MultiTaskTrainingArguments,
+    parts: RunParts,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> MultiTaskTrainer:
+    """Build the trainer of a run from loaded parts.
+
+    Args:
+        config: Config of the run.
+        arguments: Its training arguments. If the config names no ``metric_for_best_model``, it is set here.
+        parts: Parts of the run.
+        callbacks: More callbacks of the trainer.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        ValueError: If the schedule does not fit the model, or ``max_tokens_per_batch`` the training rows.
+    """
+    validation = parts.data.get("validation")
+    if validation is not None and "metric_for_best_model" not in config.training:
+        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(parts.data)
     trainer = MultiTaskTrainer(
-        model=model,
+        model=parts.model,
         args=arguments,
         freeze_schedule=config.freeze,
         sampling=config.sampling,
-        train_dataset=data["train"],
-        eval_dataset=data.get("validation"),
-        processing_class=tokenizer,
+        train_dataset=parts.data["train"],
+        eval_dataset=validation,
+        processing_class=parts.tokenizer,
         callbacks=list(callbacks),
     )
     if not arguments.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(RunProgressCallback())
-    return trainer, data
+    return trainer
 
 
 def _continued_tasks(config: RunConfig, source_config: MultiTaskConfig) -> list[TaskConfig]:

@@ -18,7 +18,7 @@ from hf_multitask.app.choices import (
 )
 from hf_multitask.app.markup import notice, table
 from hf_multitask.app.model_cache import ModelShelf
-from hf_multitask.app.plan_cache import Planner, is_everything_frozen
+from hf_multitask.app.plan_cache import PlanCache, is_everything_frozen
 from hf_multitask.app.study_tables import curve_names, study_curves, study_table
 from hf_multitask.quickstart import QUICKSTART_CONFIG
 from hf_multitask.runs.inspection import inspect_data
@@ -98,7 +98,7 @@ def test_a_model_of_the_workspace_can_be_gone_on_from(base, services, save_model
 
 
 def test_plans_are_those_of_the_command_and_follow_each_choice(base, services, tmp_path):
-    planner = Planner()
+    cache = PlanCache()
     given = default_choices(base)
     for changes in (
         {},
@@ -108,14 +108,14 @@ def test_plans_are_those_of_the_command_and_follow_each_choice(base, services, t
         {"schedule": "gradual", "epochs": 8},
     ):
         config = build_config(base, replace(given, **changes), services.workspace, tmp_path)
-        stages = planner.plan(config)
+        stages = cache.plan(config)
         assert stages == run_plan(config)
         assert is_everything_frozen(stages) == (len(changes.get("frozen", [])) == 3)
     with pytest.raises(ValueError, match="allowed: top:1 to top:3"):
-        planner.plan(build_config(base, replace(given, schedule="top:9"), services.workspace, tmp_path))
+        cache.plan(build_config(base, replace(given, schedule="top:9"), services.workspace, tmp_path))
     # Another task is another model.
     fewer = replace(given, tasks=tasks_as_yaml(base.tasks[:1]))
-    (stage,) = planner.plan(build_config(base, fewer, services.workspace, tmp_path))
+    (stage,) = cache.plan(build_config(base, fewer, services.workspace, tmp_path))
     assert "head.slots" not in stage.trained_groups
 
 
