@@ -1,6 +1,7 @@
-"""The model: tasks, config, encoder, heads, decoding.
+"""The multi-task model: tasks, config, encoder, heads and decoding.
 
-Imports inside this folder are relative and stay inside it: the same files are the code that a pushed model carries.
+Imports in this folder are relative and stay inside the folder, because the same files are the remote code of a pushed
+model.
 """
 
 from .configuration_multitask import MultiTaskConfig

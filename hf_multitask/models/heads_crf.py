@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field: scores of whole label sequences (Lafferty, McCallum and Pereira 2001)."""
+"""Linear-chain conditional random field over label sequences (Lafferty, McCallum and Pereira 2001)."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from torch import nn
 
 
 class TransitionScores(NamedTuple):
-    """What a label sequence scores beside its emissions, in float32; ``-inf`` where something may not be.
+    """Transition scores, which a label sequence adds to its emissions, in float32; ``-inf`` if not allowed.
 
     Args:
-        between: Score of each label behind each other one (num_labels, num_labels): row ``i``, column ``j`` is that of
-            ``j`` behind ``i``.
-        first: Score of each label as the first (num_labels,).
-        last: Score of each label as the last (num_labels,).
+        between: Score of each pair of neighboring labels (num_labels, num_labels): row ``i``, column ``j`` is the
+            score of ``j`` directly after ``i``.
+        first: Score of each label at the start of a sequence (num_labels,).
+        last: Score of each label at the end of a sequence (num_labels,).
     """
 
     between: torch.Tensor
@@ -22,9 +22,9 @@ class TransitionScores(NamedTuple):
 
 
 class CRF(nn.Module):
-    """The transition scores that a token task learns beside its logits.
+    """Learned transition scores of a token task.
 
-    They start at 0, where the labels of a sequence are independent of each other.
+    They start at 0: at first, the labels of a sequence are independent of each other.
 
     Args:
         num_labels: Number of labels.
@@ -37,40 +37,41 @@ class CRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(num_labels))
 
     def scores(self) -> TransitionScores:
-        """Return the scores, in float32 whatever the weights are in."""
+        """Return the scores in float32, whatever the type of the weights."""
         return TransitionScores(self.transitions.float(), self.start.float(), self.end.float())
 
 
 def word_counts(present: torch.Tensor) -> torch.Tensor:
-    """Return the words of each row, up to its last one that is marked.
+    """Count the words of each row, up to the last one that is present.
 
     Args:
-        present: Which words are no padding (batch, num_words); some in a row's middle may not be marked.
+        present: Mask of the words that are not padding (batch, num_words). Words before the last one may be masked
+            too.
 
     Returns:
-        The numbers (batch,).
+        Numbers of words (batch,).
     """
-    places = torch.arange(1, present.size(1) + 1, device=present.device)
-    return (present * places).amax(1)
+    numbers = torch.arange(1, present.size(1) + 1, device=present.device)
+    return (present * numbers).amax(1)
 
 
 def log_partition(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Tensor) -> torch.Tensor:
-    """Sum over all label sequences of each row, by the forward algorithm in log space.
+    """Return the log partition of each row, by the forward algorithm in log space.
 
     Args:
-        emissions: Scores of each word's labels (batch, num_words, num_labels).
-        scores: Scores of transitions.
-        counts: Words of each row (batch,); what is behind them does not count.
+        emissions: Scores of the labels of each word (batch, num_words, num_labels).
+        scores: Transition scores.
+        counts: Number of words per row (batch,); the positions after them do not count.
 
     Returns:
-        The logarithm of the sum of the sequences' exponentiated scores (batch,).
+        Logarithm of the sum, over all label sequences, of the exponentiated scores (batch,).
     """
     forward = _forward_scores(emissions, scores, counts)[-1]
     return (forward + scores.last).logsumexp(1)
 
 
 def log_marginals(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Tensor) -> torch.Tensor:
-    """Return how probable each label of each word is, over all sequences, by the forward-backward algorithm.
+    """Return the log marginal probability of each label of each word, by the forward-backward algorithm.
 
     Args:
         emissions: See `log_partition`.
@@ -78,19 +79,19 @@ def log_marginals(emissions: torch.Tensor, scores: TransitionScores, counts: tor
         counts: See `log_partition`.
 
     Returns:
-        Logarithms of the probabilities (batch, num_words, num_labels); of no meaning behind a row's words.
+        Log-probabilities (batch, num_words, num_labels), without meaning after the last word of a row.
     """
     forward = _forward_scores(emissions, scores, counts)
     backward = [scores.last.expand_as(forward[0])]
     for i in range(emissions.size(1) - 1, 0, -1):
-        behind = (scores.between + (backward[-1] + emissions[:, i]).unsqueeze(1)).logsumexp(2)
-        backward.append(torch.where((i < counts).unsqueeze(1), behind, backward[-1]))
+        following = (scores.between + (backward[-1] + emissions[:, i]).unsqueeze(1)).logsumexp(2)
+        backward.append(torch.where((i < counts).unsqueeze(1), following, backward[-1]))
     joint = torch.stack(forward, dim=1) + torch.stack(backward[::-1], dim=1)
     return joint - joint.logsumexp(2, keepdim=True)
 
 
 def viterbi(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Tensor) -> torch.Tensor:
-    """Find each row's best label sequence.
+    """Return the best label sequence of each row.
 
     Args:
         emissions: See `log_partition`.
@@ -98,14 +99,14 @@ def viterbi(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Ten
         counts: See `log_partition`.
 
     Returns:
-        Label ids (batch, num_words); of no meaning behind a row's words.
+        Label ids (batch, num_words), without meaning after the last word of a row.
     """
-    # By the label behind: maxima along the last dimension, and without their places, are far quicker on a processor.
+    # Indexed by the following label: on a CPU, maxima along the last dimension and without indices are far faster.
     before = scores.between.T.contiguous()
     best = [emissions[:, 0] + scores.first]
     for i in range(1, emissions.size(1)):
-        found = (best[-1].unsqueeze(1) + before).amax(dim=2) + emissions[:, i]
-        best.append(torch.where((i < counts).unsqueeze(1), found, best[-1]))
+        following = (best[-1].unsqueeze(1) + before).amax(dim=2) + emissions[:, i]
+        best.append(torch.where((i < counts).unsqueeze(1), following, best[-1]))
     path = [(best[-1] + scores.last).argmax(dim=1)]
     for i in range(emissions.size(1) - 1, 0, -1):
         previous = (best[i - 1] + before[path[-1]]).argmax(dim=1)
@@ -114,7 +115,7 @@ def viterbi(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Ten
 
 
 def _forward_scores(emissions: torch.Tensor, scores: TransitionScores, counts: torch.Tensor) -> list[torch.Tensor]:
-    """Sum over the sequences up to each word that end with each label: num_words times (batch, num_labels)."""
+    """Return, for each word, the log sum over the sequences that end there with each label (batch, num_labels)."""
     forward = [emissions[:, 0] + scores.first]
     for i in range(1, emissions.size(1)):
         following = (forward[-1].unsqueeze(2) + scores.between).logsumexp(1) + emissions[:, i]

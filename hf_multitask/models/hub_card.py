@@ -1,4 +1,4 @@
-"""The model card: what a model does, what it was trained on and how, how well, and how to use it."""
+"""Model card: tasks, usage, training data, scores, freezing stages and license."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from .layer_groups import layer_ranges
 from .tasks import TaskConfig
 
 CARD_NAME = "README.md"
-HERE = "."  # a folder's own card, read where the folder is
+HERE = "."  # the folder that contains the card
 MAX_LABELS_SHOWN = 30
-_EXAMPLE = "A sentence to analyse."
+_EXAMPLE = "A sentence to analyze."
 
 
 def build_model_card(
@@ -24,23 +24,23 @@ def build_model_card(
     title: str | None = None,
     **metadata: Any,
 ) -> ModelCard:
-    """Write the card of a model.
+    """Build the card of a model.
 
     Args:
         config: Config of the model.
         name: Hub name of the model, or its folder.
-        training: What is known of its training.
-        title: Name of the model, the last part of its hub name where None.
-        metadata: Further metadata, or other than what is found: ``language``, ``license``, ``tags``, ….
+        training: Facts about its training.
+        title: Name of the model. Defaults to the last part of its hub name.
+        metadata: Metadata to add or to replace: ``language``, ``license``, ``tags``, ….
 
     Returns:
-        The card: metadata as the hub reads them, and text.
+        The card: metadata in the form that the hub reads, and text.
     """
     training = training or TrainingFacts()
     encoder = encoder_name(config)
-    found = encoder_card(config)
+    encoder_metadata = encoder_card(config)
     title = title or (f"Multi-task model on {encoder}" if name == HERE else name.split("/")[-1])
-    header = card_metadata(config, title, training, found, metadata)
+    header = card_metadata(config, title, training, encoder_metadata, metadata)
     sections = [
         f"# {title}",
         f"One pass of one encoder, {encoder}, answers {len(config.tasks)} tasks. It was made with `hf_multitask`. "
@@ -50,7 +50,7 @@ def build_model_card(
         _data(training),
         _scores(training.metrics),
         _stages(training.stages),
-        f"## Licence\n\n{_licence(header.license, found, encoder)}",
+        f"## License\n\n{_license(header.license, encoder_metadata, encoder)}",
     ]
     text = "\n\n".join(section for section in sections if section)
     return ModelCard(f"---\n{header.to_yaml()}\n---\n\n{text}\n")
@@ -68,16 +68,16 @@ def _task_row(task: TaskConfig) -> list[str]:
 
 
 def _usage(name: str, example: str | Mapping[str, str]) -> str:
-    model, given = (json.dumps(value, ensure_ascii=False) for value in (name, example))
-    where = "  # the folder of this card" if name == HERE else ""
+    model, text = (json.dumps(value, ensure_ascii=False) for value in (name, example))
+    comment = "  # the folder of this card" if name == HERE else ""
     return f"""## Use
 
 ```python
 import hf_multitask
 from transformers import pipeline
 
-pipe = pipeline("{PIPELINE_NAME}", model={model}){where}
-print(pipe({given}))
+pipe = pipeline("{PIPELINE_NAME}", model={model}){comment}
+print(pipe({text}))
 ```
 
 Without `hf_multitask` the model's own code does the same:
@@ -85,8 +85,8 @@ Without `hf_multitask` the model's own code does the same:
 ```python
 from transformers import pipeline
 
-pipe = pipeline("{PIPELINE_NAME}", model={model}, trust_remote_code=True){where}
-print(pipe({given}))
+pipe = pipeline("{PIPELINE_NAME}", model={model}, trust_remote_code=True){comment}
+print(pipe({text}))
 ```"""
 
 
@@ -116,7 +116,7 @@ def _scores(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
-    """Write what each stage of freezing gave, with a column for each."""
+    """Return a table of the freezing stages, with one column per stage."""
     if not stages:
         return ""
     rows = [
@@ -126,22 +126,23 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
         ["steps", *(f"{stage['steps']:,}" for stage in stages)],
         ["epochs", *(f"{stage['epochs']:g}" for stage in stages)],
     ]
-    for key, what in (("train_losses", "mean training"), ("best", "best")):
+    for key, prefix in (("train_losses", "mean training"), ("best", "best")):
         for name in dict.fromkeys(name for stage in stages for name in stage[key]):
             values = (f"{stage[key][name]:.4f}" if name in stage[key] else "" for stage in stages)
-            rows.append([f"{what} {name}", *values])
+            rows.append([f"{prefix} {name}", *values])
     header = ["Stage", *(stage["name"] for stage in stages)]
     return (
-        "## Freezing\n\nWhat trained when, and the best value of each metric on validation in each stage.\n\n"
+        "## Freezing\n\nTrainable layers and the best value of each metric on validation, per stage.\n\n"
         f"{_table(header, rows)}"
     )
 
 
-def _licence(licence: str | None, found: Mapping[str, Any], encoder: str) -> str:
+def _license(license_name: str | None, encoder_metadata: Mapping[str, Any], encoder: str) -> str:
+    encoder_license = encoder_metadata.get("license")
     of_encoder = (
-        f"The encoder {encoder} is under `{found['license']}`, as its own card says."
-        if found.get("license")
-        else f"The licence of the encoder {encoder} is not known: no card of its own that says it was found."
+        f"The encoder {encoder} is under `{encoder_license}`, according to its own card."
+        if encoder_license
+        else f"The license of the encoder {encoder} is not known: no card of the encoder that names it was found."
     )
-    own = f"This model is under `{licence}`. " if licence and licence != found.get("license") else ""
-    return own + of_encoder
+    of_model = f"This model is under `{license_name}`. " if license_name and license_name != encoder_license else ""
+    return of_model + of_encoder

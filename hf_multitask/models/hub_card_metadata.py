@@ -1,4 +1,4 @@
-"""The metadata of a model card, in the form that the hub reads."""
+"""Metadata of a model card, in the form that the hub reads."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from .configuration_multitask import MultiTaskConfig
 from .encoder_loading import find_model
 from .tasks import TaskConfig
 
-# By the hub's name of a metric, ours.
+# Our names of metrics by the hub's name.
 KINDS_OF_METRICS = {
     "accuracy": ("accuracy",),
     "f1": ("f1", "macro_f1", "micro_f1", "strict_f1"),
@@ -22,21 +22,21 @@ KINDS_OF_METRICS = {
     "mse": ("mse",),
     "mae": ("mae",),
 }
-LICENCE_FIELDS = ("license", "license_name", "license_link")
+LICENSE_FIELDS = ("license", "license_name", "license_link")
 UNKNOWN_DATA = "unknown"
 
 
 @dataclass
 class TrainingFacts:
-    """What a card says of a training; what is not known is left out.
+    """Training facts shown on the model card. Unknown facts are omitted.
 
     Args:
         metrics: Metrics by split.
-        sources: By split, the files or hub names of its rows.
-        rows: By split, the number of its rows.
-        hub_datasets: Names of the datasets that came from the hub.
-        examples: Short texts of the training rows, pairs with ``text`` and ``text_pair``.
-        stages: What ``stages.json`` holds of each stage.
+        sources: Files or hub names of the rows, by split.
+        rows: Number of rows by split.
+        hub_datasets: Names of the datasets from the hub.
+        examples: Short texts of the training rows; pairs as mappings with ``text`` and ``text_pair``.
+        stages: Entries of ``stages.json``, one per stage.
     """
 
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -54,29 +54,29 @@ def card_metadata(
     encoder: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> ModelCardData:
-    """Build the metadata of a model's card.
+    """Build the metadata of a model card.
 
     Args:
         config: Config of the model.
         title: Name of the model.
-        training: What is known of its training.
+        training: Facts about its training.
         encoder: Metadata of the encoder's own card.
-        given: Metadata that go before those found; tags are added.
+        given: Metadata that replace the derived ones; tags are added.
 
     Returns:
-        The metadata. The licence is the encoder's where none is given.
+        The metadata. The license defaults to that of the encoder.
     """
     given = {key: value for key, value in given.items() if value}
     tags = [given["tags"]] if isinstance(given.get("tags"), str) else list(given.get("tags", []))
     types = list(dict.fromkeys(hub_task(task) for task in config.tasks))
-    found = {
+    derived = {
         "library_name": "hf-multitask",
         "base_model": encoder_name(config) if _is_hub_name(config) else None,
         "pipeline_tag": types[0] if types else None,
-        **{key: encoder[key] for key in LICENCE_FIELDS if encoder.get(key)},
+        **{key: encoder[key] for key in LICENSE_FIELDS if encoder.get(key)},
     }
     metadata = ModelCardData(
-        **{**found, **given, "tags": ["multi-task", "transformers", *types, *tags]},
+        **{**derived, **given, "tags": ["multi-task", "transformers", *types, *tags]},
         datasets=list(training.hub_datasets) or None,
         model_name=title,
         eval_results=_eval_results(config, training) or None,
@@ -89,12 +89,12 @@ def card_metadata(
 
 
 def hub_task(task: TaskConfig) -> str:
-    """Return the hub's name of a task's type."""
+    """Return the hub's name for the type of a task."""
     return "token-classification" if task.is_token_task else "text-classification"
 
 
 def encoder_name(config: MultiTaskConfig) -> str:
-    """Return the hub name of the encoder, the last part of a folder, or what kind of encoder it is."""
+    """Return the encoder's hub name, the last part of its folder, or its model type if neither is known."""
     name = _given_name(config)
     if not name:
         return str(getattr(config.encoder_config, "model_type", "unknown"))
@@ -108,7 +108,7 @@ def encoder_card(config: MultiTaskConfig) -> dict[str, Any]:
         config: Config of the model.
 
     Returns:
-        The metadata; nothing where no card is found.
+        The metadata; empty if no card is found.
     """
     name = _given_name(config)
     if not name:
@@ -123,11 +123,11 @@ def encoder_card(config: MultiTaskConfig) -> dict[str, Any]:
         )
         return {} if path is None else ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
     except (OSError, ValueError):
-        return {}  # the folder is gone, or nothing on the hub has that name: nothing is known of it
+        return {}  # the folder was deleted, or the hub has no model of this name
 
 
 def _given_name(config: MultiTaskConfig) -> str:
-    """Return the encoder as `MultiTaskModel.from_encoder` was given it."""
+    """Return the name or folder of the encoder that `MultiTaskModel.from_encoder` was given."""
     return getattr(config.encoder_config, "name_or_path", "")
 
 
@@ -137,7 +137,7 @@ def _is_hub_name(config: MultiTaskConfig) -> bool:
 
 
 def _eval_results(config: MultiTaskConfig, training: TrainingFacts) -> list[EvalResult]:
-    """Return the scores of each task on each split, in the hub's names of metrics."""
+    """Return the scores of each task on each split under the hub's names of metrics."""
     results = []
     for split, scores in training.metrics.items():
         sources = list(training.sources.get(split, []))

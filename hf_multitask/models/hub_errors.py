@@ -1,4 +1,4 @@
-"""What can go wrong between a model, its files and the hub, in words."""
+"""Clear errors for damaged or missing weights and for failed uploads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,20 +9,20 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
-# Of the hub's client, whatever it sends its requests with: a connection that breaks is no HfHubHTTPError.
+# Base error of the HTTP library that the hub's client uses: a broken connection is not an HfHubHTTPError.
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
 @contextmanager
-def weights_explained(name_or_path: str | Path, **hub_kwargs: Any) -> Iterator[None]:
-    """Say what is wrong with a model's weights where they cannot be loaded.
+def explain_weights_errors(name_or_path: str | Path, **hub_kwargs: Any) -> Iterator[None]:
+    """Explain what is wrong with a model's weights if they cannot be loaded.
 
     Args:
         name_or_path: Folder or hub name of the model.
         hub_kwargs: Passed to the hub's client, such as ``revision``.
 
     Raises:
-        ValueError: If there are none, only pickled ones, or a file of them is damaged.
+        ValueError: If the weights are missing, only available as a pickle, or in a damaged file.
     """
     try:
         yield
@@ -42,8 +42,8 @@ def weights_explained(name_or_path: str | Path, **hub_kwargs: Any) -> Iterator[N
 
 
 @contextmanager
-def upload_explained(repo_id: str) -> Iterator[None]:
-    """Say what an upload that fails has left behind.
+def explain_upload_errors(repo_id: str) -> Iterator[None]:
+    """Explain the state of the repository if an upload fails.
 
     Args:
         repo_id: Hub name of the repository.
@@ -54,7 +54,7 @@ def upload_explained(repo_id: str) -> Iterator[None]:
     try:
         yield
     except (_HTTPError, RuntimeError) as error:
-        # Around the upload of a large file the client raises a RuntimeError.
+        # The client wraps errors in the upload of a large file in a RuntimeError.
         cause = error if isinstance(error, _HTTPError) else error.__cause__
         if not isinstance(cause, _HTTPError):
             raise
@@ -64,7 +64,7 @@ def upload_explained(repo_id: str) -> Iterator[None]:
 
 
 def _damaged_file(name_or_path: str, **hub_kwargs: Any) -> str:
-    """Return the name of the first file of weights that cannot be opened."""
+    """Return the name of the first weights file that cannot be opened."""
     cached = cached_file(
         name_or_path,
         SAFE_WEIGHTS_NAME,

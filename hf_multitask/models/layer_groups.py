@@ -1,4 +1,4 @@
-"""The groups of layers that can be frozen, found by the structure of the model and not by a table of names."""
+"""Layer groups that can be frozen, derived from the structure of the model instead of a table of names."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ ENCODER = "encoder"
 NORM = "encoder.norm"
 HEAD = "head."
 
-# What wrappers put into the names of weights: DDP, torch.compile, FSDP1, activation checkpointing.
+# Parts that wrappers add to the names of weights: torch.compile, FSDP1, activation checkpointing.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SLICE = re.compile(r"encoder\[(-?\d+)?:(-?\d+)?\]")
 
@@ -27,7 +27,7 @@ class LayerGroup:
     Args:
         name: ``embeddings``, ``encoder.0`` … ``encoder.N-1``, ``encoder.norm`` or ``head.<task>``; ``encoder`` for an
             encoder that cannot be divided.
-        parameters: The weights by their name in the model.
+        parameters: Weights by their name in the model.
     """
 
     name: str
@@ -40,17 +40,17 @@ class LayerGroup:
 
     @property
     def trainable(self) -> bool:
-        """Whether any of the weights trains."""
+        """Whether any of the weights is trainable."""
         return any(parameter.requires_grad for parameter in self.parameters.values())
 
     @property
     def is_head(self) -> bool:
-        """Whether it is a head."""
+        """Whether the group is a head."""
         return self.name.startswith(HEAD)
 
 
 class LayerGroups(list[LayerGroup]):
-    """The groups of a model, from the bottom up; printed as a table."""
+    """Layer groups of a model, from the bottom up; printed as a table."""
 
     def __str__(self) -> str:
         total = sum(group.num_parameters for group in self)
@@ -68,17 +68,17 @@ class LayerGroups(list[LayerGroup]):
         return [group.name for group in self if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
 
     def select(self, selectors: str | Iterable[str]) -> list[str]:
-        """Turn selectors into names of groups.
+        """Resolve selectors to names of groups.
 
         Args:
-            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, a group's name, and slices
-                of the layers such as ``"encoder[-3:]"``.
+            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, the name of a group, and a
+                slice of the layers such as ``"encoder[-3:]"``.
 
         Returns:
             Names of groups, from the bottom up.
 
         Raises:
-            ValueError: If a selector is unknown or selects no layer. The message names the groups that exist.
+            ValueError: If a selector is unknown or selects no layer. The message names the available groups.
         """
         chosen: set[str] = set()
         for selector in [selectors] if isinstance(selectors, str) else selectors:
@@ -86,24 +86,24 @@ class LayerGroups(list[LayerGroup]):
         return [group.name for group in self if group.name in chosen]
 
     def parameters_of(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
-        """Return the weights of some groups by their name in the model, from the bottom up."""
+        """Return the weights of some groups, by their name in the model and from the bottom up."""
         chosen = set(names)
         return {name: weight for group in self if group.name in chosen for name, weight in group.parameters.items()}
 
     def bind(self, model: nn.Module) -> "LayerGroups":
-        """Return the same groups with the weights that a model has now.
+        """Return the same groups with the current weights of a model.
 
-        A wrapper may replace the weights (FSDP) or put its own part into their names (DDP, ``torch.compile``), and a
-        model that is built anew has new ones.
+        A wrapper may replace the weights (FSDP) or add a part to their names (DDP, ``torch.compile``), and a rebuilt
+        model has new weights.
 
         Args:
-            model: The model, wrapped or not.
+            model: Model, wrapped or not.
 
         Returns:
             The groups.
 
         Raises:
-            ValueError: If a weight is missing, as where FSDP has flattened them.
+            ValueError: If a weight is missing, such as when FSDP has flattened the weights.
         """
         current = {_without_wrappers(name): parameter for name, parameter in model.named_parameters()}
         if missing := [name for group in self for name in group.parameters if name not in current]:
@@ -135,7 +135,7 @@ class LayerGroups(list[LayerGroup]):
 
 
 def layer_ranges(names: Iterable[str]) -> list[str]:
-    """Write the names of groups with consecutive layers as one: ``encoder.2-5``."""
+    """Return the names of groups with consecutive layers merged: ``encoder.2-5``."""
     ranges: list[str] = []
     first = last = None
     for name in [*names, ""]:
@@ -152,21 +152,21 @@ def layer_ranges(names: Iterable[str]) -> list[str]:
 
 
 def layer_groups(model: PreTrainedModel) -> LayerGroups:
-    """Divide a model into groups, from the bottom up.
+    """Divide a model into layer groups, from the bottom up.
 
-    What lies outside the layers belongs to ``embeddings``, as do weights that several layers share; what first runs
-    behind the last layer is ``encoder.norm``, a pooler too. An encoder whose layers share their weights is one group,
-    ``encoder``. What is not the encoder is a head: each of a `MultiTaskModel`'s heads, each part that a stock model
-    such as ``BertForSequenceClassification`` has on its base model.
+    Weights outside the layers belong to ``embeddings``, and so do weights that several layers share. Modules that
+    first run after the last layer, a pooler included, belong to ``encoder.norm``. An encoder whose layers share their
+    weights is one group, ``encoder``. Everything outside the encoder is a head: each head of a `MultiTaskModel`, or
+    each module that a stock model such as ``BertForSequenceClassification`` adds to its base model.
 
     Args:
-        model: The model, not wrapped.
+        model: Model without a wrapper.
 
     Returns:
         The groups.
 
     Raises:
-        ValueError: If the model is no encoder.
+        ValueError: If the model is not a transformers model with one encoder.
     """
     if not isinstance(model, PreTrainedModel) or getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(
@@ -190,33 +190,33 @@ def layer_groups(model: PreTrainedModel) -> LayerGroups:
 def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
     """Find the list of an encoder's layers.
 
-    It is a ``ModuleList`` of modules of one class; of several, the one as long as the config says, then the one with
-    the most parameters, then the shallowest.
+    It is a ``ModuleList`` of modules of one class. Among several, a list with the number of layers in the config comes
+    first, then the one with the most parameters, then the shallowest.
 
     Args:
-        encoder: The encoder.
+        encoder: Encoder.
 
     Returns:
-        The list; None where there is none, or where it is shorter than the config says because layers share their
-        weights, as in ALBERT.
+        The list; None if there is none, or if it is shorter than the number of layers in the config because layers
+        share their weights, as in ALBERT.
     """
     expected = getattr(getattr(encoder, "config", None), "num_hidden_layers", None)
-    lists = [
+    candidates = [
         (len(module) == expected, sum(p.numel() for p in module.parameters()), -name.count("."), module)
         for name, module in encoder.named_modules()
         if isinstance(module, nn.ModuleList) and len({type(layer) for layer in module}) == 1
     ]
-    if not lists:
+    if not candidates:
         return None
-    layers = max(lists, key=lambda found: found[:3])[-1]
+    layers = max(candidates, key=lambda candidate: candidate[:3])[-1]
     return None if expected is not None and len(layers) < expected else layers
 
 
 @torch.no_grad()
 def probe_forward(encoder: PreTrainedModel) -> None:
-    """Run an encoder on two tokens, for hooks to see how it runs.
+    """Run an encoder on two tokens, so that hooks can observe its forward pass.
 
-    In eval mode, which draws no random number, so that a run is the same whether its encoder is looked at or not.
+    The encoder runs in eval mode, which draws no random numbers, so that probing it does not change a run.
     """
     modes = [(module, module.training) for module in encoder.modules()]
     for module, _ in modes:
@@ -253,23 +253,23 @@ def _without_wrappers(name: str) -> str:
 
 
 def _run_after(encoder: PreTrainedModel, last_layer: nn.Module) -> set[nn.Parameter]:
-    """Return the weights of the modules that a forward pass first runs behind the last layer.
+    """Return the weights of the modules that a forward pass first runs after the last layer.
 
-    Where a module stands in the code does not tell: DeBERTa's norm behind its layers belongs to its embeddings.
+    The place of a module in the code does not show this: DeBERTa's norm after the layers is part of its embeddings.
     """
-    behind = False
+    is_after = False
     before: set[nn.Module] = set()
     after: set[nn.Module] = set()
 
-    def pass_last_layer(*_: object) -> None:
-        nonlocal behind
-        behind = True
+    def mark_last_layer(*_: object) -> None:
+        nonlocal is_after
+        is_after = True
 
-    def note(module: nn.Module, *_: object) -> None:
-        (after if behind else before).add(module)
+    def record(module: nn.Module, *_: object) -> None:
+        (after if is_after else before).add(module)
 
-    hooks = [module.register_forward_pre_hook(note) for module in encoder.modules()]
-    hooks.append(last_layer.register_forward_hook(pass_last_layer))
+    hooks = [module.register_forward_pre_hook(record) for module in encoder.modules()]
+    hooks.append(last_layer.register_forward_hook(mark_last_layer))
     try:
         probe_forward(encoder)
     finally:

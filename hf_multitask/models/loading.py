@@ -1,4 +1,4 @@
-"""Loading a saved multi-task model with its tokenizer."""
+"""Loading of a saved multi-task model with its tokenizer."""
 
 from pathlib import Path
 from typing import Any

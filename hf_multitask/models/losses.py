@@ -1,4 +1,4 @@
-"""Losses as sums and counts, so that each task's mean is right whatever is missing, padded or accumulated."""
+"""Losses as sums and counts, so that the mean of a task is correct under missing labels, padding and accumulation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,35 +13,35 @@ from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 IGNORE_INDEX = -100
 
 
-def is_labelled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
-    """Tell which items of a batch count for a task's loss.
+def is_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mask of the items that count for the loss of a task.
 
     Args:
-        task: The task.
-        labels: The batch's labels. Missing ones are `IGNORE_INDEX`, or NaN where labels are numbers.
+        task: Task.
+        labels: Labels of a batch. Missing labels are `IGNORE_INDEX`, or NaN for multi-label tasks and regression.
 
     Returns:
-        Booleans of the shape of ``labels``.
+        Booleans with the shape of ``labels``.
     """
     if task.problem_type in (MULTI_LABEL, REGRESSION):
         return ~labels.isnan()
     return labels != IGNORE_INDEX
 
 
-def count_labelled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
-    """Count the items of each example that count for a task's loss: (batch,)."""
-    return is_labelled(task, labels).flatten(1).sum(1) if labels.dim() > 1 else is_labelled(task, labels).long()
+def count_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
+    """Return the number of items per example that count for the loss of a task: (batch,)."""
+    return is_labeled(task, labels).flatten(1).sum(1) if labels.dim() > 1 else is_labeled(task, labels).long()
 
 
 def ignore_labels(tasks: Sequence[TaskConfig], labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return labels of the same shape that count for no loss.
+    """Return labels of the same shapes that do not count for any loss.
 
     Args:
-        tasks: The tasks.
-        labels: The batch's labels by task.
+        tasks: Tasks.
+        labels: Labels of a batch by task.
 
     Returns:
-        The labels by task.
+        Labels by task.
     """
     ignored = {
         task.name: math.nan if task.problem_type in (MULTI_LABEL, REGRESSION) else IGNORE_INDEX for task in tasks
@@ -56,39 +56,40 @@ def example_losses(
     tag_positions: torch.Tensor | None = None,
     crf: CRF | None = None,
 ) -> torch.Tensor:
-    """Sum a task's loss over the labelled items of each example.
+    """Return the sum of a task's loss over the labeled items of each example.
 
-    Cross entropy for one label of several, binary cross entropy for each of several labels, squared error for
-    numbers; with the task's class weights and label smoothing, in training and in evaluation alike. With a CRF it is
-    the negative log-likelihood of a row's labels; a word without one may have any.
+    The loss is cross entropy for single-label tasks and tags, binary cross entropy for multi-label tasks and squared
+    error for regression, with the task's class weights and label smoothing, in training and in evaluation. With a CRF,
+    it is the negative log-likelihood of the labels of a row; a word without a label may have any.
 
-    The mean is these sums over the number of labelled items, with class weights too: that number does not depend on
-    how a batch is cut. Torch divides by the sum of the weights instead. With balanced weights both are the same over
-    the whole of train, where the mean weight is 1.
+    The mean loss is these sums divided by the number of labeled items, with class weights too, because that number
+    does not depend on how a batch is cut. PyTorch divides by the sum of the weights instead. With balanced weights,
+    both means are equal over the whole training split, where the mean weight is 1.
 
     Args:
-        task: The task.
+        task: Task.
         logits: Scores (batch, num_labels), or (batch, num_words, num_labels) for a token task.
-        labels: Label ids (batch,) or (batch, num_words); numbers (batch, num_labels) for several labels and
+        labels: Label ids (batch,) or (batch, num_words); numbers (batch, num_labels) for multi-label tasks and
             regression.
-        tag_positions: With a CRF, the index of each word's subword (batch, num_words), -1 where it has none or the
-            row is padded. Rows end with their last labelled word where None.
-        crf: The task's CRF, where it has one.
+        tag_positions: With a CRF, the index of each word's subword (batch, num_words); -1 for words without a subword
+            and for padding. If None, a row ends with its last labeled word.
+        crf: CRF of the task, if it has one.
 
     Returns:
-        Sums (batch,) in float32; 0 where an example has no label.
+        Sums (batch,) in float32; 0 for an example without labels.
 
     Raises:
-        ValueError: If the task's class weights are not worked out yet, or it has a CRF that is not given.
+        ValueError: If the class weights of the task have not been computed yet, or the task has a CRF and ``crf`` is
+            None.
     """
     logits = logits.float()
     if task.crf:
         if crf is None:
-            raise ValueError(f"task {task.name!r} has a loss of its CRF; give it: model.crfs[{task.name!r}].")
+            raise ValueError(f"task {task.name!r} has the loss of its CRF; give it: model.crfs[{task.name!r}].")
         return _sequence_losses(crf, logits, labels, tag_positions)
     if task.problem_type in (MULTI_LABEL, REGRESSION):
-        labelled = is_labelled(task, labels)
-        targets = labels.float().masked_fill(~labelled, 0.0)
+        labeled = is_labeled(task, labels)
+        targets = labels.float().masked_fill(~labeled, 0.0)
         if task.problem_type == REGRESSION:
             losses = functional.mse_loss(logits, targets, reduction="none")
         else:
@@ -96,7 +97,7 @@ def example_losses(
             losses = functional.binary_cross_entropy_with_logits(
                 logits, targets, pos_weight=_class_weights(task, logits.device), reduction="none"
             )
-        return losses.masked_fill(~labelled, 0.0).sum(1)
+        return losses.masked_fill(~labeled, 0.0).sum(1)
     losses = functional.cross_entropy(
         logits.flatten(0, -2),
         labels.flatten(),
@@ -108,40 +109,44 @@ def example_losses(
     return losses.view(labels.size(0), -1).sum(1)
 
 
-# One loop over the words of each batch: compiled, it would be a graph for every number of words.
+# A loop over the words of a batch: compiled, it would need one graph per number of words.
 @torch.compiler.disable
 def _sequence_losses(
     crf: CRF, logits: torch.Tensor, labels: torch.Tensor, tag_positions: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return each row's negative log-likelihood: of all label sequences less of those that have the labels given."""
+    """Return the negative log-likelihood of each row.
+
+    It is the log partition over all label sequences minus the log partition over the sequences that are consistent
+    with the given labels.
+    """
     scores = crf.scores()
     present = labels != IGNORE_INDEX if tag_positions is None else tag_positions >= 0
     counts = word_counts(present)
     is_word = torch.arange(labels.size(1), device=labels.device) < counts.unsqueeze(1)
     labels = labels.masked_fill(~is_word, IGNORE_INDEX)
-    # A word's scores may all be shifted alike: so shifted, their sums stay small in a long row. What has no subword
-    # has no score of its own.
+    # A constant may be added to all scores of a word: as log-probabilities, their sums stay small in a long row. Words
+    # without a subword have no emission scores.
     emissions = logits.log_softmax(-1).masked_fill(~present.unsqueeze(-1), 0.0)
-    names = torch.arange(logits.size(-1), device=labels.device)
-    agrees = (labels.unsqueeze(-1) == names) | (labels == IGNORE_INDEX).unsqueeze(-1)
-    given = emissions.masked_fill(~agrees, float("-inf"))
-    wanted, every = log_partition(torch.cat([given, emissions]), scores, counts.repeat(2)).chunk(2)
-    losses = torch.where((labels != IGNORE_INDEX).any(1), every - wanted, 0.0)
-    # Rows of one word have no transition: DDP waits for the gradient of each weight.
+    label_ids = torch.arange(logits.size(-1), device=labels.device)
+    agrees = (labels.unsqueeze(-1) == label_ids) | (labels == IGNORE_INDEX).unsqueeze(-1)
+    consistent = emissions.masked_fill(~agrees, float("-inf"))
+    of_labels, of_all = log_partition(torch.cat([consistent, emissions]), scores, counts.repeat(2)).chunk(2)
+    losses = torch.where((labels != IGNORE_INDEX).any(1), of_all - of_labels, 0.0)
+    # Rows of one word use no transition, but DDP waits for the gradient of each weight.
     return losses + 0.0 * scores.between.sum()
 
 
 def _class_weights(task: TaskConfig, device: torch.device) -> torch.Tensor | None:
-    """Return a task's class weights on a device (num_labels,), None where it has none.
+    """Return the class weights of a task on a device (num_labels,), or None if it has none.
 
     Raises:
-        ValueError: If they are still to be worked out from train.
+        ValueError: If they have not been computed from the training split yet.
     """
     if task.class_weights is None:
         return None
     if isinstance(task.class_weights, str):
         raise ValueError(
-            f"task {task.name!r}: class_weights={task.class_weights!r} is not worked out yet: take the tasks that "
+            f"task {task.name!r}: class_weights={task.class_weights!r} has not been computed yet: take the tasks that "
             "prepare_datasets returns, or give the weights by label."
         )
     return _weight_vector(tuple(task.class_weights[label] for label in task.labels or ()), device)
@@ -149,6 +154,6 @@ def _class_weights(task: TaskConfig, device: torch.device) -> torch.Tensor | Non
 
 @lru_cache(maxsize=64)
 def _weight_vector(weights: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    # A tensor that is made in inference mode could not be used in training afterwards.
+    # A tensor created in inference mode could not be used in training later.
     with torch.inference_mode(False):
         return torch.tensor(weights, dtype=torch.float32, device=device)

@@ -1,56 +1,46 @@
-"""One encoder, many heads."""
+"""Multi-task model: one encoder, many heads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from torch import nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
-from transformers import initialization as init
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
-from .encoder_attention import build_attention_masks, check_attention
+from .encoder_attention import check_attention
 from .encoder_dropout import use_quick_dropout
 from .encoder_loading import find_model, load_config, load_tokenizer
-from .encoder_partial_forward import HEADS, PartialForward
 from .encoder_pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
-from .heads import LayerMix, LinearHead, build_head
-from .heads_crf import CRF
 from .hub_card import CARD_NAME, build_model_card
-from .hub_errors import upload_explained, weights_explained
-from .layer_groups import LayerGroups, layer_groups
-from .losses import count_labelled, example_losses
+from .hub_errors import explain_upload_errors, explain_weights_errors
+from .losses import count_labeled, example_losses
+from .modeling_base import MultiTaskPreTrainedModel, drop_pooler
 from .pipeline_multitask import MultiTaskPipeline
 from .stock_export import single_task_model
 from .tasks import TaskConfig
 from .tasks_editing import add_task, remove_task, rename_task
 
-# Windows of long texts that are encoded at a time without gradients, however few rows they belong to.
-MIN_WINDOWS_PER_PASS = 8
-
-# What says where on the hub and as whom, for all files of a model.
+# Arguments of from_pretrained that apply to all files of a model on the hub.
 HUB_KWARGS = ("revision", "token", "cache_dir")
 
 
 @dataclass
 class MultiTaskOutput(ModelOutput):
-    """What a `MultiTaskModel` returns.
+    """Output of a `MultiTaskModel`.
 
     Args:
-        loss: Sum of the tasks' losses, each times its ``loss_weight``; None without labels.
-        logits: By task, (batch, num_labels) or (batch, num_words, num_labels); of a task with a CRF, its emissions.
-        losses: By task, the mean over the labelled items, not weighted; None without labels.
-        hidden_states: The encoder's hidden states, where asked for.
-        attentions: The encoder's attentions, where asked for.
+        loss: Sum of the losses of the tasks, each multiplied by its ``loss_weight``; None without labels.
+        logits: Logits by task (batch, num_labels) or (batch, num_words, num_labels); emissions for a task with a CRF.
+        losses: Mean loss over the labeled items by task, not weighted; None without labels.
+        hidden_states: Hidden states of the encoder, if requested.
+        attentions: Attentions of the encoder, if requested.
     """
 
     loss: torch.Tensor | None = None
@@ -60,45 +50,14 @@ class MultiTaskOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-@dataclass
-class EncoderOutput(BaseModelOutput):
-    """What the encoder returns, and what heads make of the states of all its layers.
+class MultiTaskModel(MultiTaskPreTrainedModel):
+    """A shared encoder with one head per task; one pass of the encoder serves all heads.
+
+    Use `from_encoder` to start from a pretrained encoder, and ``from_pretrained`` to load a saved model.
 
     Args:
-        mixed_states: By task with ``mix_layers``, the states (batch, seq_len, hidden) that its head reads.
+        config: Config; each of its tasks needs its labels.
     """
-
-    mixed_states: dict[str, torch.Tensor] | None = None
-
-
-class MultiTaskModel(PreTrainedModel):
-    """A shared encoder with one head a task; the encoder runs once for all of them.
-
-    Build it with `from_encoder` to start from a pretrained encoder, with ``from_pretrained`` to load a saved one.
-
-    Args:
-        config: The config; each of its tasks needs its labels.
-    """
-
-    config_class = MultiTaskConfig
-    base_model_prefix = "encoder"
-    main_input_name = "input_ids"
-    accepts_loss_kwargs = True
-    supports_gradient_checkpointing = True
-    # The encoder decides which attention it has: it checks the choice itself when it is built.
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    def __init__(self, config: MultiTaskConfig) -> None:
-        super().__init__(config)
-        self.encoder = AutoModel.from_config(config.encoder_config)
-        _drop_pooler(self.encoder)
-        use_quick_dropout(self.encoder)
-        size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
-        self.heads = nn.ModuleDict({task.name: build_head(task, *size) for task in config.tasks})
-        self.post_init()
 
     @classmethod
     def from_encoder(
@@ -113,18 +72,18 @@ class MultiTaskModel(PreTrainedModel):
 
         Args:
             name_or_path: Hub name or folder of the encoder.
-            tasks: The tasks, each with its labels.
-            pooling: ``"mean"``, ``"cls"`` or ``"max"``; the encoder's own where None.
-            attn_implementation: ``"sdpa"``, ``"eager"``, or ``"flash_attention_2"``, which leaves padding out; the
-                encoder's own where None.
+            tasks: Tasks, each with its labels.
+            pooling: ``"mean"``, ``"cls"`` or ``"max"``. Defaults to the encoder's own pooling.
+            attn_implementation: ``"sdpa"``, ``"eager"``, or ``"flash_attention_2"``, which skips padding. Defaults to
+                the encoder's own implementation.
             kwargs: Passed to ``AutoModel.from_pretrained``, such as ``revision``.
 
         Returns:
-            The model, with new heads, in float32 unless ``dtype`` says otherwise.
+            The model, with new heads, in float32 unless ``dtype`` is given.
 
         Raises:
-            ValueError: If there is no such encoder, or it pools in a way that is not supported or, with the hub out
-                of reach, not known (give ``pooling`` then), or the attention is not there.
+            ValueError: If the encoder cannot be loaded, its pooling is not supported, its pooling is not known because
+                the hub is out of reach (give ``pooling``), or the attention implementation is not available.
         """
         source = find_model(name_or_path)
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
@@ -141,7 +100,7 @@ class MultiTaskModel(PreTrainedModel):
             check_attention(encoder_config, attn_implementation)
             kwargs["attn_implementation"] = attn_implementation
         encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
-        _drop_pooler(encoder)
+        drop_pooler(encoder)
         use_quick_dropout(encoder)
         encoder.config.name_or_path = str(name_or_path)
         config = MultiTaskConfig(
@@ -159,22 +118,23 @@ class MultiTaskModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
-        """Load a saved model as ``PreTrainedModel`` does, but from safetensors alone.
+        """Load a saved model as ``PreTrainedModel`` does, but only from safetensors.
 
         Args:
             name_or_path: Folder or hub name.
             args: See ``PreTrainedModel.from_pretrained``.
-            kwargs: The same, such as ``revision`` and ``token``.
+            kwargs: See ``PreTrainedModel.from_pretrained``, such as ``revision`` and ``token``.
 
         Returns:
             The model, in eval mode.
 
         Raises:
-            ValueError: If it is another kind of model, or its weights are missing, damaged or only there as a pickle.
-            OSError: If there is no such model.
+            ValueError: If it is another kind of model, or its weights are missing, damaged or only available as a
+                pickle.
+            OSError: If the model does not exist.
         """
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
-        with weights_explained(str(name_or_path), **hub_kwargs):
+        with explain_weights_errors(str(name_or_path), **hub_kwargs):
             return super().from_pretrained(name_or_path, *args, **{**kwargs, "use_safetensors": True})
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -183,54 +143,19 @@ class MultiTaskModel(PreTrainedModel):
         Args:
             save_directory: Folder to write to.
             args: See ``PreTrainedModel.save_pretrained``.
-            kwargs: The same.
+            kwargs: See ``PreTrainedModel.save_pretrained``.
         """
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             custom_object_save(MultiTaskPipeline, save_directory)
 
     def _upload_modified_files(self, working_dir: str | Path, repo_id: str, *args: Any, **kwargs: Any) -> Any:
-        """Upload as ``PreTrainedModel.push_to_hub`` does, with a card of ours where the repository has none."""
-        with upload_explained(repo_id):
+        """Upload as ``PreTrainedModel.push_to_hub`` does, and add a model card if the repository has none."""
+        with explain_upload_errors(repo_id):
             if not HfApi().file_exists(repo_id, CARD_NAME, token=kwargs.get("token")):
                 card = build_model_card(self.config, repo_id, tags=self.model_tags)
                 card.save(Path(working_dir, CARD_NAME))
             return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.LSTM):
-            super()._init_weights(module)
-        elif isinstance(module, LayerMix):
-            init.zeros_(module.weights)
-            init.ones_(module.scale)
-        elif isinstance(module, CRF):
-            for weight in module.parameters():
-                init.zeros_(weight)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients, as ``nn.Module`` does, in a quarter of its time.
-
-        The ``Trainer`` calls it at every step; where only heads train, a walk by names takes as long as their update.
-
-        Args:
-            set_to_none: Drop the gradients; set them to zero where False.
-        """
-        if not set_to_none:
-            super().zero_grad(set_to_none)
-            return
-        modules: list[nn.Module | None] = [self]
-        while modules:
-            module = modules.pop()
-            if module is None:
-                continue
-            modules.extend(module._modules.values())
-            for weight in module._parameters.values():
-                if weight is not None:
-                    weight.grad = None
 
     def forward(
         self,
@@ -248,50 +173,41 @@ class MultiTaskModel(PreTrainedModel):
         return_dict: bool | None = None,
         **encoder_kwargs: Any,
     ) -> MultiTaskOutput | tuple:
-        """Run the encoder once and every head on its states.
+        """Run the encoder once, and every head on its states.
 
         Args:
             input_ids: Token ids (batch, seq_len).
             attention_mask: 1 for tokens, 0 for padding (batch, seq_len).
-            token_type_ids: Segment ids (batch, seq_len), for encoders that have them.
+            token_type_ids: Segment ids (batch, seq_len), for encoders that use them.
             inputs_embeds: Embeddings (batch, seq_len, hidden) instead of ``input_ids``.
-            tag_positions: For token tasks, the index of each word's subword (batch, num_words); -1 where a word has
-                none or the row is padded. Without it, every token of the sequence counts as a word.
-            row_windows: Where rows are cut into windows, which are those of each row (batch, num_windows); all that
-                is (batch, seq_len) above is then (num_windows, seq_len), and ``tag_positions`` count through all of
-                them. A row's logits for a sequence task are the mean of its windows', weighted by their tokens.
-            labels: By task, as the collator makes them; see `losses.example_losses`.
-            num_items_in_batch: By task, the number of labelled items that the loss is divided by: those of the whole
-                accumulated batch on all processes. This batch's own where None.
-            stored_states: States of the encoder (batch, seq_len, hidden), as `states_entering` returns them: what lies
-                below the group that they enter is not run.
-            entering: The group that ``stored_states`` enter.
-            tasks: Names of the tasks whose heads are run; all where None.
-            return_dict: False for a plain tuple.
+            tag_positions: For token tasks, the index of each word's subword (batch, num_words); -1 for words without a
+                subword and for padding. If None, every token of the sequence counts as a word.
+            row_windows: If rows are cut into windows, the mask of the windows of each row (batch, num_windows). The
+                inputs above are then (num_windows, seq_len) instead of (batch, seq_len), and ``tag_positions`` count
+                through all windows. For a sequence task, the logits of a row are the mean of the logits of its
+                windows, weighted by their numbers of tokens.
+            labels: Labels by task, as the collator makes them; see `losses.example_losses`.
+            num_items_in_batch: Number of labeled items by task that the loss is divided by: the items of the whole
+                accumulated batch on all processes. Defaults to the items of this batch.
+            stored_states: States of the encoder (batch, seq_len, hidden), as `states_entering` returns them. Layers
+                below the group that they enter do not run.
+            entering: Group that ``stored_states`` enter.
+            tasks: Names of the tasks whose heads run; all tasks if None.
+            return_dict: Whether to return a `MultiTaskOutput` instead of a tuple. Defaults to True.
             encoder_kwargs: Passed to the encoder, such as ``output_hidden_states``.
 
         Returns:
             The logits by task and, with labels, the losses.
+
+        Raises:
+            ValueError: If ``stored_states`` are given for a task with ``mix_layers``, or they cannot enter a group.
         """
         inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "inputs_embeds": inputs_embeds}
         inputs = {"attention_mask": attention_mask, **inputs}
         given = {name: value for name, value in inputs.items() if value is not None}
         chosen = self._chosen(tasks)
         mixing = [task.name for task in chosen if task.mix_layers]
-        if mixing and stored_states is not None:
-            raise ValueError(
-                f"stored_states: task {mixing[0]!r} has mix_layers, which needs the states of all layers."
-            )
-        if entering == HEADS:
-            encoded: ModelOutput = BaseModelOutput(last_hidden_state=stored_states)
-        elif stored_states is not None and entering is not None:
-            above = {**build_attention_masks(self.encoder, given), **encoder_kwargs}
-            encoded = self.partial_pass.forward_from(stored_states, entering, above)
-        elif row_windows is not None and not torch.is_grad_enabled():
-            size = max(len(row_windows), MIN_WINDOWS_PER_PASS)
-            encoded = self._encode_in_parts(given, encoder_kwargs, size, mixing)
-        else:
-            encoded = self._encode(given, encoder_kwargs, mixing)
+        encoded = self._run_encoder(given, encoder_kwargs, mixing, row_windows, stored_states, entering)
         mixed = encoded.get("mixed_states")
         states = encoded.last_hidden_state
         logits = self.apply_heads(states, attention_mask, tag_positions, row_windows, tasks, mixed)
@@ -311,71 +227,6 @@ class MultiTaskModel(PreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
-    @cached_property
-    def partial_pass(self) -> PartialForward:
-        """What runs a part of the encoder's layers."""
-        return PartialForward(self.encoder)
-
-    def states_entering(
-        self,
-        groups: Sequence[str],
-        stored_states: torch.Tensor | None = None,
-        entering: str | None = None,
-        **encoder_inputs: Any,
-    ) -> dict[str, torch.Tensor]:
-        """Run the encoder as far as it takes and return the states that enter some of its layer groups.
-
-        Args:
-            groups: Names of groups: ``encoder.1`` …, ``encoder.norm``; ``heads`` for what the encoder returns.
-            stored_states: States to start from; from the bottom where None.
-            entering: The group that ``stored_states`` enter.
-            encoder_inputs: What the encoder takes, such as ``input_ids``.
-
-        Returns:
-            The states (batch, seq_len, hidden) by group.
-
-        Raises:
-            ValueError: If states cannot be taken there. The message names the groups where they can.
-        """
-        return self.partial_pass.states_entering(groups, encoder_inputs, stored_states, entering)
-
-    def _encode(
-        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], mixing: Sequence[str]
-    ) -> ModelOutput:
-        """Run the encoder, and mix the states of its layers for the heads of some tasks."""
-        inputs = build_attention_masks(self.encoder, inputs)
-        if not mixing:
-            return self.encoder(**inputs, **encoder_kwargs)
-        encoded = self.encoder(**inputs, **{**encoder_kwargs, "output_hidden_states": True})
-        asked_for = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
-        return EncoderOutput(
-            last_hidden_state=encoded.last_hidden_state,
-            hidden_states=encoded.hidden_states if asked_for else None,
-            attentions=encoded.get("attentions"),
-            mixed_states={name: self.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing},
-        )
-
-    def _encode_in_parts(
-        self,
-        inputs: Mapping[str, torch.Tensor],
-        encoder_kwargs: Mapping[str, Any],
-        size: int,
-        mixing: Sequence[str] = (),
-    ) -> ModelOutput:
-        """Encode windows ``size`` at a time, so that one long text needs no more memory than a batch of short ones."""
-        parts = zip(*(value.split(size) for value in inputs.values()), strict=True)
-        batches = [dict(zip(inputs, part, strict=True)) for part in parts]
-        outputs = [self._encode(batch, encoder_kwargs, mixing) for batch in batches]
-        if len(outputs) == 1:
-            return outputs[0]
-        joined: dict[str, Any] = {"last_hidden_state": torch.cat([output.last_hidden_state for output in outputs])}
-        for name in ("hidden_states", "attentions"):
-            if outputs[0].get(name) is not None:
-                layers = zip(*(output[name] for output in outputs), strict=True)
-                joined[name] = tuple(torch.cat(layer) for layer in layers)
-        mixed = {name: torch.cat([output["mixed_states"][name] for output in outputs]) for name in mixing}
-        return EncoderOutput(**joined, mixed_states=mixed)
-
     def apply_heads(
         self,
         states: torch.Tensor,
@@ -385,7 +236,7 @@ class MultiTaskModel(PreTrainedModel):
         tasks: Sequence[str] | None = None,
         mixed_states: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Map the encoder's states to the tasks' logits.
+        """Map the encoder's states to the logits of the tasks.
 
         Args:
             states: Token states (batch, seq_len, hidden).
@@ -393,10 +244,10 @@ class MultiTaskModel(PreTrainedModel):
             tag_positions: See `forward`.
             row_windows: See `forward`.
             tasks: See `forward`.
-            mixed_states: By task with ``mix_layers``, the token states that its head reads instead.
+            mixed_states: Token states that the head reads instead of ``states``, by task with ``mix_layers``.
 
         Returns:
-            By task, (batch, num_labels) or (batch, num_words, num_labels).
+            Logits by task (batch, num_labels) or (batch, num_words, num_labels).
 
         Raises:
             ValueError: If the mixed states of a task are missing.
@@ -408,31 +259,21 @@ class MultiTaskModel(PreTrainedModel):
         for task in self._chosen(tasks):
             head = self.heads[task.name]
             if task.is_token_task:
-                own = words
+                word_states = words
                 if task.mix_layers:
                     mixed = (mixed_states or {}).get(task.name)
                     if mixed is None:
                         raise ValueError(f"mixed_states: task {task.name!r} has mix_layers, found no states for it.")
-                    own = _gather_words(mixed, tag_positions, row_windows)
-                logits[task.name] = head(own, present)
+                    word_states = _gather_words(mixed, tag_positions, row_windows)
+                logits[task.name] = head(word_states, present)
                 continue
             logits[task.name] = head(pooled)
             if row_windows is not None:
                 logits[task.name] = mean_of_windows(logits[task.name], attention_mask, row_windows)
         return logits
 
-    @property
-    def crfs(self) -> dict[str, CRF]:
-        """The CRFs of the tasks that have one: what `decoding.decode` needs beside their logits."""
-        heads = ((name, head.crf) for name, head in self.heads.items() if isinstance(head, LinearHead))
-        return {name: crf for name, crf in heads if crf is not None}
-
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskConfig]:
         return [task for task in self.config.tasks if tasks is None or task.name in tasks]
-
-    def layer_groups(self) -> LayerGroups:
-        """Return the groups that can be frozen, from the bottom up; printed, they are a table."""
-        return layer_groups(self)
 
     @torch.no_grad()
     def encode(
@@ -445,8 +286,8 @@ class MultiTaskModel(PreTrainedModel):
 
         Args:
             sentences: One sentence or several.
-            tokenizer: The encoder's tokenizer; loaded from where the model came from if None.
-            batch_size: Sentences a pass.
+            tokenizer: Tokenizer of the encoder. Defaults to the one in the model's folder or hub repository.
+            batch_size: Number of sentences per pass.
 
         Returns:
             Vectors (num_sentences, hidden), or (hidden,) for one sentence.
@@ -470,17 +311,17 @@ class MultiTaskModel(PreTrainedModel):
         return functional.normalize(embeddings, dim=1) if self.config.normalize_embeddings else embeddings
 
     def add_task(self, task: TaskConfig) -> None:
-        """Put a new head on the encoder; the other heads stay as they are.
+        """Add a task with a new head. The other heads do not change.
 
-        What was built for the tasks before - a trainer, its data, a pipeline - is to be built anew; a trainer that was
-        not refuses to train and to evaluate. The same goes for `remove_task` and `rename_task`.
+        A trainer, its data and pipelines that were built for the old tasks must be built again; an old trainer refuses
+        to train and to evaluate. The same applies to `remove_task` and `rename_task`.
 
         Args:
-            task: The task, with its labels.
+            task: Task with its labels.
 
         Raises:
-            ValueError: If the model has a task of that name, the task has no labels, or it reads another subword of a
-                word than the model's token tasks.
+            ValueError: If the model already has a task of this name, the task has no labels, or it reads another
+                subword of a word than the model's token tasks.
         """
         add_task(self, task)
 
@@ -491,42 +332,43 @@ class MultiTaskModel(PreTrainedModel):
             name: Name of the task.
 
         Raises:
-            ValueError: If there is no such task, or it is the last one.
+            ValueError: If the model has no such task, or no other task.
         """
         remove_task(self, name)
 
     def rename_task(self, old: str, new: str) -> None:
-        """Give a task another name; its head and the column of its labels stay. See `add_task`.
+        """Rename a task; its head and the column of its labels stay the same. See `add_task`.
 
         Args:
             old: Name of the task.
-            new: Its new name.
+            new: New name of the task.
 
         Raises:
-            ValueError: If there is no such task, or the new name is taken or not allowed.
+            ValueError: If the model has no such task, or the new name is in use or not allowed.
         """
         rename_task(self, old, new)
 
     def export_task(
         self, name: str, save_directory: str | Path | None = None, tokenizer: PreTrainedTokenizerBase | None = None
     ) -> PreTrainedModel:
-        """Make a stock model of one task, such as ``BertForTokenClassification``, which computes the same logits.
+        """Export one task as a stock model with the same logits, such as ``BertForTokenClassification``.
 
-        Those of a token task are one a token; a word's are those of its first or last subword. A sequence task can be
-        a stock model only with ``pooling="cls"`` and not with every encoder, because the heads of stock models have a
-        layer more: it is set to let the states through, which is for predicting and not for training further.
+        For a token task, the stock model has logits per token; the logits of a word are those of its first or last
+        subword. A sequence task can only be exported with ``pooling="cls"``, and not from every encoder, because the
+        heads of stock models have an additional layer. It is set to pass the states through unchanged: such a model is
+        for prediction, not for further training.
 
         Args:
             name: Name of the task.
             save_directory: Folder to save the stock model and the tokenizer to.
-            tokenizer: The tokenizer; loaded from where the model came from if None.
+            tokenizer: Tokenizer. Defaults to the one in the model's folder or hub repository.
 
         Returns:
-            The stock model, in eval mode, with weights of its own.
+            The stock model, in eval mode, with its own copy of the weights.
 
         Raises:
-            ValueError: If there is no such task, or no stock model computes what its head does. The message says why
-                and what to use instead.
+            ValueError: If the model has no such task, or no stock model computes the same as its head. The message
+                gives the reason and an alternative.
         """
         stock = single_task_model(self, name)
         if save_directory is not None:
@@ -535,11 +377,11 @@ class MultiTaskModel(PreTrainedModel):
         return stock
 
     def export_encoder(self, save_directory: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-        """Save the encoder as a folder that sentence-transformers loads; its vectors are those of `encode`.
+        """Save the encoder as a sentence-transformers folder that gives the same vectors as `encode`.
 
         Args:
             save_directory: Folder to write to.
-            tokenizer: The tokenizer; loaded from where the model came from if None.
+            tokenizer: Tokenizer. Defaults to the one in the model's folder or hub repository.
         """
         tokenizer = tokenizer or load_tokenizer(self.name_or_path)
         tokenizer.save_pretrained(save_directory)
@@ -558,18 +400,18 @@ class MultiTaskModel(PreTrainedModel):
     ) -> torch.Tensor:
         crf = self.crfs.get(task.name)
         if task.name not in labels:
-            # Still a function of the head: DDP waits for the gradient of each of its parameters.
-            touched = [logits, *(() if crf is None else crf.parameters())]
-            return torch.stack([part.float().sum() * 0.0 for part in touched]).sum()
+            # A loss of zero that still depends on the head: DDP waits for the gradient of each parameter.
+            tensors = [logits, *(() if crf is None else crf.parameters())]
+            return torch.stack([tensor.float().sum() * 0.0 for tensor in tensors]).sum()
         targets = labels[task.name]
-        count = count_labelled(task, targets).sum() if num_items_in_batch is None else num_items_in_batch[task.name]
+        count = count_labeled(task, targets).sum() if num_items_in_batch is None else num_items_in_batch[task.name]
         return example_losses(task, logits, targets, tag_positions, crf).sum() / count.clamp(min=1)
 
 
 def _gather_words(
     states: torch.Tensor, tag_positions: torch.Tensor | None, row_windows: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return the states of the words (batch, num_words, hidden); some token's where a word has none of its own."""
+    """Return the states of the words (batch, num_words, hidden); for a word without a subword, any state."""
     if tag_positions is None:
         return states
     if row_windows is not None:
@@ -577,12 +419,6 @@ def _gather_words(
     return states.gather(1, tag_positions.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.size(-1)))
 
 
-def _drop_pooler(encoder: PreTrainedModel) -> None:
-    """Remove a pooler that no head uses: its weights would never train and DDP would wait for them."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-
-
-# A saved model carries its code.
+# A saved model contains its code.
 MultiTaskConfig.register_for_auto_class()
 MultiTaskModel.register_for_auto_class("AutoModel")

@@ -1,8 +1,7 @@
-"""A model's ONNX graph, run by onnxruntime in the place of the model."""
+"""Inference with a model's exported ONNX graph by onnxruntime."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -13,25 +12,25 @@ from .text_alignment import NO_POSITION
 from .weights_digest import weights_digest
 
 TORCH = "torch"
-# By backend, the graph's file in the folder of a model.
+# File of the graph in a model's folder, by backend.
 ONNX_FILES = {"onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_int8.onnx"}
 BACKENDS = (TORCH, *ONNX_FILES)
 
-# The graph's own note of the weights that it was made from.
+# Key of the graph's metadata under which it stores the digest of the weights that it was exported from.
 WEIGHTS_KEY = "hf_multitask.weights"
-# What a batch has one of a text; all else that a graph takes it has one of a window.
-_OF_ROWS = ("row_windows", "tag_positions")
+# Inputs with one item per text; all other inputs of a graph have one item per window.
+_PER_TEXT = ("row_windows", "tag_positions")
 
 
 def graph_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Bring a batch into the one form that an exported graph takes: that of texts in windows.
+    """Convert a batch to the form that an exported graph takes: texts in windows.
 
     Args:
-        batch: What the collator makes of rows.
+        batch: Batch of the collator.
 
     Returns:
-        The batch with ``row_windows`` (batch, num_windows), where texts of one window each have their own, and
-        ``tag_positions`` (batch, num_words) that count through all windows.
+        The batch with ``row_windows`` (batch, num_windows), even if each text has one window, and ``tag_positions``
+        (batch, num_words) that count through all windows.
     """
     if "row_windows" in batch:
         return dict(batch)
@@ -45,13 +44,13 @@ def graph_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class OnnxSession:
-    """Computes logits by an exported graph on the CPU, with as many threads as torch has; a `LogitsFunction`.
+    """Computes logits with an exported graph on the CPU, with the number of threads of torch; a `LogitsFunction`.
 
-    Small batches leave threads waiting for each other: it is quicker to compute as many batches side by side as there
-    are threads, each in a call of its own.
+    In small batches threads wait for each other. It is faster to compute one batch per thread at the same time, each
+    in a separate call.
 
     Args:
-        path: The graph, as ``hf-multitask export`` writes it.
+        path: Graph, as ``hf-multitask export`` writes it.
 
     Raises:
         ImportError: If onnxruntime is not installed.
@@ -65,7 +64,7 @@ class OnnxSession:
         self.threads = torch.get_num_threads()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
-        # Threads that wait by counting would take the processor from the batch beside theirs.
+        # Spinning threads would take CPU time from the batches that are computed at the same time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_names = [value.name for value in self.session.get_inputs()]
@@ -73,18 +72,18 @@ class OnnxSession:
 
     @classmethod
     def of_model(cls, model: PreTrainedModel, backend: str) -> "OnnxSession":
-        """Open the graph that lies beside a model.
+        """Open the exported graph of a model.
 
         Args:
-            model: The model, loaded from a folder or the hub.
+            model: Model, loaded from a folder or the hub.
             backend: ``"onnx"`` or ``"onnx-int8"``.
 
         Returns:
             The session.
 
         Raises:
-            ValueError: If there is no such backend, or the graph was made from other weights.
-            FileNotFoundError: If the model has no such graph. The message names the command that makes it.
+            ValueError: If the backend is unknown, or the graph was exported from other weights.
+            FileNotFoundError: If the model has no such graph. The message names the command that exports it.
             ImportError: If onnxruntime is not installed.
         """
         if backend not in ONNX_FILES:
@@ -104,7 +103,7 @@ class OnnxSession:
         if session.weights != weights_digest(model):
             raise ValueError(
                 f"backend {backend!r}: {filename} of {source!r} was made from other weights than the model has now; "
-                f"{command} makes it anew."
+                f"{command} makes it again."
             )
         return session
 
@@ -112,32 +111,33 @@ class OnnxSession:
         """Compute the logits of some tasks.
 
         Args:
-            batch: What the collator makes of rows.
+            batch: Batch of the collator.
             tasks: Names of the tasks.
 
         Returns:
-            By task, logits (batch, num_labels) or (batch, num_words, num_labels).
+            Logits by task (batch, num_labels) or (batch, num_words, num_labels).
         """
         inputs = {name: value for name, value in graph_inputs(batch).items() if name in self.input_names}
-        # One text at a time where they are long, so that no more windows are in memory than the longest has.
-        parts = _texts(inputs) if "row_windows" in batch else [inputs]
+        # Long texts run one at a time, so that memory never contains more windows than the longest text has.
+        batches = _split_texts(inputs) if "row_windows" in batch else [inputs]
         outputs = [
-            self.session.run(list(tasks), {name: value.numpy() for name, value in part.items()}) for part in parts
+            self.session.run(list(tasks), {name: value.numpy() for name, value in inputs.items()})
+            for inputs in batches
         ]
-        joined = [torch.cat([torch.from_numpy(part) for part in of_task]) for of_task in zip(*outputs, strict=True)]
-        return dict(zip(tasks, joined, strict=True))
+        logits = [torch.cat([torch.from_numpy(array) for array in arrays]) for arrays in zip(*outputs, strict=True)]
+        return dict(zip(tasks, logits, strict=True))
 
 
-def _texts(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
-    """Part a batch of texts in windows into its texts."""
-    parts = []
+def _split_texts(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Split a batch of texts in windows into batches of one text."""
+    texts = []
     seq_len = inputs["input_ids"].size(1)
     for i, windows in enumerate(inputs["row_windows"]):
-        part = {name: value[windows] for name, value in inputs.items() if name not in _OF_ROWS}
-        part["row_windows"] = windows[windows].unsqueeze(0)
+        text = {name: value[windows] for name, value in inputs.items() if name not in _PER_TEXT}
+        text["row_windows"] = windows[windows].unsqueeze(0)
         if "tag_positions" in inputs:
             positions = inputs["tag_positions"][i : i + 1]
             first = windows.nonzero()[0] * seq_len
-            part["tag_positions"] = (positions - first).where(positions != NO_POSITION, positions)
-        parts.append(part)
-    return parts
+            text["tag_positions"] = (positions - first).where(positions != NO_POSITION, positions)
+        texts.append(text)
+    return texts

@@ -1,4 +1,4 @@
-"""The ``multi-task`` pipeline of transformers: all answers for a text from one pass of the encoder."""
+"""The ``multi-task`` pipeline of transformers: all predictions for a text from one pass of the encoder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -21,28 +21,28 @@ _OPTIONS = [field.name for field in fields(OutputOptions)]
 class MultiTaskPipeline(Pipeline):
     """Predicts all tasks of a `MultiTaskModel` for texts; ``pipeline("multi-task", model=…)`` builds it.
 
-    Texts are read ahead and predicted in batches of like length; predictions come in the order of the texts and do
-    not depend on the size of the batches. Long texts are cut into windows, as in training.
+    Texts are read ahead and predicted in batches of similar length. Predictions are returned in the order of the texts
+    and do not depend on the batch size. Long texts are cut into windows, as in training.
 
     Args:
-        model: The model; it is put into eval mode.
-        tokenizer: Its tokenizer.
-        backend: What computes the logits: ``"torch"``, the model itself; ``"onnx"`` or ``"onnx-int8"``, the graph that
-            ``hf-multitask export`` has put beside it, on the CPU.
-        kwargs: What ``Pipeline`` takes (``device``, ``batch_size``), and what predictions hold, see `OutputOptions`:
-            ``tasks``, ``top_k``, ``threshold``, ``word_labels``, ``tag_scheme``.
+        model: Model; it is set to eval mode.
+        tokenizer: Tokenizer of the model.
+        backend: Backend that computes the logits: ``"torch"`` for the model itself; ``"onnx"`` or ``"onnx-int8"`` for
+            the graph that ``hf-multitask export`` has added to its folder, on the CPU.
+        kwargs: Arguments of ``Pipeline`` (``device``, ``batch_size``) and fields of `OutputOptions`: ``tasks``,
+            ``top_k``, ``threshold``, ``word_labels``, ``tag_scheme``.
 
     Raises:
-        ValueError: If the model is no multi-task model, there is no tokenizer, an option is wrong, or the graph was
-            made from other weights.
-        FileNotFoundError: If there is no graph.
-        ImportError: If onnxruntime is needed and not installed.
+        ValueError: If the model is not a multi-task model, the tokenizer is missing, an option is invalid, or the
+            graph was exported from other weights.
+        FileNotFoundError: If the model has no such graph.
+        ImportError: If onnxruntime is needed but not installed.
     """
 
     _load_processor = False
     _load_image_processor = False
     _load_feature_extractor = False
-    # None: where there is none to load, the pipeline is built without, and says so itself.
+    # None makes the tokenizer optional for transformers, so that __init__ can raise a clear error if it is missing.
     _load_tokenizer = None
 
     def __init__(self, model: Any, tokenizer: Any = None, backend: str = TORCH, **kwargs: Any) -> None:
@@ -51,7 +51,7 @@ class MultiTaskPipeline(Pipeline):
         if tokenizer is None:
             raise ValueError(
                 "tokenizer: the pipeline needs the model's tokenizer, found none that can be loaded; "
-                "tokenizer.save_pretrained writes it beside the model (tokenizer.json)."
+                "tokenizer.save_pretrained writes it next to the model (tokenizer.json)."
             )
         if backend not in BACKENDS:
             raise ValueError(unknown_name_message("backend", backend, BACKENDS))
@@ -71,25 +71,26 @@ class MultiTaskPipeline(Pipeline):
         """Predict one text or many.
 
         Args:
-            inputs: A text; a mapping with ``text``, with ``tokens`` (its words), or with both, where the words are
-                looked up in the text, and with ``text_pair`` for a pair of texts; a list of these; or anything else
-                that yields them, such as a generator or a column of a dataset, which is read as the predictions are
-                taken.
-            batch_size: Texts a pass; 32 if none is given, here or to the pipeline.
-            is_split_into_words: Whether a list of strings is one text in words, and a list of such lists several.
-            options: What predictions hold, see the class; they go before those of the pipeline.
+            inputs: A text; a mapping with ``text``, ``tokens`` (its words), or both, in which case the words are
+                located in the text, and with ``text_pair`` for a pair of texts; a list of texts or mappings; or any
+                other iterable of them, such as a generator or a column of a dataset, which is read lazily.
+            batch_size: Number of texts per pass. Defaults to the pipeline's, or to 32.
+            is_split_into_words: Whether a list of strings is one text as words, and a list of such lists several
+                texts.
+            options: Fields of `OutputOptions`, which replace those of the pipeline.
 
         Returns:
-            For one text its predictions by task, for a list a list of them, for all else an iterator. A task with
-            one label: ``{"label", "score"}`` with the label's probability; several labels: ``{"labels", "scores"}``
-            of those above ``threshold``; with ``top_k`` both are a list of ``{"label", "score"}``; a number:
-            ``{"value"}``, or ``{"values"}`` by name. A token task: ``{"entities"}``, each with ``label``, ``start``,
-            ``end``, ``text`` and ``score``, where ``text`` is the caller's text, the first of a pair, from character
-            ``start`` to ``end`` (of the words joined by spaces where no text was given) and ``score`` the mean
-            probability of its words' tags; with ``word_labels`` also ``words`` and ``labels``.
+            Predictions by task for one text, a list of them for a list, an iterator for any other iterable. For a
+            single-label task: ``{"label", "score"}`` with the probability of the label. For a multi-label task:
+            ``{"labels", "scores"}`` of the labels above ``threshold``. With ``top_k``, both are lists of
+            ``{"label", "score"}``. For regression: ``{"value"}``, or ``{"values"}`` by name. For a token task:
+            ``{"entities"}``, each with ``label``, ``start``, ``end``, ``text`` and ``score``. ``text`` is the caller's
+            text (the first of a pair, or the words joined by spaces if no text was given) from character ``start`` to
+            ``end``, and ``score`` the mean probability of the tags of its words. With ``word_labels``, also ``words``
+            and ``labels``.
 
         Raises:
-            ValueError: If an input is empty or no text, or an option is wrong. The message names the input.
+            ValueError: If an input is empty or not a text, or an option is invalid. The message names the input.
         """
         _, _, given = self._sanitize_parameters(**options)
         predictor = self._predictor({**self._postprocess_params, **given})
@@ -98,9 +99,9 @@ class MultiTaskPipeline(Pipeline):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"batch_size must be a whole number from 1, found {size!r}.")
         is_list = isinstance(inputs, (list, tuple))
-        is_one_in_words = is_split_into_words and is_list and isinstance(next(iter(inputs), ""), str)
-        # A dataset of torch can be iterated, but is no Iterable.
-        if is_one_in_words or not isinstance(inputs, (Iterable, Dataset)) or isinstance(inputs, (str, bytes, Mapping)):
+        is_words_of_one = is_split_into_words and is_list and isinstance(next(iter(inputs), ""), str)
+        # A torch Dataset can be iterated, but is not an Iterable.
+        if is_words_of_one or not isinstance(inputs, (Iterable, Dataset)) or isinstance(inputs, (str, bytes, Mapping)):
             text = self.preprocess(inputs, "input", is_split_into_words)
             return predictor.predict([text], size)[0]
         texts = (self.preprocess(text, f"input {i}", is_split_into_words) for i, text in enumerate(iter(inputs)))
@@ -108,18 +109,18 @@ class MultiTaskPipeline(Pipeline):
         return list(results) if is_list else results
 
     def preprocess(self, input_: Any, place: str = "input", is_split_into_words: bool = False) -> TextInput:
-        """Read one input: its text and its words, and the second text of a pair.
+        """Read one input: its text and words, and the second text of a pair.
 
         Args:
             input_: A text, its words, or a mapping; see `__call__`.
-            place: What messages call it.
-            is_split_into_words: Whether a list is a text in words.
+            place: Name of the input in messages.
+            is_split_into_words: Whether a list contains the words of a text.
 
         Returns:
             The texts and the words.
 
         Raises:
-            ValueError: If it is empty or no text.
+            ValueError: If the input is empty or not a text.
         """
         if isinstance(input_, str):
             input_ = {TEXT_COLUMN: input_}
@@ -145,26 +146,26 @@ class MultiTaskPipeline(Pipeline):
         return {}, {}, options
 
     def _predictor(self, options: Mapping[str, Any]) -> Predictor:
-        """Return what predicts with these options."""
-        chosen = OutputOptions(**options)
-        if chosen not in self._predictors:
+        """Return the predictor for some options."""
+        output_options = OutputOptions(**options)
+        if output_options not in self._predictors:
             model = self.model
             threads = 1 if self._session is None else self._session.threads
-            self._predictors[chosen] = Predictor(
-                model.config, self.tokenizer, self._forward, model.crfs, self.device, chosen, threads
+            self._predictors[output_options] = Predictor(
+                model.config, self.tokenizer, self._forward, model.crfs, self.device, output_options, threads
             )
-        return self._predictors[chosen]
+        return self._predictors[output_options]
 
     @property
     def _splits_words(self) -> bool:
         return any(task.is_token_task for task in self.model.config.tasks)
 
     def _forward(self, input_tensors: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Run model or graph on a batch and return the logits of some tasks."""
+        """Run the model or the graph on a batch and return the logits of some tasks."""
         if self._session is not None:
             return self._session(input_tensors, tasks)
         return self.model(**input_tensors, tasks=tasks).logits
 
     def postprocess(self, model_outputs: Any) -> Any:
-        """Return predictions as they are: they have their form already."""
+        """Return predictions unchanged; `Pipeline` requires the method."""
         return model_outputs

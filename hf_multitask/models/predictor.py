@@ -1,4 +1,4 @@
-"""Predictions of all tasks for texts, from one pass of the encoder: labels, scores, entities with their characters."""
+"""Prediction of all tasks for texts: labels, scores and entities with character offsets, from one encoder pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,26 +20,30 @@ from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .text_alignment import Aligner
 from .text_inputs import TEXT_PAIR_COLUMN, TextInput
 from .token_batches import cut_batches, rows_per_batch
+from .type_aliases import JsonObject, Row
 
-# Writes tags in the scheme of a task's training data.
+# Tag scheme of each task's training data.
 ORIGINAL = "original"
-# Batches that are read ahead, so that texts of like length come together.
+# Number of batches to read ahead, so that texts of similar length can be batched.
 BATCHES_READ_AHEAD = 64
 
-# From a batch, as the collator makes it, and the names of tasks to their logits.
+# Function from a batch of the collator and the names of tasks to the logits of the tasks.
 LogitsFunction = Callable[[Mapping[str, torch.Tensor], Sequence[str]], Mapping[str, torch.Tensor]]
+
+# Predictions of one text by task.
+Prediction = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What predictions hold.
+    """Content of predictions.
 
     Args:
-        tasks: Names of the tasks to predict; all where None.
-        top_k: For tasks with one label or several, list so many labels with their scores, the best first.
-        threshold: For tasks with several labels, the probability above which a label is given.
-        word_labels: For token tasks, give the words and the label of each one too.
-        tag_scheme: Scheme to write those labels in; ``"original"`` is that of each task's training data.
+        tasks: Names of the tasks to predict; all tasks if None.
+        top_k: For single-label and multi-label tasks, number of labels to list with their scores, best first.
+        threshold: For multi-label tasks, probability above which a label is predicted.
+        word_labels: For token tasks, whether to add the words and their labels.
+        tag_scheme: Scheme of these labels; ``"original"`` is the scheme of each task's training data.
     """
 
     tasks: Sequence[str] | None = None
@@ -60,19 +64,19 @@ class OutputOptions:
 
 
 class Predictor:
-    """Predicts texts in batches of like length.
+    """Predicts texts in batches of similar length.
 
     Args:
         config: Config of the model.
-        tokenizer: Its tokenizer.
-        logits: What runs the model on a batch.
-        crfs: The CRFs of its token tasks that have one, by task: ``model.crfs``.
-        device: Where batches go.
-        options: What predictions hold.
-        threads: Threads that each have a batch of their own.
+        tokenizer: Tokenizer of the model.
+        logits: Function that runs the model on a batch.
+        crfs: CRFs by task, for the token tasks that have one: ``model.crfs``.
+        device: Device of the batches.
+        options: Content of predictions.
+        threads: Number of batches to compute at the same time, each on a separate thread.
 
     Raises:
-        ValueError: If there is no such task.
+        ValueError: If the model does not have a task.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class Predictor:
         self.options = options
         self.threads = threads
         token_tasks = [task for task in config.tasks if task.is_token_task]
-        # The words that the encoder was trained on, whichever tasks are asked for.
+        # Texts are split into words as in training, whichever tasks are predicted.
         self.splits_words = bool(token_tasks)
         self.schemes = {
             task.name: task.tag_scheme or "IOB2"
@@ -118,12 +122,12 @@ class Predictor:
     def of_model(
         cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, options: OutputOptions
     ) -> "Predictor":
-        """Return what predicts with a model.
+        """Build the predictor of a model.
 
         Args:
-            model: The `MultiTaskModel`; it is put into eval mode.
-            tokenizer: Its tokenizer.
-            options: What predictions hold.
+            model: `MultiTaskModel`; it is set to eval mode.
+            tokenizer: Tokenizer of the model.
+            options: Content of predictions.
         """
         model.eval()
 
@@ -132,12 +136,12 @@ class Predictor:
 
         return cls(model.config, tokenizer, logits, model.crfs, model.device, options)
 
-    def stream(self, inputs: Iterable[TextInput], batch_size: int) -> Iterator[dict[str, Any]]:
-        """Predict texts one block after the other.
+    def stream(self, inputs: Iterable[TextInput], batch_size: int) -> Iterator[Prediction]:
+        """Predict a stream of texts.
 
         Args:
-            inputs: The texts; no more are read ahead than `BATCHES_READ_AHEAD` batches.
-            batch_size: Texts a pass.
+            inputs: Texts; at most `BATCHES_READ_AHEAD` batches are read ahead.
+            batch_size: Number of texts per pass.
 
         Yields:
             Predictions by task, in the order of the texts.
@@ -146,12 +150,12 @@ class Predictor:
         while block := list(islice(remaining, batch_size * BATCHES_READ_AHEAD)):
             yield from self.predict(block, batch_size)
 
-    def predict(self, inputs: Sequence[TextInput], batch_size: int) -> list[dict[str, Any]]:
-        """Predict texts, the longest first and in batches of like length.
+    def predict(self, inputs: Sequence[TextInput], batch_size: int) -> list[Prediction]:
+        """Predict texts, longest first, in batches of similar length.
 
         Args:
-            inputs: The texts.
-            batch_size: Texts a pass.
+            inputs: Texts.
+            batch_size: Number of texts per pass.
 
         Returns:
             Predictions by task, in the order of the texts.
@@ -164,42 +168,42 @@ class Predictor:
         rows: Sequence[Mapping[str, Any]],
         batch_size: int,
         max_tokens: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """Predict texts that are tokenized already, as `predict` does.
+    ) -> list[Prediction]:
+        """Predict texts that are already tokenized, as `predict` does.
 
         Args:
-            inputs: The texts.
-            rows: What `prepare_inputs` made of them.
-            batch_size: The most texts a pass.
-            max_tokens: The most tokens a pass, padding included; a text that has more goes alone.
+            inputs: Texts.
+            rows: Tokenized texts, as `prepare_inputs` returns them.
+            batch_size: Maximum number of texts per pass.
+            max_tokens: Maximum number of tokens per pass, padding included. A longer text is a batch of its own.
 
         Returns:
             Predictions by task, in the order of the texts.
         """
 
-        def predict_batch(chosen: Sequence[int]) -> list[dict[str, Any]]:
-            return self._predict_batch([inputs[i] for i in chosen], self.collate([rows[i] for i in chosen]))
+        def predict_batch(indices: Sequence[int]) -> list[Prediction]:
+            return self._predict_batch([inputs[i] for i in indices], self.collate([rows[i] for i in indices]))
 
-        results: list[dict[str, Any]] = [{} for _ in inputs]
+        results: list[Prediction] = [{} for _ in inputs]
         batches = _sorted_batches([row["length"] for row in rows], batch_size, max_tokens)
         with ThreadPoolExecutor(self.threads) as pool:
             run = pool.map if self.threads > 1 and len(batches) > 1 else map
-            for chosen, found in zip(batches, run(predict_batch, batches), strict=True):
-                for i, result in zip(chosen, found, strict=True):
-                    results[i] = result
+            for indices, predictions in zip(batches, run(predict_batch, batches), strict=True):
+                for i, prediction in zip(indices, predictions, strict=True):
+                    results[i] = prediction
         return results
 
     @torch.inference_mode()
-    def _predict_batch(self, inputs: Sequence[TextInput], batch: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    def _predict_batch(self, inputs: Sequence[TextInput], batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         logits = self.logits(batch, [task.name for task in self.tasks])
-        by_task = [self._results(task, inputs, logits[task.name].float(), batch) for task in self.tasks]
+        by_task = [self._task_results(task, inputs, logits[task.name].float(), batch) for task in self.tasks]
         names = [task.name for task in self.tasks]
         return [dict(zip(names, values, strict=True)) for values in zip(*by_task, strict=True)]
 
-    def _results(
+    def _task_results(
         self, task: TaskConfig, inputs: Sequence[TextInput], logits: torch.Tensor, batch: Mapping[str, torch.Tensor]
-    ) -> list[Any]:
+    ) -> Sequence[object]:
         if not task.is_token_task:
             return _sequence_results(task, logits.cpu(), self.options)
         positions, crf = batch["tag_positions"], self.crfs.get(task.name)
@@ -209,9 +213,9 @@ class Predictor:
         return [self._tag_result(task, text, row_ids, row_scores) for text, row_ids, row_scores in rows]
 
     def _tag_result(
-        self, task: TaskConfig, given: TextInput, ids: Sequence[int], scores: Sequence[float]
-    ) -> dict[str, Any]:
-        text, words = given.text, given.words
+        self, task: TaskConfig, text_input: TextInput, ids: Sequence[int], scores: Sequence[float]
+    ) -> JsonObject:
+        text, words = text_input.text, text_input.words
         names = task.labels or []
         labels = [names[i] for i in ids[: len(words)]]
         entities = []
@@ -221,19 +225,19 @@ class Predictor:
             entities.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": score})
         if not self.options.word_labels:
             return {"entities": entities}
-        written = from_iob2(labels, self.schemes[task.name])
-        return {"words": [word.text for word in words], "labels": written, "entities": entities}
+        tags = from_iob2(labels, self.schemes[task.name])
+        return {"words": [word.text for word in words], "labels": tags, "entities": entities}
 
 
-def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[dict[str, Any]]:
+def prepare_inputs(align: Aligner, inputs: Sequence[TextInput]) -> list[Row]:
     """Tokenize texts.
 
     Args:
-        align: What tokenizes them.
-        inputs: The texts.
+        align: Aligner, which tokenizes them.
+        inputs: Texts.
 
     Returns:
-        A row for each, as the collator takes it.
+        One row per text, as the collator takes it.
     """
     words = [[word.text for word in text.words] for text in inputs]
     return columns_to_rows(align({"words": words, TEXT_PAIR_COLUMN: [text.text_pair for text in inputs]}))
@@ -249,21 +253,21 @@ def _sorted_batches(lengths: Sequence[int], batch_size: int, max_tokens: int | N
     return [order[start:end] for start, end in cut_batches(sizes)]
 
 
-def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOptions) -> list[Any]:
+def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOptions) -> Sequence[object]:
     names = task.labels or []
     if task.problem_type == REGRESSION:
         if len(names) < 2:
             return [{"value": value} for (value,) in logits.tolist()]
         return [{"values": dict(zip(names, values, strict=True))} for values in logits.tolist()]
-    several = task.problem_type == MULTI_LABEL
-    scores = logits.sigmoid() if several else logits.softmax(-1)
+    is_multi_label = task.problem_type == MULTI_LABEL
+    scores = logits.sigmoid() if is_multi_label else logits.softmax(-1)
     if options.top_k is not None:
         best = scores.topk(min(options.top_k, len(names)))
         rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [
             [{"label": names[i], "score": score} for i, score in zip(ids, values, strict=True)] for ids, values in rows
         ]
-    if several:
+    if is_multi_label:
         above = [[i for i, score in enumerate(row) if score > options.threshold] for row in scores.tolist()]
         return [
             {"labels": [names[i] for i in ids], "scores": row[ids].tolist()}

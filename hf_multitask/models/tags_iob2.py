@@ -1,4 +1,4 @@
-"""The IOB2 tag scheme: which tags exist, which may follow which, which entities they mark."""
+"""The IOB2 tag scheme: tags, allowed transitions and the entities that tags mark."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -10,7 +10,7 @@ OUTSIDE = "O"
 
 
 class TagSpan(NamedTuple):
-    """An entity in a tag sequence: words ``start`` to ``end``, the end not included."""
+    """An entity in a tag sequence: words ``start`` to ``end``, without ``end``."""
 
     label: str
     start: int
@@ -18,23 +18,23 @@ class TagSpan(NamedTuple):
 
 
 def is_tag(tag: object) -> bool:
-    """Tell whether a value is an IOB2 tag: ``O``, ``B-<type>`` or ``I-<type>``."""
+    """Return whether a value is an IOB2 tag: ``O``, ``B-<type>`` or ``I-<type>``."""
     return isinstance(tag, str) and (tag == OUTSIDE or (tag[:2] in ("B-", "I-") and len(tag) > 2))
 
 
 def entity_type(tag: str) -> str | None:
-    """Return the entity type of a tag, None for ``O``.
+    """Return the entity type of a tag, or None for ``O``.
 
     Raises:
-        ValueError: If the value is no IOB2 tag.
+        ValueError: If the value is not an IOB2 tag.
     """
     if not is_tag(tag):
-        raise ValueError(f"{tag!r} is no IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'.")
+        raise ValueError(f"{tag!r} is not an IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'.")
     return None if tag == OUTSIDE else tag[2:]
 
 
 def entity_types(tags: Iterable[str]) -> list[str]:
-    """Return the entity types of the tags, sorted."""
+    """Return the sorted entity types of some tags."""
     return sorted({kind for tag in tags if (kind := entity_type(tag)) is not None})
 
 
@@ -44,20 +44,20 @@ def tags_of_types(types: Iterable[str]) -> list[str]:
 
 
 def inside_tag(tag: str) -> str:
-    """Return the tag of a word's further subwords: I- where the word's own tag is B-."""
+    """Return the tag of a word's further subwords: I- if the word's own tag is B-."""
     return f"I-{tag[2:]}" if tag.startswith("B-") else tag
 
 
 @lru_cache(maxsize=64)
 def allowed_transitions(labels: tuple[str, ...]) -> torch.Tensor:
-    """Return which label may follow which in IOB2.
+    """Return the transitions that IOB2 allows.
 
     Args:
         labels: Tags in the order of their ids.
 
     Returns:
-        Boolean tensor (num_labels + 1, num_labels): row ``i`` holds what may follow label ``i``, the last row what
-        may stand first. ``I-x`` only follows ``B-x`` and ``I-x``.
+        Boolean tensor (num_labels + 1, num_labels): row ``i`` marks the labels that may follow label ``i``, the last
+        row those that may come first. ``I-x`` only follows ``B-x`` and ``I-x``.
     """
     before = [*labels, OUTSIDE]
     return torch.tensor(
@@ -68,10 +68,10 @@ def allowed_transitions(labels: tuple[str, ...]) -> torch.Tensor:
 def tag_spans(tags: Sequence[str]) -> list[TagSpan]:
     """Return the entities that a tag sequence marks.
 
-    An ``I-x`` behind ``O`` or behind another type starts an entity, as in conlleval.
+    An ``I-x`` after ``O`` or after another type starts an entity, as in conlleval.
 
     Args:
-        tags: One tag a word.
+        tags: One tag per word.
 
     Returns:
         The entities, in order.

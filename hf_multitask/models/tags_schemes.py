@@ -1,20 +1,20 @@
-"""Tag schemes that rows may be written in: recognised, read into IOB2, written back.
+"""Tag schemes of rows: recognition, conversion to IOB2 and back.
 
-In each scheme ``O`` is a word outside of all entities.
+In each scheme, ``O`` is a word outside of all entities.
 
 | Scheme | An entity of three words, one of one word | Rule |
 |---|---|---|
-| IOB1 | ``I-x I-x I-x``, ``I-x`` | ``B-x`` first where an entity of the same type ends directly before |
+| IOB1 | ``I-x I-x I-x``, ``I-x`` | ``B-x`` first, only if an entity of the same type ends directly before |
 | IOB2 | ``B-x I-x I-x``, ``B-x`` | ``B-x`` first, always |
-| BILOU | ``B-x I-x L-x``, ``U-x`` | first, inside and last word, and a word that is all of its entity |
-| BIOES | ``B-x I-x E-x``, ``S-x`` | the same in other letters; also called IOBES |
-| raw | ``x x x``, ``x`` | types alone: neighbouring words of one type are one entity |
+| BILOU | ``B-x I-x L-x``, ``U-x`` | first, inside and last word, and a word that is a whole entity |
+| BIOES | ``B-x I-x E-x``, ``S-x`` | BILOU with other letters; also called IOBES |
+| raw | ``x x x``, ``x`` | only types: neighboring words of one type are one entity |
 
-Sequences that break their scheme's rule are read as conlleval reads them: a word continues an entity if its tag is I-,
-L- or E-, the tag before it is B- or I-, and both have the same type; every other tag but ``O`` starts one. A scheme is
-strict about a word if it would have written another tag for what is read: `first_broken_tag`.
+Sequences that break the rule of their scheme are read as in conlleval: a word continues an entity if its tag is I-, L-
+or E-, the tag before it is B- or I-, and both have the same type; every other tag except ``O`` starts an entity. A tag
+is broken if the scheme would write another tag for the entities that are read, see `first_broken_tag`.
 
-A word without a tag, None, is passed over, as the metrics do it: the words around it are read as neighbours.
+A word without a tag, None, is skipped, as in the metrics: the words around it are read as neighbors.
 """
 
 import re
@@ -32,7 +32,7 @@ OTHER_NAMES = {"BIO": "IOB2", "IOBES": "BIOES", "BILUO": "BILOU", "BIOUL": "BILO
 
 
 class _Letters(NamedTuple):
-    """What a scheme writes in front of the type of an entity's words."""
+    """Prefixes of the words of an entity in a scheme."""
 
     first: str
     inside: str
@@ -41,7 +41,7 @@ class _Letters(NamedTuple):
 
 
 _LETTERS = {
-    "IOB1": _Letters("I", "I", "I", "I"),  # and B- between neighbours of one type
+    "IOB1": _Letters("I", "I", "I", "I"),  # and B- between neighbors of one type
     "IOB2": _Letters("B", "I", "I", "B"),
     "BILOU": _Letters("B", "I", "L", "U"),
     "BIOES": _Letters("B", "I", "E", "S"),
@@ -50,7 +50,7 @@ _PREFIXES = {scheme: tuple(f"{x}-" for x in dict.fromkeys(["B", *letters])) for 
 _CONTINUES = ("I-", "L-", "E-")
 _OPEN = ("B-", "I-")
 
-# What may be the tag of another scheme, written in another way: B, B_PER, b-per, PER-B.
+# Values that may be tags in another notation: B, B_PER, b-per, PER-B.
 _LIKE_A_PREFIX = re.compile(r"[BILUES]([-_:./|].*)?|.*[-_:./|][BILUES]", flags=re.IGNORECASE | re.DOTALL)
 
 
@@ -58,9 +58,9 @@ class BrokenTag(NamedTuple):
     """A word whose tag breaks the rule of its scheme.
 
     Args:
-        word: Which word, from 0.
-        tag: Its tag.
-        expected: The tag that the scheme has for the word, given the entities that are read.
+        word: Index of the word.
+        tag: Tag of the word.
+        expected: Tag that the scheme has for the word, given the entities that are read.
     """
 
     word: int
@@ -69,17 +69,17 @@ class BrokenTag(NamedTuple):
 
 
 def scheme_of_name(name: str) -> str:
-    """Return the tag scheme that a name stands for.
+    """Return the tag scheme of a name.
 
     Args:
-        name: One of `TAG_SCHEMES`, or another name of one: ``"BIO"`` for IOB2, ``"IOBES"`` for BIOES, ``"BILUO"``
-            and ``"BIOUL"`` for BILOU.
+        name: One of `TAG_SCHEMES`, or an alias: ``"BIO"`` for IOB2, ``"IOBES"`` for BIOES, ``"BILUO"`` and ``"BIOUL"``
+            for BILOU.
 
     Returns:
         The scheme's name in `TAG_SCHEMES`.
 
     Raises:
-        ValueError: If there is no such scheme.
+        ValueError: If the scheme is unknown.
     """
     scheme = OTHER_NAMES.get(name, name)
     if scheme not in TAG_SCHEMES:
@@ -88,14 +88,14 @@ def scheme_of_name(name: str) -> str:
 
 
 def is_tag_of(tag: object, scheme: str) -> bool:
-    """Tell whether a value is a tag of a scheme, wherever it stands.
+    """Return whether a value is a tag of a scheme, at any position.
 
     Args:
         tag: Any value.
-        scheme: The scheme.
+        scheme: Scheme.
 
     Raises:
-        ValueError: If there is no such scheme.
+        ValueError: If the scheme is unknown.
     """
     scheme = scheme_of_name(scheme)
     if not isinstance(tag, str):
@@ -106,24 +106,24 @@ def is_tag_of(tag: object, scheme: str) -> bool:
 
 
 def first_invalid_tag(tags: Sequence[str | None], scheme: str) -> int | None:
-    """Return the first word whose value is no tag of a scheme, None if all are.
+    """Return the index of the first word whose value is not a tag of a scheme, or None if all are.
 
     Args:
-        tags: One tag a word, None for a word without one.
-        scheme: The scheme.
+        tags: One tag per word, None for a word without a tag.
+        scheme: Scheme.
 
     Raises:
-        ValueError: If there is no such scheme.
+        ValueError: If the scheme is unknown.
     """
-    foreign = _foreign({tag for tag in tags if tag is not None}, scheme)
-    return min(map(tags.index, foreign), default=None)
+    invalid = _invalid_tags({tag for tag in tags if tag is not None}, scheme)
+    return min(map(tags.index, invalid), default=None)
 
 
 def tag_forms(scheme: str) -> str:
-    """Return the forms that a scheme's tags have, as a message lists them.
+    """Return the forms of a scheme's tags, as messages list them.
 
     Raises:
-        ValueError: If there is no such scheme.
+        ValueError: If the scheme is unknown.
     """
     scheme = scheme_of_name(scheme)
     forms = ["<type>"] if scheme == RAW else [f"{prefix}<type>" for prefix in _PREFIXES[scheme]]
@@ -131,33 +131,33 @@ def tag_forms(scheme: str) -> str:
 
 
 def to_iob2(tags: Sequence[str | None], scheme: str) -> list[str | None]:
-    """Read tags of a scheme into IOB2.
+    """Convert tags of a scheme to IOB2.
 
     Args:
-        tags: One tag a word, None for a word without one.
-        scheme: The scheme that they are written in.
+        tags: One tag per word, None for a word without a tag.
+        scheme: Scheme of the tags.
 
     Returns:
-        Valid IOB2 tags, whatever the sequence; None where there was None.
+        Valid IOB2 tags, even for a broken sequence; None for a word without a tag.
 
     Raises:
-        ValueError: If a value is no tag of the scheme, or there is no such scheme. The message names word and tag.
+        ValueError: If a value is not a tag of the scheme, or the scheme is unknown. The message names word and tag.
     """
     return _rewrite(tags, scheme, "IOB2")
 
 
 def to_iob2_checked(tags: Sequence[str | None], scheme: str) -> tuple[list[str | None], BrokenTag | None]:
-    """Do what `to_iob2` and `first_broken_tag` do, in one go.
+    """Return the results of `to_iob2` and `first_broken_tag` from one pass.
 
     Args:
-        tags: One tag a word, None for a word without one.
-        scheme: The scheme that they are written in.
+        tags: One tag per word, None for a word without a tag.
+        scheme: Scheme of the tags.
 
     Returns:
         Valid IOB2 tags, and the first word whose tag breaks the rule of its scheme.
 
     Raises:
-        ValueError: If a value is no tag of the scheme, or there is no such scheme. The message names word and tag.
+        ValueError: If a value is not a tag of the scheme, or the scheme is unknown. The message names word and tag.
     """
     scheme = scheme_of_name(scheme)
     spans = _read(tags, scheme)
@@ -166,19 +166,20 @@ def to_iob2_checked(tags: Sequence[str | None], scheme: str) -> tuple[list[str |
 
 
 def from_iob2(tags: Sequence[str | None], scheme: str) -> list[str | None]:
-    """Write IOB2 tags in another scheme.
+    """Convert IOB2 tags to another scheme.
 
-    Raw types cannot tell neighbouring entities of one type apart; all other schemes mark the same entities.
+    Raw types merge neighboring entities of one type; all other schemes mark the same entities.
 
     Args:
-        tags: One IOB2 tag a word, None for a word without one.
-        scheme: The scheme to write.
+        tags: One IOB2 tag per word, None for a word without a tag.
+        scheme: Scheme to convert to.
 
     Returns:
-        Valid tags of the scheme, None where there was None.
+        Valid tags of the scheme; None for a word without a tag.
 
     Raises:
-        ValueError: If a value is no IOB2 tag, there is no such scheme, or an entity type ``O`` is to be written raw.
+        ValueError: If a value is not an IOB2 tag, the scheme is unknown, or an entity type is ``O`` and the scheme
+            raw.
     """
     return _rewrite(tags, "IOB2", scheme)
 
@@ -187,74 +188,75 @@ def first_broken_tag(tags: Sequence[str | None], scheme: str) -> BrokenTag | Non
     """Return the first word whose tag breaks the rule of its scheme.
 
     Args:
-        tags: One tag a word, None for a word without one.
-        scheme: The scheme that they are written in.
+        tags: One tag per word, None for a word without a tag.
+        scheme: Scheme of the tags.
 
     Returns:
-        The word, its tag and the tag that the scheme has for it; None if the sequence is valid. Of an entity that
-        BILOU or BIOES leave without its end, that is its last word. Raw types are always valid.
+        The word, its tag and the tag that the scheme has for it; None if the sequence is valid. If an entity in BILOU
+        or BIOES has no end, it is the entity's last word. Raw types are always valid.
 
     Raises:
-        ValueError: If a value is no tag of the scheme, or there is no such scheme.
+        ValueError: If a value is not a tag of the scheme, or the scheme is unknown.
     """
     return _first_difference(tags, _rewrite(tags, scheme, scheme))
 
 
 class SchemeRecognizer:
-    """Recognises the scheme that tags are written in, from rows that come one after the other.
+    """Recognizes the tag scheme of rows that are added one by one.
 
     - L- or U- among the prefixes: BILOU. E- or S-: BIOES.
-    - Only B- and I-: the one of IOB1 and IOB2 whose rule fewer words break, IOB2 if equal. So I- tags alone are IOB1;
-      an IOB2 file in which a few entities start with I- stays IOB2, with broken sequences. Both read the same.
+    - Only B- and I-: IOB1 or IOB2, whichever rule fewer words break, IOB2 if equal. So I- tags without B- are IOB1; an
+      IOB2 file in which a few entities start with I- stays IOB2, with broken sequences. Both are read as the same
+      entities.
     - Only ``O``: IOB2.
     - No prefixes: raw types.
 
-    Not to be told from tags, so the scheme has to be given: raw types that all begin like a prefix (``B-52`` alone is
-    IOB2 of the type ``52``). Refused rather than guessed: prefixes of several schemes, tags with prefixes beside tags
-    without, L- or E- without any B- (IOE1 and IOE2 look so), and types that may be tags written in another way, such
-    as ``B``, ``B_PER`` or ``PER-B``.
+    The scheme must be given for raw types that all start like a prefix (``B-52`` without other tags is IOB2 of the
+    type ``52``), because the tags do not show it. Raises instead of guessing for prefixes of several schemes, tags
+    with and without prefixes, L- or E- without any B- (as in IOE1 and IOE2), and types that may be tags in another
+    notation, such as ``B``, ``B_PER`` or ``PER-B``.
     """
 
     def __init__(self) -> None:
         # In the order of their first occurrence, which messages keep.
         self.tags: dict[str, None] = {}
-        # How often one tag stands behind another, or first: all that the rules of IOB1 and IOB2 look at.
-        self._neighbours: Counter[tuple[str, str]] = Counter()
+        # Counts of pairs of neighboring tags, the start of a row included: all that the rules of IOB1 and IOB2 need.
+        self._neighbors: Counter[tuple[str, str]] = Counter()
 
     def add(self, tags: Sequence[str | None]) -> None:
-        """Take the tags of a row, None for a word without one.
+        """Add the tags of a row, None for a word without a tag.
 
         Raises:
-            ValueError: If a value is no tag of any scheme.
+            ValueError: If a value is not a tag of any scheme.
         """
         present = [tag for tag in tags if tag is not None]
         for tag in set(present) - self.tags.keys():
             if not is_tag_of(tag, RAW):
-                raise ValueError(f"{tag!r} is no tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'.")
+                raise ValueError(f"{tag!r} is not a tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'.")
         self.tags.update(dict.fromkeys(present))
-        self._neighbours.update(pairwise([OUTSIDE, *present]))
+        self._neighbors.update(pairwise([OUTSIDE, *present]))
 
     def scheme(self) -> str:
-        """Return the scheme of all tags so far, one of `TAG_SCHEMES`.
+        """Return the scheme of all added tags, one of `TAG_SCHEMES`.
 
         Raises:
-            ValueError: If the tags fit no scheme, or may be meant in several ways. The message lists them.
+            ValueError: If the tags fit no scheme or are ambiguous. The message lists them.
         """
-        found = list(self.tags)
-        fitting = [scheme for scheme in _LETTERS if not _foreign(found, scheme)]
+        tags = list(self.tags)
+        fitting = [scheme for scheme in _LETTERS if not _invalid_tags(tags, scheme)]
         if "IOB2" in fitting:
             return min(("IOB2", "IOB1"), key=self._count_broken)
         if fitting:
-            _refuse_ends_alone(found, fitting[0])
+            _check_ends(tags, fitting[0])
             return fitting[0]
-        _refuse_mixture(found)
+        _check_no_prefixes(tags)
         return RAW
 
     def _count_broken(self, scheme: str) -> int:
         """Count the words that break the rule of IOB1 or IOB2."""
         return sum(
             count
-            for (before, tag), count in self._neighbours.items()
+            for (before, tag), count in self._neighbors.items()
             if _rewrite([before, tag], scheme, scheme)[1] != tag
         )
 
@@ -265,12 +267,12 @@ def _rewrite(tags: Sequence[str | None], source: str, target: str) -> list[str |
 
 
 def _read(tags: Sequence[str | None], scheme: str) -> list[TagSpan]:
-    """Return the entities, their places counted without the words that have no tag."""
-    foreign = first_invalid_tag(tags, scheme)
-    if foreign is not None:
-        raise ValueError(f"{tags[foreign]!r} (word {foreign}) is no {scheme} tag; expected {tag_forms(scheme)}.")
+    """Return the entities; their positions do not count the words without a tag."""
+    invalid = first_invalid_tag(tags, scheme)
+    if invalid is not None:
+        raise ValueError(f"{tags[invalid]!r} (word {invalid}) is not a tag of {scheme}; expected {tag_forms(scheme)}.")
     spans: list[TagSpan] = []
-    open_type = None  # of the entity that the next word may continue
+    open_type = None  # type of the entity that the next word may continue
     for i, tag in enumerate(tag for tag in tags if tag is not None):
         if tag == OUTSIDE:
             open_type = None
@@ -285,7 +287,7 @@ def _read(tags: Sequence[str | None], scheme: str) -> list[TagSpan]:
 
 
 def _write(spans: Sequence[TagSpan], tags: Sequence[str | None], scheme: str) -> list[str | None]:
-    """Write what `_read` returns of tags, None where there was None."""
+    """Return the tags of the entities that `_read` returns; None for a word without a tag."""
     written = [OUTSIDE] * sum(tag is not None for tag in tags)
     before = None
     for span in spans:
@@ -304,7 +306,7 @@ def _first_difference(tags: Sequence[str | None], expected: Sequence[str | None]
 
 
 def _span_tags(span: TagSpan, scheme: str, touches: bool) -> list[str]:
-    """Write one entity; ``touches`` says that one of the same type ends directly before it."""
+    """Return the tags of one entity; ``touches`` if an entity of the same type ends directly before it."""
     length = span.end - span.start
     if scheme == RAW:
         if span.label == OUTSIDE:
@@ -317,34 +319,35 @@ def _span_tags(span: TagSpan, scheme: str, touches: bool) -> list[str]:
     return [f"{letter}-{span.label}" for letter in chosen]
 
 
-def _foreign(tags: Iterable[str], scheme: str) -> list[str]:
-    """Return the tags that a scheme does not have."""
+def _invalid_tags(tags: Iterable[str], scheme: str) -> list[str]:
+    """Return the tags that are not tags of a scheme."""
     return [tag for tag in tags if not is_tag_of(tag, scheme)]
 
 
-def _refuse_ends_alone(tags: Sequence[str], scheme: str) -> None:
+def _check_ends(tags: Sequence[str], scheme: str) -> None:
+    """Raise if tags have ends of entities but no beginnings."""
     end = f"{_LETTERS[scheme].last}-"
     ends = [tag for tag in tags if tag.startswith(end)]
     if ends and not any(tag.startswith("B-") for tag in tags):
         raise ValueError(
-            f"found {_listed(ends)} but no tag with B-; expected {scheme}, where each entity of several words begins "
-            f"with one. Give the tag scheme if it is {scheme}; schemes that can be given: {', '.join(TAG_SCHEMES)}."
+            f"found {_quoted_list(ends)} but no tag with B-; expected {scheme}, where each entity of several words "
+            f"begins with one. Give the tag scheme if it is {scheme}; allowed schemes: {', '.join(TAG_SCHEMES)}."
         )
 
 
-def _refuse_mixture(tags: Sequence[str]) -> None:
-    """Refuse tags that no scheme with prefixes has, unless none of them looks like one with a prefix."""
-    unclear = [tag for tag in tags if _LIKE_A_PREFIX.fullmatch(tag)]
-    if not unclear:
+def _check_no_prefixes(tags: Sequence[str]) -> None:
+    """Raise if tags that fit no scheme with prefixes include one that looks as if it had a prefix."""
+    ambiguous = [tag for tag in tags if _LIKE_A_PREFIX.fullmatch(tag)]
+    if not ambiguous:
         return
-    closest = min(("IOB2", "BILOU", "BIOES"), key=lambda scheme: len(_foreign(tags, scheme)))
+    closest = min(("IOB2", "BILOU", "BIOES"), key=lambda scheme: len(_invalid_tags(tags, scheme)))
     raise ValueError(
         f"the tags fit none of the schemes {', '.join(TAG_SCHEMES)}. Closest is {closest}, which does not have "
-        f"{_listed(_foreign(tags, closest))}; expected {tag_forms(closest)}. If {_listed(unclear)} are raw types "
-        f"rather than tags with a prefix, give the tag scheme {RAW!r}."
+        f"{_quoted_list(_invalid_tags(tags, closest))}; expected {tag_forms(closest)}. If "
+        f"{_quoted_list(ambiguous)} are raw types rather than tags with a prefix, give the tag scheme {RAW!r}."
     )
 
 
-def _listed(values: Sequence[str]) -> str:
+def _quoted_list(values: Sequence[str]) -> str:
     more = f" and {len(values) - MAX_NAMES_SHOWN} more" if len(values) > MAX_NAMES_SHOWN else ""
     return ", ".join(repr(value) for value in values[:MAX_NAMES_SHOWN]) + more

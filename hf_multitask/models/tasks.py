@@ -1,9 +1,8 @@
-"""The one description of a task that data, model, losses and metrics read."""
+"""Description of a task, shared by data, model, losses and metrics."""
 
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
 
 from torch import nn
 
@@ -11,6 +10,7 @@ from .messages import unknown_name_message
 from .tags_iob2 import OUTSIDE, entity_types, tags_of_types
 from .tags_schemes import scheme_of_name
 from .tasks_class_weights import check_class_weights, weights_by_label
+from .type_aliases import JsonObject
 
 SEQUENCE_CLASSIFICATION = "sequence_classification"
 TOKEN_CLASSIFICATION = "token_classification"  # noqa: S105 (no password)
@@ -28,7 +28,7 @@ LSTM_HEAD = "lstm"
 HEAD_KINDS = (LINEAR_HEAD, LSTM_HEAD)
 REMOVED_HEAD = "mlp"
 
-# A metric is called <task>_<metric>, behind the name of a split: these names would make two of them equal.
+# The name of a metric is <split>_<task>_<metric>: a task with one of these names would make names collide.
 RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
 
 
@@ -39,35 +39,36 @@ class TaskConfig:
     Args:
         name: Name of the task, its head and its metrics; letters, digits and underscores.
         type: ``"sequence_classification"`` or ``"token_classification"``.
-        labels: Label names in the order of their ids. Read from the training data where None. The tags of a token
-            task are IOB2; an entity type always has both its B- and its I- tag.
-        column: Column of the data that holds the labels. The task's name where None.
-        problem_type: For sequence tasks ``"single_label_classification"``, ``"multi_label_classification"`` or
-            ``"regression"``; read from the data where None.
-        loss_weight: Factor of this task's loss in the sum that is trained on.
-        dropout: Dropout probability in front of the head's last linear layer.
-        constrained_decoding: For token tasks, predict only tag sequences that IOB2 allows.
-        tag_scheme: For token tasks, the scheme of the data's tags: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``, ``"BIOES"`` or
-            ``"raw"``; recognised from the data where None. Inside and in predictions tags are IOB2.
-        label_subword: For token tasks, the subword of a word whose output is the word's: ``"first"`` or ``"last"``.
+        labels: Label names in the order of their ids. Read from the training data if None. The tags of a token task
+            are IOB2; an entity type always has both its B- and its I- tag.
+        column: Column of the data with the labels. Defaults to the name of the task.
+        problem_type: For sequence tasks, ``"single_label_classification"``, ``"multi_label_classification"`` or
+            ``"regression"``. Read from the data if None.
+        loss_weight: Factor of the task's loss in the sum of the losses.
+        dropout: Dropout probability before the last linear layer of the head.
+        constrained_decoding: For token tasks, whether to predict only tag sequences that IOB2 allows.
+        tag_scheme: For token tasks, the scheme of the tags in the data: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``,
+            ``"BIOES"`` or ``"raw"``. Recognized from the data if None. Internally and in predictions, tags are IOB2.
+        label_subword: For token tasks, the subword of a word that represents the word: ``"first"`` or ``"last"``.
             `prepare_datasets` sets it.
-        strict_tags: For token tasks, refuse tags that break the rule of their scheme instead of reading them as
-            conlleval does.
-        class_weights: Factor of the loss of each label's items: ``"balanced"`` (from the label counts of train, see
-            `data.balance.complete_class_weights`) or weights by label, 1.0 where one is missing. For token tasks a key
-            is a tag, or an entity type for both its tags. For several labels it is the weight of a label's presence
-            (``pos_weight``). Once the labels are known it holds the weight of every label.
-        label_smoothing: Share of the target that is spread evenly over the labels, in [0, 1). For several labels the
-            targets 0 and 1 move by half of it towards 0.5.
+        strict_tags: For token tasks, whether to raise on tags that break the rule of their scheme, instead of reading
+            them as in conlleval.
+        class_weights: Factor of the loss of each label's items: ``"balanced"`` (computed from the label counts of the
+            training split, see `data.labels.balance.complete_class_weights`), or weights by label, 1.0 for missing
+            ones. For token tasks, a key is a tag, or an entity type for both its tags. For multi-label tasks, it is
+            the weight of the presence of a label (``pos_weight``). Once the labels are known, it contains the weight
+            of every label.
+        label_smoothing: Share of the target that is spread evenly over the labels, in [0, 1). For multi-label tasks,
+            the targets 0 and 1 move by half of it towards 0.5.
         head: Kind of head: ``"linear"`` or, for token tasks, ``"lstm"`` (a bidirectional LSTM over the words of a
             text).
-        mix_layers: For token tasks, the head reads a learned mix of the states of all layers instead of the last
-            layer's.
-        crf: For token tasks, a linear-chain conditional random field on the head's outputs: the loss and the
-            predictions are of whole tag sequences.
+        mix_layers: For token tasks, whether the head reads a learned mix of the states of all layers instead of the
+            states of the last layer.
+        crf: For token tasks, whether the head has a linear-chain conditional random field on its outputs: the loss and
+            the predictions are those of whole tag sequences.
 
     Raises:
-        ValueError: If a value is not allowed. The message names the task, the value and what is allowed.
+        ValueError: If a value is not allowed. The message names the task, the value and the allowed values.
     """
 
     name: str
@@ -105,17 +106,17 @@ class TaskConfig:
         self._check_head()
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TaskConfig":
-        """Build a task from a mapping, as a config file holds it.
+    def from_dict(cls, values: JsonObject) -> "TaskConfig":
+        """Build a task from a mapping, such as an entry of a config file.
 
         Args:
-            values: Field names and values.
+            values: Values by field name.
 
         Returns:
             The task.
 
         Raises:
-            ValueError: If a key is no field of a task, or ``name`` or ``type`` is missing.
+            ValueError: If a key is not a field of a task, or ``name`` or ``type`` is missing.
         """
         allowed = [item.name for item in fields(cls)]
         for key in values:
@@ -128,8 +129,8 @@ class TaskConfig:
                 )
         return cls(**values)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a mapping that JSON and YAML can hold."""
+    def to_dict(self) -> JsonObject:
+        """Return the fields as a mapping that can be written as JSON and YAML."""
         return asdict(self)
 
     @property
@@ -139,7 +140,7 @@ class TaskConfig:
 
     @property
     def num_labels(self) -> int:
-        """Number of outputs of the head; 1 for a regression without names."""
+        """Number of outputs of the head; 1 for regression without names."""
         if self.labels is not None:
             return len(self.labels)
         if self.problem_type == REGRESSION:

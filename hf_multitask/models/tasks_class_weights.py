@@ -1,8 +1,7 @@
-"""Class weights: what a task may be given, and the weight of each of its labels."""
+"""Class weights of a task: checks, and the weight of each label."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from .messages import unknown_name_message
 from .tags_iob2 import entity_type
@@ -10,14 +9,14 @@ from .tags_iob2 import entity_type
 BALANCED = "balanced"
 
 
-def check_class_weights(given: Any) -> None:
-    """Refuse what are no class weights, whatever the labels are.
+def check_class_weights(given: object) -> None:
+    """Raise if a value is not valid as class weights, independent of the labels.
 
-    A weight of 0 is refused: no item of its label would be learned, yet each would count for the mean. To leave a
-    label out, leave it out of the data.
+    A weight of 0 is not valid: the items of its label would not be learned, but would still count for the mean. To
+    leave a label out, leave it out of the data.
 
     Args:
-        given: What the task was given.
+        given: Value of the task's ``class_weights``.
 
     Raises:
         ValueError: If it is neither ``"balanced"`` nor a mapping of names to finite numbers above 0.
@@ -37,19 +36,19 @@ def check_class_weights(given: Any) -> None:
 
 
 def weights_by_label(given: Mapping[str, float], labels: Sequence[str], are_tags: bool) -> dict[str, float]:
-    """Return the weight of every label: 1.0 where none is given.
+    """Return the weight of every label; 1.0 if none is given.
 
     Args:
-        given: Weights by label. For tags a key may be an entity type, for both its tags; a tag's own weight goes
-            before that of its type.
-        labels: The labels.
+        given: Weights by label. For tags, a key may be an entity type, for both its tags; the weight of a tag takes
+            precedence over the weight of its type.
+        labels: Labels.
         are_tags: Whether the labels are IOB2 tags.
 
     Returns:
         The weights, in the order of the labels.
 
     Raises:
-        ValueError: If a key is no label.
+        ValueError: If a key is not a label.
     """
     kinds = {label: (entity_type(label) or label) if are_tags else label for label in labels}
     allowed = list(dict.fromkeys([*labels, *kinds.values()]))

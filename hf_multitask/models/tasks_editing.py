@@ -1,32 +1,34 @@
-"""The tasks of a model changed: heads added, removed and renamed, the others kept as they are."""
+"""Editing the tasks of a model: adding, removing and renaming heads, without changes to the others."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from .heads import LinearHead, build_head
 from .messages import MAX_NAMES_SHOWN, unknown_name_message
+from .modeling_base import MultiTaskPreTrainedModel
 from .tasks import TaskConfig
 
-# What a head is made of, and what it is where a task says nothing.
-_KINDS = {field.name: field.default for field in fields(TaskConfig) if field.name in ("head", "mix_layers", "crf")}
+# Fields of a task that determine the structure of its head, with their defaults.
+_HEAD_FIELDS = {
+    field.name: field.default for field in fields(TaskConfig) if field.name in ("head", "mix_layers", "crf")
+}
 
 
 def find_task(tasks: Sequence[TaskConfig], name: str) -> TaskConfig:
-    """Return the task of a name.
+    """Return the task with a name.
 
     Args:
-        tasks: The tasks.
-        name: The name.
+        tasks: Tasks.
+        name: Name of the task.
 
     Returns:
         The task.
 
     Raises:
-        ValueError: If there is none. The message names those there are.
+        ValueError: If no task has this name. The message names the existing tasks.
     """
     by_name = {task.name: task for task in tasks}
     if name not in by_name:
@@ -34,22 +36,22 @@ def find_task(tasks: Sequence[TaskConfig], name: str) -> TaskConfig:
     return by_name[name]
 
 
-def add_task(model: PreTrainedModel, task: TaskConfig) -> None:
-    """Put a new head on a model; see `MultiTaskModel.add_task`."""
+def add_task(model: MultiTaskPreTrainedModel, task: TaskConfig) -> None:
+    """Add a task with a new head to a model; see `MultiTaskModel.add_task`."""
     _check_name_is_free(model, task.name)
     set_tasks(model, [*model.config.tasks, task])
 
 
-def remove_task(model: PreTrainedModel, name: str) -> None:
-    """Remove a head from a model; see `MultiTaskModel.remove_task`."""
+def remove_task(model: MultiTaskPreTrainedModel, name: str) -> None:
+    """Remove a task from a model; see `MultiTaskModel.remove_task`."""
     removed = find_task(model.config.tasks, name)
     if len(model.config.tasks) == 1:
         raise ValueError(f"task {name!r} is the model's only one; a model has at least one. Add another first.")
     set_tasks(model, [task for task in model.config.tasks if task is not removed])
 
 
-def rename_task(model: PreTrainedModel, old: str, new: str) -> None:
-    """Give a head another name; see `MultiTaskModel.rename_task`."""
+def rename_task(model: MultiTaskPreTrainedModel, old: str, new: str) -> None:
+    """Rename a task of a model; see `MultiTaskModel.rename_task`."""
     renamed = find_task(model.config.tasks, old)
     _check_name_is_free(model, new)
     tasks = [replace(task, name=new) if task is renamed else task for task in model.config.tasks]
@@ -57,39 +59,41 @@ def rename_task(model: PreTrainedModel, old: str, new: str) -> None:
     set_tasks(model, tasks)
 
 
-def set_tasks(model: PreTrainedModel, tasks: Sequence[TaskConfig]) -> None:
-    """Give a model these tasks: where it has a head of a task's name it keeps it, the others are new.
+def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> None:
+    """Set the tasks of a model: it keeps the heads of tasks that it already has, and gets new heads for the others.
 
-    The config's list of tasks is replaced and not changed, so that who holds the old one can tell.
+    The config's list of tasks is replaced instead of changed, so that owners of the old list can detect the change.
 
     Args:
-        model: The model.
-        tasks: The tasks, each with its labels. Those whose head stays have the labels that it had.
+        model: Model.
+        tasks: Tasks, each with its labels. The labels of a task with an existing head must not change.
 
     Raises:
         ValueError: If a task has no labels, or token tasks do not read the same subword of a word.
     """
     _check_subwords(model.config.tasks, tasks)
-    heads = {}
+    heads: dict[str, nn.Module] = {}
     for task in tasks:
-        heads[task.name] = model.heads[task.name] if task.name in model.heads else _new_head(model, task)
-        heads[task.name].dropout.p = task.dropout
+        head = model.heads[task.name] if task.name in model.heads else _new_head(model, task)
+        if isinstance(head, LinearHead):
+            head.dropout.p = task.dropout
+        heads[task.name] = head
     model.heads = nn.ModuleDict(heads)
     model.config.tasks = list(tasks)
 
 
 def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) -> list[TaskConfig]:
-    """Fill in the labels of tasks that a trained model has: its heads have an output for each.
+    """Complete tasks that a trained model already has with the fields that its heads determine.
 
     Args:
-        tasks: The tasks to train.
-        trained: The tasks of the model.
+        tasks: Tasks to train.
+        trained: Tasks of the model.
 
     Returns:
-        The tasks to train; those of a name that the model has with its labels, problem type and kind of head.
+        The tasks to train. Tasks that the model already has get its labels, problem type and kind of head.
 
     Raises:
-        ValueError: If a task of such a name is another one. The message says in what.
+        ValueError: If a task differs from the model's task of the same name. The message names the difference.
     """
     by_name = {task.name: task for task in trained}
     continued = []
@@ -97,29 +101,29 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
         if task.name in by_name:
             known = by_name[task.name]
             _check_continues(task, known)
-            kept = {key: getattr(known, key) for key in ("labels", "problem_type", *_KINDS)}
+            kept = {key: getattr(known, key) for key in ("labels", "problem_type", *_HEAD_FIELDS)}
             task = replace(task, **kept)
         continued.append(task)
     return continued
 
 
 @torch.no_grad()
-def _new_head(model: PreTrainedModel, task: TaskConfig) -> LinearHead:
-    """Return a head as the model initialises it, where its encoder is and in its type."""
+def _new_head(model: MultiTaskPreTrainedModel, task: TaskConfig) -> LinearHead:
+    """Return a head as the model initializes it, on the device and in the type of the encoder."""
     size = (model.encoder.config.hidden_size, model.encoder.config.num_hidden_layers)
     head = build_head(task, *size)
     head.apply(model._init_weights)
     return head.to(model.device, model.dtype).train(model.training)
 
 
-def _check_name_is_free(model: PreTrainedModel, name: str) -> None:
+def _check_name_is_free(model: MultiTaskPreTrainedModel, name: str) -> None:
     names = [task.name for task in model.config.tasks]
     if name in names:
-        raise ValueError(f"the model has a task {name!r} already; found {', '.join(names)}.")
+        raise ValueError(f"the model already has a task {name!r}; found {', '.join(names)}.")
 
 
 def _check_subwords(present: Sequence[TaskConfig], tasks: Sequence[TaskConfig]) -> None:
-    """Refuse token tasks that do not read the same subword: a batch has one position a word for all of them."""
+    """Raise if token tasks do not read the same subword: a batch has one position per word for all of them."""
     names = [task.name for task in tasks]
     kept = [task for task in present if task.name in names]
     token_tasks = [task for task in [*kept, *tasks] if task.is_token_task]
@@ -133,22 +137,24 @@ def _check_subwords(present: Sequence[TaskConfig], tasks: Sequence[TaskConfig]) 
 
 
 def _check_continues(task: TaskConfig, known: TaskConfig) -> None:
-    """Refuse a task that a trained head is not made for."""
-    defaults = {"type": None, "problem_type": None, **_KINDS}
+    """Raise if a task does not fit the trained head of the same name."""
+    defaults = {"type": None, "problem_type": None, **_HEAD_FIELDS}
     for key, default in defaults.items():
-        given, found = getattr(task, key), getattr(known, key)
-        if given not in (default, found):
-            raise ValueError(f"task {task.name!r}: {key} is {given!r}, but {found!r} in the trained model. {_INSTEAD}")
+        given, trained = getattr(task, key), getattr(known, key)
+        if given not in (default, trained):
+            raise ValueError(
+                f"task {task.name!r}: {key} is {given!r}, but {trained!r} in the trained model. {_INSTEAD}"
+            )
     if task.labels is None or task.labels == known.labels:
         return
-    there = known.labels or []
+    trained_labels = known.labels or []
     missing, extra = (
         ", ".join(sorted(set(some) - set(others))[:MAX_NAMES_SHOWN])
-        for some, others in ((there, task.labels), (task.labels, there))
+        for some, others in ((trained_labels, task.labels), (task.labels, trained_labels))
     )
-    parts = [f"{what} {names}" for what, names in (("it lacks", missing), ("the model has no", extra)) if names]
+    parts = [f"{text} {names}" for text, names in (("it lacks", missing), ("the model has no", extra)) if names]
     differences = "; ".join(parts) or "they are in another order"
     raise ValueError(f"task {task.name!r}: labels are not those of the trained model: {differences}. {_INSTEAD}")
 
 
-_INSTEAD = "Leave it out to go on with the trained head, or give the task another name for a new one."
+_INSTEAD = "Leave it out to continue with the trained head, or rename the task to get a new head."

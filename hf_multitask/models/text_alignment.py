@@ -1,4 +1,4 @@
-"""Words to subwords: token ids in windows, and the subword that carries each word's tag."""
+"""Alignment of words and subwords: token ids in windows, and the subword that represents each word."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from .text_windows import FIRST, CutRow, cut_row, flat_subwords
 
 NO_POSITION = -1
 LABEL_SUBWORDS = ("first", "all", "last")
-# Overlap of windows where none is given, as a share of the longest length.
-DEFAULT_OVERLAP = 4
+# The default overlap of windows is the maximum length divided by this number.
+DEFAULT_OVERLAP_DIVISOR = 4
 
 
 def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Tell whether a tokenizer takes a word without a space before it for the middle of a word.
+    """Return whether a tokenizer treats a word without a space before it as the middle of a word.
 
-    Byte-level BPE tokenizers (RoBERTa, ModernBERT) do, unless they were made with ``add_prefix_space``.
+    Byte-level BPE tokenizers (RoBERTa, ModernBERT) do, unless they were created with ``add_prefix_space``.
     """
     pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
     state = json.loads(pre_tokenizer.__getstate__()) if pre_tokenizer is not None else {}
@@ -31,15 +31,15 @@ def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def word_positions(word_ids: Sequence[int | None], num_words: int, which: str) -> list[int]:
-    """Return the index of each word's first or last subword, -1 for a word that has none.
+    """Return the index of each word's first or last subword; -1 for a word without a subword.
 
     Args:
-        word_ids: The word of each subword, None for special tokens.
+        word_ids: Word of each subword, None for special tokens.
         num_words: Number of words.
         which: ``"first"`` or ``"last"``.
 
     Returns:
-        Indexes (num_words).
+        Indices (num_words).
     """
     positions = [NO_POSITION] * num_words
     for i, word in enumerate(word_ids):
@@ -49,32 +49,31 @@ def word_positions(word_ids: Sequence[int | None], num_words: int, which: str) -
 
 
 def all_subwords(word_ids: Sequence[int | None], num_words: int) -> tuple[list[int], list[int]]:
-    """Return every subword that belongs to a word, and the words without any.
+    """Return all subwords that belong to words, and the words without a subword.
 
     Args:
-        word_ids: The word of each subword, None for special tokens.
+        word_ids: Word of each subword, None for special tokens.
         num_words: Number of words.
 
     Returns:
-        Indexes of the subwords, -1 for a word without any; and the word of each. Both are as long as there are
-        subwords and words without one.
+        Indices of the subwords, with -1 for each word without a subword; and the word of each index.
     """
-    found = [(i, word) for i, word in enumerate(word_ids) if word is not None]
-    present = {word for _, word in found}
-    found += [(NO_POSITION, word) for word in range(num_words) if word not in present]
-    return [i for i, _ in found], [word for _, word in found]
+    pairs = [(i, word) for i, word in enumerate(word_ids) if word is not None]
+    present = {word for _, word in pairs}
+    pairs += [(NO_POSITION, word) for word in range(num_words) if word not in present]
+    return [i for i, _ in pairs], [word for _, word in pairs]
 
 
 def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> list[int]:
-    """Give each subword its word's tag, I- on all but the first where the word's is B-.
+    """Return the tag of each subword: the tag of its word, with I- instead of B- after the first subword.
 
     Args:
-        task: The token task that the tags belong to.
-        tags: Ids of the words' tags.
-        words: The word of each subword, as `all_subwords` returns them.
+        task: Token task of the tags.
+        tags: Tag ids of the words.
+        words: Word of each subword, as `all_subwords` returns them.
 
     Returns:
-        Ids of the subwords' tags.
+        Tag ids of the subwords.
     """
     labels, ids = task.labels or [], task.label2id
     spread, seen = [], set()
@@ -88,22 +87,24 @@ def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> 
 
 
 class Aligner:
-    """Tokenizes a batch of rows and places their tags; made for ``map(batched=True)``.
+    """Tokenizes a batch of rows and aligns their tags, for ``map(batched=True)``.
 
-    A row that is longer than ``max_length`` is cut into windows that overlap, which are written one behind the other:
-    ``window_lengths`` says where each ends. Each word counts once, in the window where it has most context. Of a pair
-    of texts the first is cut, and each window has the second, of which no more than half of a window is left then.
+    A row longer than ``max_length`` is cut into overlapping windows. Their tokens are concatenated, and
+    ``window_lengths`` contains the length of each window. Each word counts once, in the window where it has most
+    context. For a pair of texts, the first text is cut, and each window contains the second, which is cut to at most
+    half of a window.
 
     Args:
-        tokenizer: A fast tokenizer.
-        tasks: The tasks, with their labels.
-        max_length: Longest sequence, special tokens included; what the tokenizer says where None.
-        overlap: Subwords that a window shares with the one before; a quarter of ``max_length`` where None.
-        truncate: Cut rows at ``max_length`` instead, and drop the rest: of a pair, that of the longer text.
-        label_subwords: Which subwords carry a word's tag: the ``"first"``, ``"all"`` or the ``"last"``.
+        tokenizer: Fast tokenizer.
+        tasks: Tasks with their labels.
+        max_length: Maximum length of a sequence, special tokens included. Defaults to the tokenizer's maximum.
+        overlap: Number of subwords that a window shares with the window before. Defaults to a quarter of
+            ``max_length``.
+        truncate: Whether to truncate rows at ``max_length`` instead; for a pair, the longer text is truncated.
+        label_subwords: Subwords that carry the tag of a word: ``"first"``, ``"all"`` or ``"last"``.
 
     Raises:
-        ValueError: If ``overlap`` leaves a window nothing new, or the tokenizer cuts on the left.
+        ValueError: If windows with this ``overlap`` would contain nothing new, or the tokenizer truncates on the left.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Aligner:
         label_subwords: str = "first",
     ) -> None:
         if tokenizer.truncation_side != "right":
-            # Rows are cut here and not by the tokenizer.
+            # Rows are cut here instead of by the tokenizer.
             raise ValueError(
                 f"the tokenizer must cut on the right, found truncation_side={tokenizer.truncation_side!r}."
             )
@@ -136,14 +137,14 @@ class Aligner:
         """Tokenize and align a batch.
 
         Args:
-            batch: The column ``words`` (the text alone where a row is not split); ``text_pair`` where rows have a
-                second text, None for those without one; and ``labels`` where there are any.
+            batch: Column ``words`` (one item with the text if a row is not split into words); ``text_pair`` if rows
+                have a second text, None for rows without one; and ``labels``, if available.
 
         Returns:
-            The model's inputs and ``length``; ``subwords`` (how many the row has before it is cut) and ``truncated``
-            (whether some are cut off); for token tasks ``tag_positions`` and ``lost_words`` (how many have no
-            subword), and ``labels`` where all subwords have one; ``window_lengths`` where rows are not cut off at
-            ``max_length``.
+            The model's inputs and ``length``; ``subwords`` (number of subwords before the row is cut) and
+            ``truncated`` (whether some of them are lost); for token tasks, ``tag_positions`` and ``lost_words``
+            (number of words without a subword), and ``labels`` if all subwords carry a tag; ``window_lengths`` unless
+            rows are truncated.
 
         Raises:
             ValueError: If ``max_length`` leaves no room for two texts.
@@ -169,11 +170,11 @@ class Aligner:
         if self.token_tasks:
             word_ids = [self._word_ids(encoded, i, cut) for i, cut in enumerate(cuts)]
             if self.label_subwords == "all":
-                found = [all_subwords(ids, len(row)) for ids, row in zip(word_ids, words, strict=True)]
-                columns["tag_positions"] = [positions for positions, _ in found]
+                subwords = [all_subwords(ids, len(row)) for ids, row in zip(word_ids, words, strict=True)]
+                columns["tag_positions"] = [positions for positions, _ in subwords]
                 columns["labels"] = [
-                    self._spread(labels, of_words)
-                    for labels, (_, of_words) in zip(batch["labels"], found, strict=True)
+                    self._spread_labels(labels, owners)
+                    for labels, (_, owners) in zip(batch["labels"], subwords, strict=True)
                 ]
             else:
                 columns["tag_positions"] = [
@@ -184,23 +185,24 @@ class Aligner:
         return columns
 
     def _tokenize(self, words: Sequence[Sequence[str]], pairs: Sequence[str | None]) -> BatchEncoding:
-        """Return the encoded rows, none of them cut."""
+        """Return the encoded rows without cutting any."""
         if self.prefix_space:
-            # As in running text: a space in front of every word but a text's first.
+            # As in running text: a space before every word except the first.
             words = [[word if i == 0 or not word else f" {word}" for i, word in enumerate(row)] for row in words]
-        # A second text is one word, which a tokenizer takes for the text that it is.
+        # A second text is passed as one word, which a tokenizer tokenizes like a text.
         rows = [list(row) if pair is None else (list(row), [pair]) for row, pair in zip(words, pairs, strict=True)]
-        # A tokenizer that cuts combines each part of one text with each of the other: two long ones fill the memory.
+        # With truncation, a tokenizer would combine each window of one text with each of the other, which fills
+        # memory.
         return self.tokenizer(rows, is_split_into_words=True, verbose=False)
 
     def _cut(self, encoded: BatchEncoding, i: int) -> CutRow | None:
-        """Return the windows of a row, None where it is not too long."""
+        """Return the windows of a row, or None if it is not too long."""
         if self.max_length is None or len(encoded["input_ids"][i]) <= self.max_length:
             return None
         return cut_row(encoded.sequence_ids(i), self.max_length, self.overlap, self.truncate)
 
     def _word_ids(self, encoded: BatchEncoding, i: int, cut: CutRow | None) -> list[int | None]:
-        """Return the word that each subword of a row stands for, None where another window has it."""
+        """Return the word that each subword of a row counts for, None if it counts in another window."""
         word_ids = encoded.word_ids(i)
         if encoded.encodings[i].n_sequences > 1:
             word_ids = [
@@ -210,7 +212,7 @@ class Aligner:
             return word_ids
         return flat_subwords([[word_ids[position] for position in window] for window in cut.windows], cut.overlap)
 
-    def _spread(self, labels: Mapping[str, Any], words: Sequence[int]) -> dict[str, Any]:
+    def _spread_labels(self, labels: Mapping[str, Any], words: Sequence[int]) -> dict[str, Any]:
         spread = {task.name: spread_tags(task, labels[task.name], words) for task in self.token_tasks}
         return {**labels, **spread}
 
@@ -221,10 +223,10 @@ def _checked_overlap(tokenizer: PreTrainedTokenizerBase, max_length: int | None,
     room = max_length - tokenizer.num_special_tokens_to_add()
     if room < 1:
         raise ValueError(
-            f"max_length={max_length} leaves no room for a word beside {max_length - room} special tokens."
+            f"max_length={max_length} leaves no room for a word besides {max_length - room} special tokens."
         )
     if overlap is None:
-        return min(max_length // DEFAULT_OVERLAP, room - 1)
+        return min(max_length // DEFAULT_OVERLAP_DIVISOR, room - 1)
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be from 0 to {room - 1} (max_length={max_length}), found {overlap}.")
     return overlap

@@ -1,4 +1,4 @@
-"""Reading one text that is to be predicted: what it may be, and its words with their places."""
+"""Texts to predict: checks of an input row, and its words with their offsets."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,12 +7,12 @@ from .text_words import Word, join_words, locate_words, split_words
 
 TEXT_COLUMN = "text"
 TOKENS_COLUMN = "tokens"
-# The second text of a pair; `transformers` calls it so too.
+# Second text of a pair, under the name that transformers uses.
 TEXT_PAIR_COLUMN = "text_pair"
 
 
 class TextInput(NamedTuple):
-    """A text and its words; where no task labels words, the whole text is one. Of a pair, also the second text."""
+    """A text, its words and the second text of a pair. Without token tasks, the whole text is one word."""
 
     text: str
     words: list[Word]
@@ -20,15 +20,15 @@ class TextInput(NamedTuple):
 
 
 def check_input(row: Mapping[str, Any], place: str) -> None:
-    """Check that a row has words or a text, and that a second text is one.
+    """Raise if a row has neither words nor a text, or its second text is invalid.
 
     Args:
-        row: The row.
-        place: What messages call it.
+        row: Row.
+        place: Name of the row in messages.
 
     Raises:
-        ValueError: If it has neither ``tokens`` nor ``text``, or one of them or ``text_pair`` is empty or of another
-            type.
+        ValueError: If the row has neither ``tokens`` nor ``text``, or one of them or ``text_pair`` is empty or of the
+            wrong type.
     """
     tokens, text = row.get(TOKENS_COLUMN), row.get(TEXT_COLUMN)
     if tokens is None and text is None:
@@ -53,14 +53,14 @@ def _check_text(row: Mapping[str, Any], column: str, place: str, may_be_empty: b
 
 
 def check_characters(text: str, place: str) -> None:
-    """Refuse half a character, which no tokenizer takes.
+    """Raise if a text contains half of a surrogate pair, which no tokenizer accepts.
 
     Args:
         text: Any text.
-        place: What messages call it.
+        place: Name of the text in messages.
 
     Raises:
-        ValueError: If it holds half of a surrogate pair.
+        ValueError: If the text contains half of a surrogate pair.
     """
     try:
         text.encode()
@@ -70,16 +70,16 @@ def check_characters(text: str, place: str) -> None:
 
 
 def read_input(row: Mapping[str, Any], place: str, split: bool) -> TextInput:
-    """Read a checked row's text and words.
+    """Return the text and words of a row that `check_input` accepts.
 
     Args:
-        row: The row, with ``text``, ``tokens``, or both: the words are then looked up in the text; and ``text_pair``
-            where it is a pair of texts.
-        place: What messages call it.
-        split: Whether a text without words is split into words.
+        row: Row with ``text``, ``tokens``, or both, in which case the words are located in the text; and ``text_pair``
+            for a pair of texts.
+        place: Name of the row in messages.
+        split: Whether to split a text without words into words.
 
     Returns:
-        The text, that of the words joined by spaces where there is none, the words, and the second text.
+        The text (the words joined by spaces if there is no text), the words, and the second text.
 
     Raises:
         ValueError: If a word does not occur in the text.

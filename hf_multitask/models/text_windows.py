@@ -1,4 +1,4 @@
-"""Windows of a long row: what each of them holds, and which counts for a subword that several hold."""
+"""Windows of a long row, and the window that counts for a subword in several windows."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,12 +7,12 @@ FIRST, SECOND = 0, 1
 
 
 class CutRow(NamedTuple):
-    """A row that is longer than the longest length.
+    """Windows of a row that is longer than the maximum length.
 
     Args:
-        windows: By window, which positions of the row it has.
-        overlap: Subwords of the first text that a window shares with the one before.
-        truncated: Whether no window has some of the row's positions.
+        windows: Positions of the row that each window contains.
+        overlap: Number of subwords of the first text that a window shares with the window before.
+        truncated: Whether some positions of the row are in no window.
     """
 
     windows: list[list[int]]
@@ -20,25 +20,26 @@ class CutRow(NamedTuple):
     truncated: bool
 
     def join(self, values: Sequence[Any]) -> list[Any]:
-        """Return the values of all windows, written one behind the other.
+        """Return the concatenated values of all windows.
 
         Args:
-            values: One for each position of the row.
+            values: One value per position of the row.
         """
         return [values[i] for window in self.windows for i in window]
 
 
 def cut_row(sequence_ids: Sequence[int | None], max_length: int, overlap: int, truncate: bool = False) -> CutRow:
-    """Cut a row into windows; each has a part of the first text, all of the second, and the special tokens.
+    """Cut a row into windows; each contains a part of the first text, the whole second text and the special tokens.
 
-    Where both texts are long, the second is cut off at what the strategy ``longest_first`` of tokenizers leaves of it,
-    which is half of the room.
+    If both texts are long, the second is truncated as in the strategy ``longest_first`` of tokenizers, to half of the
+    room.
 
     Args:
-        sequence_ids: The text of each position, 0 or 1; None for special tokens.
-        max_length: Longest window, less than the row.
-        overlap: Subwords of the first text that a window shares with the one before; fewer where it has less room.
-        truncate: Keep the first window alone.
+        sequence_ids: Text of each position, 0 or 1; None for special tokens.
+        max_length: Maximum length of a window, shorter than the row.
+        overlap: Number of subwords of the first text that a window shares with the window before, or fewer if there is
+            less room.
+        truncate: Whether to keep only the first window.
 
     Returns:
         The windows.
@@ -50,7 +51,9 @@ def cut_row(sequence_ids: Sequence[int | None], max_length: int, overlap: int, t
     special = [i for i, text in enumerate(sequence_ids) if text is None]
     room = max_length - len(special)
     if second and room < 2:
-        raise ValueError(f"max_length={max_length} leaves no room for two texts beside {len(special)} special tokens.")
+        raise ValueError(
+            f"max_length={max_length} leaves no room for two texts besides {len(special)} special tokens."
+        )
     half = (room + (len(second) >= len(first))) // 2
     kept = second[: max(room - len(first), half)]
     room -= len(kept)
@@ -61,30 +64,29 @@ def cut_row(sequence_ids: Sequence[int | None], max_length: int, overlap: int, t
 
 
 def flat_subwords(windows: Sequence[Sequence[int | None]], overlap: int) -> list[int | None]:
-    """Return the word of each subword of all windows, written one behind the other, each subword once.
+    """Return the word of each position in the concatenated windows, with each subword counted once.
 
-    A subword counts in the window where it has most context: where the nearer of the window's two ends is farthest
-    away. An end that is the text's own is no border.
+    A subword counts in the window where it has most context, that is, where the nearer end of the window is farthest
+    away. The start and end of the text do not limit the context.
 
     Args:
-        windows: By window, the word of each position; None for special tokens and a second text.
-        overlap: Subwords that a window shares with the one before.
+        windows: Word of each position, by window; None for special tokens and a second text.
+        overlap: Number of subwords that a window shares with the window before.
 
     Returns:
-        The word of each position in all windows together; None where it is None in its window, and where another
-        window counts.
+        Word of each position in all windows together; None if it is None in its window or counts in another window.
     """
     flat = [word for window in windows for word in window]
-    best: dict[int, tuple[float, int]] = {}  # by a subword's place in the text: its context, its place in `flat`
+    best: dict[int, tuple[float, int]] = {}  # context and index in `flat`, by the subword's index in the text
     offset, first = 0, 0
     for number, window in enumerate(windows):
         content = [i for i, word in enumerate(window) if word is not None]
-        for place, i in enumerate(content):
-            before = place if number > 0 else float("inf")
-            behind = len(content) - 1 - place if number < len(windows) - 1 else float("inf")
-            context = min(before, behind)
-            if first + place not in best or context > best[first + place][0]:
-                best[first + place] = (context, offset + i)
+        for index, i in enumerate(content):
+            before = index if number > 0 else float("inf")
+            after = len(content) - 1 - index if number < len(windows) - 1 else float("inf")
+            context = min(before, after)
+            if first + index not in best or context > best[first + index][0]:
+                best[first + index] = (context, offset + i)
         first += len(content) - overlap
         offset += len(window)
     kept = {i for _, i in best.values()}

@@ -1,12 +1,12 @@
-"""Names for the mappings that pass through the library."""
+"""Type aliases for rows, batches and JSON objects."""
 
 from typing import Any
 
 Row = dict[str, Any]
-"""One row of a dataset: its values by column."""
+"""One row of a dataset: values by column."""
 
 Batch = dict[str, Any]
-"""What the collator returns and ``forward`` takes: tensors by argument, ``labels`` by task."""
+"""A batch of the collator, the input of ``forward``: tensors by argument, ``labels`` by task."""
 
 JsonObject = dict[str, Any]
-"""A JSON object, as a config or a result file contains it."""
+"""A JSON object, such as a config or the content of a result file."""

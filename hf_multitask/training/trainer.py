@@ -27,8 +27,8 @@ from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from ..models.decoding import decode
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
-from ..models.hub_errors import upload_explained
-from ..models.losses import count_labelled, example_losses
+from ..models.hub_errors import explain_upload_errors
+from ..models.losses import count_labeled, example_losses
 from ..reports.tracking import TrackingCallback
 from ..runtime.precision import log_precision
 from ..runtime.training_history import LEARNING_RATE_PREFIX, TrainingHistory
@@ -287,7 +287,7 @@ class MultiTaskTrainer(Trainer):
         names, counts = [], []
         for task in self.tasks:
             names.append(task.name)
-            items = [count_labelled(task, batch["labels"][task.name]) for batch in batches]
+            items = [count_labeled(task, batch["labels"][task.name]) for batch in batches]
             counts.append(torch.stack([rows.sum() for rows in items]))
             labelled = torch.stack([(rows > 0).sum() for rows in items]).sum()
             self._labelled_rows[task.name] = labelled + self._labelled_rows.get(task.name, 0)
@@ -360,7 +360,7 @@ class MultiTaskTrainer(Trainer):
         Raises:
             ConnectionError: If the upload fails.
         """
-        with upload_explained(self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).name):
+        with explain_upload_errors(self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).name):
             return super().push_to_hub(*args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -536,7 +536,7 @@ class MultiTaskTrainer(Trainer):
         found = {"ids": decode(task, logits, tag_positions, crf)}
         if labels is not None:
             found["loss"] = example_losses(task, logits, labels[task.name], tag_positions, crf)
-            found["count"] = count_labelled(task, labels[task.name])
+            found["count"] = count_labeled(task, labels[task.name])
         return found
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:

@@ -10,7 +10,7 @@ from torch import nn
 from hf_multitask import MultiTaskModel
 from hf_multitask.data import EpochLengthGroupedSampler, MultiTaskDataCollator
 from hf_multitask.models.encoder_dropout import QuickDropout
-from hf_multitask.models.losses import count_labelled, example_losses
+from hf_multitask.models.losses import count_labeled, example_losses
 
 from .timing import wait_for_device
 from .workload import SEED, Workload
@@ -52,7 +52,7 @@ class BareLoop:
             labels = batch["labels"]
             losses = [
                 example_losses(task, logits[task.name], labels[task.name]).sum()
-                / count_labelled(task, labels[task.name]).sum()
+                / count_labeled(task, labels[task.name]).sum()
                 for task in model.config.tasks
             ]
             return torch.stack(losses).sum()

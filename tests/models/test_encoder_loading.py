@@ -25,7 +25,7 @@ def test_a_folder_without_config_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"'./nowhere/at/all': there is no such folder"):
+    with pytest.raises(ValueError, match=r"'./nowhere/at/all': the folder does not exist"):
         load_tokenizer("./nowhere/at/all")
 
 
@@ -60,7 +60,7 @@ def test_a_pooling_that_cannot_be_known_is_not_guessed(encoder, tmp_path):
     (repository / "refs" / "main").write_text("0" * 40)
     shutil.copytree(encoder, repository / "snapshots" / ("0" * 40))
     with pytest.raises(
-        ValueError, match=r"user/tiny: .* does not tell how this encoder pools \(modules.json\). Give `pooling`"
+        ValueError, match=r"user/tiny: .* does not have the pooling of this encoder \(modules.json\). Give `pooling`"
     ):
         MultiTaskModel.from_encoder("user/tiny", TASKS, cache_dir=tmp_path)
     assert MultiTaskModel.from_encoder("user/tiny", TASKS, cache_dir=tmp_path, pooling="mean").config.pooling == "mean"

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
-from hf_multitask.models.losses import _weight_vector, count_labelled, example_losses
+from hf_multitask.models.losses import _weight_vector, count_labeled, example_losses
 from tests.tiny import SENTENCES
 
 NAN = math.nan
@@ -93,7 +93,7 @@ def test_weights_of_one_are_no_weights():
 
 
 def test_balanced_weights_that_are_not_worked_out_are_refused():
-    with pytest.raises(ValueError, match=r"task 'intent': class_weights='balanced' is not worked out yet: take"):
+    with pytest.raises(ValueError, match=r"task 'intent': class_weights='balanced' has not been computed yet: take"):
         example_losses(intent(class_weights="balanced"), torch.randn(1, 3), torch.tensor([0]))
 
 
@@ -142,7 +142,7 @@ def test_accumulation_changes_neither_losses_nor_gradients(size, encoder, batch,
     whole.loss.backward()
     expected = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
-    counts = {task.name: count_labelled(task, labels[task.name]).sum() for task in TASKS}
+    counts = {task.name: count_labeled(task, labels[task.name]).sum() for task in TASKS}
     losses = dict.fromkeys(counts, 0.0)
     for start in range(0, len(SENTENCES), size):
         part = model(**rows(batch, start, size), labels=rows(labels, start, size), num_items_in_batch=counts)

@@ -151,7 +151,7 @@ def test_windows_of_the_first_text_have_the_second_beside_them(template, pair, o
 def test_a_length_that_has_no_room_for_two_texts_is_named():
     aligner = Aligner(WORDPIECE["roberta"], [INTENT], max_length=5)
     assert align(aligner, [("rain in paris", None)])[0]["window_lengths"] == [5]
-    with pytest.raises(ValueError, match=r"max_length=5 leaves no room for two texts beside 4 special tokens"):
+    with pytest.raises(ValueError, match=r"max_length=5 leaves no room for two texts besides 4 special tokens"):
         align(aligner, [("rain in paris", "rain")])
 
 

@@ -240,7 +240,9 @@ def test_the_first_tag_of_another_scheme_is_found():
     assert first_invalid_tag(["O", None, "B-x", "U-x", "x", "U-x"], "IOB2") == 3
     assert first_invalid_tag(["O", None, "B-x", "U-x"], "BILOU") is None
     assert first_invalid_tag([], "IOB2") is None
-    with pytest.raises(ValueError, match=r"'U-x' \(word 3\) is no IOB2 tag; expected 'O', 'B-<type>' or 'I-<type>'"):
+    with pytest.raises(
+        ValueError, match=r"'U-x' \(word 3\) is not a tag of IOB2; expected 'O', 'B-<type>' or 'I-<type>'"
+    ):
         to_iob2_checked(["O", None, "B-x", "U-x"], "IOB2")
 
 
@@ -336,8 +338,8 @@ def test_what_few_tags_tell(rows, scheme):
         ([f"{i}-B" for i in range(30)], "'19-B' and 10 more; expected"),
         (["I-x", "E-x"], "found 'E-x' but no tag with B-; expected BIOES"),
         (["L-x", "U-x"], "found 'L-x' but no tag with B-; expected BILOU"),
-        (["B-x", ""], "'' is no tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'"),
-        (["O", 3], "3 is no tag of any scheme"),
+        (["B-x", ""], "'' is not a tag of any scheme; expected 'O', '<prefix>-<type>' or '<type>'"),
+        (["O", 3], "3 is not a tag of any scheme"),
     ],
 )
 def test_tags_that_fit_no_scheme_are_refused(tags, message):
@@ -380,12 +382,12 @@ def test_which_schemes_have_a_tag(tag, schemes):
 )
 def test_a_tag_of_another_scheme_is_refused_with_its_word(function, scheme, tag, expected):
     assert tag_forms(scheme) == expected
-    with pytest.raises(ValueError, match=rf"^'{tag}' \(word 2\) is no {scheme} tag; expected {expected}\.$"):
+    with pytest.raises(ValueError, match=rf"^'{tag}' \(word 2\) is not a tag of {scheme}; expected {expected}\.$"):
         function(["O", None, tag], scheme)
 
 
 def test_what_iob2_or_raw_types_cannot_hold_is_refused():
-    with pytest.raises(ValueError, match=r"'U-x' \(word 0\) is no IOB2 tag"):
+    with pytest.raises(ValueError, match=r"'U-x' \(word 0\) is not a tag of IOB2"):
         from_iob2(["U-x"], "BILOU")
     with pytest.raises(ValueError, match="an entity type 'O' cannot be written raw"):
         from_iob2(["O", "B-O"], "raw")

@@ -81,7 +81,7 @@ def test_a_regression_that_is_read_from_the_data_has_no_class_weights():
         ({"labels": []}, "labels is empty"),
         ({"problem_type": "regresion"}, "Did you mean 'regression'"),
         ({"type": "token_classification", "problem_type": "regression"}, "problem_type is for sequence tasks"),
-        ({"type": "token_classification", "labels": ["O", "X-y"]}, "'X-y' is no IOB2 tag"),
+        ({"type": "token_classification", "labels": ["O", "X-y"]}, "'X-y' is not an IOB2 tag"),
         ({"loss_weight": -1.0}, "loss_weight must be a number from 0, found -1.0"),
         ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), found 1.0"),
         ({"dropout": "0.1"}, r"dropout must be a number in \[0, 1\), found '0.1'"),

@@ -131,10 +131,10 @@ def test_wrong_names_are_refused(model):
     for change in (model.remove_task, model.export_task, lambda name: model.rename_task(name, "x")):
         with pytest.raises(ValueError, match=r"unknown task 'slot'. Did you mean 'slots'"):
             change("slot")
-    with pytest.raises(ValueError, match="has a task 'slots' already; found intent, slots"):
+    with pytest.raises(ValueError, match="already has a task 'slots'; found intent, slots"):
         model.add_task(TaskConfig("slots", "sequence_classification", labels=["a", "b"]))
     for name in ("slots", "intent"):
-        with pytest.raises(ValueError, match=f"has a task '{name}' already"):
+        with pytest.raises(ValueError, match=f"already has a task '{name}'"):
             model.rename_task("intent", name)
     with pytest.raises(ValueError, match="task name '2nd': expected letters"):
         model.rename_task("intent", "2nd")

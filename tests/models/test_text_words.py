@@ -95,5 +95,5 @@ def test_given_words_are_found_in_order():
 
 
 def test_a_word_that_is_not_in_the_text_is_refused():
-    with pytest.raises(ValueError, match="word 1 of `tokens`, 'not', does not occur in `text` behind character 5"):
+    with pytest.raises(ValueError, match="word 1 of `tokens`, 'not', does not occur in `text` after character 5"):
         locate_words(["to be", "not"], "to be or")

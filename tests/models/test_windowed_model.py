@@ -99,7 +99,7 @@ def test_encoding_in_parts_changes_nothing(encoders):
     model.set_attn_implementation("eager")
     whole = model.encoder(**inputs, **wanted)
     for size in (1, 3, windows - 1, windows, windows + 1):
-        found = model._encode_in_parts(inputs, wanted, size)
+        found = model._encode_in_chunks(inputs, wanted, size)
         assert torch.allclose(found.last_hidden_state, whole.last_hidden_state, atol=1e-6)
         for name in ("hidden_states", "attentions"):
             for one, other in zip(found[name], whole[name], strict=True):

@@ -124,7 +124,7 @@ def test_what_is_not_known_is_left_out(model):
     card = build_model_card(model.config, "ann/model")
     for key in ("language", "license", "datasets", "widget", "model-index", "base_model"):
         assert key not in card.data.to_dict()
-    assert "The licence of the encoder bert is not known" in card.text
+    assert "The license of the encoder bert is not known" in card.text
     assert "None were measured" in card.text
     assert "## Freezing" not in card.text
     assert "## Data" not in card.text
@@ -135,7 +135,7 @@ def test_the_licence_is_the_encoders_own(data):
     card = build_model_card(config, "ann/model")
     assert card.data.license == "apache-2.0"
     assert card.data.base_model == MINILM
-    assert f"The encoder {MINILM} is under `apache-2.0`, as its own card says." in card.text
+    assert f"The encoder {MINILM} is under `apache-2.0`, according to its own card." in card.text
     other = build_model_card(config, "ann/model", license="mit", tags="mine")
     assert other.data.license == "mit"
     assert "This model is under `mit`. The encoder" in other.text

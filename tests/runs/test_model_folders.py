@@ -129,7 +129,9 @@ def test_a_head_of_a_removed_kind(load, folder, edit_config):
 def test_another_kind_of_model(encoder):
     with pytest.raises(ValueError, match="bert: expected a multi-task model, found a model of type 'bert'"):
         load_model(encoder)
-    with pytest.raises(ValueError, match="config: expected that of a multi-task model, found one of type 'bert'"):
+    with pytest.raises(
+        ValueError, match="config: expected the config of a multi-task model, found one of type 'bert'"
+    ):
         MultiTaskModel.from_pretrained(encoder)
     with pytest.raises(ValueError, match="model: expected a multi-task model, found a model of type 'bert'"):
         pipeline("multi-task", model=str(encoder))
@@ -139,7 +141,7 @@ def test_a_model_without_its_tokenizer(folder):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     for load in (load_model, load_tokenizer):
-        with pytest.raises(ValueError, match=r"expected a tokenizer beside the model \(tokenizer.json\), which tok"):
+        with pytest.raises(ValueError, match=r"expected a tokenizer next to the model \(tokenizer.json\), which tok"):
             load(folder)
     with pytest.raises(
         ValueError, match=r"needs the model's tokenizer, found none that can be loaded; tokenizer.save_p"

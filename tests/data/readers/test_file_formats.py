@@ -216,7 +216,9 @@ def test_a_wrong_tag_is_named_by_the_line_of_its_word(write, tokenizer):
     with pytest.raises(ValueError, match=r"a\.conll:3: column 'ner': the tags fit none of the schemes"):
         prepare_datasets({"train": path}, tokenizer, [task], columns=NER)
     task = TaskConfig("ner", "token_classification", tag_scheme="BIO")
-    with pytest.raises(ValueError, match=r"a\.conll:3: column 'ner': 'place' \(word 2, 'paris'\) is no IOB2 tag"):
+    with pytest.raises(
+        ValueError, match=r"a\.conll:3: column 'ner': 'place' \(word 2, 'paris'\) is not a tag of IOB2"
+    ):
         prepare_datasets({"train": path}, tokenizer, [task], columns=NER)
 
 

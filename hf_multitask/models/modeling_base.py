@@ -1,0 +1,205 @@
+"""Base class of the multi-task model: an encoder, its heads and their weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput
+
+from .configuration_multitask import MultiTaskConfig
+from .encoder_attention import build_attention_masks
+from .encoder_dropout import use_quick_dropout
+from .encoder_partial_forward import HEADS, PartialForward
+from .heads import LayerMix, LinearHead, build_head
+from .heads_crf import CRF
+from .layer_groups import LayerGroups, layer_groups
+
+# Minimum number of windows of long texts per pass without gradients, however few rows they belong to.
+MIN_WINDOWS_PER_PASS = 8
+
+
+@dataclass
+class EncoderOutput(BaseModelOutput):
+    """Output of the encoder, with the mixed states of its layers.
+
+    Args:
+        mixed_states: Token states (batch, seq_len, hidden) that the head reads, by task with ``mix_layers``.
+    """
+
+    mixed_states: dict[str, torch.Tensor] | None = None
+
+
+class MultiTaskPreTrainedModel(PreTrainedModel):
+    """An encoder with one head per task, and the initialization of their weights.
+
+    Args:
+        config: Config; each of its tasks needs its labels.
+    """
+
+    config: MultiTaskConfig
+    config_class = MultiTaskConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    accepts_loss_kwargs = True
+    supports_gradient_checkpointing = True
+    # The encoder determines the supported implementations of attention and checks the choice when it is built.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: MultiTaskConfig) -> None:
+        super().__init__(config)
+        self.encoder: PreTrainedModel = AutoModel.from_config(config.encoder_config)
+        drop_pooler(self.encoder)
+        use_quick_dropout(self.encoder)
+        size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
+        self.heads = nn.ModuleDict({task.name: build_head(task, *size) for task in config.tasks})
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LSTM):
+            super()._init_weights(module)
+        elif isinstance(module, LayerMix):
+            init.zeros_(module.weights)
+            init.ones_(module.scale)
+        elif isinstance(module, CRF):
+            for weight in module.parameters():
+                init.zeros_(weight)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset all gradients, as ``nn.Module`` does, in a quarter of its time.
+
+        The ``Trainer`` calls this method at every step. If only heads train, the walk over named parameters of
+        ``nn.Module`` takes as long as their update.
+
+        Args:
+            set_to_none: Whether to set the gradients to None instead of zero.
+        """
+        if not set_to_none:
+            super().zero_grad(set_to_none)
+            return
+        modules: list[nn.Module | None] = [self]
+        while modules:
+            module = modules.pop()
+            if module is None:
+                continue
+            modules.extend(module._modules.values())
+            for weight in module._parameters.values():
+                if weight is not None:
+                    weight.grad = None
+
+    @property
+    def crfs(self) -> dict[str, CRF]:
+        """CRFs by task, for the tasks that have one. `decoding.decode` needs them in addition to the logits."""
+        heads = ((name, head.crf) for name, head in self.heads.items() if isinstance(head, LinearHead))
+        return {name: crf for name, crf in heads if crf is not None}
+
+    def layer_groups(self) -> LayerGroups:
+        """Return the layer groups that can be frozen, from the bottom up; printed as a table."""
+        return layer_groups(self)
+
+    @cached_property
+    def partial_forward(self) -> PartialForward:
+        """Forward pass through some of the encoder's layers."""
+        return PartialForward(self.encoder)
+
+    def states_entering(
+        self,
+        groups: Sequence[str],
+        stored_states: torch.Tensor | None = None,
+        entering: str | None = None,
+        **encoder_inputs: Any,
+    ) -> dict[str, torch.Tensor]:
+        """Run the encoder only as far as needed and return the states that enter some layer groups.
+
+        Args:
+            groups: Names of groups: ``encoder.1`` …, ``encoder.norm``; ``heads`` for the output of the encoder.
+            stored_states: States to start from. The encoder runs from the bottom if None.
+            entering: Group that ``stored_states`` enter.
+            encoder_inputs: Inputs of the encoder, such as ``input_ids``.
+
+        Returns:
+            States (batch, seq_len, hidden) by group.
+
+        Raises:
+            ValueError: If the states that enter a group cannot be returned. The message names the groups that work.
+        """
+        return self.partial_forward.states_entering(groups, encoder_inputs, stored_states, entering)
+
+    def _run_encoder(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        encoder_kwargs: Mapping[str, Any],
+        mixing: Sequence[str],
+        row_windows: torch.Tensor | None,
+        stored_states: torch.Tensor | None,
+        entering: str | None,
+    ) -> ModelOutput:
+        """Return the encoder's output, from stored states or in chunks of windows where that applies."""
+        if mixing and stored_states is not None:
+            raise ValueError(
+                f"stored_states: task {mixing[0]!r} has mix_layers, which needs the states of all layers."
+            )
+        if entering == HEADS:
+            return BaseModelOutput(last_hidden_state=stored_states)
+        if stored_states is not None and entering is not None:
+            above = {**build_attention_masks(self.encoder, inputs), **encoder_kwargs}
+            return self.partial_forward.forward_from(stored_states, entering, above)
+        if row_windows is not None and not torch.is_grad_enabled():
+            size = max(len(row_windows), MIN_WINDOWS_PER_PASS)
+            return self._encode_in_chunks(inputs, encoder_kwargs, size, mixing)
+        return self._encode(inputs, encoder_kwargs, mixing)
+
+    def _encode(
+        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], mixing: Sequence[str]
+    ) -> ModelOutput:
+        """Run the encoder, and mix the states of its layers for the heads of some tasks."""
+        inputs = build_attention_masks(self.encoder, inputs)
+        if not mixing:
+            return self.encoder(**inputs, **encoder_kwargs)
+        encoded = self.encoder(**inputs, **{**encoder_kwargs, "output_hidden_states": True})
+        returns_states = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
+        return EncoderOutput(
+            last_hidden_state=encoded.last_hidden_state,
+            hidden_states=encoded.hidden_states if returns_states else None,
+            attentions=encoded.get("attentions"),
+            mixed_states={name: self.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing},
+        )
+
+    def _encode_in_chunks(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        encoder_kwargs: Mapping[str, Any],
+        size: int,
+        mixing: Sequence[str] = (),
+    ) -> ModelOutput:
+        """Encode ``size`` windows at a time, so that one long text needs no more memory than a batch of short ones."""
+        chunks = zip(*(value.split(size) for value in inputs.values()), strict=True)
+        batches = [dict(zip(inputs, chunk, strict=True)) for chunk in chunks]
+        outputs = [self._encode(batch, encoder_kwargs, mixing) for batch in batches]
+        if len(outputs) == 1:
+            return outputs[0]
+        joined: dict[str, Any] = {"last_hidden_state": torch.cat([output.last_hidden_state for output in outputs])}
+        for name in ("hidden_states", "attentions"):
+            if outputs[0].get(name) is not None:
+                layers = zip(*(output[name] for output in outputs), strict=True)
+                joined[name] = tuple(torch.cat(layer) for layer in layers)
+        mixed = {name: torch.cat([output["mixed_states"][name] for output in outputs]) for name in mixing}
+        return EncoderOutput(**joined, mixed_states=mixed)
+
+
+def drop_pooler(encoder: PreTrainedModel) -> None:
+    """Remove a pooler that no head uses: its weights would never train, and DDP would wait for their gradients."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
