@@ -1,4 +1,4 @@
-"""How a task does on each of its labels: counts and scores, which label is taken for which."""
+"""Scores per class: precision, recall and F1 of each label, confusions between labels, and kinds of entity errors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,72 +10,66 @@ from ..models.losses import IGNORE_INDEX
 from ..models.tags_iob2 import TagSpan, entity_types, tag_spans
 from ..models.tasks import MULTI_LABEL, TaskConfig
 
-# Stands for what only one side has: a missed entity, or one that is none.
+# Row and column of entities that exist on one side only: missed and spurious ones.
 NO_ENTITY = "no entity"
 
 
 class ClassScores(NamedTuple):
-    """The counts of one label, and the scores that follow from them."""
-
-    label: str
-    gold: int
-    predicted: int
-    right: int
-
-    @property
-    def precision(self) -> float:
-        """Share of what is predicted that is right; 0 where nothing is predicted."""
-        return self.right / self.predicted if self.predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        """Share of the gold that is found; 0 where there is none."""
-        return self.right / self.gold if self.gold else 0.0
-
-    @property
-    def f1(self) -> float:
-        """The harmonic mean of precision and recall; 0 where neither side has the label."""
-        both = self.gold + self.predicted
-        return 2 * self.right / both if both else 0.0
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How often each gold label is predicted as which.
+    """Scores and counts of one label.
 
     Args:
-        gold: Names of the rows.
-        predicted: Names of the columns.
-        counts: Whole numbers (gold, predicted).
+        label: Name of the label or entity type.
+        precision: Share of the predictions that are correct; 0 if there are none.
+        recall: Share of the gold labels that are predicted; 0 if there are none.
+        f1: Harmonic mean of precision and recall; 0 if both are 0.
+        gold: Number of times it is the gold label.
+        predicted: Number of times it is predicted.
+        correct: Number of times it is both.
     """
 
-    gold: list[str]
-    predicted: list[str]
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    gold: int
+    predicted: int
+    correct: int
+
+
+class Confusion(NamedTuple):
+    """Confusion matrix.
+
+    Args:
+        names: Names of the rows and of the columns.
+        counts: Integers (gold, predicted).
+    """
+
+    names: list[str]
     counts: np.ndarray
 
 
 @dataclass
 class EntityErrors:
-    """What becomes of the entities of one type.
+    """Kinds of errors of one entity type.
 
-    A gold entity is right, or has the wrong type (the same words), or wrong ends (it overlaps a predicted one of its
-    type), or is missed. A predicted one that is none of these is spurious.
+    A gold entity is correct, has the wrong type (same words), has wrong boundaries (it overlaps a predicted entity of
+    its type), or is missed. A predicted entity that is none of these is spurious.
     """
 
     wrong_type: int = 0
-    wrong_ends: int = 0
+    wrong_boundaries: int = 0
     missed: int = 0
     spurious: int = 0
 
 
 class EntityRow(NamedTuple):
-    """The entities of a labelled row.
+    """Entities of a labeled row.
 
     Args:
-        row: Number of the row.
-        words: Numbers of the words that have a label; entities count these.
-        gold: The gold entities.
-        predicted: The predicted ones.
+        row: Index of the row.
+        words: Indices of the words that have a label. The spans of the entities count only these words.
+        gold: Gold entities.
+        predicted: Predicted entities.
     """
 
     row: int
@@ -83,122 +77,113 @@ class EntityRow(NamedTuple):
     gold: list[TagSpan]
     predicted: list[TagSpan]
 
+    def matched(self) -> Iterator[tuple[TagSpan | None, TagSpan | None]]:
+        """Yield the gold and the predicted entity of each span of words that has either."""
+        gold, predicted = ({span[1:]: span for span in spans} for spans in (self.gold, self.predicted))
+        for words in gold.keys() | predicted.keys():
+            yield gold.get(words), predicted.get(words)
+
 
 def class_scores(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> list[ClassScores]:
-    """Count gold, predicted and right ones of each label; of a token task, of each entity type.
+    """Score each label of a task; for a token task, each entity type.
 
     Args:
-        task: A task with labels.
-        predictions: What `decode` makes of the logits (rows, …).
-        labels: Labels as the collator makes them (rows, …).
+        task: Task with labels.
+        predictions: Decoded predictions (rows, …).
+        labels: Labels as the collator returns them (rows, …).
 
     Returns:
-        The scores of the labels that occur in either, in the order of the task's labels.
+        Scores of the labels that are gold or predicted at least once, in the order of the task's labels.
     """
+    # Not by multilabel_confusion_matrix, which takes a single column for the classes 0 and 1, nor by seqeval's scores,
+    # which have no counts of predicted and correct entities.
     if task.problem_type == MULTI_LABEL:
-        kept = ~np.isnan(labels).any(axis=1)
-        gold, found = labels[kept] > 0, predictions[kept] > 0
-        counts = zip(task.labels or [], gold.sum(0), found.sum(0), (gold & found).sum(0), strict=True)
+        labeled = ~np.isnan(labels).any(axis=1)
+        gold_labels, predicted_labels = labels[labeled] > 0, predictions[labeled] > 0
+        names = list(task.labels or [])
+        gold, predicted = gold_labels.sum(axis=0), predicted_labels.sum(axis=0)
+        correct = (gold_labels & predicted_labels).sum(axis=0)
     else:
-        confusion = count_confusion(task, predictions, labels)
-        names = task.labels if not task.is_token_task else entity_types(task.labels or [])
-        table = confusion.counts
-        size = len(names or [])
-        counts = zip(names or [], table.sum(1)[:size], table.sum(0)[:size], table.diagonal()[:size], strict=True)
-    scores = [ClassScores(name, int(gold), int(found), int(right)) for name, gold, found, right in counts]
+        names, table = count_confusion(task, predictions, labels)
+        gold, predicted, correct = table.sum(axis=1), table.sum(axis=0), table.diagonal()
+    precision, recall = correct / np.maximum(predicted, 1), correct / np.maximum(gold, 1)
+    f1 = 2 * correct / np.maximum(gold + predicted, 1)
+    columns = (column.tolist() for column in (precision, recall, f1, gold, predicted, correct))
+    scores = [ClassScores(*values) for values in zip(names, *columns, strict=True)]
+    if task.is_token_task:
+        del scores[-1]  # NO_ENTITY
     return [score for score in scores if score.gold or score.predicted]
 
 
 def count_confusion(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> Confusion:
-    """Count which label is predicted for which.
+    """Count how often each label is predicted for each gold label.
 
-    For a token task these are the types of entities with the same words; an entity whose words are no entity on the
-    other side stands in the last column or row, `NO_ENTITY`. So the sum of a row is the number of gold entities, and
-    precision and recall of conlleval can be read off the table.
+    For a token task, the labels are the types of entities with the same words. An entity without a counterpart is
+    counted in the last column or row, `NO_ENTITY`. The sum of a row is therefore the number of gold entities of its
+    type, and conlleval's precision and recall follow from the matrix.
 
     Args:
-        task: A task with one label a row, or a token task.
-        predictions: See `class_scores`.
-        labels: The same.
-
-    Returns:
-        The counts.
+        task: Token task, or sequence task with one label per row.
+        predictions: Decoded predictions (rows, …).
+        labels: Labels as the collator returns them (rows, …).
     """
-    if not task.is_token_task:
+    if task.is_token_task:
+        names = [*entity_types(task.labels or []), NO_ENTITY]
+        ids = {name: i for i, name in enumerate(names[:-1])}
+        pairs = [
+            [ids[span.label] if span else len(ids) for span in spans]
+            for row in entity_rows(task, predictions, labels)
+            for spans in row.matched()
+        ]
+        gold, predicted = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    else:
         names = list(task.labels or [])
-        kept = labels != IGNORE_INDEX
-        counts = np.zeros((len(names), len(names)), dtype=np.int64)
-        np.add.at(counts, (labels[kept], predictions[kept]), 1)
-        return Confusion(names, names, counts)
-    names = [*entity_types(task.labels or []), NO_ENTITY]
-    number = {name: i for i, name in enumerate(names[:-1])}
-    none = len(number)
-    counts = np.zeros((none + 1, none + 1), dtype=np.int64)
-    for row in entity_rows(task, predictions, labels):
-        gold, predicted = _by_place(row.gold), _by_place(row.predicted)
-        for place in gold.keys() | predicted.keys():
-            counts[
-                number[gold[place].label] if place in gold else none,
-                number[predicted[place].label] if place in predicted else none,
-            ] += 1
-    return Confusion(names, names, counts)
+        labeled = labels != IGNORE_INDEX
+        gold, predicted = labels[labeled], predictions[labeled]
+    # scikit-learn's confusion_matrix raises if there are no pairs, as in a split without entities.
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(counts, (gold, predicted), 1)
+    return Confusion(names, counts)
 
 
 def count_entity_errors(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> dict[str, EntityErrors]:
-    """Count the mistakes of a token task by kind.
+    """Count the errors of a token task by entity type and kind.
 
     Args:
-        task: The task.
-        predictions: See `class_scores`.
-        labels: The same.
-
-    Returns:
-        The counts by entity type.
+        task: Token task.
+        predictions: Label ids (rows, words).
+        labels: Label ids (rows, words), `IGNORE_INDEX` for words without a label.
     """
     errors = {name: EntityErrors() for name in entity_types(task.labels or [])}
     for row in entity_rows(task, predictions, labels):
-        gold, predicted = _by_place(row.gold), _by_place(row.predicted)
-        for place, span in gold.items():
-            if place in predicted:
-                errors[span.label].wrong_type += predicted[place].label != span.label
-            elif _overlaps(span, row.predicted):
-                errors[span.label].wrong_ends += 1
-            else:
-                errors[span.label].missed += 1
-        for place, span in predicted.items():
-            if place not in gold and not _overlaps(span, row.gold):
-                errors[span.label].spurious += 1
+        for gold, predicted in row.matched():
+            if gold and predicted:
+                errors[gold.label].wrong_type += gold.label != predicted.label
+            elif gold and _overlaps(gold, row.predicted):
+                errors[gold.label].wrong_boundaries += 1
+            elif gold:
+                errors[gold.label].missed += 1
+            elif predicted and not _overlaps(predicted, row.gold):
+                errors[predicted.label].spurious += 1
     return errors
 
 
 def entity_rows(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> Iterator[EntityRow]:
-    """Go through the labelled rows of a token task.
+    """Yield the gold and the predicted entities of each row that has a label.
 
     Args:
-        task: The task.
+        task: Token task.
         predictions: Label ids (rows, words).
-        labels: The same, `IGNORE_INDEX` where a word has none.
-
-    Yields:
-        The gold and the predicted entities of each row that has a label.
+        labels: Label ids (rows, words), `IGNORE_INDEX` for words without a label.
     """
-    kept = labels != IGNORE_INDEX
-    for row in np.flatnonzero(kept.any(axis=1)):
-        words = np.flatnonzero(kept[row])
-        yield EntityRow(
-            int(row), words, *(tag_spans(_tags(task, values[row][words])) for values in (labels, predictions))
-        )
-
-
-def _tags(task: TaskConfig, ids: np.ndarray) -> list[str]:
     names = task.labels or []
-    return [names[i] for i in ids.tolist()]
-
-
-def _by_place(spans: Sequence[TagSpan]) -> dict[tuple[int, int], TagSpan]:
-    return {(span.start, span.end): span for span in spans}
+    labeled = labels != IGNORE_INDEX
+    for row in np.flatnonzero(labeled.any(axis=1)).tolist():
+        words = np.flatnonzero(labeled[row])
+        gold, predicted = (tag_spans([names[i] for i in ids[row][words].tolist()]) for ids in (labels, predictions))
+        yield EntityRow(row, words, gold, predicted)
 
 
 def _overlaps(span: TagSpan, others: Sequence[TagSpan]) -> bool:
-    """Tell whether one of other entities has the same type and a word in common."""
+    """Return whether another entity has the same type and at least one word in common."""
     return any(other.label == span.label and other.start < span.end and span.start < other.end for other in others)

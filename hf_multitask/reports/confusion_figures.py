@@ -38,16 +38,14 @@ def shown_labels(confusion: Confusion) -> Confusion:
     counts = confusion.counts
     used = np.flatnonzero(counts.sum(0) + counts.sum(1))
     if len(used) <= MAX_SHOWN:
-        names = [confusion.gold[i] for i in used]
-        return Confusion(names, names, counts[np.ix_(used, used)])
+        return Confusion([confusion.names[i] for i in used], counts[np.ix_(used, used)])
     mistakes = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     kept = np.sort(used[np.argsort(-mistakes[used], kind="stable")[: MAX_SHOWN - 1]])
     group = np.full(len(counts), len(kept))
     group[kept] = np.arange(len(kept))
     table = np.zeros((len(kept) + 1, len(kept) + 1), dtype=counts.dtype)
     np.add.at(table, (group[:, None], group[None, :]), counts)
-    names = [*(confusion.gold[i] for i in kept), OTHERS]
-    return Confusion(names, names, table)
+    return Confusion([*(confusion.names[i] for i in kept), OTHERS], table)
 
 
 def draw_confusion(confusion: Confusion) -> "Figure":
@@ -66,24 +64,22 @@ def draw_confusion(confusion: Confusion) -> "Figure":
     from matplotlib.figure import Figure
 
     counts = confusion.counts
-    rows, columns = counts.shape
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    gold, predicted = ([_short(name) for name in names] for names in (confusion.gold, confusion.predicted))
-    margin = LETTER_WIDTH * max(len(name) for name in [*gold, *predicted])
+    names = [_short(name) for name in confusion.names]
+    size = max(CELL * len(names) + LETTER_WIDTH * max(map(len, names)) + FRAME, MIN_SIZE)
     with figure_style():
-        size = (max(CELL * columns + margin + FRAME, MIN_SIZE), max(CELL * rows + margin + FRAME, MIN_SIZE))
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(size, size), layout="constrained")
         axes = figure.add_subplot()
         axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="0.9", linewidth=0.4)
         axes.invert_yaxis()
         axes.set_aspect("equal")
         axes.spines[:].set_visible(False)
-        axes.set_xticks(np.arange(columns) + 0.5, predicted, rotation=90)
-        axes.set_yticks(np.arange(rows) + 0.5, gold)
+        axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
+        axes.set_yticks(np.arange(len(names)) + 0.5, names)
         axes.tick_params(length=0)
         axes.set_xlabel("predicted")
         axes.set_ylabel("gold")
-        if max(rows, columns) <= MAX_NUMBERED:
+        if len(names) <= MAX_NUMBERED:
             for i, j in np.argwhere(counts):
                 color = "white" if shares[i, j] > DARK else "black"
                 label = _compact(int(counts[i, j]))

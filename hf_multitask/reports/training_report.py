@@ -172,15 +172,15 @@ def class_table(task: TaskConfig, split: str, output: Any) -> Table:
     found, labels = output.predictions[task.name]["ids"], output.label_ids[task.name]
     scores = sorted(class_scores(task, found, labels), key=lambda score: score.f1)
     errors = count_entity_errors(task, found, labels) if task.is_token_task else {}
-    header = ["Entity type" if errors else "Label", "Precision", "Recall", "F1", "Gold", "Predicted", "Right"]
-    header += ["Wrong type", "Wrong ends", "Missed", "Spurious"] if errors else []
+    header = ["Entity type" if errors else "Label", "Precision", "Recall", "F1", "Gold", "Predicted", "Correct"]
+    header += ["Wrong type", "Wrong boundaries", "Missed", "Spurious"] if errors else []
     rows = []
     for score in scores[:MAX_CLASSES]:
         row = [score.label, *map(_number, (score.precision, score.recall, score.f1))]
-        row += [f"{count:,}" for count in (score.gold, score.predicted, score.right)]
+        row += [f"{count:,}" for count in (score.gold, score.predicted, score.correct)]
         if errors:
             kinds = errors[score.label]
-            row += [f"{n:,}" for n in (kinds.wrong_type, kinds.wrong_ends, kinds.missed, kinds.spurious)]
+            row += [f"{n:,}" for n in (kinds.wrong_type, kinds.wrong_boundaries, kinds.missed, kinds.spurious)]
         rows.append(row)
     more = f" {MAX_CLASSES} of {len(scores)} are shown." if len(scores) > MAX_CLASSES else ""
     return Table(header, rows, f"By {header[0].lower()} on {split}, the lowest F1 first.{more}")
@@ -207,7 +207,7 @@ def draw_predictions(task: TaskConfig, output: Any) -> "Figure | None":
         kept = np.isfinite(labels).all(axis=1) & np.isfinite(found).all(axis=1)
         return draw_regression(labels[kept], found[kept], task.labels or []) if kept.any() else None
     confusion = shown_labels(count_confusion(task, found, labels))
-    return draw_confusion(confusion) if confusion.gold else None
+    return draw_confusion(confusion) if confusion.names else None
 
 
 def _course(record: TrainingRecord) -> list[Part]:
@@ -256,7 +256,7 @@ def _confused_pairs(task: TaskConfig, split: str, output: Any) -> list[Part]:
     wrong = confusion.counts - np.diag(confusion.counts.diagonal())
     pairs = np.argwhere(wrong)
     order = np.argsort(-wrong[pairs[:, 0], pairs[:, 1]], kind="stable")[:MAX_PAIRS]
-    rows = [[confusion.gold[i], confusion.predicted[j], f"{wrong[i, j]:,}"] for i, j in pairs[order]]
+    rows = [[confusion.names[i], confusion.names[j], f"{wrong[i, j]:,}"] for i, j in pairs[order]]
     caption = f"The labels most often taken for another on {split}."
     return [Table(["Gold", "Predicted", "Rows"], rows, caption)] if rows else []
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from seqeval.metrics.sequence_labeling import precision_recall_fscore_support as seqeval_scores
+from sklearn.metrics import precision_recall_fscore_support as sklearn_scores
 
 from hf_multitask import TaskConfig
 from hf_multitask.reports.class_scores import NO_ENTITY, class_scores, count_confusion, count_entity_errors
@@ -34,7 +36,7 @@ def test_one_label_a_row(random):
     metrics = task_metrics(ONE, found, gold)
     assert [score.label for score in scores] == ["a", "b", "c"]
     assert np.mean([score.f1 for score in scores]) == pytest.approx(metrics["macro_f1"])
-    assert sum(score.right for score in scores) / 53 == pytest.approx(metrics["accuracy"])
+    assert sum(score.correct for score in scores) / 53 == pytest.approx(metrics["accuracy"])
     confusion = count_confusion(ONE, found, gold).counts
     assert confusion.sum() == 53
     assert confusion[1, 2] == sum((gold == 1) & (found == 2))
@@ -54,26 +56,48 @@ def test_entities(random):
     gold[4] = -100
     scores = class_scores(WORDS, found, gold)
     metrics = task_metrics(WORDS, found, gold)
-    right, predicted, wanted = (
-        sum(getattr(score, name) for score in scores) for name in ("right", "predicted", "gold")
+    correct, predicted, gold_count = (
+        sum(getattr(score, name) for score in scores) for name in ("correct", "predicted", "gold")
     )
-    assert right / predicted == pytest.approx(metrics["precision"])
-    assert right / wanted == pytest.approx(metrics["recall"])
+    assert correct / predicted == pytest.approx(metrics["precision"])
+    assert correct / gold_count == pytest.approx(metrics["recall"])
     errors = count_entity_errors(WORDS, found, gold)
     for score in scores:
         kinds = errors[score.label]
-        assert score.gold == score.right + kinds.wrong_type + kinds.wrong_ends + kinds.missed
-        assert kinds.spurious <= score.predicted - score.right
+        assert score.gold == score.correct + kinds.wrong_type + kinds.wrong_boundaries + kinds.missed
+        assert kinds.spurious <= score.predicted - score.correct
+
+
+def test_scores_by_class_agree_with_scikit_learn(random):
+    gold, predicted = (random.integers(0, 4, 50) for _ in range(2))
+    scores = class_scores(ONE, predicted, gold)
+    expected = sklearn_scores(gold, predicted, average=None, zero_division=0)
+    assert np.array(scores)[:, 1:5].astype(float) == pytest.approx(np.stack(expected, axis=1))
+
+
+def test_scores_by_entity_type_agree_with_seqeval(random):
+    gold, predicted = (random.integers(0, 5, (30, 12)) for _ in range(2))
+    predicted[::2] = gold[::2]
+    scores = class_scores(WORDS, predicted, gold)
+    expected = seqeval_scores(*([[TAGS[i] for i in row] for row in ids] for ids in (gold, predicted)), average=None)
+    assert [score.label for score in scores] == ["x", "y"]
+    assert np.array(scores)[:, 1:5].astype(float) == pytest.approx(np.stack(expected, axis=1))
+
+
+def test_entities_where_there_are_none():
+    nothing = tags("O O O", "O O")
+    assert class_scores(WORDS, nothing, nothing) == []
+    assert count_confusion(WORDS, nothing, nothing).counts.sum() == 0
 
 
 def test_the_kinds_of_mistakes():
     gold = tags("B-x I-x O B-y O", "B-x O O B-y I-y", "O O O")
     found = tags("B-x O O B-x B-y", "B-x O O O O", "O B-y O")
     errors = count_entity_errors(WORDS, found, gold)
-    assert vars(errors["x"]) == {"wrong_type": 0, "wrong_ends": 1, "missed": 0, "spurious": 0}
-    assert vars(errors["y"]) == {"wrong_type": 1, "wrong_ends": 0, "missed": 1, "spurious": 2}
+    assert vars(errors["x"]) == {"wrong_type": 0, "wrong_boundaries": 1, "missed": 0, "spurious": 0}
+    assert vars(errors["y"]) == {"wrong_type": 1, "wrong_boundaries": 0, "missed": 1, "spurious": 2}
     confusion = count_confusion(WORDS, found, gold)
-    assert confusion.gold == ["x", "y", NO_ENTITY]
+    assert confusion.names == ["x", "y", NO_ENTITY]
     assert confusion.counts.tolist() == [[1, 0, 1], [1, 0, 1], [1, 2, 0]]
 
 
@@ -84,13 +108,13 @@ def test_of_many_labels_those_with_most_mistakes_are_shown():
     found = gold.copy()
     found[[40, 41, 42, 100]] = [30, 30, 30, 7]
     shown = shown_labels(count_confusion(task, found, gold))
-    assert len(shown.gold) == MAX_SHOWN
-    assert shown.gold[-1] == OTHERS
-    assert {"l10", "l30", "l25", "l7"} < set(shown.gold)
+    assert len(shown.names) == MAX_SHOWN
+    assert shown.names[-1] == OTHERS
+    assert {"l10", "l30", "l25", "l7"} < set(shown.names)
     assert shown.counts.sum() == 200
-    assert shown.counts[shown.gold.index("l10"), shown.gold.index("l30")] == 3
+    assert shown.counts[shown.names.index("l10"), shown.names.index("l30")] == 3
     few = shown_labels(count_confusion(ONE, np.array([0, 2]), np.array([0, 0])))
-    assert few.gold == ["a", "c"]
+    assert few.names == ["a", "c"]
 
 
 def test_a_cell_has_its_count():

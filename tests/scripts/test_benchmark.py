@@ -157,7 +157,7 @@ def test_scores_are_those_of_each_variant_and_seed(run, encoder, write_jsonl, tm
         gold = sum(tag.startswith("B-") for row in SPLITS["test"] for tag in row["slots"])
         assert mistakes["seen"] + mistakes["unseen"] == gold
         wrong = mistakes["seen_wrong"] + mistakes["unseen_wrong"]
-        assert wrong == mistakes["wrong_type"] + mistakes["wrong_ends"] + mistakes["missed"]
+        assert wrong == mistakes["wrong_type"] + mistakes["wrong_boundaries"] + mistakes["missed"]
         assert wrong == pytest.approx(gold * (1 - one["test"]["slots_recall"]))
     printed = capsys.readouterr().out
     assert "9 training rows" in printed
@@ -173,7 +173,7 @@ def test_wrong_slots_are_counted_by_kind_and_by_what_training_has_shown(monkeypa
     predict = pipeline("multi-task", model=str(tmp_path), tasks=["slots"], word_labels=True)
     rows = [{"tokens": row["tokens"], "slots": predict(row)["slots"]["labels"]} for row in ROWS]
     slots = sum(len(tag_spans(row["slots"])) for row in rows)
-    kinds = dict.fromkeys(("wrong_type", "wrong_ends", "missed", "spurious"), 0)
+    kinds = dict.fromkeys(("wrong_type", "wrong_boundaries", "missed", "spurious"), 0)
     right = {**kinds, "seen": 0, "seen_wrong": 0, "unseen": slots, "unseen_wrong": 0}
     assert slots > 0
     assert slot_mistakes(tmp_path, [], rows) == right
