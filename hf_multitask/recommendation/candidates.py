@@ -16,7 +16,7 @@ from ..training.metrics import metric_of
 from .cost_model import CostModel
 from .encoder_catalogue import KNOWN, MULTILINGUAL, NARROW_RATES, SMALL, EncoderSize, is_on_this_machine, named_groups
 from .recommendation import Recommendation
-from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, conflicts, find_depth, find_encoder
+from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, find_conflicts, find_depth, find_encoder
 
 FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
 # A run has so many steps at least, as far as that takes no more than the most epochs.
@@ -65,7 +65,7 @@ class CandidatePlanner:
         self.facts = situation.facts
         self.groups = groups
         self.costs = costs
-        self.batch_size = SMALL_BATCH if situation.decider.labelled_rows <= FEW_ROWS else BATCH
+        self.batch_size = SMALL_BATCH if situation.deciding_task.labelled_rows <= FEW_ROWS else BATCH
 
     def recommend(self, config: RunConfig, time_budget: float | None = None) -> Recommendation:
         """Return the recommendation.
@@ -80,7 +80,7 @@ class CandidatePlanner:
         encoders = find_encoder(self.situation)
         advised = self._size(encoders[0].advice)
         depths = find_depth(replace(self.situation, encoder=advised))
-        apart = [*conflicts(encoders), *conflicts(depths)]
+        apart = [*find_conflicts(encoders), *find_conflicts(depths)]
         wanted = chosen = self.candidate(advised, depths[0].advice, self._epochs())
         if time_budget is not None and wanted.minutes > time_budget:
             chosen = self._fitting(wanted, time_budget)

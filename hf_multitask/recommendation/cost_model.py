@@ -10,7 +10,6 @@ from ..freezing import FreezeSchedule, FreezeStage
 from ..models.layer_groups import EMBEDDINGS, LayerGroups
 from ..runtime.byte_sizes import format_bytes
 from .data_facts import DataFacts
-from .domain_distance import Probe
 from .encoder_catalogue import EncoderSize
 
 # A layer that trains costs its forward pass, about twice as much backward, and its share of the optimizer's step.
@@ -70,12 +69,12 @@ class CostModel:
     """How long trainings take, worked out from the measured speed of one encoder.
 
     Args:
-        probe: How fast that encoder was.
+        seconds_per_subword: Measured time of a forward pass of that encoder.
         measured: Its size.
         facts: The data.
     """
 
-    probe: Probe
+    seconds_per_subword: float
     measured: EncoderSize
     facts: DataFacts
 
@@ -100,7 +99,7 @@ class CostModel:
             train += below + share * (1 - below) * PASSES_OF_TRAINING
             validation += below + share * (1 - below)
         subwords = train * self.facts.subwords + validation * self.facts.validation_subwords
-        per_subword = self.probe.seconds_per_subword * size.cost / self.measured.cost
+        per_subword = self.seconds_per_subword * size.cost / self.measured.cost
         return subwords * per_subword / 60
 
 

@@ -60,18 +60,7 @@ class Closeness:
         return " and ".join(found) or None
 
 
-@dataclass(frozen=True)
-class Probe:
-    """How fast the encoder was.
-
-    Args:
-        seconds_per_subword: Of a forward pass, measured.
-    """
-
-    seconds_per_subword: float
-
-
-def measure(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, facts: DataFacts) -> tuple[Closeness, Probe]:
+def measure(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, facts: DataFacts) -> tuple[Closeness, float]:
     """Compare some training rows with the general sample, and time their forward pass.
 
     Args:
@@ -80,7 +69,7 @@ def measure(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, facts: Da
         facts: The data, counted with the same tokenizer.
 
     Returns:
-        The closeness, and the speed.
+        The closeness, and the seconds that the encoder takes per subword.
     """
     aligner = Aligner(tokenizer, [])
     sample = general_sample()
@@ -104,7 +93,7 @@ def measure(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, facts: Da
         general_subwords_per_word=subwords / sum(len(split_words(sentence)) for sentence in sample),
         distance=distance.item(),
     )
-    return closeness, Probe(seconds / num_subwords)
+    return closeness, seconds / num_subwords
 
 
 def _embed(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> torch.Tensor:

@@ -102,7 +102,7 @@ def find_language(texts: Sequence[str]) -> LanguageEvidence:
     )
 
 
-def share_of_capitals(texts: Sequence[str]) -> float:
+def capital_share(texts: Sequence[str]) -> float:
     """Return the share of the letters of texts that are capital ones."""
     letters = [letter for text in texts for letter in text if letter.isalpha()]
     return sum(map(str.isupper, letters)) / max(len(letters), 1)

@@ -13,7 +13,7 @@ from .cost_model import CostModel, look_at_machine
 from .data_facts import collect_facts
 from .domain_distance import measure
 from .encoder_catalogue import EncoderSize
-from .language import DOMAINS, GENERAL, DomainEvidence, find_domain, find_language, share_of_capitals
+from .language import DOMAINS, GENERAL, DomainEvidence, capital_share, find_domain, find_language
 from .recommendation import Recommendation
 from .rules import Situation
 
@@ -50,7 +50,7 @@ def recommend_schedule(
     device = config.training_arguments().device
     facts = collect_facts(config)
     model = load_encoder(config).to(device)
-    closeness, probe = measure(model, load_tokenizer(config.encoder), facts)
+    closeness, seconds_per_subword = measure(model, load_tokenizer(config.encoder), facts)
     size = EncoderSize.of(config.encoder, model.encoder.config, model.encoder.num_parameters())
     given = None if domain in (None, GENERAL) else DomainEvidence(str(domain))
     situation = Situation(
@@ -59,11 +59,11 @@ def recommend_schedule(
         closeness=closeness,
         domain=find_domain(facts.texts) if domain is None else given,
         language=find_language(facts.texts),
-        capitals=share_of_capitals(facts.texts),
+        capital_share=capital_share(facts.texts),
         machine=look_at_machine(device),
         encoder=size,
     )
-    planner = CandidatePlanner(situation, groups_with_heads(model, names), CostModel(probe, size, facts))
+    planner = CandidatePlanner(situation, groups_with_heads(model, names), CostModel(seconds_per_subword, size, facts))
     return planner.recommend(config, time_budget)
 
 

@@ -10,14 +10,14 @@ from hf_multitask.freezing import build_schedule
 from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, MIN_EPOCHS_IN_BUDGET, CandidatePlanner
 from hf_multitask.recommendation.cost_model import CostModel, Machine
 from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
-from hf_multitask.recommendation.domain_distance import Closeness, Probe
+from hf_multitask.recommendation.domain_distance import Closeness
 from hf_multitask.recommendation.encoder_catalogue import KNOWN, OF_DOMAIN, SMALL, STRONGEST, named_groups
 from hf_multitask.recommendation.language import DomainEvidence, LanguageEvidence
 from hf_multitask.recommendation.rules import ALL, FROZEN, Situation
 
 TASKS = [{"name": "intent", "type": "sequence_classification"}, {"name": "slots", "type": "token_classification"}]
 # A tenth of a millisecond for a subword: 300,000 of them are half a minute.
-PROBE = Probe(1e-4)
+SECONDS_PER_SUBWORD = 1e-4
 
 
 def config(encoder=SMALL):
@@ -41,7 +41,7 @@ def planner(rows=20_000, encoder=SMALL, domain=None, device="cpu"):
         KNOWN[encoder],
     )
     groups = named_groups(KNOWN[encoder], ["intent", "slots"])
-    return CandidatePlanner(situation, groups, CostModel(PROBE, KNOWN[encoder], facts))
+    return CandidatePlanner(situation, groups, CostModel(SECONDS_PER_SUBWORD, KNOWN[encoder], facts))
 
 
 def test_frozen_layers_cost_one_pass_however_many_epochs():

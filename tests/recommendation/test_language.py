@@ -10,10 +10,10 @@ from hf_multitask.recommendation.language import (
     DOMAINS,
     FOLDER,
     MIN_DOMAIN_SHARE,
+    capital_share,
     find_domain,
     find_language,
     general_sample,
-    share_of_capitals,
     word_list,
 )
 from tests.recommendation.example_texts import OTHER_LANGUAGES, TEXTS
@@ -71,5 +71,5 @@ def test_english_is_english_and_so_is_what_is_too_short_to_tell():
 
 
 def test_capitals():
-    assert share_of_capitals(["Ab", "12"]) == 0.5
-    assert share_of_capitals(["12"]) == 0.0
+    assert capital_share(["Ab", "12"]) == 0.5
+    assert capital_share(["12"]) == 0.0

@@ -20,13 +20,16 @@ from hf_multitask.recommendation.language import DomainEvidence, LanguageEvidenc
 from hf_multitask.recommendation.rules import (
     ALL,
     DEPTHS,
-    SIZE_RULES,
+    FROZEN,
+    HEADS_FIRST,
+    MAX_FEW_ROWS,
+    MAX_SOME_ROWS,
     UPPER,
     Situation,
-    conflicts,
+    find_conflicts,
     find_depth,
     find_encoder,
-    size_finding,
+    number_of_rows,
 )
 
 GIBIBYTE = 2**30
@@ -51,7 +54,7 @@ def situation():
         closeness=NEAR,
         domain=None,
         language=ENGLISH,
-        capitals=0.05,
+        capital_share=0.05,
         machine=Machine("cpu", "cpu", 2, 16 * GIBIBYTE),
         encoder=KNOWN[SMALL],
     )
@@ -64,17 +67,19 @@ def with_tasks(situation, *tasks, **changes):
 GPU = Machine("cuda", "a GPU", 16, 80 * GIBIBYTE)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in SIZE_RULES if rule.most_rows < float("inf")])
-def test_a_size_rule_holds_up_to_its_most_rows(rule):
-    kind = words if rule.token_tasks else task
-    last, next_one = size_finding(kind(rows=rule.most_rows)), size_finding(kind(rows=rule.most_rows + 1))
-    assert last.advice == rule.advice
+@pytest.mark.parametrize(
+    ("kind", "max_rows", "advice"),
+    [(task, MAX_FEW_ROWS, FROZEN), (task, MAX_SOME_ROWS, HEADS_FIRST), (words, MAX_FEW_ROWS, FROZEN)],
+)
+def test_advice_changes_after_the_maximum_number_of_rows(kind, max_rows, advice):
+    last, next_one = number_of_rows(kind(rows=max_rows)), number_of_rows(kind(rows=max_rows + 1))
+    assert last.advice == advice
     assert next_one.rule != last.rule
 
 
 @pytest.mark.parametrize("kind", [task, words])
 def test_more_rows_never_train_less(kind):
-    depths = [DEPTHS.index(size_finding(kind(rows=rows)).advice) for rows in (1, 99, 100, 1000, 1001, 10**9)]
+    depths = [DEPTHS.index(number_of_rows(kind(rows=rows)).advice) for rows in (1, 99, 100, 1000, 1001, 10**9)]
     assert depths == sorted(depths)
     assert DEPTHS[depths[-1]] == ALL
 
@@ -84,21 +89,21 @@ def test_the_task_with_the_most_rows_decides_and_the_others_are_named(situation)
     findings = find_depth(with_tasks(situation, few, task("intent", 5000)))
     assert findings[0].advice == ALL
     assert findings[0].evidence == "intent has 5,000 labelled rows"
-    (conflict,) = conflicts(findings)
+    (conflict,) = find_conflicts(findings)
     assert "mood has 20 labelled rows" in conflict
     assert "goes before it: the encoder learns most from the task with the most rows" in conflict
 
 
 def test_the_main_task_decides_however_few_its_rows(situation):
     findings = find_depth(with_tasks(situation, task("mood", 20), task("intent", 5000), main_task="mood"))
-    assert findings[0].advice == size_finding(task("mood", 20)).advice != ALL
-    (conflict,) = conflicts(findings)
+    assert findings[0].advice == number_of_rows(task("mood", 20)).advice != ALL
+    (conflict,) = find_conflicts(findings)
     assert "intent has 5,000 labelled rows) advises all layers" in conflict
     assert conflict.endswith("goes before it: it is named as the main task.")
 
 
 def test_tasks_that_agree_are_no_conflict(situation):
-    assert conflicts(find_depth(with_tasks(situation, task("a", 4000), task("b", 3000)))) == []
+    assert find_conflicts(find_depth(with_tasks(situation, task("a", 4000), task("b", 3000)))) == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_texts_far_from_general_ones_train_a_step_deeper(situation, closeness, e
     far = find_depth(with_tasks(situation, some, closeness=closeness))
     assert DEPTHS.index(far[0].advice) == DEPTHS.index(near[0].advice) + 1
     assert evidence in far[0].evidence
-    (conflict,) = conflicts(far)
+    (conflict,) = find_conflicts(far)
     assert "'some rows of intent' (intent has 80 labelled rows)" in conflict
     assert "more rows would not bring closer" in conflict
 
@@ -131,7 +136,7 @@ def test_what_does_not_fit_into_memory_does_not_train(situation):
     findings = find_depth(small)
     assert findings[0].advice == UPPER
     assert "of 0.5 GiB" in findings[0].evidence
-    (conflict,) = conflicts(findings)
+    (conflict,) = find_conflicts(findings)
     assert "what does not fit cannot train" in conflict
 
 
@@ -141,7 +146,7 @@ def test_what_does_not_fit_into_memory_does_not_train(situation):
         ({}, [task()], SMALL),
         ({"machine": GPU}, [task()], STRONGEST),
         ({"machine": GPU}, [words()], CASED),
-        ({"machine": GPU, "capitals": 0.0}, [words()], UNCASED),
+        ({"machine": GPU, "capital_share": 0.0}, [words()], UNCASED),
         ({"language": LanguageEvidence(0.0, 0.9, True)}, [task()], MULTILINGUAL),
         ({"language": LanguageEvidence(0.01, 0.0, True), "machine": GPU}, [task()], MULTILINGUAL),
         ({"domain": DomainEvidence("biomedical")}, [task()], OF_DOMAIN["biomedical"]),
@@ -158,7 +163,7 @@ def test_a_domain_goes_before_a_small_machine_and_says_so(situation):
     findings = find_encoder(replace(situation, domain=DomainEvidence("legal", 0.08, ("court", "statute"))))
     assert findings[0].advice == OF_DOMAIN["legal"]
     assert findings[0].evidence == "8.0% of the words are legal: court, statute"
-    (about_compute,) = conflicts(findings)
+    (about_compute,) = find_conflicts(findings)
     assert f"'no accelerator' (2 cores, no accelerator, 16.0 GiB free) advises {SMALL}" in about_compute
     assert "do not make up for the text of a domain" in about_compute
 
