@@ -1,4 +1,4 @@
-"""How `recommend` prints what it recommends and why."""
+"""Output of `hf-multitask recommend`."""
 
 from rich.console import Console
 from rich.table import Table
@@ -9,11 +9,11 @@ from ..recommendation import Recommendation
 
 
 def print_recommendation(recommendation: Recommendation, console: Console | None = None) -> None:
-    """Print encoder, schedule and rates, what they were worked out from, and why.
+    """Print the encoder, the schedule and the learning rates, the facts that they are based on, and the reasons.
 
     Args:
-        recommendation: What `recommend_schedule` returns.
-        console: Where to print; standard output where None.
+        recommendation: Result of `recommend_schedule`.
+        console: Console to print to. Defaults to standard output.
     """
     console = console or Console()
     console.print(_recommended(recommendation))
@@ -23,12 +23,12 @@ def print_recommendation(recommendation: Recommendation, console: Console | None
         why = f": {reason.advice}. {reason.evidence}; {reason.reason}{source}."
         console.print(Text.assemble((reason.rule, "bold"), why), highlight=False, soft_wrap=True)
     for conflict in recommendation.conflicts:
-        console.print(Text.assemble(("Rules pull apart: ", "bold"), conflict), highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("Rules disagree: ", "bold"), conflict), highlight=False, soft_wrap=True)
 
 
 def _recommended(recommendation: Recommendation) -> Table:
     table = Table("recommended", "")
-    here = "on this machine" if recommendation.encoder_is_here else "not on this machine: a training downloads it"
+    here = "on this machine" if recommendation.encoder_is_here else "not on this machine: training downloads it"
     table.add_row("encoder", Text(f"{recommendation.encoder} ({here})"))
     stages = "; ".join(map(_stage, recommendation.schedule.stages))
     table.add_row("freeze", Text(f"{recommendation.preset}: {stages}"))
@@ -47,11 +47,11 @@ def _facts(recommendation: Recommendation) -> Table:
     facts, closeness = recommendation.facts, recommendation.closeness
     table = Table("the data", "")
     for task in facts.tasks:
-        table.add_row(task.name, f"{task.labelled_rows:,} labelled rows")
-    limit = "" if facts.max_length is None else f", {facts.cut_share:.1%} of the rows over {facts.max_length}"
-    table.add_row("length", f"{facts.subwords / facts.rows:.1f} subwords a row{limit}")
+        table.add_row(task.name, f"{task.labeled_rows:,} labeled rows")
+    limit = "" if facts.max_length is None else f", {facts.cut_share:.1%} of the rows longer than {facts.max_length}"
+    table.add_row("length", f"{facts.subwords / facts.rows:.1f} subwords per row{limit}")
     table.add_row(
-        "subwords a word",
+        "subwords per word",
         f"{closeness.subwords_per_word:.2f}, in general text {closeness.general_subwords_per_word:.2f}",
     )
     table.add_row(

@@ -1,4 +1,4 @@
-"""What to freeze when, with which encoder and rates: worked out from the data and the machine, with reasons."""
+"""Recommendations from the data and the machine: a freeze schedule, an encoder and learning rates, with reasons."""
 
 from .recommend import recommend_schedule
 from .recommendation import Recommendation

@@ -1,9 +1,8 @@
-"""From what the rules say to a run that fits, and its config."""
+"""Candidate runs: choice of the run that follows the rules and fits the time budget, and its config."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from huggingface_hub import constants
 
@@ -19,25 +18,25 @@ from .recommendation import Recommendation
 from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, find_conflicts, find_depth, find_encoder
 
 FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
-# A run has so many steps at least, as far as that takes no more than the most epochs.
+# A run has at least `MIN_STEPS`, unless that takes more than `MAX_EPOCHS`.
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 200, 5, 40
 # A time budget never cuts a run below this length.
 MIN_EPOCHS_IN_BUDGET = 3
-# The most frequent label has so many times the rows of the least frequent, from where rare ones get more weight.
-IMBALANCE = 10
+# Minimum ratio of the most frequent to the rarest label with which rare labels get more weight.
+MIN_IMBALANCE = 10
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that could be recommended.
+    """Run that could be recommended.
 
     Args:
-        size: Size of its encoder.
-        depth: How much of the encoder trains.
-        preset: The schedule's name.
+        size: Size of the encoder.
+        depth: How much of the encoder trains, one of `DEPTHS`.
+        preset: Name of the schedule.
         schedule: The schedule.
-        epochs: Its length.
-        minutes: About how long it takes.
+        epochs: Number of epochs.
+        minutes: Estimated duration.
     """
 
     size: EncoderSize
@@ -52,12 +51,12 @@ class Candidate:
 
 
 class CandidatePlanner:
-    """Turns what the rules say into a run that fits.
+    """Finds the run that follows the rules and fits the time budget.
 
     Args:
-        situation: What the rules look at.
-        groups: Layer groups of the model that the config builds.
-        costs: How long trainings take.
+        situation: Input of the rules.
+        groups: Layer groups of the config's model.
+        costs: Model of the training time.
     """
 
     def __init__(self, situation: Situation, groups: LayerGroups, costs: CostModel) -> None:
@@ -65,29 +64,29 @@ class CandidatePlanner:
         self.facts = situation.facts
         self.groups = groups
         self.costs = costs
-        self.batch_size = SMALL_BATCH if situation.deciding_task.labelled_rows <= FEW_ROWS else BATCH
+        self.batch_size = SMALL_BATCH if situation.deciding_task.labeled_rows <= FEW_ROWS else BATCH
 
     def recommend(self, config: RunConfig, time_budget: float | None = None) -> Recommendation:
         """Return the recommendation.
 
         Args:
-            config: The config that was asked with.
-            time_budget: Minutes that the run may take.
+            config: Config to recommend for.
+            time_budget: Maximum duration in minutes; None for no limit.
 
         Raises:
-            ValueError: If nothing fits into the time budget.
+            ValueError: If no run fits into the time budget.
         """
         encoders = find_encoder(self.situation)
         advised = self._size(encoders[0].advice)
         depths = find_depth(replace(self.situation, encoder=advised))
-        apart = [*find_conflicts(encoders), *find_conflicts(depths)]
+        conflicts = [*find_conflicts(encoders), *find_conflicts(depths)]
         wanted = chosen = self.candidate(advised, depths[0].advice, self._epochs())
         if time_budget is not None and wanted.minutes > time_budget:
-            chosen = self._fitting(wanted, time_budget)
-            apart.append(
-                f"the rules ask for {wanted} ({_minutes(wanted)}); the time budget of {time_budget:g} "
-                f"leaves {chosen} ({_minutes(chosen)}) and goes before them: a run that is not done in time "
-                "is worth nothing."
+            chosen = self._first_within(wanted, time_budget)
+            conflicts.append(
+                f"the rules advise {wanted} ({_minutes(wanted)}); the time budget of {time_budget:g} minutes allows "
+                f"{chosen} ({_minutes(chosen)}) and takes precedence: a run that does not finish in time is worth "
+                "nothing."
             )
         recommended = chosen.size.name
         here = is_on_this_machine(recommended)
@@ -97,10 +96,10 @@ class CandidatePlanner:
         ]
         if not here and constants.HF_HUB_OFFLINE:
             chosen = self.candidate(self.costs.measured, chosen.depth, chosen.epochs)
-            apart.append(
-                f"{recommended} is recommended, but it is not on this machine and the hub is switched off "
-                f"(HF_HUB_OFFLINE): the config has {chosen.size.name}. Ask again with --encoder FOLDER once you have "
-                "it."
+            conflicts.append(
+                f"{recommended} is recommended, but it is not on this machine and the hub is offline "
+                f"(HF_HUB_OFFLINE): the config keeps {chosen.size.name}. Run again with --encoder FOLDER once you "
+                "have it."
             )
         return Recommendation(
             encoder=recommended,
@@ -112,7 +111,7 @@ class CandidatePlanner:
             head_learning_rate=chosen.size.head_learning_rate,
             minutes=chosen.minutes,
             reasons=[*reasons, *self._further_reasons(chosen)],
-            conflicts=apart,
+            conflicts=conflicts,
             facts=self.facts,
             closeness=self.situation.closeness,
             machine=self.situation.machine,
@@ -120,12 +119,12 @@ class CandidatePlanner:
         )
 
     def candidate(self, size: EncoderSize, depth: str, epochs: int) -> Candidate:
-        """Work out a run.
+        """Build a candidate.
 
         Args:
-            size: Size of its encoder.
-            depth: How much of it trains.
-            epochs: Its length.
+            size: Size of the encoder.
+            depth: How much of the encoder trains, one of `DEPTHS`.
+            epochs: Number of epochs.
         """
         tasks = [task.name for task in self.facts.tasks]
         groups = self.groups if size == self.costs.measured else named_groups(size, tasks)
@@ -137,27 +136,27 @@ class CandidatePlanner:
         return self.costs.measured if name == self.costs.measured.name else KNOWN[name]
 
     def _epochs(self) -> int:
-        """Return how many epochs make enough steps."""
+        """Return the number of epochs that gives enough steps."""
         steps_per_epoch = math.ceil(self.facts.rows / self.batch_size)
         return min(max(math.ceil(MIN_STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
 
-    def _fitting(self, wanted: Candidate, time_budget: float) -> Candidate:
-        """Return the first candidate that fits: fewer epochs, then a smaller encoder, then fewer layers that train.
+    def _first_within(self, wanted: Candidate, time_budget: float) -> Candidate:
+        """Return the first candidate that fits: with fewer epochs, else a smaller encoder, else fewer trained layers.
 
         Raises:
-            ValueError: If none does.
+            ValueError: If no candidate fits.
         """
         shortest = wanted
-        for candidate in self._cheaper(wanted):
+        for candidate in self._cheaper_candidates(wanted):
             if candidate.minutes <= time_budget:
                 return candidate
             shortest = min(shortest, candidate, key=lambda item: item.minutes)
         raise ValueError(
             f"time_budget: nothing fits into {time_budget:g} minutes; the shortest run, {shortest}, takes about "
-            f"{_minutes(shortest)} on this machine. Allow so many, or give fewer rows or a smaller encoder."
+            f"{_minutes(shortest)} on this machine. Raise the budget, or use fewer rows or a smaller encoder."
         )
 
-    def _cheaper(self, wanted: Candidate) -> Iterator[Candidate]:
+    def _cheaper_candidates(self, wanted: Candidate) -> Iterator[Candidate]:
         smaller = SMALL if self.situation.language.is_english else MULTILINGUAL
         sizes = {size.name: size for size in (wanted.size, self.costs.measured, self._size(smaller))}
         by_cost = sorted(sizes.values(), key=lambda size: -size.cost)
@@ -171,23 +170,23 @@ class CandidatePlanner:
         narrow = chosen.size.learning_rate == NARROW_RATES[0]
         yield Finding(
             "learning rates",
-            f"states are {chosen.size.hidden_size} wide",
+            f"the hidden size is {chosen.size.hidden_size}",
             f"{chosen.size.learning_rate:g} for the encoder, {chosen.size.head_learning_rate:g} for the heads",
-            "heads start from nothing, the encoder from what it has learned",
-            "our scores in the README" if narrow else "Devlin et al. 2019 (BERT), A.3",
+            "heads start from random weights, the encoder from pretrained ones",
+            "our scores in docs/RESULTS.md" if narrow else "Devlin et al. 2019 (BERT), A.3",
         )
         yield Finding(
             "length of the run",
             f"{self.facts.rows:,} rows in batches of {self.batch_size}",
             f"{chosen.epochs} epochs",
-            "a run on few rows needs more epochs to have enough steps",
+            "a run on few rows needs more epochs to take enough steps",
             "Zhang et al. 2021 (Revisiting Few-sample BERT Fine-tuning); Mosbach et al. 2021",
         )
         for task in self.facts.tasks:
-            if task.imbalance >= IMBALANCE:
+            if task.imbalance >= MIN_IMBALANCE:
                 yield Finding(
                     f"balance of {task.name}",
-                    f"its commonest label has {task.imbalance:.0f} times the rows of its rarest",
+                    f"its most frequent label has {task.imbalance:.0f} times the rows of its rarest",
                     "class_weights: balanced",
                     "rare labels would hardly count in the loss",
                     "King and Zeng 2001 (Logistic Regression in Rare Events Data); not measured by us",
@@ -195,7 +194,7 @@ class CandidatePlanner:
 
     def _config(self, config: RunConfig, chosen: Candidate) -> RunConfig:
         streams = any(data.streams_train for data in config.data_configs)
-        training: dict[str, Any] = dict(config.training)
+        training = dict(config.training)
         if not streams:
             training.pop("max_steps", None)
             training["num_train_epochs"] = chosen.epochs
@@ -205,7 +204,7 @@ class CandidatePlanner:
             training["per_device_train_batch_size"] = self.batch_size
         tasks = []
         for task, facts in zip(config.tasks, self.facts.tasks, strict=True):
-            if facts.imbalance >= IMBALANCE and task.class_weights is None and not streams:
+            if facts.imbalance >= MIN_IMBALANCE and task.class_weights is None and not streams:
                 task = replace(task, class_weights="balanced")
             if task.name == self.situation.main_task and facts.kind != REGRESSION and self.facts.has_validation:
                 kind = None if facts.is_token_task else facts.kind

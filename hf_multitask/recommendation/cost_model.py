@@ -1,4 +1,4 @@
-"""The compute at hand, and what a schedule costs on it."""
+"""Available compute, and the estimated time of a schedule on it."""
 
 import os
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from ..runtime.byte_sizes import format_bytes
 from .data_facts import DataFacts
 from .encoder_catalogue import EncoderSize
 
-# A layer that trains costs its forward pass, about twice as much backward, and its share of the optimizer's step.
-PASSES_OF_TRAINING = 3.5
-# Weights, gradients and two moments of AdamW, in float32. What a batch takes comes on top.
+# Cost of training a layer in forward passes: one forward, about two for the backward pass, and the optimizer step.
+TRAINING_PASSES = 3.5
+# Weight, gradient and two moments of AdamW in float32, without the activations of a batch.
 BYTES_PER_TRAINED_WEIGHT = 16
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to compute on.
+    """Available compute.
 
     Args:
         device: Type of the device: ``"cpu"``, ``"cuda"``, ….
-        device_name: What it calls itself.
-        cores: Cores of the processor that this process may use.
-        memory_bytes: Memory that is free: of the accelerator, or of the machine without one.
+        device_name: Name of the device.
+        cores: Number of CPU cores that this process may use.
+        memory_bytes: Free memory of the accelerator, or of the machine if there is none.
     """
 
     device: str
@@ -36,7 +36,7 @@ class Machine:
 
     @property
     def has_accelerator(self) -> bool:
-        """Whether it computes on more than a processor."""
+        """Whether the device is more than a CPU."""
         return self.device != "cpu"
 
     def __str__(self) -> str:
@@ -46,11 +46,11 @@ class Machine:
         return f"{self.cores} {'core' if self.cores == 1 else 'cores'}, no accelerator, {gibibytes}"
 
 
-def look_at_machine(device: torch.device) -> Machine:
-    """Return what there is to compute on.
+def detect_machine(device: torch.device) -> Machine:
+    """Return the available compute.
 
     Args:
-        device: The device that a run would use.
+        device: Device that a run would use.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device.type == "cuda":
@@ -60,18 +60,18 @@ def look_at_machine(device: torch.device) -> Machine:
 
 
 def training_bytes(size: EncoderSize) -> int:
-    """Return the memory of an encoder that trains as a whole, without that of a batch."""
+    """Return the memory for training all weights of an encoder, without the activations of a batch."""
     return size.weights * BYTES_PER_TRAINED_WEIGHT
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """How long trainings take, worked out from the measured speed of one encoder.
+    """Model of the training time, based on the measured speed of one encoder.
 
     Args:
         seconds_per_subword: Measured time of a forward pass of that encoder.
-        measured: Its size.
-        facts: The data.
+        measured: Size of that encoder.
+        facts: Facts about the data.
     """
 
     seconds_per_subword: float
@@ -79,32 +79,33 @@ class CostModel:
     facts: DataFacts
 
     def minutes(self, size: EncoderSize, groups: LayerGroups, schedule: FreezeSchedule, epochs: float) -> float:
-        """Return about how long a run takes.
+        """Return the estimated duration of a run in minutes.
 
-        Frozen layers below all that trains are run once a stage, because their states are stored; those that train are
-        run in each epoch, forward and backward. Validation is run once an epoch.
+        Frozen layers below the lowest trained layer run once per stage, because their states are cached. The other
+        layers run forward and backward in each epoch. Validation runs once per epoch.
 
         Args:
-            size: The size of the run's encoder.
-            groups: The groups of its model.
-            schedule: Its schedule.
-            epochs: Its length.
+            size: Size of the encoder.
+            groups: Layer groups of the model.
+            schedule: Freeze schedule.
+            epochs: Number of epochs.
         """
         train = validation = 0.0
-        left = epochs
+        remaining = epochs
         for i, stage in enumerate(schedule.stages):
-            share = left if stage.epochs is None or i == len(schedule.stages) - 1 else min(stage.epochs, left)
-            left -= share
+            is_last = i == len(schedule.stages) - 1
+            stage_epochs = remaining if stage.epochs is None or is_last else min(stage.epochs, remaining)
+            remaining -= stage_epochs
             below = _share_below(stage, groups)
-            train += below + share * (1 - below) * PASSES_OF_TRAINING
-            validation += below + share * (1 - below)
+            train += below + stage_epochs * (1 - below) * TRAINING_PASSES
+            validation += below + stage_epochs * (1 - below)
         subwords = train * self.facts.subwords + validation * self.facts.validation_subwords
         per_subword = self.seconds_per_subword * size.cost / self.measured.cost
         return subwords * per_subword / 60
 
 
 def _share_below(stage: FreezeStage, groups: LayerGroups) -> float:
-    """Return the share of the layers that lie below all that trains."""
+    """Return the share of the encoder layers below the lowest trained layer."""
     layers = groups.layers
     trained = set(stage.trained(groups))
     if EMBEDDINGS in trained:

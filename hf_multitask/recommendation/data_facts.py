@@ -1,8 +1,9 @@
-"""What the data of a config are, as far as rules ask."""
+"""Facts about the data of a config that the rules need."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ..data.dataset_loader import TRAIN, VALIDATION
 from ..data.inspection.data_inspection import DataInspection
@@ -11,35 +12,37 @@ from ..models.tasks import REGRESSION, TOKEN_CLASSIFICATION
 from ..runs.config import RunConfig
 from ..runs.inspection import inspect_data
 
-# Of so many of the first training rows of each dataset, some are taken evenly, however they are ordered.
-ROWS_LOOKED_AT = 2000
+T = TypeVar("T")
+
+# Texts are sampled evenly from this many first training rows of each dataset, so that the order matters little.
+SAMPLED_ROWS = 2000
 MAX_TEXTS = 256
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """The labels of a task in train.
+    """Training labels of a task.
 
     Args:
-        name: Its name.
-        kind: Its type, or its problem type for a sequence task.
-        labelled_rows: Rows with a label.
-        label_counts: How often each label occurs.
+        name: Name of the task.
+        kind: Type of the task; for a sequence task, its problem type.
+        labeled_rows: Number of rows with a label.
+        label_counts: Number of occurrences of each label.
     """
 
     name: str
     kind: str
-    labelled_rows: int
+    labeled_rows: int
     label_counts: dict[str, int]
 
     @property
     def is_token_task(self) -> bool:
-        """Whether it labels words."""
+        """Whether the task labels words."""
         return self.kind == TOKEN_CLASSIFICATION
 
     @property
     def imbalance(self) -> float:
-        """How many times as often as the rarest label the commonest occurs; 1 where labels are no rows' labels."""
+        """Ratio of the most frequent to the rarest label; 1 for token tasks and regressions."""
         counts = [count for count in self.label_counts.values() if count]
         if self.is_token_task or self.kind == REGRESSION or not counts:
             return 1.0
@@ -48,18 +51,18 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The rows of all datasets of a config.
+    """Facts about the rows of all datasets of a config.
 
     Args:
-        tasks: The tasks, in the order of the config.
-        rows: Training rows.
-        subwords: Their subwords, special tokens included.
-        validation_subwords: Those of the validation rows.
-        max_length: Longest sequence in subwords, None where there is no limit.
-        cut_share: Share of the training rows that are longer.
-        subwords_per_word: Mean number of subwords of a word in train.
+        tasks: Facts about the tasks, in the order of the config.
+        rows: Number of training rows.
+        subwords: Number of subwords of the training rows, including special tokens.
+        validation_subwords: Number of subwords of the validation rows, including special tokens.
+        max_length: Maximum sequence length in subwords; None if there is no limit.
+        cut_share: Share of the training rows that are longer than `max_length`.
+        subwords_per_word: Mean number of subwords per word of the training rows.
         unknown_share: Share of the subwords that are the tokenizer's unknown token.
-        texts: Some of the training rows.
+        texts: Sample of the training texts.
     """
 
     tasks: list[TaskFacts]
@@ -79,7 +82,7 @@ class DataFacts:
 
 
 def collect_facts(config: RunConfig) -> DataFacts:
-    """Read the data of a config as `inspect` does.
+    """Read the data of a config as `inspect_data` does.
 
     Args:
         config: The config.
@@ -88,13 +91,13 @@ def collect_facts(config: RunConfig) -> DataFacts:
         The facts.
 
     Raises:
-        ValueError: If something in the data is wrong, or train has no label of a task.
+        ValueError: If the data is invalid, or no training row has a label of a task.
     """
-    # Weights of labels are worked out for a training, not for a look.
+    # Only a training needs class weights.
     tasks = [replace(task, class_weights=None) for task in config.tasks]
-    inspection = inspect_data(replace(config, tasks=tasks), ROWS_LOOKED_AT)
-    train = [data_set.splits[TRAIN] for data_set in inspection.datasets]
-    validation = [data_set.splits[VALIDATION] for data_set in inspection.datasets if VALIDATION in data_set.splits]
+    inspection = inspect_data(replace(config, tasks=tasks), SAMPLED_ROWS)
+    train = [dataset.splits[TRAIN] for dataset in inspection.datasets]
+    validation = [dataset.splits[VALIDATION] for dataset in inspection.datasets if VALIDATION in dataset.splits]
     facts = DataFacts(
         tasks=[_task_facts(name, kind, train) for name, kind in inspection.task_types.items()],
         rows=sum(split.rows for split in train),
@@ -107,33 +110,33 @@ def collect_facts(config: RunConfig) -> DataFacts:
         texts=_texts(inspection),
     )
     for task in facts.tasks:
-        if not task.labelled_rows:
+        if not task.labeled_rows:
             raise ValueError(
-                f"task {task.name!r}: no row of train has a label for it; expected at least one to advise on. Leave "
-                "the task out, or label some rows."
+                f"task {task.name!r}: no row of train has a label for it; expected at least one to base a "
+                "recommendation on. Remove the task, or label some rows."
             )
     return facts
 
 
-def evenly(items: Sequence[str], most: int) -> list[str]:
-    """Return so many items at the most, at even distances."""
-    step = max(len(items) / most, 1)
-    return [items[int(i * step)] for i in range(min(most, len(items)))]
+def evenly_spaced(items: Sequence[T], max_items: int) -> list[T]:
+    """Return at most `max_items` of the items, evenly spaced."""
+    step = max(len(items) / max_items, 1)
+    return [items[int(i * step)] for i in range(min(max_items, len(items)))]
 
 
 def _task_facts(name: str, kind: str, train: Iterable[SplitInspection]) -> TaskFacts:
-    labelled, counts = 0, Counter[str]()
+    labeled, counts = 0, Counter[str]()
     for split in train:
         if name in split.tasks:
-            labelled += split.rows - split.tasks[name].unlabelled_rows
+            labeled += split.rows - split.tasks[name].unlabelled_rows
             counts.update(split.tasks[name].labels)
-    return TaskFacts(name, kind, labelled, dict(counts))
+    return TaskFacts(name, kind, labeled, dict(counts))
 
 
 def _texts(inspection: DataInspection) -> list[str]:
-    each = max(MAX_TEXTS // len(inspection.datasets), 1)
+    per_dataset = max(MAX_TEXTS // len(inspection.datasets), 1)
     return [
         text
-        for data_set in inspection.datasets
-        for text in evenly([" ".join(sample.words) for sample in data_set.samples], each)
+        for dataset in inspection.datasets
+        for text in evenly_spaced([" ".join(sample.words) for sample in dataset.samples], per_dataset)
     ]

@@ -1,4 +1,4 @@
-"""Encoders that are recommended, and whether they are on this machine."""
+"""Catalogue of the recommended encoders: names, sizes, learning rates, and availability on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ OF_DOMAIN = {
     FINANCE: "ProsusAI/finbert",
 }
 
-# Of the encoder and of new heads: measured with all-MiniLM-L6-v2.
+# Rates of the encoder and of new heads, measured with all-MiniLM-L6-v2.
 NARROW_RATES = (3e-4, 2e-3)
-# Devlin et al. 2019, appendix A.3, tried 2e-5, 3e-5 and 5e-5 for BERT-base; ten times that for the heads.
+# Devlin et al. 2019, appendix A.3, tried 2e-5, 3e-5 and 5e-5 for BERT-base. The heads get ten times the rate.
 BASE_RATES = (5e-5, 5e-4)
-WIDEST_NARROW = 512
+MAX_NARROW_SIZE = 512
 
 
 @dataclass(frozen=True)
 class EncoderSize:
-    """What the costs of an encoder depend on.
+    """Size of an encoder, which determines its cost.
 
     Args:
         name: Hub name or folder.
         layers: Number of layers.
-        hidden_size: Width of the states.
-        intermediate_size: Width inside a layer's feed-forward part.
+        hidden_size: Size of the hidden states.
+        intermediate_size: Size of the feed-forward layers.
         weights: Number of weights.
     """
 
@@ -50,26 +50,26 @@ class EncoderSize:
 
     @property
     def cost(self) -> int:
-        """Multiplications of a subword's pass through the layers, but for those between subwords."""
+        """Number of multiplications per subword in the layers, without those between subwords in attention."""
         return self.layers * (4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size)
 
     @property
     def learning_rate(self) -> float:
-        """Peak rate of the encoder."""
+        """Peak learning rate of the encoder."""
         return self._rates[0]
 
     @property
     def head_learning_rate(self) -> float:
-        """Peak rate of the heads."""
+        """Peak learning rate of the heads."""
         return self._rates[1]
 
     @property
     def _rates(self) -> tuple[float, float]:
-        return NARROW_RATES if self.hidden_size <= WIDEST_NARROW else BASE_RATES
+        return NARROW_RATES if self.hidden_size <= MAX_NARROW_SIZE else BASE_RATES
 
     @classmethod
     def of(cls, name: str, config: PreTrainedConfig, weights: int) -> "EncoderSize":
-        """Read the size of an encoder from its config."""
+        """Return the size of an encoder with the given config and number of weights."""
         hidden = config.hidden_size
         inside = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * hidden)
         return cls(name, config.num_hidden_layers, hidden, inside, weights)
@@ -91,7 +91,7 @@ KNOWN = {
 
 
 def is_on_this_machine(name: str) -> bool:
-    """Tell whether an encoder can be loaded without a download: from a folder, a package or the hub's cache."""
+    """Return whether an encoder loads without a download: from a folder, a package or the hub's cache."""
     source = find_model(name)
     if Path(source).is_dir():
         return True
@@ -100,11 +100,11 @@ def is_on_this_machine(name: str) -> bool:
 
 
 def named_groups(size: EncoderSize, tasks: Sequence[str]) -> LayerGroups:
-    """Return the layer groups that a model will have, by their names alone.
+    """Return the layer groups of a model that is not loaded. They have names, but no parameters.
 
     Args:
-        size: The size of its encoder, which is one of `KNOWN`.
-        tasks: Its tasks.
+        size: Size of the encoder, one of `KNOWN`.
+        tasks: Names of the tasks.
     """
     names = [EMBEDDINGS, *(f"{ENCODER}.{i}" for i in range(size.layers)), *(f"{HEAD}{task}" for task in tasks)]
     return LayerGroups(LayerGroup(name, {}) for name in names)

@@ -1,7 +1,7 @@
-"""From a config to a recommendation."""
+"""Entry point of the recommendation: `recommend_schedule`."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..models import MultiTaskConfig, MultiTaskModel, find_model, load_tokenizer
 from ..models.encoder_loading import load_config
@@ -9,9 +9,9 @@ from ..models.layer_groups import HEAD, LayerGroup, LayerGroups, layer_groups
 from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
 from .candidates import CandidatePlanner
-from .cost_model import CostModel, look_at_machine
+from .cost_model import CostModel, detect_machine
 from .data_facts import collect_facts
-from .domain_distance import measure
+from .domain_distance import measure_closeness
 from .encoder_catalogue import EncoderSize
 from .language import DOMAINS, GENERAL, DomainEvidence, capital_share, find_domain, find_language
 from .recommendation import Recommendation
@@ -23,22 +23,22 @@ def recommend_schedule(
 ) -> Recommendation:
     """Recommend an encoder, a freeze schedule and learning rates for a config's data, with reasons.
 
-    The data are read as a training would, and some rows are run through the config's encoder, which must be on this
-    machine or within reach; nothing else is loaded.
+    The data is read as for training, and some rows run through the config's encoder, which must be on this machine or
+    available from the hub. No other encoder is loaded.
 
     Args:
-        config: The config. Its encoder is what closeness and speed are measured with.
-        main_task: Name of the task that matters most; the one with the most labelled rows decides where None.
-        time_budget: Minutes that a training may take on this machine.
-        domain: What the texts speak of: ``"biomedical"``, ``"legal"``, ``"finance"`` or ``"general"``; told by their
-            words where None.
+        config: The config. Distance to general text and speed are measured with its encoder.
+        main_task: Name of the most important task. If None, the task with the most labeled rows decides.
+        time_budget: Maximum duration of the training on this machine, in minutes. If None, there is no limit.
+        domain: Domain of the texts: ``"biomedical"``, ``"legal"``, ``"finance"`` or ``"general"``. If None, it is
+            detected from the words.
 
     Returns:
         The recommendation.
 
     Raises:
-        ValueError: If there is no such task or domain, train has no label of a task, something else in the data is
-            wrong, or nothing fits into the time budget.
+        ValueError: If the task or the domain is unknown, no training row has a label of a task, the data is invalid,
+            or no run fits into the time budget.
     """
     names = [task.name for task in config.tasks]
     if main_task is not None and main_task not in names:
@@ -50,25 +50,30 @@ def recommend_schedule(
     device = config.training_arguments().device
     facts = collect_facts(config)
     model = load_encoder(config).to(device)
-    closeness, seconds_per_subword = measure(model, load_tokenizer(config.encoder), facts)
+    closeness, seconds_per_subword = measure_closeness(model, load_tokenizer(config.encoder), facts)
     size = EncoderSize.of(config.encoder, model.encoder.config, model.encoder.num_parameters())
-    given = None if domain in (None, GENERAL) else DomainEvidence(str(domain))
     situation = Situation(
         facts=facts,
         main_task=main_task,
         closeness=closeness,
-        domain=find_domain(facts.texts) if domain is None else given,
+        domain=_domain_evidence(domain, facts.texts),
         language=find_language(facts.texts),
         capital_share=capital_share(facts.texts),
-        machine=look_at_machine(device),
+        machine=detect_machine(device),
         encoder=size,
     )
     planner = CandidatePlanner(situation, groups_with_heads(model, names), CostModel(seconds_per_subword, size, facts))
     return planner.recommend(config, time_budget)
 
 
+def _domain_evidence(domain: str | None, texts: Sequence[str]) -> DomainEvidence | None:
+    if domain is None:
+        return find_domain(texts)
+    return None if domain == GENERAL else DomainEvidence(domain)
+
+
 def load_encoder(config: RunConfig) -> MultiTaskModel:
-    """Load a config's encoder, without heads; a multi-task model to go on from as it is."""
+    """Load a config's encoder without heads; a saved multi-task model is loaded with its heads."""
     source = find_model(config.encoder)
     if isinstance(load_config(source), MultiTaskConfig):
         return MultiTaskModel.from_pretrained(source)
@@ -76,6 +81,6 @@ def load_encoder(config: RunConfig) -> MultiTaskModel:
 
 
 def groups_with_heads(model: MultiTaskModel, tasks: Iterable[str]) -> LayerGroups:
-    """Return the groups of a run's model: the encoder's, and a head of unknown weights for each task."""
+    """Return the layer groups of a run's model: the encoder's, and a head without parameters per task."""
     encoder = [group for group in layer_groups(model) if not group.is_head]
     return LayerGroups([*encoder, *(LayerGroup(f"{HEAD}{task}", {}) for task in tasks)])

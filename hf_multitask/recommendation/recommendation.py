@@ -1,14 +1,14 @@
-"""What is recommended, and the config file of it."""
+"""Recommendation, and its config file."""
 
 import os
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..data import SPLITS, DataConfig
 from ..freezing import FreezeSchedule
 from ..models.encoder_loading import find_model
+from ..models.type_aliases import JsonObject
 from ..runs.config import RunConfig
 from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from .cost_model import Machine
@@ -21,24 +21,24 @@ LINE_LENGTH = 115
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A schedule, an encoder and rates, and why.
+    """Recommended freeze schedule, encoder and learning rates, with reasons.
 
     Args:
-        encoder: The encoder that is recommended.
-        encoder_is_here: Whether it is on this machine.
-        preset: The schedule's name, as ``freeze`` takes it.
-        schedule: The stages that it stands for with the config's encoder.
-        epochs: Length of the run.
+        encoder: Recommended encoder.
+        encoder_is_here: Whether the encoder is on this machine.
+        preset: Name of the schedule, a value of ``freeze``.
+        schedule: Stages of the schedule for the config's encoder.
+        epochs: Number of epochs.
         learning_rate: Peak learning rate of the encoder.
         head_learning_rate: Peak learning rate of the heads.
-        minutes: About how long the run takes on this machine.
-        reasons: What decided, with its evidence and source.
-        conflicts: Where rules pulled apart, and which of them went first and why.
-        facts: The data.
-        closeness: How close the texts are to general ones.
-        machine: The compute at hand.
-        config: The config of the run, ready to train. Its encoder is the recommended one, but where that is not on
-            this machine and the hub is switched off: then it is the one that was asked with.
+        minutes: Estimated duration of the run on this machine.
+        reasons: Findings that decided, with evidence and source.
+        conflicts: Descriptions of the rules that disagreed, and of why one took precedence.
+        facts: Facts about the data.
+        closeness: Distance of the texts to general text.
+        machine: Available compute.
+        config: Config of the run, ready to train. Its encoder is the recommended one, unless that is not on this
+            machine and the hub is offline; then it keeps the encoder of the config that was given.
     """
 
     encoder: str
@@ -57,17 +57,17 @@ class Recommendation:
     config: RunConfig
 
     def to_yaml(self, folder: str | Path = ".") -> str:
-        """Return the config file, with the reasons as comments.
+        """Return the config as YAML, with the reasons as comments.
 
         Args:
-            folder: Where the file will be: paths in it are relative to that.
+            folder: Folder of the file. Paths in it are relative to this folder.
 
         Raises:
-            ValueError: If the data are no files, names or rows, which a file can hold.
+            ValueError: If the data is not given as files, names or lists of rows, which a file can contain.
         """
         values = to_yaml(_config_values(self.config, Path(folder)))
         comments = [f"{reason.rule}: {reason.advice}. {reason.evidence}. {reason.reason}." for reason in self.reasons]
-        comments += [f"Rules pull apart: {conflict}" for conflict in self.conflicts]
+        comments += [f"Rules disagree: {conflict}" for conflict in self.conflicts]
         lines = [
             line
             for comment in comments
@@ -76,7 +76,7 @@ class Recommendation:
         return "\n".join(["# Recommended, because:", *lines, values])
 
     def save(self, path: str | Path) -> None:
-        """Write the config file, which ``hf-multitask train`` and ``plan`` take.
+        """Write the config file, for ``hf-multitask train`` and ``hf-multitask plan``.
 
         Args:
             path: YAML file to write.
@@ -88,8 +88,8 @@ class Recommendation:
         path.write_text(self.to_yaml(path.parent), encoding="utf-8")
 
 
-def _config_values(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """Return what differs from the defaults of a config, with paths relative to a folder."""
+def _config_values(config: RunConfig, folder: Path) -> JsonObject:
+    """Return the values of a config that differ from their defaults, with paths relative to a folder."""
     data = [_data_values(item, folder) for item in config.data_configs]
     encoder = config.encoder
     if find_model(encoder) == str(Path(encoder).expanduser()) and Path(encoder).expanduser().is_dir():
@@ -106,7 +106,7 @@ def _config_values(config: RunConfig, folder: Path) -> dict[str, Any]:
     return {**first, **others, "output_dir": config.output_dir}
 
 
-def _data_values(data: DataConfig, folder: Path) -> dict[str, Any]:
+def _data_values(data: DataConfig, folder: Path) -> JsonObject:
     values = changed_fields(data)
     for split in SPLITS:
         source = values.get(split)
@@ -114,8 +114,8 @@ def _data_values(data: DataConfig, folder: Path) -> dict[str, Any]:
             values[split] = _relative(source, folder)
         elif source is not None and not isinstance(source, (str, list, tuple)):
             raise ValueError(
-                f"data.{split}: expected a file, a split's name or a list of rows to write a config with, found "
-                f"{type(source).__name__}."
+                f"data.{split}: expected a file, the name of a split or a list of rows, as a config file can contain, "
+                f"found {type(source).__name__}."
             )
     return values
 

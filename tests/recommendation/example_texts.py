@@ -1,4 +1,4 @@
-"""Sentences of domains and of other languages."""
+"""Example sentences of domains and of languages other than English."""
 
 TEXTS = {
     "biomedical": [

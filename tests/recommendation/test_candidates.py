@@ -1,4 +1,4 @@
-"""What a run costs, and what a time budget takes away, with a speed that does not change from test to test."""
+"""Cost of a run, and effect of a time budget, with a fixed speed instead of a measured one."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ from hf_multitask.recommendation.language import DomainEvidence, LanguageEvidenc
 from hf_multitask.recommendation.rules import ALL, FROZEN, Situation
 
 TASKS = [{"name": "intent", "type": "sequence_classification"}, {"name": "slots", "type": "token_classification"}]
-# A tenth of a millisecond for a subword: 300,000 of them are half a minute.
+# A tenth of a millisecond per subword: 300,000 subwords take half a minute.
 SECONDS_PER_SUBWORD = 1e-4
 
 
@@ -49,13 +49,13 @@ def test_frozen_layers_cost_one_pass_however_many_epochs():
     assert one == pytest.approx(many) == pytest.approx((300_000 + 30_000) * 1e-4 / 60)
 
 
-def test_layers_that_train_cost_every_epoch():
+def test_trained_layers_cost_every_epoch():
     three, thirty = (planner().candidate(KNOWN[SMALL], ALL, epochs).minutes for epochs in (3, 30))
     assert thirty == pytest.approx(10 * three)
     assert three == pytest.approx(3 * (3.5 * 300_000 + 30_000) * 1e-4 / 60)
 
 
-def test_the_more_trains_the_more_it_costs():
+def test_more_trained_layers_cost_more():
     plan = planner()
     groups = plan.groups
 
@@ -67,10 +67,10 @@ def test_the_more_trains_the_more_it_costs():
     assert len(set(costs)) == len(costs)
 
 
-def test_a_larger_encoder_costs_what_its_layers_have_more():
+def test_cost_grows_with_the_number_and_the_size_of_layers():
     plan = planner()
     small, base = (plan.candidate(KNOWN[name], ALL, 5).minutes for name in (SMALL, STRONGEST))
-    assert base / small == pytest.approx(2 * 4), "twice the layers of twice the width"
+    assert base / small == pytest.approx(2 * 4), "twice as many layers of twice the size"
 
 
 @pytest.mark.parametrize(("rows", "epochs"), [(10, MAX_EPOCHS), (160, 20), (1_000_000, MIN_EPOCHS)])
@@ -78,41 +78,41 @@ def test_few_rows_take_more_epochs(rows, epochs):
     assert planner(rows).recommend(config()).epochs == epochs
 
 
-def test_without_a_budget_nothing_is_taken_away():
+def test_without_a_budget_nothing_is_reduced():
     recommendation = planner().recommend(config())
     assert (recommendation.preset, recommendation.epochs, recommendation.encoder) == ("none", MIN_EPOCHS, SMALL)
     assert recommendation.conflicts == []
 
 
-def test_a_budget_takes_epochs_first():
+def test_a_budget_reduces_epochs_first():
     free = planner().recommend(config())
     short = planner().recommend(config(), time_budget=free.minutes * 0.7)
     assert (short.preset, short.encoder) == (free.preset, free.encoder)
     assert MIN_EPOCHS_IN_BUDGET <= short.epochs < free.epochs
     assert short.minutes <= free.minutes * 0.7
     (conflict,) = short.conflicts
-    assert re.search(rf"ask for {SMALL}, all layers, 5 epochs .* leaves {SMALL}, all layers, 3 epochs", conflict)
-    assert "goes before them: a run that is not done in time is worth nothing" in conflict
+    assert re.search(rf"advise {SMALL}, all layers, 5 epochs .* allows {SMALL}, all layers, 3 epochs", conflict)
+    assert "takes precedence: a run that does not finish in time is worth nothing" in conflict
 
 
-def test_a_budget_takes_a_larger_encoder_before_layers():
+def test_a_budget_reduces_a_larger_encoder_before_layers():
     plan = planner(domain=DomainEvidence("legal"))
     assert plan.recommend(config()).encoder == OF_DOMAIN["legal"]
     free = plan.candidate(KNOWN[OF_DOMAIN["legal"]], ALL, MIN_EPOCHS)
     short = plan.recommend(config(), time_budget=free.minutes / 4)
     assert (short.encoder, short.preset) == (SMALL, "none")
     assert OF_DOMAIN["legal"] in short.conflicts[-1]
-    assert all(reason.rule != "domain" for reason in short.reasons), "what has been overruled is no reason"
+    assert all(reason.rule != "domain" for reason in short.reasons), "an overruled finding is not a reason"
 
 
-def test_a_budget_takes_layers_last():
+def test_a_budget_reduces_layers_last():
     free = planner().recommend(config())
-    least = free.minutes * MIN_EPOCHS_IN_BUDGET / free.epochs
-    assert planner().recommend(config(), least * 0.6).preset == "top:2"
-    assert planner().recommend(config(), least * 0.2).preset == "encoder"
+    shortest = free.minutes * MIN_EPOCHS_IN_BUDGET / free.epochs
+    assert planner().recommend(config(), shortest * 0.6).preset == "top:2"
+    assert planner().recommend(config(), shortest * 0.2).preset == "encoder"
 
 
-def test_a_budget_that_nothing_fits_names_the_shortest_run():
+def test_a_budget_that_is_too_small_names_the_shortest_run():
     with pytest.raises(
         ValueError, match=rf"nothing fits into 0.01 minutes; the shortest run, {SMALL}, encoder frozen"
     ):

@@ -1,4 +1,4 @@
-"""What texts speak of and in which language, told by lists and a sample that the package brings."""
+"""Domain and language of texts, found with bundled word lists and a bundled sample."""
 
 import subprocess
 import sys
@@ -46,30 +46,30 @@ def test_no_word_belongs_to_two_domains():
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_domain_is_found_by_its_words(domain):
-    found = find_domain(TEXTS[domain])
-    assert found.name == domain
-    assert found.share >= MIN_DOMAIN_SHARE
-    assert set(found.words) <= word_list(domain)
-    assert len(found.words) == 5
+    evidence = find_domain(TEXTS[domain])
+    assert evidence.name == domain
+    assert evidence.share >= MIN_DOMAIN_SHARE
+    assert set(evidence.words) <= word_list(domain)
+    assert len(evidence.words) == 5
 
 
 def test_a_few_words_of_a_domain_are_not_the_domain():
-    """One word that comes often says little: a restaurant's reviews may be full of `stock`."""
+    """A single frequent word is weak evidence: restaurant reviews may be full of `stock`."""
     assert find_domain(["The stock tasted of stock and more stock."] * 20) is None
     assert find_domain([*TEXTS["legal"], *general_sample()]) is None
 
 
 @pytest.mark.parametrize("language", OTHER_LANGUAGES)
-def test_other_languages_are_not_taken_for_english(language):
+def test_other_languages_are_not_english(language):
     assert not find_language([OTHER_LANGUAGES[language]] * 5).is_english
 
 
-def test_english_is_english_and_so_is_what_is_too_short_to_tell():
+def test_english_and_texts_too_short_to_decide_are_english():
     assert find_language(["play some music by the beatles"] * 12).is_english
     assert find_language(["café Zürich"]).is_english
     assert not find_language(["Москва"]).is_english
 
 
-def test_capitals():
+def test_share_of_capital_letters():
     assert capital_share(["Ab", "12"]) == 0.5
     assert capital_share(["12"]) == 0.0

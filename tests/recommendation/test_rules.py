@@ -1,4 +1,4 @@
-"""Each rule alone, and what is said where rules pull apart."""
+"""Each rule by itself, and the conflicts between rules."""
 
 from dataclasses import replace
 
@@ -84,25 +84,25 @@ def test_more_rows_never_train_less(kind):
     assert DEPTHS[depths[-1]] == ALL
 
 
-def test_the_task_with_the_most_rows_decides_and_the_others_are_named(situation):
+def test_the_task_with_the_most_rows_decides_and_others_are_conflicts(situation):
     few = task("mood", 20)
     findings = find_depth(with_tasks(situation, few, task("intent", 5000)))
     assert findings[0].advice == ALL
-    assert findings[0].evidence == "intent has 5,000 labelled rows"
+    assert findings[0].evidence == "intent has 5,000 labeled rows"
     (conflict,) = find_conflicts(findings)
-    assert "mood has 20 labelled rows" in conflict
-    assert "goes before it: the encoder learns most from the task with the most rows" in conflict
+    assert "mood has 20 labeled rows" in conflict
+    assert "takes precedence: the encoder learns most from the task with the most rows" in conflict
 
 
 def test_the_main_task_decides_however_few_its_rows(situation):
     findings = find_depth(with_tasks(situation, task("mood", 20), task("intent", 5000), main_task="mood"))
     assert findings[0].advice == number_of_rows(task("mood", 20)).advice != ALL
     (conflict,) = find_conflicts(findings)
-    assert "intent has 5,000 labelled rows) advises all layers" in conflict
-    assert conflict.endswith("goes before it: it is named as the main task.")
+    assert "intent has 5,000 labeled rows) advises all layers" in conflict
+    assert conflict.endswith("takes precedence: it is the main task.")
 
 
-def test_tasks_that_agree_are_no_conflict(situation):
+def test_tasks_that_agree_do_not_conflict(situation):
     assert find_conflicts(find_depth(with_tasks(situation, task("a", 4000), task("b", 3000)))) == []
 
 
@@ -114,7 +114,7 @@ def test_tasks_that_agree_are_no_conflict(situation):
         (replace(NEAR, distance=1.5), "1.50 spreads of general text away"),
     ],
 )
-def test_texts_far_from_general_ones_train_a_step_deeper(situation, closeness, evidence):
+def test_texts_far_from_general_text_train_a_step_deeper(situation, closeness, evidence):
     some = task("intent", 80)
     near = find_depth(with_tasks(situation, some))
     assert near[0].advice != ALL
@@ -122,8 +122,8 @@ def test_texts_far_from_general_ones_train_a_step_deeper(situation, closeness, e
     assert DEPTHS.index(far[0].advice) == DEPTHS.index(near[0].advice) + 1
     assert evidence in far[0].evidence
     (conflict,) = find_conflicts(far)
-    assert "'some rows of intent' (intent has 80 labelled rows)" in conflict
-    assert "more rows would not bring closer" in conflict
+    assert "'some rows of intent' (intent has 80 labeled rows)" in conflict
+    assert "more rows do not improve the frozen states" in conflict
 
 
 def test_a_handful_of_far_rows_stays_frozen(situation):
@@ -137,7 +137,7 @@ def test_what_does_not_fit_into_memory_does_not_train(situation):
     assert findings[0].advice == UPPER
     assert "of 0.5 GiB" in findings[0].evidence
     (conflict,) = find_conflicts(findings)
-    assert "what does not fit cannot train" in conflict
+    assert "what does not fit into memory cannot train" in conflict
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_the_encoder(situation, changes, tasks, encoder):
     assert find_encoder(with_tasks(situation, *tasks, **changes))[0].advice == encoder
 
 
-def test_a_domain_goes_before_a_small_machine_and_says_so(situation):
+def test_a_domain_takes_precedence_over_a_small_machine(situation):
     findings = find_encoder(replace(situation, domain=DomainEvidence("legal", 0.08, ("court", "statute"))))
     assert findings[0].advice == OF_DOMAIN["legal"]
     assert findings[0].evidence == "8.0% of the words are legal: court, statute"
     (about_compute,) = find_conflicts(findings)
     assert f"'no accelerator' (2 cores, no accelerator, 16.0 GiB free) advises {SMALL}" in about_compute
-    assert "do not make up for the text of a domain" in about_compute
+    assert "do not replace pretraining on texts of the domain" in about_compute
 
 
-def test_every_rule_says_why_and_why_it_goes_first(situation):
+def test_every_rule_has_reason_and_precedence(situation):
     findings = find_encoder(
         replace(
             situation,
@@ -182,7 +182,7 @@ def test_every_rule_says_why_and_why_it_goes_first(situation):
         "your own encoder",
         "another language",
         "domain",
-        "whole texts are labelled",
+        "whole texts are labeled",
     ]
     assert all(finding.reason and finding.evidence for finding in findings)
     assert all(finding.precedence for finding in findings[:-1])

@@ -1,4 +1,4 @@
-"""The benchmark that checks the usual advice: it trains, and its table says what the runs say."""
+"""The benchmark of the common advice: it trains, and its table matches the runs."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def run(rows, freeze, seed, accuracy, f1=0.5):
     return {"rows": rows, "freeze": freeze, "seed": seed, "test": {"intent_accuracy": accuracy, "slots_f1": f1}}
 
 
-def test_the_table_says_where_the_advice_does_not_hold(scripts):
+def test_the_table_marks_advice_that_does_not_hold(scripts):
     from benchmarks.rules import table
 
     runs = [
@@ -33,7 +33,7 @@ def test_the_table_says_where_the_advice_does_not_hold(scripts):
     assert accuracy == (
         "| 50 | intent accuracy | 81.0 ± 1.0 | 84.5 ± 0.5 | encoder frozen | no: nothing frozen +3.5 |"
     )
-    assert f1.endswith("| encoder frozen | yes |"), "what is better with one seed alone is not better"
+    assert f1.endswith("| encoder frozen | yes |"), "better with only one seed is not better"
 
 
 def test_the_benchmark_trains_and_writes_its_runs(scripts, tmp_path, write_jsonl, encoder, capsys):
