@@ -1,3 +1,3 @@
-"""Reports: pages that stand alone, and the pictures on them."""
+"""Reports: self-contained HTML pages, figures and their style, and results for experiment trackers."""
 
 __all__: list[str] = []

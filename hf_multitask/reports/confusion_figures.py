@@ -1,7 +1,7 @@
-"""Pictures of a task's predictions against its gold labels."""
+"""Figures of predictions against gold labels: confusion matrices and scatter plots."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,30 +10,31 @@ from .class_scores import Confusion
 from .figure_style import COLORS, LETTER_WIDTH, figure_style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_SHOWN = 30
 OTHERS = "others"
-# Numbers are written into the cells of a table up to this size.
+# Maximum number of labels with which the cells contain their counts.
 MAX_NUMBERED = 16
 MAX_NAME = 24  # characters
-CELL = 0.34  # inches, as all sizes
+CELL = 0.34  # inches, like all sizes
 FRAME = 1.2
 MIN_SIZE = 3.2
-DARK = 0.55  # share of a row from which on its cell takes white digits
+DARK = 0.55  # minimum share of its row with which a cell has white digits
 SCATTER_SIZE = 3.6
 MAX_DOTS = 2000
 
 
 def shown_labels(confusion: Confusion) -> Confusion:
-    """Return the part of a table that a picture has room for.
+    """Reduce a confusion matrix to a size that fits into a figure.
 
     Args:
-        confusion: The table; rows and columns have the same names.
+        confusion: The full matrix.
 
     Returns:
-        The table without labels that occur on neither side; where more than `MAX_SHOWN` remain, those with most
-        mistakes, and all others as one.
+        The matrix without labels that are neither gold nor predicted. If more than `MAX_SHOWN` labels remain, the ones
+        with the most mistakes are kept, and the others are merged into one.
     """
     counts = confusion.counts
     used = np.flatnonzero(counts.sum(0) + counts.sum(1))
@@ -49,10 +50,10 @@ def shown_labels(confusion: Confusion) -> Confusion:
 
 
 def draw_confusion(confusion: Confusion) -> "Figure":
-    """Draw which gold label is predicted as which; a cell is the darker the more of its row it holds.
+    """Draw a confusion matrix. A cell is darker the larger its share of the row.
 
     Args:
-        confusion: The table, as `shown_labels` returns it.
+        confusion: The matrix, from `shown_labels`.
 
     Returns:
         The figure.
@@ -88,12 +89,12 @@ def draw_confusion(confusion: Confusion) -> "Figure":
 
 
 def draw_regression(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> "Figure":
-    """Draw the predicted numbers of a regression over the gold ones.
+    """Draw the predicted numbers of a regression against the gold numbers.
 
     Args:
-        gold: Numbers (rows, outputs).
-        predicted: The same.
-        names: Names of the outputs; empty where there is one without a name.
+        gold: Gold numbers (rows, outputs).
+        predicted: Predicted numbers (rows, outputs).
+        names: Names of the outputs; empty if there is one output without a name.
 
     Returns:
         The figure.
@@ -117,7 +118,7 @@ def draw_regression(gold: np.ndarray, predicted: np.ndarray, names: Sequence[str
         return figure
 
 
-def _scatter(axes: Any, gold: np.ndarray, predicted: np.ndarray) -> None:
+def _scatter(axes: "Axes", gold: np.ndarray, predicted: np.ndarray) -> None:
     ends = [min(gold.min(), predicted.min()), max(gold.max(), predicted.max())]
     axes.plot(ends, ends, color="0.6", linewidth=1, linestyle="--", label="gold = predicted")
     axes.plot(gold, predicted, linestyle="", marker="o", markersize=3, color=COLORS[0], alpha=0.6)
@@ -131,5 +132,5 @@ def _short(name: str) -> str:
 
 
 def _compact(number: int) -> str:
-    """Write a number in at most five characters."""
+    """Return a number in at most five characters."""
     return str(number) if number < 100_000 else f"{number / 1000:.0f}k"

@@ -1,113 +1,109 @@
-"""The rows that a task gets most wrong, as they are shown to who is to learn from them."""
+"""Worst mistakes of a task, prepared for display."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..models.losses import IGNORE_INDEX
 from ..models.tags_iob2 import TagSpan
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_inputs import TextInput
 from ..training.metrics import rows_right
 from .class_scores import entity_rows
 from .page import Example, Piece
+from .split_result import SplitResult
 
-# What is shown of a long text: characters where it is shown whole, words where entities are marked in it.
+# A long text is cut: to characters in a table, to words if entities are marked in it.
 MAX_CHARACTERS = 600
 MAX_WORDS = 60
 WORDS_BEFORE = 15
 MAX_NAMES = 12
-CUT = "…"
+ELLIPSIS = "…"
 
 
-def worst_rows(task: TaskConfig, output: Any, count: int) -> list[tuple[int, float]]:
-    """Find the rows that are wrong with the highest loss: those that the model was most sure of.
+def worst_rows(task: TaskConfig, result: SplitResult, max_rows: int) -> list[tuple[int, float]]:
+    """Find the wrong rows with the highest loss, about which the model was most certain.
 
     Args:
         task: The task.
-        output: ``predictions`` and ``label_ids`` by task, as `MultiTaskTrainer.predict` returns them.
-        count: The most rows to return.
+        result: Result on a split.
+        max_rows: Maximum number of rows to return.
 
     Returns:
-        Number and mean loss of each row, the worst first. Of a regression, the rows with the largest errors.
+        Index and mean loss of each row, the worst first. For a regression, the rows with the largest errors.
     """
-    found = output.predictions[task.name]
     if task.problem_type == REGRESSION:
-        wrong = np.flatnonzero(found["count"] > 0)
+        wrong = np.flatnonzero(result.is_labeled(task))
     else:
-        wrong = np.flatnonzero(rows_right(task, output) == 0)
-    losses = found["loss"][wrong].astype(np.float64) / np.maximum(found["count"][wrong], 1)
-    # A loss that is no number is worse than any.
-    order = np.argsort(-np.nan_to_num(losses, nan=math.inf, posinf=math.inf), kind="stable")[:count]
+        wrong = np.flatnonzero(rows_right(task, result.predictions(task), result.labels(task)) == 0)
+    losses = result.losses(task)[wrong]
+    # A loss of NaN counts as the worst.
+    order = np.argsort(-np.nan_to_num(losses, nan=math.inf, posinf=math.inf), kind="stable")[:max_rows]
     return [(int(wrong[i]), float(losses[i])) for i in order]
 
 
-def mistake_row(task: TaskConfig, output: Any, row: int, loss: float, text: TextInput) -> list[str]:
-    """Describe a row of a sequence task that is wrong.
+def mistake_row(task: TaskConfig, result: SplitResult, row: int, loss: float) -> list[str]:
+    """Describe a wrong row of a sequence task.
 
     Args:
         task: The task.
-        output: See `worst_rows`.
-        row: Number of the row.
-        loss: Its loss.
-        text: Its text.
+        result: Result on a split.
+        row: Index of the row.
+        loss: Loss of the row.
 
     Returns:
-        The text, of a pair both, the gold labels, the predicted ones and the loss.
+        Cells of a table row: the text (or both texts of a pair), the gold labels, the predicted labels and the loss.
     """
-    gold, found = output.label_ids[task.name][row], output.predictions[task.name]["ids"][row]
-    texts = " ‖ ".join(_cut(part) for part in (text.text, text.text_pair) if part is not None)
-    return [texts, _label_text(task, gold), _label_text(task, found), f"{loss:.3f}"]
+    text = result.texts[row]
+    texts = " ‖ ".join(_shorten(part) for part in (text.text, text.text_pair) if part is not None)
+    gold, predicted = (_label_text(task, values[row]) for values in (result.labels(task), result.predictions(task)))
+    return [texts, gold, predicted, f"{loss:.3f}"]
 
 
-def mistake_examples(
-    task: TaskConfig, output: Any, worst: Sequence[tuple[int, float]], texts: Mapping[int, TextInput]
-) -> list[Example]:
-    """Mark gold and predicted entities in the rows of a token task that are wrong.
+def mistake_examples(task: TaskConfig, result: SplitResult, worst: Sequence[tuple[int, float]]) -> list[Example]:
+    """Mark the gold and the predicted entities in the wrong rows of a token task.
 
     Args:
         task: The task.
-        output: See `worst_rows`.
-        worst: What `worst_rows` returns.
-        texts: The texts of these rows.
+        result: Result on a split.
+        worst: Rows and losses, from `worst_rows`.
 
     Returns:
-        An example for each row.
+        One example per row.
     """
-    numbers = [row for row, _ in worst]
-    found, labels = output.predictions[task.name]["ids"], output.label_ids[task.name]
-    entities = {numbers[item.row]: item for item in entity_rows(task, found[numbers], labels[numbers])}
+    rows = [row for row, _ in worst]
+    predictions, labels = result.predictions(task)[rows], result.labels(task)[rows]
     examples = []
-    for row, loss in worst:
-        text, item = texts[row], entities[row]
-        words = [i for i in item.words.tolist() if i < len(text.words)]
-        gold, predicted = ([_in_words(span, words) for span in spans] for spans in (item.gold, item.predicted))
-        wrong = [i for i in words if found[row][i] != labels[row][i] and labels[row][i] != IGNORE_INDEX]
+    for (row, loss), entities in zip(worst, entity_rows(task, predictions, labels), strict=True):
+        text, i = result.texts[row], entities.row
+        words = [word for word in entities.words.tolist() if word < len(text.words)]
+        wrong = [word for word in words if predictions[i][word] != labels[i][word]]
         first = max(min(wrong, default=0) - WORDS_BEFORE, 0)
         shown = range(first, min(first + MAX_WORDS, len(text.words)))
-        lines = [("gold", _marked(text, gold, shown)), ("predicted", _marked(text, predicted, shown))]
+        lines = [
+            (name, _mark_entities(text, [_to_text_words(span, words) for span in spans], shown))
+            for name, spans in (("gold", entities.gold), ("predicted", entities.predicted))
+        ]
         if text.text_pair is not None:
-            lines.append(("second text", [Piece(_cut(text.text_pair))]))
-        examples.append(Example(f"row {row + 1}, loss a word {loss:.3f}", lines))
+            lines.append(("second text", [Piece(_shorten(text.text_pair))]))
+        examples.append(Example(f"row {row + 1}, loss per word {loss:.3f}", lines))
     return examples
 
 
-def _in_words(span: TagSpan, words: Sequence[int]) -> TagSpan:
-    """Turn an entity that counts labelled words into one that counts all words."""
+def _to_text_words(span: TagSpan, words: Sequence[int]) -> TagSpan:
+    """Convert an entity that counts labeled words into one that counts all words of the text."""
     inside = words[span.start : span.end]
     return span._replace(start=inside[0], end=inside[-1] + 1) if inside else span._replace(start=0, end=0)
 
 
-def _marked(text: TextInput, spans: Sequence[TagSpan], shown: range) -> list[Piece]:
-    """Cut the shown words of a text into pieces, entities marked."""
+def _mark_entities(text: TextInput, spans: Sequence[TagSpan], shown: range) -> list[Piece]:
+    """Cut the shown words of a text into pieces, with the entities marked."""
     words = text.words
     if not words:
         return [Piece(text.text)]
     start = words[shown.start].start if shown.start else 0
     end = words[shown.stop - 1].end if shown.stop < len(words) else len(text.text)
-    pieces = [Piece(CUT + " ")] if shown.start else []
+    pieces = [Piece(ELLIPSIS + " ")] if shown.start else []
     for span in spans:
         if span.end <= shown.start or span.start >= shown.stop or span.start == span.end:
             continue
@@ -117,12 +113,12 @@ def _marked(text: TextInput, spans: Sequence[TagSpan], shown: range) -> list[Pie
         start = words[last - 1].end
     pieces.append(Piece(text.text[start:end]))
     if shown.stop < len(words):
-        pieces.append(Piece(" " + CUT))
+        pieces.append(Piece(" " + ELLIPSIS))
     return [piece for piece in pieces if piece.text]
 
 
-def _label_text(task: TaskConfig, value: Any) -> str:
-    """Write a gold or predicted value of a sequence task."""
+def _label_text(task: TaskConfig, value: np.ndarray) -> str:
+    """Return a gold or predicted value of a sequence task as text."""
     names = task.labels or []
     if task.problem_type == REGRESSION:
         numbers = [f"{number:.4g}" for number in value]
@@ -130,11 +126,11 @@ def _label_text(task: TaskConfig, value: Any) -> str:
             ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True)) if names else numbers[0]
         )
     if task.problem_type == MULTI_LABEL:
-        present = [name for name, is_there in zip(names, value, strict=True) if is_there > 0]
+        present = [name for name, is_present in zip(names, value, strict=True) if is_present > 0]
         more = f" and {len(present) - MAX_NAMES} more" if len(present) > MAX_NAMES else ""
         return (", ".join(present[:MAX_NAMES]) + more) or "none"
     return names[int(value)]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS].rstrip() + CUT
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS].rstrip() + ELLIPSIS

@@ -1,16 +1,19 @@
-"""A report as one HTML file that needs nothing else: no script, no network, no other file."""
+"""Rendering of a report as one self-contained HTML file, without scripts, network access or other files."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..runtime.extras import check_packages
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-# What stands in front of an SVG file's root and what only a file needs of it.
+# Parts of an SVG file that are not needed inside an HTML page: everything before the root, and the namespaces.
 _PROLOG = re.compile(r"\A.*?(?=<svg)", re.DOTALL)
 _NAMESPACE = re.compile(r'\sxmlns(?::\w+)?="[^"]*"')
 _TAG = re.compile(r"<[^>]*>")
@@ -20,19 +23,19 @@ _NUMBER = re.compile(r"[-−+±]?\d[\d.,]*(?:e[-+]?\d+)?(?:\s?(?:%|±.*|[a-zA-Z]
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph of plain words."""
+    """Paragraph of plain text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain words; where it is wider than the page, it scrolls by itself.
+    """Table of plain text, which scrolls if it is wider than the page.
 
     Args:
         header: Titles of the columns.
-        rows: The cells by row.
-        caption: What the table says.
+        rows: Cells by row.
+        caption: Caption of the table.
     """
 
     header: Sequence[str]
@@ -41,19 +44,18 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """For each column whether all that stands in it are numbers."""
+        """Whether each column contains only numbers."""
         columns = [[row[i] for row in self.rows if row[i]] for i in range(len(self.header))]
         return [bool(cells) and all(map(_NUMBER.fullmatch, cells)) for cells in columns]
 
 
 @dataclass(frozen=True)
 class SvgFigure:
-    """A drawing.
+    """Figure as an SVG.
 
     Args:
-        svg: An SVG file's text, as `curves.to_svg` returns it. It goes into the page as it is, so it must be of our
-            own making.
-        caption: What it shows, for those too who cannot see it.
+        svg: Text of an SVG file, from `to_svg`. It is inserted into the page without escaping, so it must be trusted.
+        caption: Description of the figure, which is also its accessible name.
     """
 
     svg: str
@@ -62,7 +64,7 @@ class SvgFigure:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a text, marked where it has a label."""
+    """Piece of a text, which is marked if it has a label."""
 
     text: str
     label: str = ""
@@ -70,11 +72,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Example:
-    """A text several times over, each time with other parts of it marked.
+    """Text that is shown several times, each time with other pieces marked.
 
     Args:
-        title: What it is an example of.
-        lines: For each time its name and the pieces of the text.
+        title: Title of the example.
+        lines: Name and pieces of each version of the text.
     """
 
     title: str
@@ -86,23 +88,24 @@ Part = Paragraph | Table | SvgFigure | Example
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a title of its own."""
+    """Section of a page."""
 
     title: str
     parts: Sequence[Part]
 
 
 def render_page(title: str, sections: Sequence[Section]) -> str:
-    """Write a page as one HTML document.
+    """Render a page as one HTML document.
 
-    All words are escaped; nothing is loaded and nothing runs, which the page also tells the browser to hold it to.
+    All text is escaped. The page loads nothing and runs nothing, and its content security policy makes the browser
+    enforce that.
 
     Args:
         title: Title of the page.
-        sections: What stands on it.
+        sections: Sections of the page.
 
     Returns:
-        The document.
+        The HTML document.
 
     Raises:
         ImportError: If jinja2 is not installed.
@@ -112,24 +115,24 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
 
 
 @cache
-def _template() -> Any:
+def _template() -> "Template":
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["inline"] = lambda picture, prefix: Markup(_inline(picture.svg, prefix))  # noqa: S704
+    environment.filters["inline"] = lambda figure, prefix: Markup(_inline(figure.svg, prefix))  # noqa: S704
     environment.tests["kind"] = lambda part, name: type(part).__name__ == name
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _inline(svg: str, prefix: str) -> str:
-    """Return an SVG as a part of an HTML page, with ids that no other picture of the page has."""
+    """Return an SVG for use inside an HTML page, with a prefix that makes its ids unique on the page."""
     svg = _PROLOG.sub("", svg, count=1)
 
-    def own_ids(tag: re.Match) -> str:
+    def add_prefix(tag: re.Match[str]) -> str:
         text = _NAMESPACE.sub("", tag.group()).replace("xlink:href", "href")
         return _ID.sub(rf"\g<1>{prefix}-", text)
 
-    return _TAG.sub(own_ids, svg)
+    return _TAG.sub(add_prefix, svg)

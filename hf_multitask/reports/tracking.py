@@ -161,7 +161,7 @@ def _tables(record: TrainingRecord) -> Iterator[tuple[str, Table]]:
     for split, result in record.results.items():
         for task in record.tasks:
             if task.problem_type != REGRESSION and result.has_labels(task):
-                yield f"{split}_by_class/{task.name}", class_table(task, split, result.output)
+                yield f"{split}_by_class/{task.name}", class_table(task, split, result)
 
 
 def _pictures(record: TrainingRecord) -> Iterator[tuple[str, np.ndarray]]:
@@ -172,7 +172,7 @@ def _pictures(record: TrainingRecord) -> Iterator[tuple[str, np.ndarray]]:
         yield "report/curves", _pixels(draw_curves(record.history, record.stages, record.tasks))
     for split, result in record.results.items():
         for task in record.tasks:
-            figure = draw_predictions(task, result.output) if result.has_labels(task) else None
+            figure = draw_predictions(task, result) if result.has_labels(task) else None
             if figure is not None:
                 yield f"report/{split}_{task.name}", _pixels(figure)
 

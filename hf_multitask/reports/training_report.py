@@ -1,22 +1,24 @@
-"""The report of a training run: `REPORT_NAME` and `HISTORY_NAME` in its folder."""
+"""Report of a training run: ``report.html`` and ``history.json`` in the output folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.row_texts import RowTexts
 from ..models.layer_groups import layer_ranges
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from ..runtime.byte_sizes import format_bytes
+from ..runtime.training_history import LogEntry
 from .class_scores import class_scores, count_confusion, count_entity_errors
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
 from .figure_style import to_svg
 from .mistakes import mistake_examples, mistake_row, worst_rows
 from .page import Paragraph, Part, Section, SvgFigure, Table, render_page
+from .split_result import SplitResult
 from .training_curves import draw_curves
 
 if TYPE_CHECKING:
@@ -30,54 +32,35 @@ MAX_PAIRS = 15
 
 
 @dataclass(frozen=True)
-class SplitResult:
-    """What a run gave on one split.
-
-    Args:
-        metrics: The metrics, as ``metrics.json`` holds them.
-        output: ``predictions`` and ``label_ids`` by task, as `MultiTaskTrainer.predict` returns them.
-        texts: The texts of the rows.
-    """
-
-    metrics: Mapping[str, float]
-    output: Any
-    texts: RowTexts
-
-    def has_labels(self, task: TaskConfig) -> bool:
-        """Tell whether any row has a label of a task."""
-        return bool(self.output.predictions[task.name]["count"].sum() > 0)
-
-
-@dataclass(frozen=True)
 class TrainingRecord:
-    """What is known of a run at its end.
+    """Record of a finished run.
 
     Args:
-        facts: What it was, in words by name.
+        facts: Facts about the run, as text by name.
         tasks: The tasks.
         history: ``trainer.state.log_history``.
-        stages: The list in ``stages.json``; empty where there is none.
-        results: What it gave, by split.
+        stages: Contents of ``stages.json``; empty without a schedule.
+        results: Results by split.
     """
 
     facts: Mapping[str, str]
     tasks: Sequence[TaskConfig]
-    history: Sequence[Mapping[str, Any]]
-    stages: Sequence[Mapping[str, Any]]
+    history: Sequence[LogEntry]
+    stages: Sequence[JsonObject]
     results: Mapping[str, SplitResult]
 
     @property
     def was_trained(self) -> bool:
-        """Whether a step was taken that was logged."""
+        """Whether at least one training step was logged."""
         return any("loss" in entry for entry in self.history)
 
 
 def write_history(folder: str | Path, record: TrainingRecord) -> None:
-    """Write what curves are drawn from to ``history.json``.
+    """Write ``history.json``, the data of the training curves.
 
     Args:
-        folder: The run's folder.
-        record: The run.
+        folder: Output folder of the run.
+        record: Record of the run.
     """
     tasks = [task.to_dict() for task in record.tasks]
     values = {"history": record.history, "stages": record.stages, "tasks": tasks}
@@ -88,8 +71,8 @@ def write_report(folder: str | Path, record: TrainingRecord) -> None:
     """Write ``report.html``.
 
     Args:
-        folder: The run's folder.
-        record: The run.
+        folder: Output folder of the run.
+        record: Record of the run.
 
     Raises:
         ImportError: If matplotlib or jinja2 is not installed.
@@ -99,10 +82,10 @@ def write_report(folder: str | Path, record: TrainingRecord) -> None:
 
 
 def report_sections(record: TrainingRecord) -> list[Section]:
-    """Put a run's report together.
+    """Build the sections of a run's report.
 
     Args:
-        record: The run.
+        record: Record of the run.
 
     Returns:
         The sections of the page.
@@ -112,7 +95,7 @@ def report_sections(record: TrainingRecord) -> list[Section]:
     """
     facts = Table(["Run", ""], [[name, value] for name, value in record.facts.items()])
     sections = [Section("Run", [facts]), Section("Scores", [scores_table(record.results)])]
-    sections.append(Section("Course of the training", _course(record)))
+    sections.append(Section("Training curves", _curves(record)))
     if record.stages:
         sections.append(Section("Stages", [stage_table(record.stages)]))
     for task in record.tasks:
@@ -121,25 +104,25 @@ def report_sections(record: TrainingRecord) -> list[Section]:
 
 
 def scores_table(results: Mapping[str, SplitResult]) -> Table | Paragraph:
-    """Return the metrics with a column for each split."""
+    """Return a table of the metrics, with one column per split."""
     if not results:
-        return Paragraph("The data have neither validation nor test rows: nothing was scored.")
+        return Paragraph("There are neither validation nor test rows, so nothing was scored.")
     names = dict.fromkeys(name for result in results.values() for name in result.metrics)
     rows = [[name, *(_number(result.metrics.get(name)) for result in results.values())] for name in names]
     return Table(["Metric", *results], rows, "The same numbers as in metrics.json.")
 
 
-def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what each stage of freezing gave, with a column for each.
+def stage_table(stages: Sequence[JsonObject]) -> Table:
+    """Return a table of the freeze stages, with one column per stage.
 
     Args:
-        stages: The list in ``stages.json``.
+        stages: Contents of ``stages.json``.
     """
     rows = [
-        ["Trains", *(", ".join(layer_ranges(stage["trained_groups"])) or "nothing" for stage in stages)],
-        ["Parameters that train", *(f"{stage['trainable_parameters']:,}" for stage in stages)],
-        ["Share of the weights", *(f"{stage['trainable_share']:.1%}" for stage in stages)],
-        ["Begins with", *(stage["reason"] for stage in stages)],
+        ["Trained groups", *(", ".join(layer_ranges(stage["trained_groups"])) or "nothing" for stage in stages)],
+        ["Trainable parameters", *(f"{stage['trainable_parameters']:,}" for stage in stages)],
+        ["Share of all weights", *(f"{stage['trainable_share']:.1%}" for stage in stages)],
+        ["Reason for the start", *(stage["reason"] for stage in stages)],
         ["Steps", *(f"{stage['steps']:,}" for stage in stages)],
         ["Epochs", *(f"{stage['epochs']:g}" for stage in stages)],
         ["Seconds", *(f"{stage['seconds']:.1f}" if "seconds" in stage else "" for stage in stages)],
@@ -151,27 +134,27 @@ def stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
             ),
         ],
     ]
-    for key, what in (("train_losses", "Mean training"), ("best", "Best")):
+    for key, title in (("train_losses", "Mean training"), ("best", "Best")):
         for name in dict.fromkeys(name for stage in stages for name in stage[key]):
-            rows.append([f"{what} {name}", *(_number(stage[key].get(name)) for stage in stages)])
+            rows.append([f"{title} {name}", *(_number(stage[key].get(name)) for stage in stages)])
     header = ["Stage", *(f"{i} {stage['name']}" for i, stage in enumerate(stages, start=1))]
-    return Table(header, rows, "What trained when; the best value of each metric on validation in each stage.")
+    return Table(header, rows, "Trained groups, and the best value of each metric on validation, by stage.")
 
 
-def class_table(task: TaskConfig, split: str, output: Any) -> Table:
-    """Return precision, recall and F1 of each label that occurs in a split; the lowest F1 first.
+def class_table(task: TaskConfig, split: str, result: SplitResult) -> Table:
+    """Return a table of precision, recall and F1 of each label in a split, sorted by F1 from the lowest.
 
     Args:
-        task: A task with labels.
+        task: Task with labels.
         split: Name of the split.
-        output: See `SplitResult`.
+        result: Result on the split.
 
     Returns:
-        The table; for a token task it has a row for each entity type and the kinds of mistakes.
+        The table. For a token task, it has one row per entity type, with the kinds of errors.
     """
-    found, labels = output.predictions[task.name]["ids"], output.label_ids[task.name]
-    scores = sorted(class_scores(task, found, labels), key=lambda score: score.f1)
-    errors = count_entity_errors(task, found, labels) if task.is_token_task else {}
+    predictions, labels = result.predictions(task), result.labels(task)
+    scores = sorted(class_scores(task, predictions, labels), key=lambda score: score.f1)
+    errors = count_entity_errors(task, predictions, labels) if task.is_token_task else {}
     header = ["Entity type" if errors else "Label", "Precision", "Recall", "F1", "Gold", "Predicted", "Correct"]
     header += ["Wrong type", "Wrong boundaries", "Missed", "Spurious"] if errors else []
     rows = []
@@ -183,95 +166,97 @@ def class_table(task: TaskConfig, split: str, output: Any) -> Table:
             row += [f"{n:,}" for n in (kinds.wrong_type, kinds.wrong_boundaries, kinds.missed, kinds.spurious)]
         rows.append(row)
     more = f" {MAX_CLASSES} of {len(scores)} are shown." if len(scores) > MAX_CLASSES else ""
-    return Table(header, rows, f"By {header[0].lower()} on {split}, the lowest F1 first.{more}")
+    return Table(header, rows, f"By {header[0].lower()} on {split}, lowest F1 first.{more}")
 
 
-def draw_predictions(task: TaskConfig, output: Any) -> "Figure | None":
-    """Draw what a task predicts for which gold label.
+def draw_predictions(task: TaskConfig, result: SplitResult) -> "Figure | None":
+    """Draw the predictions of a task against its gold labels.
 
     Args:
         task: The task.
-        output: See `SplitResult`.
+        result: Result on a split.
 
     Returns:
-        The figure: a confusion matrix, or the predicted numbers of a regression over the gold ones. None for a task
-        with several labels a row, where no label stands for another.
+        A confusion matrix, or a scatter plot for a regression. None for a task with several labels per row, in which
+        labels are not alternatives, and if there is nothing to draw.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
     if task.problem_type == MULTI_LABEL:
         return None
-    found, labels = output.predictions[task.name]["ids"], output.label_ids[task.name]
+    predictions, labels = result.predictions(task), result.labels(task)
     if task.problem_type == REGRESSION:
-        kept = np.isfinite(labels).all(axis=1) & np.isfinite(found).all(axis=1)
-        return draw_regression(labels[kept], found[kept], task.labels or []) if kept.any() else None
-    confusion = shown_labels(count_confusion(task, found, labels))
+        kept = np.isfinite(labels).all(axis=1) & np.isfinite(predictions).all(axis=1)
+        return draw_regression(labels[kept], predictions[kept], task.labels or []) if kept.any() else None
+    confusion = shown_labels(count_confusion(task, predictions, labels))
     return draw_confusion(confusion) if confusion.names else None
 
 
-def _course(record: TrainingRecord) -> list[Part]:
+def _curves(record: TrainingRecord) -> list[Part]:
     if not record.was_trained:
-        return [Paragraph("Nothing was trained: every group is frozen, or the run took no step that was logged.")]
-    caption = "Losses of training and validation, the main metric of each task on validation, and the learning rates."
+        return [Paragraph("Nothing was trained: all groups are frozen, or no training step was logged.")]
+    caption = "Training and validation losses, the main metric of each task on validation, and the learning rates."
     if record.stages:
-        caption += " The bands are the stages, with their numbers."
+        caption += " The bands are the numbered stages."
     return [SvgFigure(to_svg(draw_curves(record.history, record.stages, record.tasks)), caption)]
 
 
 def _task_parts(task: TaskConfig, record: TrainingRecord) -> list[Part]:
-    labelled = {split: result for split, result in record.results.items() if result.has_labels(task)}
-    if not labelled:
-        return [Paragraph("No row of validation or test has a label of this task.")]
+    labeled = {split: result for split, result in record.results.items() if result.has_labels(task)}
+    if not labeled:
+        return [Paragraph("No validation or test row has a label of this task.")]
     parts: list[Part] = []
     if task.problem_type != REGRESSION:
-        parts += [class_table(task, split, result.output) for split, result in labelled.items()]
-    # Validation, where there is one: who mends what is wrong on test has no test any more.
-    split = next(iter(labelled))
-    result = labelled[split]
-    figure = draw_predictions(task, result.output)
+        parts += [class_table(task, split, result) for split, result in labeled.items()]
+    # Validation if possible: fixing mistakes found on test makes test useless as a test.
+    split, result = next(iter(labeled.items()))
+    figure = draw_predictions(task, result)
     if figure is not None:
         parts.append(SvgFigure(to_svg(figure), _figure_caption(task, split)))
     if not task.is_token_task and task.problem_type not in (MULTI_LABEL, REGRESSION):
-        parts += _confused_pairs(task, split, result.output)
+        parts += _confused_pairs(task, split, result)
     return [*parts, *_mistakes(task, split, result)]
 
 
 def _figure_caption(task: TaskConfig, split: str) -> str:
     if task.problem_type == REGRESSION:
         return f"Predicted and gold numbers on {split}."
-    caption = f"Gold labels (rows) and what they are predicted as (columns) on {split}; darker is more of the row."
+    caption = (
+        f"Confusion matrix on {split}: gold labels (rows) and predicted labels (columns). Darker is more of the row."
+    )
     if task.is_token_task:
         caption += (
-            " An entity counts with all of its words: one with other ends is missed (last column) and spurious "
-            "(last row)."
+            " Only entities with the same words match: an entity with wrong boundaries is missed (last column) and "
+            "spurious (last row)."
         )
     if len(task.labels or []) > MAX_SHOWN:
-        caption += f" At most {MAX_SHOWN} labels are shown, those with most mistakes."
+        caption += f" At most {MAX_SHOWN} labels are shown, the ones with the most mistakes."
     return caption
 
 
-def _confused_pairs(task: TaskConfig, split: str, output: Any) -> list[Part]:
-    confusion = count_confusion(task, output.predictions[task.name]["ids"], output.label_ids[task.name])
+def _confused_pairs(task: TaskConfig, split: str, result: SplitResult) -> list[Part]:
+    confusion = count_confusion(task, result.predictions(task), result.labels(task))
     wrong = confusion.counts - np.diag(confusion.counts.diagonal())
     pairs = np.argwhere(wrong)
     order = np.argsort(-wrong[pairs[:, 0], pairs[:, 1]], kind="stable")[:MAX_PAIRS]
     rows = [[confusion.names[i], confusion.names[j], f"{wrong[i, j]:,}"] for i, j in pairs[order]]
-    caption = f"The labels most often taken for another on {split}."
+    caption = f"Most frequent confusions on {split}."
     return [Table(["Gold", "Predicted", "Rows"], rows, caption)] if rows else []
 
 
 def _mistakes(task: TaskConfig, split: str, result: SplitResult) -> list[Part]:
-    """Show the worst mistakes with their texts."""
-    worst = worst_rows(task, result.output, MAX_MISTAKES)
+    """Return the worst mistakes with their texts."""
+    worst = worst_rows(task, result, MAX_MISTAKES)
     if not worst:
-        return [Paragraph(f"Every labelled row of {split} is right.")]
-    texts = {row: result.texts[row] for row, _ in worst}
+        return [Paragraph(f"All labeled rows of {split} are predicted correctly.")]
     if task.is_token_task:
-        about = Paragraph(f"The worst mistakes on {split}: rows that are wrong, those with the highest loss first.")
-        return [about, *mistake_examples(task, result.output, worst, texts)]
-    rows = [mistake_row(task, result.output, row, loss, texts[row]) for row, loss in worst]
-    caption = f"The worst mistakes on {split}: those with the highest loss, where the model was most sure."
+        about = Paragraph(f"Worst mistakes on {split}: wrong rows, highest loss first.")
+        return [about, *mistake_examples(task, result, worst)]
+    rows = [mistake_row(task, result, row, loss) for row, loss in worst]
+    caption = (
+        f"Worst mistakes on {split}: the wrong rows with the highest loss, about which the model was most certain."
+    )
     return [Table(["Text", "Gold", "Predicted", "Loss"], rows, caption)]
 
 

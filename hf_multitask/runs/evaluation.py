@@ -11,7 +11,7 @@ from ..data import PreparedData, prepare_datasets
 from ..data.config import data_configs
 from ..models import MultiTaskModel, load_model
 from ..models.type_aliases import Row
-from ..reports.training_report import SplitResult
+from ..reports.split_result import SplitResult
 from ..runtime.training_history import select_metrics
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.metrics import task_metric_names

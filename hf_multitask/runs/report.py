@@ -9,7 +9,8 @@ import transformers
 from ..data import SPLITS, PreparedData, TrainingStream
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
-from ..reports.training_report import HISTORY_NAME, REPORT_NAME, SplitResult, TrainingRecord, write_report
+from ..reports.split_result import SplitResult
+from ..reports.training_report import HISTORY_NAME, REPORT_NAME, TrainingRecord, write_report
 from ..runtime.extras import missing_packages
 from ..runtime.training_history import TrainingHistory
 from ..training.trainer import MultiTaskTrainer

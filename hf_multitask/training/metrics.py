@@ -141,7 +141,11 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
             metrics[f"{task.name}_loss"] = float(found["loss"].sum(dtype=np.float64) / count)
             loss += task.loss_weight * metrics[f"{task.name}_loss"]
         metrics["loss"] = loss
-        right = [rows_right(task, prediction) for task in tasks if task.problem_type != REGRESSION]
+        right = [
+            rows_right(task, prediction.predictions[task.name]["ids"], prediction.label_ids[task.name])
+            for task in tasks
+            if task.problem_type != REGRESSION
+        ]
         if right:
             labelled = np.all([row >= 0 for row in right], axis=0)
             if labelled.any():
@@ -179,11 +183,16 @@ def task_metrics(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) 
     return metric.compute(predictions=predictions[kept].tolist(), references=labels[kept].tolist())
 
 
-def rows_right(task: TaskConfig, prediction: EvalPrediction) -> np.ndarray:
-    """Tell for each row whether a task is right in all of it: 1 right, 0 wrong, -1 without a label."""
-    found, gold = prediction.predictions[task.name], prediction.label_ids[task.name]
-    missing = np.isnan(gold) if task.problem_type == MULTI_LABEL else gold == IGNORE_INDEX
-    equal = (found["ids"] == gold) | missing
+def rows_right(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return whether all labels of each row are predicted: 1 if so, 0 if not, -1 for rows without a label.
+
+    Args:
+        task: The task.
+        predictions: Decoded predictions (rows, …).
+        labels: Labels as the collator returns them (rows, …).
+    """
+    missing = np.isnan(labels) if task.problem_type == MULTI_LABEL else labels == IGNORE_INDEX
+    equal = (predictions == labels) | missing
     if equal.ndim > 1:
         equal, missing = equal.all(axis=1), missing.all(axis=1)
     return np.where(missing, -1, equal.astype(np.int64))

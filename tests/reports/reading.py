@@ -1,11 +1,11 @@
-"""Reads a page as a browser would: its words, tables, ids and what it points at."""
+"""Parser of a report page: its text, tables, ids and links."""
 
 import re
 from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """The parts of a page that tests look at."""
+    """Parts of a page that tests check."""
 
     def __init__(self, text):
         super().__init__()
@@ -45,17 +45,17 @@ class Page(HTMLParser):
 
     @property
     def plain(self):
-        """All words of the page."""
+        """Text of the page."""
         return " ".join("".join(self.words).split())
 
     def table(self, first):
-        """Return the one table whose first cell is this, its rows by their first cell."""
+        """Return the only table with the given first cell, as rows by their first cell."""
         (rows,) = [rows for rows in self.tables if rows[0][0] == first]
         return {row[0]: row[1:] for row in rows}
 
 
-def check_stands_alone(page):
-    """Check that a page loads and runs nothing, and that all it points at is in it."""
+def check_self_contained(page):
+    """Check that a page loads and runs nothing, and that all its links point into it."""
     assert not {"script", "iframe", "object", "embed", "link", "img"} & set(page.tags) - {"link"}
     assert [link for link in page.links if not link.startswith("#")] == ["data:,"] * page.tags.count("link")
     assert len(page.ids) == len(set(page.ids))

@@ -1,4 +1,4 @@
-"""Counts by class: they add up to the metrics of the whole."""
+"""Scores by class add up to the metrics of the whole."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ IDS = {tag: i for i, tag in enumerate(TAGS)}
 
 
 def tags(*rows):
-    """Return ids of tags, padded with -100."""
+    """Return the ids of tags, padded with -100."""
     longest = max(len(row.split()) for row in rows)
     return np.array([[IDS.get(tag, -100) for tag in (row.split() + ["-"] * longest)[:longest]] for row in rows])
 
@@ -29,7 +29,7 @@ def random(request):
     return np.random.default_rng(request.param)
 
 
-def test_one_label_a_row(random):
+def test_one_label_per_row(random):
     gold, found = (random.integers(0, 3, 60) for _ in range(2))
     gold[:7] = -100
     scores = class_scores(ONE, found, gold)
@@ -42,7 +42,7 @@ def test_one_label_a_row(random):
     assert confusion[1, 2] == sum((gold == 1) & (found == 2))
 
 
-def test_several_labels_a_row(random):
+def test_several_labels_per_row(random):
     gold, found = (random.integers(0, 2, (40, 4)).astype(float) for _ in range(2))
     gold[3] = np.nan
     scores = class_scores(MANY, found, gold)
@@ -84,13 +84,13 @@ def test_scores_by_entity_type_agree_with_seqeval(random):
     assert np.array(scores)[:, 1:5].astype(float) == pytest.approx(np.stack(expected, axis=1))
 
 
-def test_entities_where_there_are_none():
+def test_rows_without_entities():
     nothing = tags("O O O", "O O")
     assert class_scores(WORDS, nothing, nothing) == []
     assert count_confusion(WORDS, nothing, nothing).counts.sum() == 0
 
 
-def test_the_kinds_of_mistakes():
+def test_kinds_of_entity_errors():
     gold = tags("B-x I-x O B-y O", "B-x O O B-y I-y", "O O O")
     found = tags("B-x O O B-x B-y", "B-x O O O O", "O B-y O")
     errors = count_entity_errors(WORDS, found, gold)
@@ -101,7 +101,7 @@ def test_the_kinds_of_mistakes():
     assert confusion.counts.tolist() == [[1, 0, 1], [1, 0, 1], [1, 2, 0]]
 
 
-def test_of_many_labels_those_with_most_mistakes_are_shown():
+def test_only_the_labels_with_the_most_mistakes_are_shown():
     labels = [f"l{i}" for i in range(60)]
     task = TaskConfig("big", "sequence_classification", labels=labels, problem_type="single_label_classification")
     gold = np.repeat(np.arange(50), 4)
@@ -117,7 +117,7 @@ def test_of_many_labels_those_with_most_mistakes_are_shown():
     assert few.names == ["a", "c"]
 
 
-def test_a_cell_has_its_count():
+def test_cells_contain_their_counts():
     figure = draw_confusion(shown_labels(count_confusion(ONE, np.array([0, 2, 2]), np.array([0, 0, 0]))))
     (axes,) = figure.axes
     assert {text.xy: text.get_text() for text in axes.texts} == {(0.5, 0.5): "1", (1.5, 0.5): "2"}

@@ -1,4 +1,4 @@
-"""A page: everything escaped, nothing loaded, nothing run."""
+"""A page escapes all text, loads nothing and runs nothing."""
 
 import sys
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from hf_multitask.reports.figure_style import figure_style, to_svg
 from hf_multitask.reports.page import Example, Paragraph, Piece, Section, SvgFigure, Table, render_page
-from tests.reports.reading import Page, check_stands_alone
+from tests.reports.reading import Page, check_self_contained
 
 EVIL = "<script>alert('1')</script>\"&amp;"
 
@@ -36,26 +36,26 @@ def page():
     )
 
 
-def test_words_are_never_markup(page):
+def test_text_is_never_markup(page):
     assert "script" not in page.tags
-    # The title twice, the section's in the list of sections too, ten in its parts, the legends of three figures.
+    # The title twice, the section title twice (also in the list of sections), ten parts, the legends of three figures.
     assert page.plain.count(EVIL) == 2 + 2 + 10 + 3
     assert page.table(EVIL)[EVIL] == ["0.5"]
 
 
-def test_a_page_stands_alone(page):
-    check_stands_alone(page)
+def test_a_page_is_self_contained(page):
+    check_self_contained(page)
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert "<?xml" not in page.text
     assert page.text.count("<!DOCTYPE") == 1
 
 
-def test_the_words_of_a_figure_are_words(page):
+def test_the_text_of_a_figure_stays_text(page):
     assert "$x_1$ costs 5 > 3" in page.plain
 
 
-def test_columns_of_numbers_are_known():
+def test_columns_of_numbers_are_detected():
     rows = [
         ["a", "0.5", "1,024 MiB", "3.1%", "x"],
         ["b", "", "12 MiB", "0.92 ± 0.01", "1"],

@@ -1,4 +1,4 @@
-"""The report of a run: its numbers are those of the run, whatever the tasks and the data are."""
+"""The report of a run has the numbers of the run, for all kinds of tasks and data."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from hf_multitask import MultiTaskTrainer, RunConfig, run_training
 from hf_multitask.runs.output_dir import find_last_checkpoint
-from tests.reports.reading import Page, check_stands_alone
+from tests.reports.reading import Page, check_self_contained
 from tests.tiny import ROWS
 
 EVIL = "<script>alert('1')</script>"
@@ -47,7 +47,7 @@ def whole(values, tmp_path_factory):
     return folder, *run(values, folder)
 
 
-def test_the_scores_are_those_of_metrics_json(whole):
+def test_the_scores_match_metrics_json(whole):
     folder, _, page = whole
     written = json.loads((folder / "metrics.json").read_text())
     table = page.table("Metric")
@@ -55,27 +55,27 @@ def test_the_scores_are_those_of_metrics_json(whole):
     assert table == {name: [f"{written[split][name]:.4f}" for split in written] for name in written["validation"]}
 
 
-def test_the_report_stands_alone_and_is_small(whole):
+def test_the_report_is_self_contained_and_small(whole):
     folder, _, page = whole
-    check_stands_alone(page)
+    check_self_contained(page)
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert (folder / "report.html").stat().st_size < MAX_BYTES
 
 
-def test_the_stages_are_those_of_stages_json(whole):
+def test_the_stages_match_stages_json(whole):
     folder, _, page = whole
     stages = json.loads((folder / "stages.json").read_text())["stages"]
     table = page.table("Stage")
     assert table["Stage"] == ["1 heads", "2 whole"]
     assert table["Steps"] == [str(stage["steps"]) for stage in stages]
-    assert table["Begins with"] == [stage["reason"] for stage in stages]
+    assert table["Reason for the start"] == [stage["reason"] for stage in stages]
     assert table["Best joint_accuracy"] == [f"{stage['best']['joint_accuracy']:.4f}" for stage in stages]
     assert table["Mean training slots_loss"] == [f"{stage['train_losses']['slots_loss']:.4f}" for stage in stages]
     assert "1 heads" in page.plain  # in the curves too
 
 
-def test_the_history_is_the_trainers(whole):
+def test_the_history_is_the_log_history_of_the_trainer(whole):
     folder, _, _ = whole
     written = json.loads((folder / "history.json").read_text())
     state = json.loads((find_last_checkpoint(folder) / "trainer_state.json").read_text())
@@ -110,7 +110,7 @@ def test_the_worst_mistakes_have_their_texts(whole):
     assert all(texts[text] == gold != predicted for text, gold, predicted, _ in table[1:])
     losses = [float(row[3]) for row in table[1:]]
     assert losses == sorted(losses, reverse=True)
-    assert "mark" in page.tags  # a place that was missed
+    assert "mark" in page.tags  # a missed place
 
 
 def test_mistakes_of_pairs_show_both_texts(values, tmp_path, write_jsonl):
@@ -154,7 +154,7 @@ def test_names_and_texts_of_the_data_are_never_markup(values, tmp_path, write_js
     data = {"train": str(write_jsonl(rows)), "test": str(write_jsonl(rows))}
     _, page = run({**values, "data": data}, tmp_path)
     assert "script" not in page.tags
-    check_stands_alone(page)
+    check_self_contained(page)
     assert page.plain.count(EVIL) > 20
 
 
@@ -171,25 +171,25 @@ def test_regression_and_several_labels(values, tmp_path, write_jsonl):
     labels = page.table("Label")
     f1 = [float(row[2]) for name, row in labels.items() if name != "Label"]
     assert sum(f1) / 2 == pytest.approx(metrics["validation"]["found_macro_f1"], abs=1e-4)
-    check_stands_alone(page)
+    check_self_contained(page)
 
 
-def test_without_rows_to_score_there_are_curves_alone(values, tmp_path):
+def test_without_rows_to_score_there_are_only_curves(values, tmp_path):
     _, page = run({**values, "data": {"train": values["data"]["train"]}}, tmp_path)
     assert "neither validation nor test rows" in page.plain
     assert "intent: loss" in page.plain
-    assert "No row of validation or test has a label of this task." in page.plain
+    assert "No validation or test row has a label of this task." in page.plain
 
 
-def test_a_baseline_says_that_nothing_was_trained(values, tmp_path):
+def test_the_report_of_a_baseline_states_that_nothing_was_trained(values, tmp_path):
     metrics, page = run({**values, "freeze": "all"}, tmp_path)
     assert "Nothing was trained" in page.plain
     assert page.table("Metric")["loss"] == [f"{metrics[split]['loss']:.4f}" for split in ("validation", "test")]
     assert not any(rows[0][0] == "Stage" for rows in page.tables)
-    assert "The worst mistakes on validation" in page.plain
+    assert "Worst mistakes on validation" in page.plain
 
 
-def test_data_sets_that_label_a_task_each(values, tmp_path, write_jsonl):
+def test_datasets_that_label_one_task_each(values, tmp_path, write_jsonl):
     def only(task, rows):
         return str(write_jsonl([{"tokens": row["tokens"], task: row[task]} for row in rows]))
 
@@ -198,7 +198,7 @@ def test_data_sets_that_label_a_task_each(values, tmp_path, write_jsonl):
         {"tasks": ["slots"], "train": only("slots", ROWS), "test": only("slots", ROWS[5:])},
     ]
     _, page = run({**values, "data": data}, tmp_path)
-    # Each task is gone into where it has labels.
+    # Each task is reported on the splits that have its labels.
     assert "By label on validation" in page.plain
     assert "By label on test" not in page.plain
     assert "By entity type on test" in page.plain
@@ -227,7 +227,7 @@ def test_a_resumed_run_has_the_whole_history(values, whole, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
-def test_without_the_packages_training_goes_on(package, values, tmp_path, monkeypatch, caplog):
+def test_training_works_without_the_packages_of_reports(package, values, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, package, None)
     run_training(RunConfig.from_dict({**values, "output_dir": str(tmp_path)}))
     assert caplog.text.count("pip install 'hf-multitask[reports]'") == 1

@@ -375,14 +375,22 @@ def test_an_svg_has_labels_as_text(build, tmp_path):
     text = (tmp_path / "data.svg").read_text()
     shown = re.findall(r">(\$label_\d+\$)<", text)
     assert len(set(shown)) == MAX_LABELS, "no label is taken for a formula"
-    for expected in (">… 5 more<", ">intent<", ">train<", ">test<", ">100<", ">count (logarithmic)<", ">words a row<"):
+    for expected in (
+        ">… 5 more<",
+        ">intent<",
+        ">train<",
+        ">test<",
+        ">100<",
+        ">count (logarithmic)<",
+        ">words per row<",
+    ):
         assert expected in text
 
 
 def test_a_figure_of_several_datasets_names_them(build, two_datasets, tmp_path):
     save_data_figure(inspect_data(build(two_datasets)), tmp_path / "data.svg")
     text = (tmp_path / "data.svg").read_text()
-    for expected in ("data.0: ner", "data.1: intent", "data.0: words a row", "data.1: subwords a row", "B-city"):
+    for expected in ("data.0: ner", "data.1: intent", "data.0: words per row", "data.1: subwords per row", "B-city"):
         assert f">{expected}<" in text
 
 

@@ -1,4 +1,4 @@
-"""Curves: what is drawn is what was recorded."""
+"""Training curves show the recorded values."""
 
 import itertools
 import math
@@ -42,7 +42,7 @@ HISTORY = [
 
 
 def lines(axes):
-    """Return the curves of a panel by their names; the starts of stages have none."""
+    """Return the curves of a panel by name, without the lines at the starts of stages."""
     return {line.get_label(): line for line in axes.get_lines() if not line.get_label().startswith("_")}
 
 
@@ -51,7 +51,7 @@ def panel(figure, title):
     return found
 
 
-def test_the_panels_show_what_was_recorded():
+def test_the_panels_show_the_recorded_values():
     figure = draw_curves(HISTORY, STAGES, TASKS)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "intent: loss",
@@ -63,13 +63,13 @@ def test_the_panels_show_what_was_recorded():
     losses = lines(panel(figure, "slots: loss"))
     assert losses["train"].get_xydata().tolist() == [[step / 10, 2 / step] for step in range(5, 41, 5)]
     assert losses["validation"].get_xydata().tolist() == [[step / 10, 4 / step] for step in (10, 20, 30, 40)]
-    # Validation has no loss of this task: nothing stands for it.
+    # Validation has no loss of this task.
     assert list(lines(panel(figure, "intent: loss"))) == ["train"]
     scores = lines(panel(figure, "intent: accuracy"))
     assert scores["validation"].get_ydata().tolist() == [0.2, 0.4, 0.6, 0.8]
 
 
-def test_groups_of_one_rate_are_one_line_that_ends_where_they_are_frozen():
+def test_groups_with_one_rate_share_a_line_that_ends_when_they_are_frozen():
     rates = lines(panel(draw_curves(HISTORY, STAGES, TASKS), "learning rate"))
     assert list(rates) == ["head.intent, head.slots", "encoder.0-5"]
     values = rates["encoder.0-5"].get_ydata()
@@ -77,7 +77,7 @@ def test_groups_of_one_rate_are_one_line_that_ends_where_they_are_frozen():
     assert panel(draw_curves(HISTORY, STAGES, TASKS), "learning rate").get_yscale() == "log"
 
 
-def test_stages_are_labelled_bands():
+def test_stages_are_labeled_bands():
     axes = panel(draw_curves(HISTORY, STAGES, TASKS), "learning rate")
     labels = {text.get_text(): text.xy[0] for text in axes.texts}
     assert labels == {"1 heads": 1.0, "2 all of it": 3.0}
@@ -85,13 +85,13 @@ def test_stages_are_labelled_bands():
     assert (band.x0, band.x1) == pytest.approx((0, 2))
 
 
-def test_a_stage_without_room_has_its_number():
+def test_a_narrow_stage_has_only_its_number():
     stages = [{"name": "s" * 30, "start_step": 2 * i, "steps": 2} for i in range(20)]
     axes = panel(draw_curves(HISTORY, stages, TASKS), "learning rate")
     assert [text.get_text() for text in axes.texts] == [str(i + 1) for i in range(20)]
 
 
-def test_a_stream_is_drawn_over_steps():
+def test_the_axis_of_a_stream_is_steps():
     history = [{**entry, "epoch": entry["step"] / 40} for entry in HISTORY]
     axes = panel(draw_curves(history, STAGES, TASKS), "learning rate")
     assert axes.get_xlabel() == "step"
@@ -99,19 +99,19 @@ def test_a_stream_is_drawn_over_steps():
 
 
 @pytest.mark.parametrize("history", [[], [evaluation(10)], [{"validation_loss": 1.0, "step": 0}]])
-def test_what_was_not_recorded_is_left_out(history):
+def test_missing_values_are_omitted(history):
     figure = draw_curves(history, [], TASKS)
     assert "not recorded" in [text.get_text() for text in panel(figure, "intent: loss").texts]
     assert to_svg(figure)
 
 
-def test_a_loss_that_is_no_number_is_a_gap():
+def test_a_loss_of_nan_is_a_gap():
     history = [log(5), log(10, intent_loss=math.nan), log(15, intent_loss=math.inf), log(20)]
     line = lines(panel(draw_curves(history, [], TASKS), "intent: loss"))["train"]
     assert np.isfinite(line.get_ydata()).tolist() == [True, False, False, True]
 
 
-def test_a_long_run_is_thinned_out_to_means():
+def test_a_long_run_is_reduced_to_means():
     history = [log(step) for step in range(1, 10 * MAX_POINTS + 1)]
     figure = draw_curves(history, [], TASKS)
     line = lines(panel(figure, "intent: loss"))["train"]
@@ -120,7 +120,7 @@ def test_a_long_run_is_thinned_out_to_means():
     assert len(to_svg(figure)) < 300_000
 
 
-def test_a_picture_is_the_same_each_time_and_well_formed():
+def test_an_svg_is_reproducible_and_well_formed():
     first, second = (to_svg(draw_curves(HISTORY, STAGES, TASKS)) for _ in range(2))
     assert first == second
     texts = [element.text for element in ElementTree.fromstring(first).iter("{http://www.w3.org/2000/svg}text")]
@@ -129,7 +129,7 @@ def test_a_picture_is_the_same_each_time_and_well_formed():
     assert to_png(draw_curves(HISTORY, STAGES, TASKS)).startswith(b"\x89PNG")
 
 
-def test_lines_differ_without_colour():
+def test_lines_differ_without_color():
     styles = [line_style(i) for i in range(35)]
     assert len({tuple(map(str, style.values())) for style in styles}) == 35
     # Neighbours differ in dashes and markers.

@@ -1,0 +1,47 @@
+"""Result of a run on one split: metrics, predictions, labels and texts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.row_texts import RowTexts
+from ..models.tasks import TaskConfig
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Result of a run on one split.
+
+    Args:
+        metrics: Metrics by name, as in ``metrics.json``.
+        output: ``PredictionOutput`` of `MultiTaskTrainer.predict`. It is not annotated as such, because its
+            predictions and labels are mappings by task, not arrays.
+        texts: Texts of the rows.
+    """
+
+    metrics: Mapping[str, float]
+    output: Any
+    texts: RowTexts
+
+    def predictions(self, task: TaskConfig) -> np.ndarray:
+        """Return the decoded predictions of a task (rows, …)."""
+        return self.output.predictions[task.name]["ids"]
+
+    def labels(self, task: TaskConfig) -> np.ndarray:
+        """Return the labels of a task as the collator returns them (rows, …)."""
+        return self.output.label_ids[task.name]
+
+    def losses(self, task: TaskConfig) -> np.ndarray:
+        """Return the mean loss of each row (rows); 0 for rows without a label."""
+        values = self.output.predictions[task.name]
+        return values["loss"].astype(np.float64) / np.maximum(values["count"], 1)
+
+    def is_labeled(self, task: TaskConfig) -> np.ndarray:
+        """Return whether each row has a label of a task (rows)."""
+        return self.output.predictions[task.name]["count"] > 0
+
+    def has_labels(self, task: TaskConfig) -> bool:
+        """Return whether any row has a label of a task."""
+        return bool(self.is_labeled(task).any())
