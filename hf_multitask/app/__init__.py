@@ -1,4 +1,4 @@
-"""The app: training, trying and comparing models in the browser."""
+"""Browser app to train, try and compare models."""
 
 from .launch import launch_app
 

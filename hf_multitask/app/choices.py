@@ -1,10 +1,9 @@
-"""From what is chosen in the page to the config of a run."""
+"""Conversion between the choices on the page and the config of a run."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,28 +14,28 @@ from ..runs.config import RunConfig
 from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from .workspace import Workspace
 
-# Stands for what is ticked below it.
-AS_TICKED = "what is not ticked below"
-AS_IN_CONFIG = "as the config says"
+# Options of the schedule besides the presets.
+AS_TICKED = "everything except the boxes ticked below"
+AS_IN_CONFIG = "as in the config"
 SCHEDULES = [name for name in PRESETS if name not in ("none", "all", "encoder")]
 TOP_LAYERS = ("top:1", "top:2", "top:3")
-# Often enough for curves to be seen growing.
+# Often enough that the curves visibly grow.
 LOGGING_STEPS = 5
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class RunChoices:
-    """What the page asks for.
+    """Choices on the page.
 
     Args:
-        tasks: The tasks as YAML, see `tasks_as_yaml`.
-        encoder: Hub name of the encoder, or a model of the workspace to go on from.
-        schedule: `AS_TICKED`, `AS_IN_CONFIG` or a preset's name.
-        frozen: Groups that are frozen throughout.
+        tasks: Tasks as YAML, see `tasks_as_yaml`.
+        encoder: Hub name of the encoder, or a model of the workspace to continue from.
+        schedule: `AS_TICKED`, `AS_IN_CONFIG` or the name of a preset.
+        frozen: Groups that are frozen throughout the run.
         epochs: Length of the run.
-        learning_rate: Peak rate of the encoder.
-        head_learning_rate: Peak rate of the heads.
+        learning_rate: Peak learning rate of the encoder.
+        head_learning_rate: Peak learning rate of the heads.
     """
 
     tasks: str
@@ -49,7 +48,7 @@ class RunChoices:
 
 
 def default_choices(base: RunConfig) -> RunChoices:
-    """Return what a config says, as the page shows it."""
+    """Return the choices that stand for a config."""
     arguments = base.training_arguments()
     is_plain = base.freeze == "none"
     return RunChoices(
@@ -64,24 +63,24 @@ def default_choices(base: RunConfig) -> RunChoices:
 
 
 def schedule_names(base: RunConfig) -> list[str]:
-    """Return what the page offers to choose what trains by."""
+    """Return the schedules that the page offers."""
     own = [] if base.freeze == "none" else [AS_IN_CONFIG]
     return [AS_TICKED, *own, *SCHEDULES, *TOP_LAYERS]
 
 
 def freezable_groups(tasks: Sequence[TaskConfig]) -> list[tuple[str, str]]:
-    """Return what can be ticked: the words of each box, and the group that it freezes."""
+    """Return a box for each group that can be frozen: its label and the name of the group."""
     heads = [(f"freeze head {task.name}", f"{HEAD}{task.name}") for task in tasks]
     return [("freeze encoder", ENCODER), *heads]
 
 
 def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, output_dir: str | Path) -> RunConfig:
-    """Put together the config of a run.
+    """Build the config of a run.
 
     Args:
-        base: The config of the data.
-        choices: What the page says.
-        workspace: Where an encoder's folder may be.
+        base: Config of the data.
+        choices: Choices on the page.
+        workspace: Workspace whose models may be used as the encoder.
         output_dir: Folder of the model.
 
     Returns:
@@ -92,9 +91,9 @@ def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, out
     """
     tasks = parse_tasks(choices.tasks)
     names = [group for _, group in freezable_groups(tasks)]
-    freeze: Any = base.freeze if choices.schedule == AS_IN_CONFIG else choices.schedule
+    freeze = base.freeze if choices.schedule == AS_IN_CONFIG else choices.schedule
     if choices.schedule == AS_TICKED:
-        # A box of a task that has since been renamed freezes nothing.
+        # Ignore the box of a task that was renamed after it was ticked.
         freeze = [name for name in choices.frozen if name in names] or "none"
     rates = {"learning_rate": choices.learning_rate, "head_learning_rate": choices.head_learning_rate}
     for name, value in {"num_train_epochs": choices.epochs, **rates}.items():
@@ -112,33 +111,36 @@ def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, out
 
 
 def parse_tasks(text: str) -> list[TaskConfig]:
-    """Read the tasks as `tasks_as_yaml` writes them.
+    """Parse tasks from the YAML of `tasks_as_yaml`.
+
+    Args:
+        text: The YAML.
 
     Raises:
-        ValueError: If it is no list of tasks.
+        ValueError: If the text is not a list of tasks.
     """
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"tasks: expected YAML. {error}") from error
     if not isinstance(values, list) or not values or not all(isinstance(task, dict) for task in values):
-        raise ValueError("tasks: expected a line for each, such as - {name: topic, type: sequence_classification}.")
+        raise ValueError("tasks: expected one line per task, such as - {name: topic, type: sequence_classification}.")
     return [TaskConfig.from_dict(task) for task in values]
 
 
 def tasks_as_yaml(tasks: Sequence[TaskConfig]) -> str:
-    """Return tasks as YAML, a line for each, without what is as by default."""
+    """Return tasks as YAML, one line per task, without default values."""
     values = [changed_fields(task) for task in tasks]
     return yaml.safe_dump(values, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000).strip()
 
 
 def config_as_yaml(config: RunConfig) -> str:
-    """Return a config as the text of a file; its paths must be absolute."""
+    """Return a config as the text of a YAML file. Its paths must be absolute."""
     return to_yaml(asdict(config))
 
 
 def _allowed_encoder(base: RunConfig, name: str, workspace: Workspace) -> str:
-    """Return where the encoder is; refuse folders that neither the config nor the workspace names."""
+    """Return the name or folder of an encoder, and refuse folders other than the config's and the workspace's."""
     name = (name or "").strip()
     if name == base.encoder:
         return name

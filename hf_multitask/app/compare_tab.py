@@ -1,4 +1,4 @@
-"""The tab that compares: the scenarios of a study as a table and as curves."""
+"""The compare tab: the scenarios of a study as a table and as curves."""
 
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,22 @@ import pandas as pd
 
 from ..study import Study, load_study
 from .markup import notice
+from .run_view import plot_update
 from .services import Services
 from .study_tables import curve_names, study_curves, study_table
-from .train_tab import plot_update
 from .workspace import look_up
 
 ERRORS = (ValueError, OSError)
-NO_STUDIES_YET = "There is no study below {}: make one with hf-multitask study CONFIG."
+NO_STUDIES_YET = "There is no study in {} yet: create one with hf-multitask study CONFIG."
 
 
 def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
     """Build the tab.
 
     Args:
-        page: The page that it is in.
-        tab: The tab itself, which finds new studies when it is opened.
-        services: What it works on.
+        page: The page that contains the tab.
+        tab: The tab, which looks for new studies when it is opened.
+        services: Backend of the app.
     """
     chosen = gr.Dropdown(label="Study", elem_id="study")
     advice = gr.HTML(elem_id="advice")
@@ -53,7 +53,7 @@ def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
 
     def show(name: str | None) -> list[Any]:
         if not name:
-            text = NO_STUDIES_YET.format(_shown(services.workspace.root))
+            text = NO_STUDIES_YET.format(_display_path(services.workspace.root))
             return [notice(text), *[gr.update(visible=False)] * 4]
         try:
             study = open_study(name)
@@ -68,12 +68,12 @@ def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
             gr.Dataframe(pd.DataFrame(rows, columns=header), visible=True),
             gr.Dropdown(choices=names, value=first, visible=True),
             gr.Dropdown(choices=sizes, value=largest, visible=len(sizes) > 1),
-            _plot_of(study, first, largest),
+            _curves_update(study, first, largest),
         ]
 
-    def draw(name: str | None, wanted: str | None, rows: int | None) -> Any:
+    def draw(name: str | None, curve_name: str | None, rows: int | None) -> Any:
         try:
-            return _plot_of(open_study(name), wanted, rows)
+            return _curves_update(open_study(name), curve_name, rows)
         except ERRORS as error:
             gr.Warning(str(error))
             return gr.skip()
@@ -86,13 +86,13 @@ def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
     gr.on([curve.input, size.input], draw, [chosen, curve, size], plot, **private, trigger_mode="always_last")
 
 
-def _plot_of(study: Study, wanted: str | None, rows: int | None) -> Any:
+def _curves_update(study: Study, curve_name: str | None, rows: int | None) -> gr.LinePlot:
     names = curve_names(study)
-    points = study_curves(study, rows, names[wanted]) if wanted in names and rows is not None else []
-    return plot_update(points, y_title=wanted)
+    points = study_curves(study, rows, names[curve_name]) if curve_name in names and rows is not None else []
+    return plot_update(points, y_title=curve_name)
 
 
-def _shown(folder: Path) -> str:
-    """Return a folder as the user knows it: from the working directory, where it lies below that."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+def _display_path(folder: Path) -> str:
+    """Return a folder relative to the working directory, if it is inside that."""
+    working_dir = Path.cwd()
+    return str(folder.relative_to(working_dir)) if folder.is_relative_to(working_dir) else str(folder)

@@ -1,4 +1,4 @@
-"""Pictures of the data of a config, each drawn once."""
+"""Figures of the data of a config, each drawn once."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from .workspace import Workspace
 _drawing = Lock()
 
 
-def data_picture(workspace: Workspace, config: RunConfig) -> Path:
-    """Draw label counts and lengths of a config's data, or find the picture drawn before.
+def data_figure(workspace: Workspace, config: RunConfig) -> Path:
+    """Draw label counts and text lengths of a config's data, unless that figure exists already.
 
     Args:
-        workspace: Where pictures are kept.
+        workspace: Workspace that contains the figures.
         config: The config.
 
     Returns:
         A PNG file.
 
     Raises:
-        ValueError: If something in the data is wrong.
+        ValueError: If the data is invalid.
         ImportError: If matplotlib is not installed.
     """
     key = hashlib.sha256(repr([config.encoder, config.tasks, config.data, *_file_times(config)]).encode())
     path = workspace.received_dir / f"data-{key.hexdigest()[:16]}.png"
-    # matplotlib's settings belong to the process.
+    # One at a time: matplotlib's settings are shared by all threads.
     with _drawing:
         if not path.exists():
             save_data_figure(inspect_data(config, num_rows=0), path)

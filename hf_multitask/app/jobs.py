@@ -1,15 +1,18 @@
-"""One training at a time, in a process of its own; all that is known of it is on disk, so a page can find it again."""
+"""Training jobs, one at a time, each in a separate process.
+
+The state of a job is on disk only, so that a page which is opened later finds it.
+"""
 
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from filelock import FileLock
 
+from ..models.type_aliases import JsonObject
 from ..runs.config import RunConfig
 from ..runs.output_dir import find_last_checkpoint
 from ..runtime.atomic_files import read_json, write_json
@@ -25,7 +28,7 @@ PROCESS_FILE = "process.json"
 RESULT_FILE = "result.json"
 LOG_FILE = "log.txt"
 LOCK_FILE = "start.lock"
-# A disk with less left is called full: a checkpoint of a small encoder takes more.
+# A disk with less free space counts as full: a checkpoint of a small encoder is larger.
 FULL_DISK_BYTES = 64 * 2**20
 
 RUNNING, STOPPING, FINISHED, STOPPED, FAILED = "running", "stopping", "finished", "stopped", "failed"
@@ -34,14 +37,14 @@ ACTIVE = (RUNNING, STOPPING)
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What a training is at.
+    """State of a training job.
 
     Args:
-        name: Name of its folder in the workspace.
+        name: Name of the run's folder in the workspace.
         state: ``"running"``, ``"stopping"``, ``"finished"``, ``"stopped"`` or ``"failed"``.
-        message: That in words, with what is kept.
-        progress: How far it has come.
-        metrics: The metrics by split, of one that is through.
+        message: Description of the state for the page, with the checkpoint that was kept.
+        progress: Progress of the run.
+        metrics: Metrics by split, if the run has finished.
     """
 
     name: str
@@ -52,41 +55,43 @@ class JobStatus:
 
     @property
     def is_active(self) -> bool:
-        """Whether its process runs."""
+        """Whether the process of the job is running."""
         return self.state in ACTIVE
 
 
 class Jobs:
-    """The trainings of a workspace.
+    """Training jobs of a workspace.
 
     Args:
-        workspace: The workspace; its runs are ``app/run-1``, ``app/run-2``, …
+        workspace: The workspace. Runs are in ``app/run-1``, ``app/run-2``, and so on.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        # Of pages that press Start together, one comes first: threads of this process, or another app's.
+        # Pages can start jobs at the same time, from threads of this process or from another app.
         self._lock = FileLock(workspace.app_dir / LOCK_FILE)
         self._process: subprocess.Popen | None = None
 
     def start(self, config: RunConfig) -> str:
-        """Start a training.
+        """Start a training job.
 
         Args:
-            config: Its config; ``output_dir`` becomes a new folder of the workspace.
+            config: Config of the run. Its ``output_dir`` is replaced by a new folder of the workspace.
 
         Returns:
-            The name of its folder.
+            The name of that folder.
 
         Raises:
-            ValueError: If one runs already.
-            OSError: If there is no room on the disk.
+            ValueError: If a job is running already.
+            OSError: If the disk is full.
         """
         with self._lock:
             latest = self._latest_folder()
             if latest is not None and _is_alive(latest):
                 name = self.workspace.name_of(latest)
-                raise ValueError(f"{name} is training already: one training at a time. Wait for its end, or stop it.")
+                raise ValueError(
+                    f"{name} is training already: only one run at a time. Wait until it ends, or stop it."
+                )
             if _is_full(self.workspace.root):
                 raise OSError(_full_disk(self.workspace.root))
             output_dir = self.workspace.new_folder(self.workspace.app_dir, RUN_NAME)
@@ -102,13 +107,13 @@ class Jobs:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
-            # A number of a process may be given to another later: with its start it is this one.
+            # Another process may get the same id later: the start time tells them apart.
             started = psutil.Process(self._process.pid).create_time()
             write_json(folder / PROCESS_FILE, {"pid": self._process.pid, "started": started})
             return self.workspace.name_of(output_dir)
 
     def stop(self) -> None:
-        """Ask the training to stop behind its step and keep its checkpoint; asked a second time, end its process."""
+        """Ask the job to stop after its current step and save a checkpoint. The second call terminates its process."""
         latest = self._latest_folder()
         if latest is None or not _is_alive(latest):
             return
@@ -119,11 +124,11 @@ class Jobs:
             process.terminate()
 
     def latest(self) -> JobStatus | None:
-        """Return what the last training that was started is at; None before the first."""
+        """Return the state of the job that was started last, or None if there is none."""
         folder = self._latest_folder()
         if folder is None:
             return None
-        # Its result is written before it ends: looked at in this order, there is no time between the two.
+        # The process writes its result before it ends. Checked in this order, an ended job always has its result.
         alive = _is_alive(folder)
         if self._process is not None and not alive:
             self._process.poll()
@@ -132,75 +137,75 @@ class Jobs:
         name = self.workspace.name_of(folder)
         if alive:
             state = STOPPING if asked_to_stop else RUNNING
-            return JobStatus(name, state, _where(name, state, progress), progress)
+            return JobStatus(name, state, _describe_progress(name, state, progress), progress)
         result = read_json(folder / JOB_DIR / RESULT_FILE)
         if result is None:
-            result = {"state": STOPPED if asked_to_stop else FAILED, "reason": _last_words(folder / JOB_DIR)}
+            result = {"state": STOPPED if asked_to_stop else FAILED, "reason": _crash_reason(folder / JOB_DIR)}
         message = self._outcome(folder, progress, **{key: result.get(key) for key in ("state", "reason")})
         return JobStatus(name, result["state"], message, progress, result.get("metrics") or {})
 
     def _outcome(self, folder: Path, progress: RunProgress, state: str, reason: str | None) -> str:
-        """Say how a training ended and what is left of it."""
+        """Return how a run ended and which checkpoint was kept."""
         name = self.workspace.name_of(folder)
         if state == FINISHED:
-            return f"{name} is through. Its model can be tried."
+            return f"{name} is finished. Its model can be tried."
         how = f"{name} was stopped at step {progress.step}" if state == STOPPED else f"{name} failed: {reason}"
         words = [f"{how.rstrip('.')}."]
         if state == FAILED and _is_full(self.workspace.root):
             words.append(_full_disk(self.workspace.root))
         checkpoint = find_last_checkpoint(folder)
         if checkpoint is None:
-            return " ".join([*words, "It had written no checkpoint."])
+            return " ".join([*words, "It has no checkpoint."])
         config = folder / JOB_DIR / CONFIG_FILE
-        kept = f"Kept: {self.workspace.name_of(checkpoint)}; hf-multitask train {config} --resume goes on from it."
+        kept = f"Kept: {self.workspace.name_of(checkpoint)}; hf-multitask train {config} --resume continues from it."
         return " ".join([*words, kept])
 
     def _latest_folder(self) -> Path | None:
         """Return the folder of the run with the highest number."""
-        found = {}
+        folders = {}
         for path in self.workspace.app_dir.glob(f"{RUN_NAME}-*/{JOB_DIR}/{PROCESS_FILE}"):
             number = path.parents[1].name.removeprefix(f"{RUN_NAME}-")
             if number.isdigit():
-                found[int(number)] = path.parents[1]
-        return found[max(found)] if found else None
+                folders[int(number)] = path.parents[1]
+        return folders[max(folders)] if folders else None
 
 
 def _process_of(folder: Path) -> psutil.Process | None:
-    """Return the process of a run; None where it has ended."""
-    known: dict[str, Any] | None = read_json(folder / JOB_DIR / PROCESS_FILE)
+    """Return the process of a run, or None if it has ended."""
+    known: JsonObject | None = read_json(folder / JOB_DIR / PROCESS_FILE)
     if known is None:
         return None
     try:
         process = psutil.Process(known["pid"])
-        is_it = process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE
+        is_same = process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return None
-    return process if is_it else None
+    return process if is_same else None
 
 
 def _is_alive(folder: Path) -> bool:
     return _process_of(folder) is not None
 
 
-def _where(name: str, state: str, progress: RunProgress) -> str:
+def _describe_progress(name: str, state: str, progress: RunProgress) -> str:
     if not progress.max_steps:
-        where = "reads data and model"
+        text = "loads data and model"
     else:
         stage = f", stage {progress.stage!r}" if progress.stage else ""
-        where = f"trains: step {progress.step} of {progress.max_steps}, epoch {progress.epoch:.1f}{stage}"
+        text = f"trains: step {progress.step} of {progress.max_steps}, epoch {progress.epoch:.1f}{stage}"
     if state == STOPPING:
-        where += ". It stops behind this step and keeps its checkpoint; Stop again ends it at once"
-    return f"{name} {where}."
+        text += ". It stops after this step and saves a checkpoint. Stop again to end it at once"
+    return f"{name} {text}."
 
 
-def _last_words(folder: Path) -> str:
-    """Return the last line that a process wrote before it ended without a result."""
+def _crash_reason(folder: Path) -> str:
+    """Return the error for a process that ended without a result, with the last line of its log."""
     try:
         text = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"its process ended without a result. Its last words: {lines[-1] if lines else 'none'}"
+    return f"its process ended without a result. Last line of its log: {lines[-1] if lines else 'none'}"
 
 
 def _is_full(folder: Path) -> bool:
@@ -209,4 +214,4 @@ def _is_full(folder: Path) -> bool:
 
 def _full_disk(folder: Path) -> str:
     free = shutil.disk_usage(folder).free
-    return f"The disk of {str(folder)!r} is full: {format_bytes(free)} are free. Make room and start again."
+    return f"The disk of {str(folder)!r} is full: {format_bytes(free)} are free. Free some space and start again."

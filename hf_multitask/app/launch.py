@@ -1,4 +1,4 @@
-"""Starting the app."""
+"""Start of the app's web server."""
 
 import os
 from pathlib import Path
@@ -22,24 +22,24 @@ def launch_app(
     """Serve the app until the process is interrupted.
 
     Args:
-        folder: Folder of models, studies, data and runs; nothing outside of it is read for a browser or written.
-        config: A config whose data is offered first; the bundled sentences where None.
-        host: Address to listen at; this machine alone can reach the default.
-        port: Port; a free one from 7860 on where None.
-        share: Give the app a public address too, through Gradio's servers.
-        open_browser: Open the app in a browser.
+        folder: Folder of models, studies, data and runs. Nothing outside it is sent to a browser or written.
+        config: Config whose data is offered first. Defaults to the bundled sentences.
+        host: Address to listen on. Only this machine can reach the default.
+        port: Port. Defaults to the first free port from 7860.
+        share: Whether to create a public address as well, through Gradio's servers.
+        open_browser: Whether to open the app in a browser.
 
     Raises:
         ImportError: If a package is missing.
-        ValueError: If something in the config is wrong.
-        OSError: If the port is taken.
+        ValueError: If the config is invalid.
+        OSError: If the port is in use.
     """
     check_packages("app", "the app")
     services = Services(folder, config)
-    # Of no use beside a page, and in the way of the address.
+    # The page shows progress itself, and bars in the terminal would hide the address.
     datasets.disable_progress_bars()
     disable_progress_bar()
-    # Both are read when Gradio is imported: it asks no server for its version, and keeps what it receives here.
+    # Gradio reads both when it is imported: do not ask a server for its version, and save received files here.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(services.workspace.received_dir)
     from .page import CSS, build_page, build_theme

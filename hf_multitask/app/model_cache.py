@@ -1,4 +1,4 @@
-"""Answers of models to a sentence, as the page shows them."""
+"""Predictions of models for a sentence, with the last used models in memory."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -10,47 +10,49 @@ from transformers.utils import CONFIG_NAME
 from ..models import load_model
 from ..models.predictor import OutputOptions, Predictor
 from ..models.text_inputs import TEXT_COLUMN, check_input, read_input
+from ..models.type_aliases import JsonObject
 
 MODELS_IN_MEMORY = 2
+# Labels with their scores in a bar chart.
 BARS = 5
 
 BARS_OF_LABELS, ENTITIES, NUMBERS = "bars", "entities", "numbers"
 
 
 class TaskAnswer(NamedTuple):
-    """What a model says of a sentence for one task.
+    """Prediction of a model for one task, in the form that the page shows.
 
     Args:
         task: Name of the task.
-        kind: ``"bars"`` for scores by label, ``"entities"`` for the sentence and its entities, ``"numbers"`` for
-            values by name.
-        value: That.
+        kind: ``"bars"`` (scores by label), ``"entities"`` (the sentence and its entities) or ``"numbers"`` (values by
+            name).
+        value: The prediction.
     """
 
     task: str
     kind: str
-    value: dict[str, Any]
+    value: JsonObject
 
 
-class ModelShelf:
-    """The models that were asked last, ready for the next sentence."""
+class ModelCache:
+    """The last used models, at most `MODELS_IN_MEMORY`, ready for the next sentence."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._predictors: OrderedDict[tuple[Path, float], Predictor] = OrderedDict()
 
     def answer(self, folder: Path, text: str) -> list[TaskAnswer]:
-        """Ask a model.
+        """Predict all tasks for a sentence.
 
         Args:
             folder: Folder of the model.
             text: The sentence.
 
         Returns:
-            Its answer for each task.
+            The prediction for each task.
 
         Raises:
-            ValueError: If there is no text, or the model cannot be loaded (any more).
+            ValueError: If the text is empty, or the model cannot be loaded or was deleted.
         """
         row = {TEXT_COLUMN: text or ""}
         check_input(row, "sentence")
@@ -61,7 +63,7 @@ class ModelShelf:
 
     def _predictor(self, folder: Path) -> Predictor:
         try:
-            # A model that was trained anew has another time.
+            # The time changes when the model is trained again.
             key = (folder, (folder / CONFIG_NAME).stat().st_mtime)
         except OSError as error:
             raise ValueError(f"{folder.name}: the model's folder was moved or deleted. Choose another.") from error

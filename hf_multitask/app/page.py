@@ -1,4 +1,4 @@
-"""The page: three tabs on one set of services."""
+"""The page with its three tabs."""
 
 import gradio as gr
 
@@ -23,7 +23,7 @@ progress.steps {width: 100%; height: .7em; accent-color: var(--color-accent)}
 
 
 def build_theme() -> gr.themes.Base:
-    """Return the look of the page; its letters are those of the system, so none are fetched."""
+    """Return the theme. It uses fonts of the system, so that the page downloads none."""
     return gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
@@ -35,10 +35,10 @@ def build_page(services: Services) -> gr.Blocks:
     """Build the page.
 
     Args:
-        services: What it works on.
+        services: Backend of the app.
 
     Returns:
-        The page, to be launched.
+        The page, ready to launch.
     """
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown("# hf-multitask\nOne encoder, several jobs: train, try and compare.")

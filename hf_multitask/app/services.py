@@ -1,4 +1,4 @@
-"""What all pages of one app share: the workspace, its data, the training, the models in memory."""
+"""State that all pages of an app share: workspace, data, training jobs and models in memory."""
 
 from pathlib import Path
 from threading import RLock
@@ -7,9 +7,9 @@ from ..freezing.plan import StagePlan
 from ..quickstart import QUICKSTART_CONFIG
 from ..runs.config import RunConfig
 from .choices import RunChoices, build_config
-from .data_figure import data_picture
+from .data_figure import data_figure
 from .jobs import Jobs
-from .model_cache import ModelShelf
+from .model_cache import ModelCache
 from .plan_cache import PlanCache
 from .uploads import keep_upload
 from .workspace import Workspace, look_up
@@ -18,71 +18,71 @@ BUNDLED_DATA = "bundled sentences"
 
 
 class Services:
-    """The app without its pages.
+    """Backend of the app, without its pages.
 
     Args:
         folder: Folder of models, studies, data and runs.
-        config: A config whose data is offered beside the bundled ones; none where None.
+        config: Config whose data is offered in addition to the bundled data, if given.
 
     Raises:
-        ValueError: If something in the config is wrong.
-        FileNotFoundError: If there is no such config.
+        ValueError: If the config is invalid.
+        FileNotFoundError: If the config does not exist.
     """
 
     def __init__(self, folder: str | Path, config: str | Path | None = None) -> None:
-        # Each config builds TrainingArguments, which set accelerate's state anew: that of the whole process.
+        # Each config builds TrainingArguments, which reset the state of accelerate, and all pages share that state.
         self._lock = RLock()
-        # Resolved, so that its data are found from the folder of a run.
+        # Absolute, so that its data is found from the folder of a run.
         self._own = {} if config is None else {str(config): Path(config).resolve()}
         self._own[BUNDLED_DATA] = QUICKSTART_CONFIG
         self.default_data = next(iter(self._own))
         self.base = RunConfig.from_file(self._own[self.default_data])
         self.workspace = Workspace(folder)
         self.jobs = Jobs(self.workspace)
-        self.shelf = ModelShelf()
+        self.model_cache = ModelCache()
         self._plans = PlanCache()
 
     def data_names(self) -> list[str]:
-        """Return the names of the data that there are."""
-        return [*self._own, *self.workspace.data_sets()]
+        """Return the names of the available data."""
+        return [*self._own, *self.workspace.datasets()]
 
     def base_config(self, data: str | None) -> RunConfig:
-        """Return the config of data.
+        """Return the config of the data with a name.
 
         Args:
-            data: Their name.
+            data: Name of the data.
 
         Raises:
-            ValueError: If there are none of that name, or their config is damaged.
+            ValueError: If the name is unknown or the config is damaged.
         """
         own = self._own.get(data or "")
         with self._lock:
-            return RunConfig.from_file(own or look_up("data", data, self.workspace.data_sets()))
+            return RunConfig.from_file(own or look_up("data", data, self.workspace.datasets()))
 
     def run_config(self, data: str | None, choices: RunChoices) -> RunConfig:
-        """Return the config of a run as the page asks for it; its folder is still to be made."""
+        """Return the config of a run for the choices on the page. ``output_dir`` is set when the run starts."""
         with self._lock:
             return build_config(self.base_config(data), choices, self.workspace, self.workspace.app_dir)
 
     def plan(self, data: str | None, choices: RunChoices) -> list[StagePlan]:
-        """Return what a run will train."""
+        """Plan what a run will train."""
         with self._lock:
             return self._plans.plan(self.run_config(data, choices))
 
     def start(self, data: str | None, choices: RunChoices) -> str:
-        """Start a run; what is wrong with it is said before.
+        """Start a run, after planning it to find errors first.
 
         Returns:
-            Its name.
+            The name of the run.
         """
         with self._lock:
             self.plan(data, choices)
             return self.jobs.start(self.run_config(data, choices))
 
-    def picture(self, data: str | None, choices: RunChoices) -> Path:
-        """Return a picture of the data."""
-        return data_picture(self.workspace, self.run_config(data, choices))
+    def figure(self, data: str | None, choices: RunChoices) -> Path:
+        """Return the file of a figure of the data."""
+        return data_figure(self.workspace, self.run_config(data, choices))
 
     def keep_upload(self, files: dict[str, str | Path | None]) -> str:
-        """Check and keep files that a browser has sent; see `uploads.keep_upload`."""
+        """Check and save uploaded files; see `uploads.keep_upload`."""
         return keep_upload(self.workspace, files, self.base)

@@ -1,9 +1,10 @@
-"""A study as the page shows it: a table to sort, and curves of its scenarios."""
+"""A study as a sortable table and as curves of its scenarios."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
+from ..models.type_aliases import JsonObject
 from ..reports.training_curves import main_metric
 from ..runtime.atomic_files import read_json
 from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
@@ -12,15 +13,18 @@ from .run_progress import CurvePoint
 
 MEBIBYTE = 2**20
 
+Cells: TypeAlias = list[str | float | None]
+"""Cells of one row of the table."""
 
-def study_table(study: Study) -> tuple[list[str], list[list[Any]]]:
-    """Return what each scenario gave, as numbers that can be sorted.
+
+def study_table(study: Study) -> tuple[list[str], list[Cells]]:
+    """Return the results of each scenario as numbers, which the page can sort.
 
     Args:
         study: The study.
 
     Returns:
-        The header, and a row for each scenario and number of training rows.
+        The header, and one row per scenario and number of training rows.
     """
     has_sd = any(
         score.sd is not None
@@ -41,7 +45,7 @@ def study_table(study: Study) -> tuple[list[str], list[list[Any]]]:
 
 
 def curve_names(study: Study) -> dict[str, str]:
-    """Return what curves can be shown: by their words the name in the trainer's history."""
+    """Return the available curves: keys of the trainer's history by title."""
     names = {
         f"{task.name}: {main_metric(task)} on validation": f"{EVAL_PREFIX}{task.name}_{main_metric(task)}"
         for task in study.tasks
@@ -50,15 +54,15 @@ def curve_names(study: Study) -> dict[str, str]:
 
 
 def study_curves(study: Study, size: int, name: str) -> list[CurvePoint]:
-    """Return the curves of all scenarios, of the first seed of each.
+    """Return a curve of each scenario, from the run with its first seed.
 
     Args:
         study: The study.
         size: Number of training rows.
-        name: Name in the trainer's history.
+        name: Key of the trainer's history.
 
     Returns:
-        The points; none of a run whose history was deleted.
+        The points. A run whose history was deleted has none.
     """
     points = []
     for scenario in study.scenarios:
@@ -68,8 +72,8 @@ def study_curves(study: Study, size: int, name: str) -> list[CurvePoint]:
     return points
 
 
-def _row(study: Study, scenario: ScenarioResult, summary: Summary, has_sd: bool, on_front: str) -> list[Any]:
-    row: list[Any] = [scenario.name, summary.size]
+def _row(study: Study, scenario: ScenarioResult, summary: Summary, has_sd: bool, on_front: str) -> Cells:
+    row: Cells = [scenario.name, summary.size]
     for task in study.main_metrics:
         score = summary.scores.get(task)
         row.append(None if score is None else _rounded(score.mean))
@@ -92,7 +96,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _history(folder: Path, name: str) -> Sequence[dict[str, Any]]:
+def _history(folder: Path, name: str) -> Sequence[JsonObject]:
     path = (folder / name).resolve()
     values = read_json(path) if path.is_relative_to(folder.resolve()) else None
     return values.get("history", []) if isinstance(values, dict) else []

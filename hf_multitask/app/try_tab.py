@@ -1,4 +1,4 @@
-"""The tab that tries models: what they say of a sentence, side by side."""
+"""The try tab: predictions of one or two models for a sentence, side by side."""
 
 from typing import Any
 
@@ -12,52 +12,54 @@ from .workspace import look_up
 
 ERRORS = (ValueError, OSError, ImportError, RuntimeError)
 NO_MODEL = "no second model"
-NO_MODELS_YET = "There is no model yet: train one in the tab Train, or with make quickstart."
+NO_MODELS_YET = "There is no model yet: train one in the Train tab, or run make quickstart."
 
 
 def build_try_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
     """Build the tab.
 
     Args:
-        page: The page that it is in.
-        tab: The tab itself, which finds new models when it is opened.
-        services: What it works on.
+        page: The page that contains the tab.
+        tab: The tab, which looks for new models when it is opened.
+        services: Backend of the app.
     """
     with gr.Row():
         first = gr.Dropdown(label="Model", elem_id="first-model")
-        second = gr.Dropdown([NO_MODEL], value=NO_MODEL, label="Beside it", elem_id="second-model")
+        second = gr.Dropdown([NO_MODEL], value=NO_MODEL, label="Second model", elem_id="second-model")
     with gr.Row(equal_height=True):
         text = gr.Textbox(QUICKSTART_SENTENCE, label="Sentence", scale=6, elem_id="sentence")
-        ask = gr.Button("Read it", variant="primary", scale=1, elem_id="ask")
+        ask = gr.Button("Predict", variant="primary", scale=1, elem_id="ask")
     problem = gr.HTML(elem_id="answer-problem")
     answers = gr.State([])
 
-    def find_models(chosen: str | None, beside: str | None) -> list[Any]:
+    def find_models(first_name: str | None, second_name: str | None) -> list[Any]:
         names = list(services.workspace.models())
         return [
-            gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None)),
-            gr.Dropdown(choices=[NO_MODEL, *names], value=beside if beside in names else NO_MODEL),
+            gr.Dropdown(choices=names, value=first_name if first_name in names else next(iter(names), None)),
+            gr.Dropdown(choices=[NO_MODEL, *names], value=second_name if second_name in names else NO_MODEL),
         ]
 
-    def read(chosen: str | None, beside: str | None, sentence: str) -> tuple[str, list[tuple[str, list[TaskAnswer]]]]:
-        if not chosen:
+    def predict(
+        first_name: str | None, second_name: str | None, sentence: str
+    ) -> tuple[str, list[tuple[str, list[TaskAnswer]]]]:
+        if not first_name:
             return notice(NO_MODELS_YET), []
         columns, problems = [], []
-        for name in [chosen] if beside in (None, NO_MODEL) else [chosen, str(beside)]:
+        for name in [first_name] if second_name in (None, NO_MODEL) else [first_name, str(second_name)]:
             try:
                 model = look_up("model", name, services.workspace.models())
-                columns.append((name, services.shelf.answer(model, sentence)))
+                columns.append((name, services.model_cache.answer(model, sentence)))
             except ERRORS as error:
                 problems.append(str(error))
-        # What is wrong with the sentence is so for both models.
+        # Both models report the same error in the sentence; show it once.
         return "".join(notice(text, "error") for text in dict.fromkeys(problems)), columns
 
     asked = {"inputs": [first, second, text], "outputs": [problem, answers], "api_visibility": "private"}
     found = {"inputs": [first, second], "outputs": [first, second], "api_visibility": "private"}
-    page.load(find_models, **found).then(read, **asked)
+    page.load(find_models, **found).then(predict, **asked)
     tab.select(find_models, **found)
-    # What is asked while an answer is under way is asked next, not dropped.
-    gr.on([ask.click, text.submit, first.input, second.input], read, **asked, trigger_mode="always_last")
+    # A request during a prediction is run after it instead of dropped.
+    gr.on([ask.click, text.submit, first.input, second.input], predict, **asked, trigger_mode="always_last")
 
     @gr.render(inputs=answers, triggers=[answers.change])
     def show(columns: list[tuple[str, list[TaskAnswer]]]) -> None:

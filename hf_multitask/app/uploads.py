@@ -1,10 +1,9 @@
-"""Files that a browser sends: checked, then kept as a dataset of the app."""
+"""Uploaded files: checked, then saved as a dataset of the app."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ..data import SPLITS
 from ..data.readers.file_formats import find_format
@@ -12,36 +11,37 @@ from ..data.readers.sources import open_rows
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
-from ..models.type_aliases import Row
+from ..models.type_aliases import JsonObject, Row
 from ..runs.config import RunConfig
 from ..runtime.byte_sizes import format_bytes
 from ..runtime.dataclass_yaml import to_yaml
 from .workspace import DATA_CONFIG, Workspace, safe_name
 
 MAX_UPLOAD_BYTES = 200 * 2**20
-# Left free on the disk, for checkpoints and all else.
+# Kept free on the disk, for checkpoints among others.
 FREE_BYTES = 2**30
-ROWS_LOOKED_AT = 200
-# A column with more different values than this share of its rows holds no labels.
+# Rows from which the tasks are guessed.
+ROWS_CHECKED = 200
+# A column with more distinct values per row than this does not contain labels.
 MAX_LABELS_PER_ROW = 0.5
 MIN_WORDS_PER_TEXT = 2
 VALIDATION_SHARE = 0.1
 
 
 def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], base: RunConfig) -> str:
-    """Check files that were received and keep them, with a config that says what is in them.
+    """Check uploaded files and save them with a config that describes them.
 
     Args:
-        workspace: Where.
-        files: By split the file received; None where there is none.
-        base: A config whose encoder and training the new one takes over.
+        workspace: Workspace to save them in.
+        files: Uploaded file by split, or None for a split without one.
+        base: Config whose encoder and training arguments the new config takes over.
 
     Returns:
         The name of the dataset.
 
     Raises:
-        ValueError: If a file is no data, too large, or none that was received. Nothing is kept then.
-        OSError: If there is no room on the disk. Nothing is kept then.
+        ValueError: If a file is not data, is too large or was not uploaded. Nothing is saved then.
+        OSError: If there is not enough space on the disk. Nothing is saved then.
     """
     given = {split: Path(path) for split in SPLITS if (path := files.get(split))}
     if SPLITS[0] not in given:
@@ -55,12 +55,12 @@ def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], ba
     folder = workspace.new_folder(workspace.data_dir, safe_name(given[SPLITS[0]].name, "data"))
     try:
         for split, path in given.items():
-            # Named by the split: nothing of the name that the browser gave but what tells the format.
+            # Named after the split: of the untrusted name, keep only the extensions, which determine the format.
             options[split] = f"{split}{''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])}"
             shutil.copyfile(path, folder / options[split])
         values = {"encoder": base.encoder, "tasks": tasks, "data": options, "training": base.training}
         text = to_yaml({**values, "output_dir": base.output_dir})
-        # The config goes last: without it there is no dataset.
+        # The config is written last: a folder without it is not a dataset.
         (folder / DATA_CONFIG).write_text(text, encoding="utf-8")
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -70,20 +70,20 @@ def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], ba
     return folder.name
 
 
-def describe_rows(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Guess what the columns of a file are.
+def describe_rows(rows: Sequence[Row]) -> tuple[list[JsonObject], JsonObject]:
+    """Guess the tasks and the text column of a file.
 
     Args:
-        rows: Some of its rows.
+        rows: Rows of the file.
 
     Returns:
-        The tasks, as a config holds them, and ``columns`` where the text is not under ``text`` or ``tokens``.
+        The tasks in the form of a config, and ``columns`` if the text is not in ``text`` or ``tokens``.
 
     Raises:
-        ValueError: If there is no text, or nothing that could be labels.
+        ValueError: If no column looks like text, or none looks like labels.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    options: dict[str, Any] = {}
+    options: JsonObject = {}
     text_columns = [name for name in (TEXT_COLUMN, TOKENS_COLUMN) if name in columns]
     if not text_columns:
         text_columns = [_longest_texts(rows, columns)]
@@ -97,7 +97,7 @@ def describe_rows(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, 
     tasks = [task for task in tasks if _is_valid(task)]
     if not tasks:
         raise ValueError(
-            f"upload: none of the columns {', '.join(map(repr, columns))} looks like labels: one tag a word, a list "
+            f"upload: none of the columns {', '.join(map(repr, columns))} looks like labels: one tag per word, a list "
             "of labels or spans, or a label that several rows share."
         )
     return tasks, options
@@ -105,7 +105,7 @@ def describe_rows(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, 
 
 def _check_received(workspace: Workspace, path: Path) -> None:
     if not path.resolve().is_relative_to(workspace.received_dir) or not path.is_file():
-        raise ValueError(f"upload: {path.name!r} is no file that was received.")
+        raise ValueError(f"upload: {path.name!r} is not an uploaded file.")
     size = path.stat().st_size
     if size > MAX_UPLOAD_BYTES:
         raise ValueError(
@@ -118,10 +118,10 @@ def _check_received(workspace: Workspace, path: Path) -> None:
 
 
 def _first_rows(path: Path) -> list[Row]:
-    """Read the first rows; messages name the file, not the folder that it was received in."""
+    """Read the first rows. Messages name the file without its folder on the server."""
     try:
         find_format(path, None)
-        rows = [located.row for located in islice(open_rows(path), ROWS_LOOKED_AT)]
+        rows = [located.row for located in islice(open_rows(path), ROWS_CHECKED)]
     except (ValueError, OSError) as error:
         raise ValueError(f"upload: {str(error).replace(str(path), path.name)}") from error
     if not rows:
@@ -146,7 +146,7 @@ def _longest_texts(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def _task_type(column: str, rows: Sequence[Row]) -> dict[str, str] | None:
-    """Return type and problem type of the task whose labels a column holds; None where it holds none."""
+    """Return type and problem type of the task whose labels a column contains, or None if it contains no labels."""
     labelled = [row for row in rows if row.get(column) not in (None, "")]
     values = [row[column] for row in labelled]
     if not values:
@@ -163,8 +163,8 @@ def _task_type(column: str, rows: Sequence[Row]) -> dict[str, str] | None:
     return None
 
 
-def _is_valid(task: dict[str, Any]) -> bool:
-    """Tell whether a task can have the name of its column; others the user may add."""
+def _is_valid(task: JsonObject) -> bool:
+    """Return whether a task can be named after its column. The user can add the others under another name."""
     try:
         TaskConfig.from_dict(task)
     except ValueError:

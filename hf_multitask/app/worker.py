@@ -1,4 +1,4 @@
-"""The process of one training: ``python -m hf_multitask.app.worker FOLDER``, started by the app."""
+"""Process of one training run, started by the app: ``python -m hf_multitask.app.worker FOLDER``."""
 
 import logging
 import sys
@@ -12,13 +12,13 @@ from .run_progress import ProgressWriter
 
 
 def main(folder: Path) -> int:
-    """Train as a config in a folder says, and write there how it goes and what came of it.
+    """Train from the config in a folder, and write the progress and the result to that folder.
 
     Args:
-        folder: The folder that the app has prepared.
+        folder: Folder that the app has prepared.
 
     Returns:
-        The exit status: 0, or 1 where the training failed.
+        The exit status: 0, or 1 if the training failed.
     """
     writer = ProgressWriter(folder)
     try:
@@ -26,7 +26,7 @@ def main(folder: Path) -> int:
     except KeyboardInterrupt:
         write_json(folder / RESULT_FILE, {"state": STOPPED})
         return 0
-    except Exception as error:  # whatever it is, of any library: the page says it
+    except Exception as error:  # The page shows every error, whichever library raised it.
         logging.getLogger(__name__).exception("The training failed.")
         write_json(folder / RESULT_FILE, {"state": FAILED, "reason": str(error) or type(error).__name__})
         return 1

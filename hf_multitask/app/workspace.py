@@ -1,4 +1,4 @@
-"""The folder that the app works in. Whatever it reads or writes for a browser is found here by name, never by path."""
+"""Folder of the app. A browser names what it wants from it, and never gives a path."""
 
 import os
 import re
@@ -14,35 +14,35 @@ from ..runtime.atomic_files import read_json
 APP_DIR = "app"
 DATA_CONFIG = "config.yaml"
 STUDY_NAME = "study.json"
-# Folders below the root that are looked through: out/app/run-1, out/studies/snips/run-1.
+# Depth below the root to search: out/app/run-1, out/studies/snips/run-1.
 MAX_DEPTH = 4
 MAX_NAME_LENGTH = 60
 
 
 class Workspace:
-    """Models, studies, data and runs below one folder.
+    """Models, studies, data and runs in one folder.
 
     Args:
-        root: The folder; it is made where it does not exist.
+        root: The folder. It is created if it does not exist.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
         self.app_dir = self.root / APP_DIR
         self.data_dir = self.app_dir / "data"
-        # What the browser sends, before it is checked, and pictures for it.
+        # Uploaded files before they are checked, and figures for the browser.
         self.received_dir = self.app_dir / "received"
         for folder in (self.data_dir, self.received_dir):
             folder.mkdir(parents=True, exist_ok=True)
 
     def name_of(self, folder: Path) -> str:
-        """Return what a folder is called in the page."""
+        """Return the name of a folder on the page."""
         return folder.relative_to(self.root).as_posix()
 
     def models(self) -> dict[str, Path]:
-        """Return the folders of trained models by name, the newest first.
+        """Return the folders of trained models by name, newest first.
 
-        Of a run without a model, one that still trains or was killed, it is the last whole checkpoint.
+        A run that has no model because it is training or was killed is represented by its last complete checkpoint.
         """
         found = []
         for folder, names in self._walk():
@@ -54,21 +54,21 @@ class Workspace:
         return _newest_first({self.name_of(path): path for path in found}, CONFIG_NAME)
 
     def studies(self) -> dict[str, Path]:
-        """Return the folders of studies by name, the newest first."""
+        """Return the folders of studies by name, newest first."""
         found = {self.name_of(folder): folder for folder, names in self._walk() if STUDY_NAME in names}
         return _newest_first(found, STUDY_NAME)
 
-    def data_sets(self) -> dict[str, Path]:
-        """Return the configs of uploaded data by name, the newest first."""
+    def datasets(self) -> dict[str, Path]:
+        """Return the configs of uploaded data by name, newest first."""
         found = {path.parent.name: path.parent for path in self.data_dir.glob(f"*/{DATA_CONFIG}")}
         return {name: path / DATA_CONFIG for name, path in _newest_first(found, DATA_CONFIG).items()}
 
     def new_folder(self, parent: Path, name: str) -> Path:
-        """Make a folder that no one else has.
+        """Create a folder that did not exist before.
 
         Args:
-            parent: Where.
-            name: What it is called; a number comes behind it.
+            parent: Parent folder.
+            name: Name of the folder, to which a number is appended.
         """
         number = 1
         while True:
@@ -81,7 +81,7 @@ class Workspace:
                 return folder
 
     def _walk(self) -> Iterator[tuple[Path, list[str]]]:
-        """Yield folders and the names of the files in them; links are not followed."""
+        """Yield folders and the names of the files in them, without following links."""
         for name, folders, files in os.walk(self.root):
             folder = Path(name)
             depth = len(folder.relative_to(self.root).parts)
@@ -96,33 +96,33 @@ class Workspace:
             yield folder, files
 
 
-def look_up(what: str, name: str | None, found: Mapping[str, Path]) -> Path:
-    """Return the folder of a name that a page was given earlier.
+def look_up(kind: str, name: str | None, folders: Mapping[str, Path]) -> Path:
+    """Return the folder that belongs to a name on the page.
 
     Args:
-        what: What it is, for the message.
+        kind: Kind of the folder, for the message.
         name: The name.
-        found: The folders that there are now.
+        folders: The folders that exist now, by name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no name is given, or its folder does not exist any more.
     """
     if not name:
-        raise ValueError(f"{what}: none is chosen.")
-    if name not in found:
-        raise ValueError(f"{what} {name!r} is not there any more: its folder was moved or deleted. Choose another.")
-    return found[name]
+        raise ValueError(f"{kind}: none is chosen.")
+    if name not in folders:
+        raise ValueError(f"{kind} {name!r} does not exist any more: its folder was moved or deleted. Choose another.")
+    return folders[name]
 
 
 def safe_name(given: str, default: str) -> str:
-    """Make a name for a folder of one that a stranger gave.
+    """Return a safe folder name for an untrusted name.
 
     Args:
         given: Any text, such as ``../../x.jsonl``.
-        default: What stands for a text without a letter or digit.
+        default: Name for a text without letters and digits.
 
     Returns:
-        The last part of the path, without its extensions: letters, digits, ``_`` and ``-``.
+        The last part of the path without its extensions, with letters, digits, ``_`` and ``-`` only.
     """
     last = re.split(r"[\\/]", given)[-1].split(".")[0]
     return re.sub(r"[^\w-]+", "-", last, flags=re.ASCII).strip("-_")[:MAX_NAME_LENGTH] or default
@@ -138,6 +138,6 @@ def _newest_first(found: Mapping[str, Path], file: str) -> dict[str, Path]:
         try:
             return -(found[name] / file).stat().st_mtime
         except OSError:
-            return 0.0  # deleted meanwhile: whoever chooses it is told
+            return 0.0  # Deleted in the meantime: choosing it raises an error.
 
     return {name: found[name] for name in sorted(found, key=age)}

@@ -17,7 +17,7 @@ from hf_multitask.app.choices import (
     tasks_as_yaml,
 )
 from hf_multitask.app.markup import notice, table
-from hf_multitask.app.model_cache import ModelShelf
+from hf_multitask.app.model_cache import ModelCache
 from hf_multitask.app.plan_cache import PlanCache, is_everything_frozen
 from hf_multitask.app.study_tables import curve_names, study_curves, study_table
 from hf_multitask.quickstart import QUICKSTART_CONFIG
@@ -76,7 +76,7 @@ def test_tasks_are_a_line_each(base):
     ("changes", "message"),
     [
         ({"tasks": "{"}, "^tasks: expected YAML"),
-        ({"tasks": "hello"}, "^tasks: expected a line for each"),
+        ({"tasks": "hello"}, "^tasks: expected one line per task"),
         ({"tasks": "- {name: a, typ: x}"}, "unknown key 'typ'. Did you mean 'type'"),
         ({"epochs": 0}, "num train epochs: expected a number above 0, found 0"),
         ({"learning_rate": None}, "learning rate: expected a number above 0, found None"),
@@ -128,7 +128,7 @@ def test_the_bundled_data_is_there_at_once(tmp_path, monkeypatch):
     base = services.base_config(BUNDLED_DATA)
     assert [task.name for task in base.tasks] == ["topic", "entities"]
     assert base.data_configs[0].train == str(QUICKSTART_CONFIG.parent / "data" / "train.jsonl")
-    with pytest.raises(ValueError, match=r"data '\.\./x' is not there any more"):
+    with pytest.raises(ValueError, match=r"data '\.\./x' does not exist any more"):
         services.base_config("../x")
 
 
@@ -144,30 +144,30 @@ def test_a_wrong_config_is_said_at_the_start(tmp_path):
 
 def test_the_picture_is_drawn_once(services, base, app_config):
     choices = default_choices(base)
-    path = services.picture(str(app_config), choices)
+    path = services.figure(str(app_config), choices)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.is_relative_to(services.workspace.received_dir)
     written = path.stat().st_mtime_ns
-    assert services.picture(str(app_config), choices) == path
+    assert services.figure(str(app_config), choices) == path
     assert path.stat().st_mtime_ns == written
     assert inspect_data(base, 0).datasets[0].tasks == ["intent", "slots"]
 
 
 def test_a_sentence_is_answered_and_a_model_that_is_gone_is_said(save_model, app_config, tmp_path):
-    shelf = ModelShelf()
+    cache = ModelCache()
     folders = [save_model(app_config, tmp_path / name) for name in ("a", "b", "c")]
     for folder in folders:
-        intent, slots = shelf.answer(folder, "play jazz in paris")
+        intent, slots = cache.answer(folder, "play jazz in paris")
         assert intent.kind == "bars"
         assert list(intent.value.values()) == sorted(intent.value.values(), reverse=True)
         assert slots.kind == "entities"
         assert slots.value["text"] == "play jazz in paris"
     with pytest.raises(ValueError, match="sentence: 'text' is empty"):
-        shelf.answer(folders[0], " ")
+        cache.answer(folders[0], " ")
     (folders[0] / "config.json").unlink()
     with pytest.raises(ValueError, match="a: the model's folder was moved or deleted"):
-        shelf.answer(folders[0], "play")
-    assert shelf.answer(folders[1], "play")
+        cache.answer(folders[0], "play")
+    assert cache.answer(folders[1], "play")
 
 
 def test_a_study_is_a_table_of_numbers_and_curves(save_study, tmp_path):

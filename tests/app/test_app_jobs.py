@@ -61,7 +61,7 @@ def test_of_many_that_start_together_one_trains_to_its_end(services, start):
     for tab in tabs:
         tab.join()
     assert outcomes.count("app/run-1") == 1
-    assert sum("app/run-1 is training already: one training at a time" in text for text in outcomes) == 3
+    assert sum("app/run-1 is training already: only one run at a time" in text for text in outcomes) == 3
 
     # Whoever looks later, as a page that is loaded anew, finds it; and it is seen while it goes on.
     running = wait(Jobs(services.workspace), lambda status: status.progress.max_steps)
@@ -70,7 +70,7 @@ def test_of_many_that_start_together_one_trains_to_its_end(services, start):
     assert "of 120, epoch" in running.message
     status = wait(Jobs(services.workspace), lambda status: not status.is_active)
     assert status.state == "finished", status
-    assert status.message == "app/run-1 is through. Its model can be tried."
+    assert status.message == "app/run-1 is finished. Its model can be tried."
     assert status.progress.step == status.progress.max_steps == 120
     assert status.progress.stage == "all"
     assert status.metrics.keys() == {"validation", "test"}
@@ -99,7 +99,7 @@ def test_a_run_that_is_stopped_keeps_a_checkpoint_to_go_on_from(services, start)
     assert f"app/run-1 was stopped at step {step}. Kept: app/run-1/checkpoint-{step}" in status.message
     # The command that the page names goes on from it.
     config = folder / "_app" / "config.yaml"
-    assert f"hf-multitask train {config} --resume goes on from it" in status.message
+    assert f"hf-multitask train {config} --resume continues from it" in status.message
     values = RunConfig.from_file(config)
     assert values.training["num_train_epochs"] == 5000
     assert main(["train", str(config), "--resume", "--training.max_steps", str(step + 2)]) == 0
@@ -122,7 +122,7 @@ def test_a_failure_is_said_and_the_next_run_starts(services, start, app_config):
     status = wait(services.jobs, lambda status: not status.is_active)
     assert status.state == "failed"
     assert "its process ended without a result" in status.message
-    assert "It had written no checkpoint" in status.message
+    assert "It has no checkpoint" in status.message
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
     assert name == "My-Rows-1-1"
     assert not train.exists()
     assert not test.exists()
-    config = RunConfig.from_file(look_up("data", name, workspace.data_sets()))
+    config = RunConfig.from_file(look_up("data", name, workspace.datasets()))
     assert config.encoder == base.encoder
     assert [(task.name, task.type) for task in config.tasks] == [
         ("intent", "sequence_classification"),
@@ -133,7 +133,7 @@ def test_a_file_outside_of_what_was_received_is_refused(way, workspace, base, tm
     if way == "link":
         path = workspace.received_dir / "link.jsonl"
         path.symlink_to(secret)
-    with pytest.raises(ValueError, match="is no file that was received"):
+    with pytest.raises(ValueError, match="is not an uploaded file"):
         keep_upload(workspace, {"train": path}, base)
     assert secret.exists()
 
@@ -197,7 +197,7 @@ def test_models_and_studies_are_found_below_the_folder_only(workspace, save_mode
     assert workspace.models() == {"quick/one": workspace.root / "quick" / "one"}
     assert list(workspace.studies()) == ["studies/s"]
     shutil.rmtree(workspace.root / "quick")
-    with pytest.raises(ValueError, match="model 'quick/one' is not there any more"):
+    with pytest.raises(ValueError, match="model 'quick/one' does not exist any more"):
         look_up("model", "quick/one", workspace.models())
-    with pytest.raises(ValueError, match=r"model '\.\./outside' is not there"):
+    with pytest.raises(ValueError, match=r"model '\.\./outside' does not exist any more"):
         look_up("model", "../outside", workspace.models())
