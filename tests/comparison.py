@@ -1,13 +1,13 @@
-"""Comparison of what is computed in another way."""
+"""Comparison of nested results up to rounding."""
 
 import pytest
 
 
 def approximately(values, **tolerance):
-    """Return what equals values, of dicts and lists too, but for the last digits of their numbers.
+    """Return an object that equals nested values up to the last digits of their numbers.
 
     Args:
-        values: The values.
+        values: Numbers, or dicts and lists of them.
         tolerance: ``abs`` and ``rel`` of `pytest.approx`.
     """
     if isinstance(values, dict):

@@ -1,10 +1,10 @@
-"""Fixtures: tokenizers trained on a few sentences, tiny random encoders, the real one."""
+"""Fixtures: tokenizers trained on a few sentences, tiny random encoders, a real one."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Tiny models are faster on one thread, and several processes do not get into each other's way.
+# Tiny models are faster on one thread, and several processes do not compete for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-# No test reads what another run has kept.
+# No test reads the cache of another run.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_multitask_tests_")
 
 import datasets
@@ -41,7 +41,7 @@ def seeded():
 
 @pytest.fixture(autouse=True)
 def settings_of_the_process():
-    """Put back what a program changes for its whole process, so that no test depends on those before it."""
+    """Restore process-wide settings, so that no test depends on earlier ones."""
     threads = torch.get_num_threads()
     verbosity, loads_with_bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     package = logging.getLogger("hf_multitask")
@@ -111,7 +111,7 @@ def real_data():
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Return the program scripts/benchmark.py, a function of its arguments."""
+    """Return the main function of scripts/benchmark.py."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
     import benchmark
 

@@ -34,7 +34,7 @@ def _row(i: int) -> dict:
 
 ROWS = [_row(i) for i in range(22)]
 
-# What a report on these rows holds, in its order.
+# Metrics of a report on these rows, in order.
 METRIC_NAMES = [
     "intent_accuracy",
     "intent_macro_f1",
@@ -52,7 +52,7 @@ SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_t
 
 
 def wordpiece(lowercase: bool = True) -> Tokenizer:
-    """Make a BERT-like tokenizer of words, their beginnings, ends and letters: training one finds others each time."""
+    """Make a BERT-like tokenizer of words, their beginnings, ends and letters, as training is not repeatable."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -71,7 +71,7 @@ def byte_level(add_prefix_space: bool = False, split: bool = False) -> Tokenizer
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=not split)
     if split:
-        # As Qwen and Llama 3 do: the words are parted in front of the bytes.
+        # As in Qwen and Llama 3: words are split before bytes.
         parts = pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([parts, tokenizer.pre_tokenizer])
     tokenizer.decoder = decoders.ByteLevel()
@@ -101,7 +101,7 @@ def unigram() -> Tokenizer:
 
 
 def byte_fallback() -> Tokenizer:
-    """Train a SentencePiece-like BPE as Llama and Gemma have it: unknown characters become their bytes."""
+    """Train a SentencePiece-like BPE as in Llama and Gemma: unknown characters become bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -185,7 +185,7 @@ def save_tiny_encoder(architecture: str, folder: Path, pooling: str | None = Non
 
 
 def save_tiny_run(folder: Path, training: dict, output_dir: str | Path) -> Path:
-    """Write the config of a run with its data and a tiny encoder beside it; return its path."""
+    """Write the config of a run with its data and a tiny encoder in one folder; return its path."""
     save_tiny_encoder("bert", folder / "encoder")
     for split, rows in (("train", ROWS[:16]), ("validation", ROWS[:9]), ("test", ROWS[9:])):
         text = "".join(json.dumps(row) + "\n" for row in rows)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import BaseModelOutput
 
 from .layer_groups import EMBEDDINGS, ENCODER, NORM, find_layers, probe_forward
 from .messages import unknown_name_message
@@ -55,7 +55,7 @@ class PartialForward:
             finally:
                 hook.remove()
 
-    def forward_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> ModelOutput:
+    def forward_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> BaseModelOutput:
         """Run the encoder from the states that enter a group.
 
         Args:

@@ -213,7 +213,7 @@ def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
 
 
 @torch.no_grad()
-def probe_forward(encoder: PreTrainedModel) -> None:
+def probe_forward(encoder: nn.Module) -> None:
     """Run an encoder on two tokens, so that hooks can observe its forward pass.
 
     The encoder runs in eval mode, which draws no random numbers, so that probing it does not change a run.
@@ -222,14 +222,14 @@ def probe_forward(encoder: PreTrainedModel) -> None:
     for module, _ in modes:
         module.training = False
     try:
-        input_ids = torch.ones(1, 2, dtype=torch.long, device=encoder.device)
+        input_ids = torch.ones(1, 2, dtype=torch.long, device=next(encoder.parameters()).device)
         encoder(input_ids=input_ids, attention_mask=input_ids)
     finally:
         for module, mode in modes:
             module.training = mode
 
 
-def _encoder_groups(encoder: PreTrainedModel) -> Iterator[tuple[str, list[nn.Parameter]]]:
+def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
     layers = find_layers(encoder)
     if layers is None:
         yield ENCODER, list(encoder.parameters())
@@ -252,7 +252,7 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.removeprefix("module.").split(".") if part not in _WRAPPERS)
 
 
-def _run_after(encoder: PreTrainedModel, last_layer: nn.Module) -> set[nn.Parameter]:
+def _run_after(encoder: nn.Module, last_layer: nn.Module) -> set[nn.Parameter]:
     """Return the weights of the modules that a forward pass first runs after the last layer.
 
     The place of a module in the code does not show this: DeBERTa's norm after the layers is part of its embeddings.

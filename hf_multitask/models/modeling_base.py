@@ -10,7 +10,6 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
 from .encoder_attention import build_attention_masks
@@ -145,7 +144,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         row_windows: torch.Tensor | None,
         stored_states: torch.Tensor | None,
         entering: str | None,
-    ) -> ModelOutput:
+    ) -> BaseModelOutput:
         """Return the encoder's output, from stored states or in chunks of windows where that applies."""
         if mixing and stored_states is not None:
             raise ValueError(
@@ -163,7 +162,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
 
     def _encode(
         self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], mixing: Sequence[str]
-    ) -> ModelOutput:
+    ) -> BaseModelOutput:
         """Run the encoder, and mix the states of its layers for the heads of some tasks."""
         inputs = build_attention_masks(self.encoder, inputs)
         if not mixing:
@@ -183,14 +182,14 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         encoder_kwargs: Mapping[str, Any],
         size: int,
         mixing: Sequence[str] = (),
-    ) -> ModelOutput:
+    ) -> BaseModelOutput:
         """Encode ``size`` windows at a time, so that one long text needs no more memory than a batch of short ones."""
         chunks = zip(*(value.split(size) for value in inputs.values()), strict=True)
         batches = [dict(zip(inputs, chunk, strict=True)) for chunk in chunks]
         outputs = [self._encode(batch, encoder_kwargs, mixing) for batch in batches]
         if len(outputs) == 1:
             return outputs[0]
-        joined: dict[str, Any] = {"last_hidden_state": torch.cat([output.last_hidden_state for output in outputs])}
+        joined: dict[str, Any] = {"last_hidden_state": torch.cat([output["last_hidden_state"] for output in outputs])}
         for name in ("hidden_states", "attentions"):
             if outputs[0].get(name) is not None:
                 layers = zip(*(output[name] for output in outputs), strict=True)
@@ -201,5 +200,5 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
 
 def drop_pooler(encoder: PreTrainedModel) -> None:
     """Remove a pooler that no head uses: its weights would never train, and DDP would wait for their gradients."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+    if isinstance(getattr(encoder, "pooler", None), nn.Module):
+        encoder.register_module("pooler", None)

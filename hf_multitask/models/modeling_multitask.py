@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +110,19 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             pooling=sentence_pooling.mode,
             normalize_embeddings=sentence_pooling.normalize,
             initializer_range=getattr(encoder.config, "initializer_range", 0.02),
-            attn_implementation=encoder.config._attn_implementation,
+            # a keyword of PreTrainedConfig.__post_init__
+            attn_implementation=encoder.config._attn_implementation,  # type: ignore[call-arg]
         )
         model = cls(config).to(encoder.dtype)
         model.encoder = encoder
         model.name_or_path = source
         return model
 
+    # The first argument has a shorter name than in PreTrainedModel.
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(  # type: ignore[override]
+        cls, name_or_path: str | PathLike | None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Load a saved model as ``PreTrainedModel`` does, but only from safetensors.
 
         Args:
@@ -137,7 +142,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         with explain_weights_errors(str(name_or_path), **hub_kwargs):
             return super().from_pretrained(name_or_path, *args, **{**kwargs, "use_safetensors": True})
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
         """Save as ``PreTrainedModel`` does, with the code that ``trust_remote_code=True`` runs without this package.
 
         Args:
@@ -149,7 +154,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         if kwargs.get("is_main_process", True):
             custom_object_save(MultiTaskPipeline, save_directory)
 
-    def _upload_modified_files(self, working_dir: str | Path, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+    def _upload_modified_files(self, working_dir: str | PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Upload as ``PreTrainedModel.push_to_hub`` does, and add a model card if the repository has none."""
         with explain_upload_errors(repo_id):
             if not HfApi().file_exists(repo_id, CARD_NAME, token=kwargs.get("token")):
@@ -209,7 +214,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         mixing = [task.name for task in chosen if task.mix_layers]
         encoded = self._run_encoder(given, encoder_kwargs, mixing, row_windows, stored_states, entering)
         mixed = encoded.get("mixed_states")
-        states = encoded.last_hidden_state
+        states = encoded["last_hidden_state"]
         logits = self.apply_heads(states, attention_mask, tag_positions, row_windows, tasks, mixed)
         loss, losses = None, None
         if labels is not None:
@@ -294,7 +299,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         """
         if isinstance(sentences, str):
             return self.encode([sentences], tokenizer, batch_size)[0]
-        tokenizer = tokenizer or load_tokenizer(self.name_or_path)
+        tokenizer = tokenizer or load_tokenizer(str(self.name_or_path))
         was_training = self.training
         self.eval()
         vectors = []
@@ -372,7 +377,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         """
         stock = single_task_model(self, name)
         if save_directory is not None:
-            (tokenizer or load_tokenizer(self.name_or_path)).save_pretrained(save_directory)
+            (tokenizer or load_tokenizer(str(self.name_or_path))).save_pretrained(save_directory)
             stock.save_pretrained(save_directory)
         return stock
 
@@ -383,7 +388,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             save_directory: Folder to write to.
             tokenizer: Tokenizer. Defaults to the one in the model's folder or hub repository.
         """
-        tokenizer = tokenizer or load_tokenizer(self.name_or_path)
+        tokenizer = tokenizer or load_tokenizer(str(self.name_or_path))
         tokenizer.save_pretrained(save_directory)
         self.encoder.save_pretrained(save_directory)
         pooling = SentencePooling(self.config.pooling, self.config.normalize_embeddings)

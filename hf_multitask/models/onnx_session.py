@@ -88,7 +88,7 @@ class OnnxSession:
         """
         if backend not in ONNX_FILES:
             raise ValueError(unknown_name_message("backend", backend, ONNX_FILES))
-        source, filename = model.name_or_path, ONNX_FILES[backend]
+        source, filename = str(model.name_or_path), ONNX_FILES[backend]
         command = f"`hf-multitask export {source} --{'int8' if backend == 'onnx-int8' else 'onnx'}`"
         path = cached_file(
             source,

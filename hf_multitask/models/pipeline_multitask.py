@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multitask import MultiTaskConfig
 from .messages import unknown_name_message
+from .modeling_base import MultiTaskPreTrainedModel
 from .onnx_session import BACKENDS, TORCH, OnnxSession
 from .predictor import OutputOptions, Predictor
 from .text_inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, check_input, read_input
@@ -39,9 +40,14 @@ class MultiTaskPipeline(Pipeline):
         ImportError: If onnxruntime is needed but not installed.
     """
 
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
+    model: MultiTaskPreTrainedModel
+    # Pipeline declares a slow tokenizer or None.
+    tokenizer: PreTrainedTokenizerBase  # type: ignore[assignment]
+
+    # Pipeline declares these as None, but expects booleans.
+    _load_processor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
     # None makes the tokenizer optional for transformers, so that __init__ can raise a clear error if it is missing.
     _load_tokenizer = None
 
@@ -65,7 +71,8 @@ class MultiTaskPipeline(Pipeline):
         self._predictors: dict[OutputOptions, Predictor] = {}
         self._predictor(self._postprocess_params)
 
-    def __call__(
+    # Stricter than Pipeline, which passes any argument on to its steps: unknown options raise.
+    def __call__(  # type: ignore[override]
         self, inputs: Any, batch_size: int | None = None, is_split_into_words: bool = False, **options: Any
     ) -> Any:
         """Predict one text or many.
@@ -108,7 +115,10 @@ class MultiTaskPipeline(Pipeline):
         results = predictor.stream(texts, size)
         return list(results) if is_list else results
 
-    def preprocess(self, input_: Any, place: str = "input", is_split_into_words: bool = False) -> TextInput:
+    # Pipeline expects tensors here; the predictor makes them batch by batch.
+    def preprocess(  # type: ignore[override]
+        self, input_: Any, place: str = "input", is_split_into_words: bool = False
+    ) -> TextInput:
         """Read one input: its text and words, and the second text of a pair.
 
         Args:
@@ -160,12 +170,15 @@ class MultiTaskPipeline(Pipeline):
     def _splits_words(self) -> bool:
         return any(task.is_token_task for task in self.model.config.tasks)
 
-    def _forward(self, input_tensors: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> dict[str, torch.Tensor]:
+    # Pipeline expects the model's whole output; a graph has only logits.
+    def _forward(  # type: ignore[override]
+        self, input_tensors: Mapping[str, torch.Tensor], tasks: Sequence[str]
+    ) -> Mapping[str, torch.Tensor]:
         """Run the model or the graph on a batch and return the logits of some tasks."""
         if self._session is not None:
             return self._session(input_tensors, tasks)
         return self.model(**input_tensors, tasks=tasks).logits
 
-    def postprocess(self, model_outputs: Any) -> Any:
+    def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
         """Return predictions unchanged; `Pipeline` requires the method."""
         return model_outputs

@@ -7,13 +7,14 @@ from itertools import islice
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .collator import MultiTaskDataCollator, columns_to_rows
 from .configuration_multitask import MultiTaskConfig
 from .decoding import decode, tag_probabilities
 from .heads_crf import CRF
 from .messages import unknown_name_message
+from .modeling_base import MultiTaskPreTrainedModel
 from .tags_iob2 import tag_spans
 from .tags_schemes import from_iob2, scheme_of_name
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
@@ -120,7 +121,7 @@ class Predictor:
 
     @classmethod
     def of_model(
-        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, options: OutputOptions
+        cls, model: MultiTaskPreTrainedModel, tokenizer: PreTrainedTokenizerBase, options: OutputOptions
     ) -> "Predictor":
         """Build the predictor of a model.
 

@@ -57,8 +57,8 @@ def _stock_config(model: MultiTaskPreTrainedModel, task: TaskConfig) -> PreTrain
     config.num_labels = task.num_labels
     if task.labels is not None:
         config.id2label, config.label2id = task.id2label, task.label2id
-    config.problem_type = task.problem_type
-    for key, value in SETTINGS.get(config.model_type, {}).items():
+    settings = {"problem_type": task.problem_type, **SETTINGS.get(config.model_type, {})}
+    for key, value in settings.items():
         setattr(config, key, value)
     return config
 

@@ -204,7 +204,7 @@ class Aligner:
     def _word_ids(self, encoded: BatchEncoding, i: int, cut: CutRow | None) -> list[int | None]:
         """Return the word that each subword of a row counts for, None if it counts in another window."""
         word_ids = encoded.word_ids(i)
-        if encoded.encodings[i].n_sequences > 1:
+        if encoded[i].n_sequences > 1:
             word_ids = [
                 word if text == FIRST else None for word, text in zip(word_ids, encoded.sequence_ids(i), strict=True)
             ]

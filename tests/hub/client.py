@@ -1,4 +1,4 @@
-"""What users of the hub do, in a process of their own: ``python -m tests.hub.client ACTION RESULT GIVEN``."""
+"""Actions of users of the hub, run in a separate process: ``python -m tests.hub.client ACTION RESULT GIVEN``."""
 
 import contextlib
 import io
@@ -55,7 +55,7 @@ def make_trainer(encoder, folder, **arguments):
             disable_tqdm=True,
             **arguments,
         ),
-        # The best weights of a stage, which a checkpoint needs to go on, lie in a folder of the run.
+        # Resuming needs the best weights of a stage, which are in a folder of the run.
         freeze_schedule={"stages": [{**STAGE, "name": "heads", "train": "heads"}, {"name": "all", "train": "all"}]},
         train_dataset=data["train"],
         eval_dataset=data["validation"],
@@ -73,7 +73,7 @@ def error_of(function, *args, **kwargs):
 
 
 def publish(encoder, folder, repo, private_repo, files):
-    """Train and push; push a changed model while the hub fails, and when it works again; push it alone, private."""
+    """Train and push; push a changed model while the hub fails and after it recovers; push to a private repository."""
     trainer, data = make_trainer(encoder, folder, hub_model_id=repo, hub_token="token-of-ann")
     trainer.train()
     first = trainer.push_to_hub(data=data, language="en").oid
@@ -102,7 +102,7 @@ def run_config(encoder, folder, files):
 
 
 def push_while(breaks, trainer, repo):
-    """Push the trainer's model, and the model alone, while requests fail."""
+    """Push from the trainer and from the model while requests fail."""
     with mock.patch("time.sleep"):  # the client waits before it tries again
         _break(breaks)
         errors = [error_of(trainer.push_to_hub), error_of(trainer.model.push_to_hub, repo, token="token-of-ann")]
@@ -111,8 +111,8 @@ def push_while(breaks, trainer, repo):
 
 
 def use(repo, private_repo, first, rows, output):
-    """Load by name, as a user without a token and as one with it."""
-    # First of all: what one has downloaded may be read from the cache.
+    """Load by name, as a user without and with a token."""
+    # First, because downloaded files may be read from the cache later.
     errors = {
         "private": error_of(load_model, private_repo),
         "wrong token": error_of(load_model, private_repo, token="token-of-bob"),

@@ -1,4 +1,4 @@
-"""A stand-in for the hub: what `huggingface_hub` asks for, over real HTTP, with repositories kept in memory."""
+"""A stand-in for the hub: the API that `huggingface_hub` uses, over real HTTP, with repositories in memory."""
 
 import base64
 import hashlib
@@ -41,8 +41,8 @@ class Repository:
 class Hub(ThreadingHTTPServer):
     """The server.
 
-    ``tokens`` are the users by token; ``breaks`` says what goes wrong: by the name of a request, whether the
-    connection is cut while its body comes (``"drop"``) or it is answered with ``"500"``. ``POST /breaks`` sets it.
+    ``tokens`` are the users by token. ``breaks`` contains failures by the name of a request: the connection is cut
+    while its body is sent (``"drop"``), or the answer is an error (``"500"``). ``POST /breaks`` sets it.
     """
 
     daemon_threads = True
@@ -58,7 +58,7 @@ class Hub(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def handle_error(self, request, client_address):
-        """Stay silent about clients that hang up."""
+        """Ignore clients that close the connection."""
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def oid_of(path: str, data: bytes) -> str:
 
 
 def metadata_errors(content: str) -> list[str]:
-    """What the hub refuses in the metadata of a card."""
+    """Return the error of the hub for the metadata of a card."""
     match = re.match(r"---\n(.*?)\n---\n", content, flags=re.DOTALL)
     values = yaml.safe_load(match[1]) if match else {}
     errors = [
@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.tokens.get(token)
 
     def _repository(self, repo, write=False):
-        """Return a repository as the hub does: what may not be read is not there; who has no token hears even less."""
+        """Return a repository as the hub does: 404 for one that may not be read, and 401 without a token."""
         found = self.server.repositories.get(repo)
         if found is None or (found.private and self._user != found.owner):
             if self._user is None:

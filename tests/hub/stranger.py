@@ -1,4 +1,4 @@
-"""Loads a model by its name where `hf_multitask` cannot be imported: ``python -S stranger.py REPO RESULT.json``."""
+"""Loads a model by its name in an environment without `hf_multitask`: ``python -S stranger.py REPO RESULT.json``."""
 
 import contextlib
 import importlib.util

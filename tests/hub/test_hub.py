@@ -1,4 +1,4 @@
-"""Pushing to the hub and loading from it, by real requests to a stand-in of the hub."""
+"""Pushing to and loading from the hub, by real requests to a stand-in."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ from tests.comparison import approximately
 from tests.hub.server import Repository, running_hub
 from tests.tiny import ROWS, SENTENCES
 
-pytestmark = pytest.mark.slow  # programs of their own, which import all anew
+pytestmark = pytest.mark.slow  # separate programs, which import everything again
 
 ROOT = Path(__file__).parents[2]
 REPO, PRIVATE = "ann/notes", "ann/secret"
@@ -111,7 +111,7 @@ def test_a_push_of_the_trainer_holds_all_that_the_model_needs(hub, published):
         "stages.json",
     } | CODE_FILES <= files.keys()
     in_folder = {str(path.relative_to(published["folder"])) for path in published["folder"].rglob("*.safetensors")}
-    assert "_freezing/best-3.safetensors" in in_folder  # of the stages, for who resumes
+    assert "_freezing/best-3.safetensors" in in_folder  # best weights of a stage, for resuming
     assert {path for path in files if path.endswith(".safetensors")} == {"model.safetensors"}
     assert hub.repositories[REPO].messages[published["second"]] == "Better"
 

@@ -1,4 +1,4 @@
-"""Words, subwords and windows for any words and any tokenizer, against definitions written apart from the code."""
+"""Words, subwords and windows for any words and tokenizer, against independent definitions."""
 
 import os
 from itertools import accumulate
@@ -50,19 +50,19 @@ WORD = st.one_of(
 WORDS = st.lists(WORD, min_size=1, max_size=12)
 TEXT = st.lists(st.one_of(WORD, st.sampled_from([" ", "  ", "\n"])), min_size=1, max_size=12).map("".join)
 
-# Few for each of many tokenizers; HF_MULTITASK_EXAMPLES searches further.
+# A few examples for each of many tokenizers; HF_MULTITASK_EXAMPLES sets a larger number.
 brief = settings(max_examples=int(os.environ.get("HF_MULTITASK_EXAMPLES", "12")))
 
 
 @st.composite
 def lengths(draw):
-    """Draw a longest length and an overlap that it allows."""
+    """Draw a maximum length and a valid overlap."""
     max_length = draw(st.integers(SPECIAL_TOKENS + 1, 20))
     return max_length, draw(st.integers(0, max_length - SPECIAL_TOKENS - 1))
 
 
 def subwords_of(kind, words):
-    """Tokenize each word alone, as it stands in running text."""
+    """Tokenize each word separately, as in running text."""
     backend = TOKENIZER[kind].backend_tokenizer
     backend.no_truncation()
     in_front = " " if kind in ("byte-level", "byte-level-split") else ""
@@ -79,14 +79,14 @@ def row_of(aligner, words, tags=None):
 
 
 def place_of(position, row, step):
-    """Return the window of a position, and its subword's place in the whole row."""
+    """Return the window of a position, and the index of its subword in the whole row."""
     ends = list(accumulate(row["window_lengths"]))
     window = next(i for i, end in enumerate(ends) if position < end)
     return window, position - (ends[window] - row["window_lengths"][window]) - 1 + window * step
 
 
 def context(window, place, starts, room, total):
-    """Return how many subwords a window shows beside one, where it shows fewer; an end of the text is far away."""
+    """Return the context of a subword in a window, on its shorter side; the ends of the text do not limit it."""
     before = place - starts[window] if starts[window] > 0 else total
     behind = starts[window] + room - 1 - place if starts[window] + room < total else total
     return min(before, behind)
@@ -185,7 +185,7 @@ def test_every_gold_word_is_scored_and_one_without_a_subword_counts_as_outside(k
     columns = {"labels": labels, **aligner({"words": rows, "labels": labels})}
     prepared = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     batch = MultiTaskDataCollator(TOKENIZER[kind], [SLOTS])(prepared)
-    # What a model without fault would say: the gold tag at each word's subword.
+    # The output of a perfect model: the gold tag at the subword of each word.
     logits = torch.nn.functional.one_hot(batch["labels"]["slots"].clamp(min=0), 5).float()
     found = decode(SLOTS, logits, batch["tag_positions"]).numpy()
     scores = task_metrics(SLOTS, found, batch["labels"]["slots"].numpy())
@@ -235,7 +235,7 @@ def test_lost_words_and_empty_rows_are_reported(kind, rows):
 
 @pytest.fixture(scope="module")
 def model(encoder):
-    """Return a model that tags eagerly; any tokenizer's ids are within its vocabulary."""
+    """Return a model that predicts many tags; its vocabulary contains the ids of every tokenizer."""
     torch.manual_seed(0)
     tasks = [TaskConfig("intent", "sequence_classification", labels=["a", "b"]), SLOTS]
     model = MultiTaskModel.from_encoder(encoder, tasks)
@@ -244,7 +244,7 @@ def model(encoder):
 
 
 def check_entities(prediction, text, words):
-    """Check that there is one label a word, and that entities are characters of the text and whole words."""
+    """Check that there is one label per word, and that entities are whole words of the text."""
     assert len(prediction["labels"]) == len(words)
     starts, ends = {word.start for word in words}, {word.end for word in words}
     for entity in prediction["entities"]:
@@ -285,7 +285,7 @@ def test_entities_of_words_in_a_text_are_characters_of_that_text(kind, words, da
 
 
 class Oracle:
-    """Stands for a model without fault: it says the ids that it is given, at every word."""
+    """A stand-in for a perfect model: it predicts the given ids at every word."""
 
     def __init__(self, task, ids):
         self.config = SimpleNamespace(tasks=[task], overlap=None, truncate=False)
@@ -303,7 +303,7 @@ class Oracle:
 
 @st.composite
 def rows_with_spans(draw):
-    """Draw rows of text with spans that begin and end with words, and do not overlap."""
+    """Draw rows of text with spans that start and end at words and do not overlap."""
     rows = []
     for text in draw(st.lists(TEXT.filter(str.strip), min_size=1, max_size=3)):
         words = split_words(text)

@@ -61,7 +61,7 @@ def test_a_word_without_a_subword_is_outside(constrained):
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_rows_whose_best_tags_are_valid_need_no_search(scale):
     logits = torch.randn(200, 7, len(LABELS)) * 3
-    logits[..., 2] -= scale * 5  # I- is rare enough that some rows are valid as they are
+    logits[..., 2] -= scale * 5  # I- is rare enough that some rows are valid already
     logits[..., 4] -= scale * 5
     words = torch.randint(1, 8, (200,))
     positions = torch.arange(7).where(torch.arange(7) < words.unsqueeze(1), torch.tensor(-1))

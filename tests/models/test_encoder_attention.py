@@ -1,4 +1,4 @@
-"""Padding changes nothing, with any attention there is."""
+"""Padding does not change the logits, for any attention implementation."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ TASKS = [
 
 
 def alone_and_together(model, tokenizer, device="cpu"):
-    """Yield by row the logits of the row alone and in a batch, without those of the padding."""
+    """Yield the logits of each row by itself and in a batch, without padding."""
     rows = [tokenizer(sentence) for sentence in SENTENCES]
     batch = tokenizer.pad(rows, return_tensors="pt").to(device)
     assert (batch["attention_mask"] == 0).any()

@@ -1,4 +1,4 @@
-"""Dropout that is quicker on a CPU."""
+"""Faster dropout on a CPU."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_each_value_is_dropped_with_the_probability_and_the_mean_stays(p, dtype)
     assert (found == 0).float().mean().item() == pytest.approx(p, abs=2e-3)
     assert found.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-2)
     assert found.float().mean().item() == pytest.approx(1, abs=1e-2)
-    # Neighbours come from one draw, and are as independent as any two values.
+    # Neighbors come from one draw, and are as independent as any two values.
     for distance in (1, 2, 3, 4):
         dropped = (found == 0).flatten().float()
         both = (dropped[:-distance] * dropped[distance:]).mean().item()

@@ -1,4 +1,4 @@
-"""Finding encoders and their tokenizers."""
+"""Loading of encoders and their tokenizers."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def test_the_longest_length_is_the_encoders_where_the_tokenizer_names_none(tmp_p
 
 
 def test_a_pooling_that_cannot_be_known_is_not_guessed(encoder, tmp_path):
-    """A cache from which only transformers has read does not know whether the hub has a modules.json."""
+    """A cache that only transformers has used does not record whether the hub has a modules.json."""
     repository = tmp_path / "models--user--tiny"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)

@@ -1,4 +1,4 @@
-"""A pass through a part of an encoder's layers gives the same bits, and runs nothing of the rest."""
+"""A partial forward pass gives the same bits and does not run the other layers."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def batch(architecture):
 
 
 def overwrite_below(model, entering):
-    """Set what computes the states to NaN; what several layers share is used above too."""
+    """Set the weights that compute the states to NaN, except those shared with the layers above."""
     used_above = {"relative_attention_bias", "rel_embeddings", "encoder.LayerNorm"}
     for group in model.layer_groups():
         if group.name == entering or group.is_head:

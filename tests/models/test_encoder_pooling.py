@@ -1,4 +1,4 @@
-"""Pooling, and reading it from a sentence-transformers folder."""
+"""Pooling and its settings in sentence-transformers folders."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The kinds of heads: they learn, are saved and loaded, and do not depend on how a batch is padded or cut."""
+"""Kinds of heads: they learn, can be saved and loaded, and do not depend on padding or windows."""
 
 import copy
 
@@ -31,7 +31,7 @@ def make_tasks(kind):
 
 
 def make_model(encoder, kind):
-    """Return a model whose heads say something definite, in eval mode."""
+    """Return a model in eval mode whose heads have large weights."""
     torch.manual_seed(0)
     model = MultiTaskModel.from_encoder(encoder, make_tasks(kind)).eval()
     for name, weight in model.heads.named_parameters():
@@ -113,7 +113,7 @@ def test_a_word_without_a_subword_brings_nothing_of_another_text_into_the_lstm(e
     alone = {name: value[1:] for name, value in batch.items()}
     found = model(**alone, tag_positions=positions[1:]).logits["slots"]
     assert torch.allclose(found[0, [0, 1, 3]], both[1, [0, 1, 3]], atol=1e-4)
-    # Of windows, the state that stands in for a missing one is another text's.
+    # With windows, the state that replaces a missing one comes from another text.
     windows = torch.tensor([[True, False], [False, True]])
     flat = torch.where(positions < 0, -1, positions + torch.tensor([[0], [batch["input_ids"].size(1)]]))
     cut = model(**batch, tag_positions=flat, row_windows=windows).logits["slots"]

@@ -1,4 +1,4 @@
-"""The CRF's loss, best sequences and probabilities, against all label sequences one by one."""
+"""Loss, best sequences and probabilities of the CRF, against an enumeration of all label sequences."""
 
 import itertools
 
@@ -17,7 +17,7 @@ CONSTRAINED = TaskConfig("ner", "token_classification", labels=LABELS, crf=True)
 FREE = TaskConfig("ner", "token_classification", labels=LABELS, crf=True, constrained_decoding=False)
 ALLOWED = allowed_transitions(tuple(LABELS))
 LENGTHS = [4, 1, 3, 2, 4, 0, *[2, 3] * 6]
-# A word in a row's middle, and one in front of its last, has no subword.
+# A word in the middle of a row, and one before its last, have no subword.
 POSITIONS = torch.tensor([[1 + i if i < n else -1 for i in range(4)] for n in LENGTHS])
 POSITIONS[2, 1] = POSITIONS[4, 0] = POSITIONS[4, 2] = -1
 
@@ -42,7 +42,7 @@ def score(crf, emissions, ids):
 
 
 def sequences(length, positions=None, constrained=False):
-    """Return all label sequences that decoding may choose from."""
+    """Return all label sequences that decoding allows."""
     for ids in itertools.product(range(len(LABELS)), repeat=length):
         if constrained and not (ALLOWED[-1, ids[0]] and all(ALLOWED[a, b] for a, b in itertools.pairwise(ids))):
             continue
@@ -55,7 +55,7 @@ def log_sum(scores):
 
 
 def loss_by_hand(crf, logits, labels, positions):
-    """Return a row's loss: the sequences that have the labels given, in all; without a subword no emission counts."""
+    """Return the loss of a row by enumeration; words without a subword have no emission."""
     emissions = logits.masked_fill(positions.unsqueeze(-1) < 0, 0.0)
     length = max((i + 1 for i, place in enumerate(positions) if place >= 0), default=0)
     given = labels[:length].tolist()
@@ -70,9 +70,9 @@ LABEL_IDS = torch.tensor(
     [
         [1, 2, 0, 3],
         [3, -100, -100, -100],
-        [-100, 1, 2, -100],  # the first is not labelled
+        [-100, 1, 2, -100],  # the first is not labeled
         [-100, -100, -100, -100],
-        [1, -100, 2, 0],  # the second is not labelled
+        [1, -100, 2, 0],  # the second is not labeled
         [-100, -100, -100, -100],
         *[[0, 3, -100, -100], [3, -100, 4, -100]] * 6,
     ]
@@ -93,7 +93,7 @@ def test_a_label_without_a_subword_behind_the_last_changes_nothing(crf, logits):
     labels = LABEL_IDS[rows].masked_fill(POSITIONS[rows] < 0, 4)
     found = example_losses(FREE, logits[rows], labels, POSITIONS[rows], crf)
     assert torch.allclose(found, example_losses(FREE, logits, LABEL_IDS, POSITIONS, crf)[rows])
-    assert found[2] == 0  # no word at all
+    assert found[2] == 0  # no words
 
 
 def test_without_positions_a_row_ends_with_its_last_label(crf, logits):
@@ -115,7 +115,7 @@ def test_gradients_are_those_of_all_sequences_and_none_is_nan(crf, logits):
 
 @pytest.mark.parametrize("labels", [LABEL_IDS[1:2, :1], LABEL_IDS[3:4]], ids=["one word", "no label"])
 def test_every_weight_has_a_gradient_whatever_the_batch(labels, crf):
-    """DDP waits for each of them."""
+    """DDP waits for the gradient of each weight."""
     logits = torch.randn(*labels.shape, len(LABELS), requires_grad=True)
     example_losses(FREE, logits, labels, None, crf).sum().backward()
     for weight in (logits, *crf.parameters()):

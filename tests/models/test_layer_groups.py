@@ -1,4 +1,4 @@
-"""Groups of layers, found by structure on every supported architecture."""
+"""Layer groups of every supported architecture."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_the_groups_are_a_partition_from_the_bottom_up(model):
 
 
 def test_no_gradient_runs_below_the_lowest_group_that_trains(model):
-    """The order of the groups is the order of computation: backward ends where a group's layer takes its input."""
+    """The groups are in the order of computation: backward stops at the input of the lowest trainable group."""
     for i, layer in enumerate(find_layers(model.encoder)):
         for group in model.layer_groups():
             for parameter in group.parameters.values():

@@ -154,7 +154,7 @@ def test_accumulation_changes_neither_losses_nor_gradients(size, encoder, batch,
 
 
 def test_torchs_own_mean_depends_on_how_a_batch_is_cut():
-    """Why the sums are not divided by the weights: the check above would fail."""
+    """The check above fails if sums are divided by the weights, which is why they are not."""
     logits, labels, weights = torch.randn(4, 3), torch.tensor([0, 0, 2, 2]), torch.tensor([0.5, 1.0, 3.0])
     whole = functional.cross_entropy(logits, labels, weights)
     halves = [functional.cross_entropy(logits[i : i + 2], labels[i : i + 2], weights) for i in (0, 2)]

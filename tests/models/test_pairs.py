@@ -1,4 +1,4 @@
-"""Pairs of texts are tokenized as the tokenizer does it, and cut so that both texts stay."""
+"""Pairs of texts: tokenized as by the tokenizer, and cut so that both texts remain."""
 
 from itertools import pairwise
 
@@ -80,7 +80,7 @@ def test_ids_of_a_real_tokenizer():
 def test_only_words_of_the_first_text_carry_tags(kind):
     tokenizer = make_tokenizer(kind, "template")
     words = [text.split() for text in SENTENCES]
-    # The same words behind themselves, but for one row that has no second text.
+    # Each text paired with itself, except one row without a second text.
     pairs = [(None, None if i == 3 else " ".join(row[::-1])) for i, row in enumerate(words)]
     for which in ("first", "last"):
         aligner = Aligner(tokenizer, [SLOTS], label_subwords=which)
@@ -101,7 +101,7 @@ brief = settings(max_examples=100)
 
 @st.composite
 def long_pairs(draw):
-    """Draw two texts of words with one subword each, and a longest length, which they may exceed."""
+    """Draw two texts whose words have one subword each, and a maximum length that they may exceed."""
     first, second = (draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=30)) for _ in range(2))
     return first, second, draw(st.integers(6, 32))
 

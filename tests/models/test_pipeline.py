@@ -1,4 +1,4 @@
-"""The multi-task pipeline: what it takes, what it gives, and that it stands alone."""
+"""The multi-task pipeline: inputs, outputs, and use without the package."""
 
 import json
 import os
@@ -241,7 +241,7 @@ json.dump(pipe(texts), open(copy + ".json", "w"))
 
 
 def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path):
-    # -S leaves out the .pth files of the environment, by which an editable package is found.
+    # -S skips the .pth files of the environment, through which an editable package is found.
     paths = {"PYTHONPATH": sysconfig.get_path("purelib"), "HF_MODULES_CACHE": str(tmp_path / "code")}
     options = {"env": {**os.environ, **paths}, "cwd": tmp_path, "capture_output": True, "text": True}
     command = [sys.executable, "-S", "-c", ALONE]
@@ -250,7 +250,7 @@ def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path)
         run = subprocess.run([*command, source, copy, json.dumps(texts)], **options)
         assert run.returncode == 0, run.stderr[-2000:]
         assert json.loads(Path(f"{copy}.json").read_text()) == approximately(pipe(texts), abs=1e-5)
-    # Saved again by its own code, the model is whole; with this package, that code is not used.
+    # Saved again by its remote code, the model is complete; with this package installed, that code is not used.
     again = pipeline("multi-task", model=str(tmp_path / "two"))
     assert type(again) is MultiTaskPipeline
     assert again(texts) == approximately(pipe(texts), abs=1e-5)

@@ -1,4 +1,4 @@
-"""One task as a stock model, and the encoder as a sentence-transformers folder, on every architecture."""
+"""Export of a task as a stock model and of the encoder as a sentence-transformers folder, on every architecture."""
 
 import json
 from dataclasses import replace
@@ -22,12 +22,12 @@ TASKS = [
     TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x"]),
 ]
 SEQUENCE_TASKS = [task.name for task in TASKS if not task.is_token_task]
-# The heads of these have a ReLU or a GELU, which no weights can undo.
+# The heads of these models have a ReLU or a GELU, which no weights can undo.
 REFUSED = ("distilbert", "electra")
 
 
 def trained_model(folder, **options):
-    """Return a model whose heads have weights and biases of a size that training gives them."""
+    """Return a model whose heads have weights and biases as large as after training."""
     model = MultiTaskModel.from_encoder(folder, TASKS, **options).eval()
     for head in model.heads.values():
         nn.init.normal_(head.classifier.weight, std=0.3)
@@ -143,7 +143,7 @@ def test_an_exported_model_has_weights_of_its_own_in_the_models_type(encoder):
     ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
 )
 def test_the_real_encoder_in_every_type(dtype, tolerance):
-    """What lets states through a tanh must neither overflow nor vanish in half precision."""
+    """The scale for the tanh must neither overflow nor underflow in half precision."""
     model = trained_model(MINILM, pooling="cls")
     batch = load_tokenizer(MINILM)(SENTENCES, padding=True, return_tensors="pt")
     expected = model(**batch).logits["intent"]

@@ -1,4 +1,4 @@
-"""Tag schemes: recognised, read into IOB2, written back, broken sequences."""
+"""Tag schemes: recognition, conversion to IOB2 and back, broken sequences."""
 
 import itertools
 
@@ -33,14 +33,14 @@ SEQEVAL = {
 }
 PREFIXES = {"IOB1": "BI", "IOB2": "BI", "BILOU": "BILU", "BIOES": "BIES"}
 
-# The same four entities in each scheme: three words, two of one word beside them, and a neighbour of another type.
+# The same four entities in each scheme: three words, two of one word, and a neighbor of another type.
 SAME = {
     "IOB1": "I-x I-x I-x B-x B-x O I-x I-y I-y",
     "IOB2": "B-x I-x I-x B-x B-x O B-x B-y I-y",
     "BILOU": "B-x I-x L-x U-x U-x O U-x B-y L-y",
     "BIOES": "B-x I-x E-x S-x S-x O S-x B-y E-y",
 }
-# The beginning of the original CoNLL-2003 file eng.train, and two rows as those in which it has B-.
+# The start of the original CoNLL-2003 file eng.train, and two rows like those with B-.
 CONLL_2003 = [
     row.split()
     for row in (
@@ -76,7 +76,7 @@ def spans_and_length(draw, types=tuple(TYPES), neighbours=True):
 
 
 def iob2_of(spans, length):
-    """Write IOB2 on its own, without the code that is tested."""
+    """Write IOB2 without the code under test."""
     tags = ["O"] * length
     for span in spans:
         tags[span.start : span.end] = [f"B-{span.label}"] + [f"I-{span.label}"] * (span.end - span.start - 1)
@@ -306,7 +306,7 @@ def test_conll_2003_is_iob1():
         ([["I-x", None, "B-x"]], "IOB1"),
         ([["B-x", "I-x"], ["B-y", "O", "B-x"], ["O", "I-x"]], "IOB2"),  # IOB2 with a broken sequence
         ([["I-x", "O", "I-y"], ["B-x"]], "IOB1"),  # IOB1 with one
-        ([["B-x"], ["O", "I-x"]], "IOB2"),  # as many words break either
+        ([["B-x"], ["O", "I-x"]], "IOB2"),  # equally many words break either rule
         ([["U-x"]], "BILOU"),
         ([["B-x", "L-x"]], "BILOU"),
         ([["B-x", "I-x"], ["U-y"]], "BILOU"),

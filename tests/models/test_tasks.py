@@ -1,4 +1,4 @@
-"""The description of a task, and what it refuses."""
+"""TaskConfig: fields and invalid values."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Tasks added to a trained model, removed from it and renamed; runs that go on from one."""
+"""Adding, removing and renaming tasks of a trained model, and runs that continue from it."""
 
 import json
 
@@ -168,7 +168,7 @@ def test_an_encoder_that_is_a_multi_task_model_is_refused_by_from_encoder(model,
 
 @pytest.fixture
 def trained(model, tokenizer, tmp_path):
-    """Return the folder of a model whose heads are nobody's initial ones."""
+    """Return the folder of a model whose heads differ from any initial ones."""
     for head in model.heads.values():
         nn.init.normal_(head.classifier.weight)
     model.save_pretrained(tmp_path / "trained")

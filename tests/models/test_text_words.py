@@ -1,4 +1,4 @@
-"""Words of a text, each with its place."""
+"""Words of a text with their offsets."""
 
 import re
 import unicodedata
@@ -69,7 +69,7 @@ COMBINED = [
 
 @given(st.lists(st.one_of(st.sampled_from([*COMBINED, *"ae1', \n"]), st.characters()), max_size=30).map("".join))
 def test_no_word_begins_or_ends_inside_of_a_grapheme_cluster(text):
-    # White space parts words whatever comes behind or before it.
+    # White space separates words whatever comes before or after it.
     edges = {edge for word in split_words(text) for edge in (word.start, word.end)}
     for run in re.finditer(r"\S+", text):
         ends = {run.start() + cluster.end() for cluster in regex.finditer(r"\X", run.group())}

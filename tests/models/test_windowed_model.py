@@ -1,4 +1,4 @@
-"""A model on rows of several windows, against each window encoded alone."""
+"""A model on rows of several windows, against separate passes per window."""
 
 import json
 import resource
@@ -40,7 +40,7 @@ DOCUMENTS = [ROWS[0] | {"grade": 1.0}, document(40), document(16, 3), document(9
 
 
 def eager(folder, pooling="mean"):
-    """Return a model that tags eagerly, and its tokenizer."""
+    """Return a model that predicts many tags, and its tokenizer."""
     torch.manual_seed(0)
     model = MultiTaskModel.from_encoder(folder, TASKS, pooling=pooling).eval()
     for head in model.heads.values():
@@ -53,7 +53,7 @@ def prepared(tokenizer, rows=DOCUMENTS, **length):
 
 
 def by_hand(model, row):
-    """Compute a row's logits with a pass for each of its windows."""
+    """Compute the logits of a row with one pass per window."""
     start, states, logits, weights = 0, [], {"intent": 0, "grade": 0}, 0
     for length in row["window_lengths"]:
         window = slice(start, start + length)
