@@ -13,7 +13,8 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from ..data.readers.chunked_file import ChunkedFile
-from ..data.readers.file_formats import Columns, file_features
+from ..data.readers.file_formats import file_features
+from ..data.readers.file_reader import Columns
 from ..models import MultiTaskModel
 from ..models.messages import unknown_name_message
 from ..models.predictor import OutputOptions, Predictor

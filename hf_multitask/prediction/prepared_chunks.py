@@ -83,7 +83,7 @@ class ChunkPreparer:
                 reason = str(error).removeprefix(f"{row.place}: ")
                 if not self.skip:
                     raise ValueError(f"{row.place}: {reason}") from error
-                skipped.append({**row.where, "reason": reason})
+                skipped.append({row.unit: row.number, "reason": reason})
             else:
                 inputs.append(text)
                 kept.append(columns)
@@ -91,11 +91,11 @@ class ChunkPreparer:
         return PreparedChunk(chunk.number, inputs, rows, kept, skipped, chunk.share)
 
     def _read(self, read: ReadRow) -> tuple[TextInput, dict[str, Any]]:
-        if read.given is None:
+        if read.row is None:
             raise ValueError(read.reason)
-        row = self.source.rename(read.given)
+        row = self.source.rename(read.row)
         check_input(row, read.place)
-        kept = {name: _kept_value(name, read.given, read.place) for name in self.keep}
+        kept = {name: _kept_value(name, read.row, read.place) for name in self.keep}
         return read_input(row, read.place, self.splits_words), kept
 
 

@@ -68,7 +68,7 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
         ("rows.jsonl", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "^upload: rows.jsonl:1: "),
         ("rows.jsonl", "no json\n", "^upload: rows.jsonl:1: expected a JSON object, found 'no json'"),
         ("rows.jsonl", "", "^upload: rows.jsonl: expected at least one row, found none"),
-        ("rows.exe", jsonl(ROWS), "^upload: rows.exe: the extension '.exe' tells no format"),
+        ("rows.exe", jsonl(ROWS), "^upload: rows.exe: unknown extension '.exe'; give `format`"),
         (
             "rows.jsonl",
             '{"text": "a b", "id": 1}\n{"text": "c d", "id": 2}\n{"text": "e f", "id": 3}\n',

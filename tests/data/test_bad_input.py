@@ -197,9 +197,9 @@ def test_line_separators_part_no_words_of_columns(write):
         ("text,x\na,b\n".encode("utf-16"), r":1: expected text in UTF-8, found a NUL byte; is the file UTF-16"),
         (
             b"text,x\ra,b\r",
-            r":1: found a carriage return inside of the line; expected lines that end with a line feed",
+            r":1: found a carriage return inside the line; expected lines that end with a line feed",
         ),
-        (b'text,x\na,"b\rc"\n', r":2: found a carriage return inside of the line"),
+        (b'text,x\na,"b\rc"\n', r":2: found a carriage return inside the line"),
         (b"text,x\na,\xe9t\xe9\n", r":2: expected UTF-8, found the byte 0xe9 at position 2 of the line"),
     ],
     ids=["NUL", "UTF-16", "carriage returns alone", "a carriage return in a cell", "Latin-1"],

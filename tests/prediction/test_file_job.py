@@ -180,6 +180,13 @@ def test_tasks_and_columns_of_the_input(model, tmp_path, write_jsonl):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "out.jsonl", "out.parquet"]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "saved"])
+def test_kept_columns_have_the_names_of_the_file(name, model, tmp_path):
+    source = write_texts(tmp_path / name)
+    run(model, source, tmp_path / "out.jsonl", keep=["id"], columns={"key": "id"})
+    assert [int(line["id"]) for line in read_jsonl(tmp_path / "out.jsonl")] == list(range(23))
+
+
 GOOD = '{"text": "play"}'
 BROKEN_JSONL = [
     ('{"text": "play', 'expected a JSON object, found \'{"text": "play\''),

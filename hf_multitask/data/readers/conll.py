@@ -1,10 +1,11 @@
-"""CoNLL files: columns of words and tags, a word a line."""
+"""CoNLL files: columns of words and tags, with a word per line."""
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...models.text_inputs import TOKENS_COLUMN
+from .file_reader import Columns
 from .rows import LocatedRow
 from .text_lines import read_lines, shorten
 
@@ -12,63 +13,63 @@ DOCUMENT_START = "-DOCSTART-"
 _COMMENT = "#"
 
 
-def read_conll(path: Path, columns: Mapping[str, str | int]) -> Iterator[LocatedRow]:
-    """Read columns of words and tags, a blank line behind each row.
+def read_conll(path: Path, columns: Columns) -> Iterator[LocatedRow]:
+    """Read columns of words and tags, with a blank line after each row.
 
     Args:
         path: The file.
-        columns: By our name of a column, its number in the file, from 0.
+        columns: By the library's name of a column, its number in the file, from 0.
 
-    Returns:
-        The rows, with the lines that they and their words stand on.
+    Yields:
+        The rows, with their lines and the lines of their words.
 
     Raises:
-        ValueError: If ``columns`` names no ``tokens`` or something else than numbers; while rows are taken, if a line
-            has too few columns. The message names the line.
+        ValueError: If ``columns`` contains no ``tokens`` or a value that is not a number, or if a line has too few
+            columns. The message names the line.
     """
-    return _rows(path, _checked_numbers(path, columns))
-
-
-def _rows(path: Path, numbers: Mapping[str, int]) -> Iterator[LocatedRow]:
-    tabs, width = _column_form(path)
-    opened: LocatedRow | None = None
+    numbers = _checked_numbers(path, columns)
+    has_tabs, num_columns = _column_form(path)
+    current: LocatedRow | None = None
     for number, line in read_lines(path):
         line = line.rstrip("\r\n")
-        cells = _cells(line, tabs)
+        cells = _cells(line, has_tabs)
         if not line.strip(" \t") or cells[0] == DOCUMENT_START:
-            if opened is not None:
-                yield opened
-            opened = None
+            if current is not None:
+                yield current
+            current = None
             continue
-        if line.startswith(_COMMENT) and len(cells) != width:
+        if line.startswith(_COMMENT) and len(cells) != num_columns:
             continue
         if len(cells) <= max(numbers.values()):
             found = f"expected at least {max(numbers.values()) + 1} columns, found {len(cells)}: {shorten(line)}"
             raise ValueError(f"{path}:{number}: {found}.")
-        if opened is None:
-            opened = LocatedRow({name: [] for name in numbers}, number, [])
-        opened.word_lines.append(number)
+        if current is None:
+            current = LocatedRow({name: [] for name in numbers}, number, [])
+        current.word_lines.append(number)
         for name, column in numbers.items():
-            opened.row[name].append(cells[column])
-    if opened is not None:
-        yield opened
+            current.row[name].append(cells[column])
+    if current is not None:
+        yield current
 
 
 def _column_form(path: Path) -> tuple[bool, int]:
-    """Tell whether tabs part the columns of a file, and how many there are; a hash may be a word or a comment."""
+    """Return whether tabs separate the columns, and the number of columns.
+
+    The number tells comments from words: both may start with a hash.
+    """
     for _, line in read_lines(path):
         line = line.rstrip("\r\n")
         if line.strip(" \t") and not line.startswith((_COMMENT, DOCUMENT_START)):
-            tabs = "\t" in line
-            return tabs, len(_cells(line, tabs))
+            has_tabs = "\t" in line
+            return has_tabs, len(_cells(line, has_tabs))
     return False, 0
 
 
-def _cells(line: str, tabs: bool) -> list[str]:
-    return line.split("\t") if tabs else re.split("[ \t]+", line.strip(" \t"))
+def _cells(line: str, has_tabs: bool) -> list[str]:
+    return line.split("\t") if has_tabs else re.split("[ \t]+", line.strip(" \t"))
 
 
-def _checked_numbers(path: Path, columns: Mapping[str, str | int]) -> dict[str, int]:
+def _checked_numbers(path: Path, columns: Columns) -> Mapping[str, int]:
     if TOKENS_COLUMN not in columns:
         first = next((line.rstrip("\r\n") for _, line in read_lines(path) if line.strip()), "")
         raise ValueError(

@@ -96,13 +96,16 @@ def rename_columns(
     Raises:
         ValueError: Behind the last row, if none had such a column. The message names those that there are.
     """
+    if not columns:
+        yield from rows
+        return
     found: dict[str, None] = {}
-    for located in rows:
-        if columns:
-            found.update(dict.fromkeys(located.row))
-            located = located._replace(row=rename_row(located.row, columns))
-        yield located
-    for ours, theirs in (columns or {}).items():
+    ours_of = {theirs: ours for ours, theirs in columns.items()}
+    for row, line, word_lines in rows:
+        if not row.keys() <= found.keys():
+            found.update(dict.fromkeys(row))
+        yield LocatedRow({ours_of.get(name, name): value for name, value in row.items()}, line, word_lines)
+    for ours, theirs in columns.items():
         if found and theirs not in found:
             raise ValueError(f"{source}: columns.{ours}: {unknown_name_message('column', theirs, found)}")
 

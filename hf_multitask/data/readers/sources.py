@@ -8,7 +8,8 @@ import datasets
 
 from ...models.messages import unknown_name_message
 from ...models.type_aliases import Row
-from .file_formats import Columns, file_features, open_file
+from .file_formats import file_features, open_file
+from .file_reader import Columns
 from .rows import LocatedRow, Rows, dataset_rows, rename_columns, rename_row, unplaced
 
 Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | Sequence[Row]

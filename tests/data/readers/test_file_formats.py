@@ -119,7 +119,7 @@ def test_a_folder_of_save_to_disk(tmp_path):
     datasets.DatasetDict(train=dataset).save_to_disk(tmp_path / "several")
     assert read_rows(tmp_path / "one").rows == ROWS
     assert read_rows(tmp_path / "several" / "train").rows == ROWS
-    with pytest.raises(ValueError, match=r"several: holds the splits train; name one, such as .*several/train"):
+    with pytest.raises(ValueError, match=r"several: contains the splits train; name one, such as .*several/train"):
         read_rows(tmp_path / "several")
 
 
@@ -184,16 +184,18 @@ def test_packed_lines(write):
     [
         ("a.csv", "text,intent\nrain,x\nsnow\n", {}, r"a\.csv:3: expected 2 cells \(text, intent\), found 1"),
         ("a.csv", "text,text\na,b\n", {}, r"a\.csv:1: the header names 'text' more than once"),
-        ("a.csv", 'text,intent\nrain,x\n"snow,y\n', {}, r"a\.csv:3: unexpected end of data"),
+        ("a.csv", 'text,intent\nrain,x\n"snow,y\n', {}, r"a\.csv:3: a cell begins with a quote that is never closed"),
         ("a.csv", "text,intent\nrain,x\n", {"columns": {"text": "txt"}}, r"unknown column 'txt'. Did you mean 'text'"),
         ("a.csv", b"text\n\xff\n", {}, r"a\.csv:2: expected UTF-8, found the byte 0xff"),
+        ("a.csv", "text,intent\n", {"columns": {"text": "txt"}}, r"columns\.text: unknown column 'txt'"),
+        ("a.csv", "row,word\n1,a\n", {"columns": {"row": "row"}}, r"a\.csv: columns\.row needs columns\.tokens"),
         ("a.conll", "a\tO\nb\n", {"columns": NER}, r"a\.conll:2: expected at least 2 columns, found 1: 'b'"),
         ("a.conll", "a\tO\n", {}, r"needs `columns`, such as \{tokens: 0, ner: 1\}; its first line is 'a\\tO'"),
         ("a.conll", "a\tO\n", {"columns": {"tokens": "word"}}, r"columns.tokens: expected the number of a column"),
         ("a.conll", "\n\n", {"columns": NER}, r"a\.conll: expected at least one row, found none"),
         ("a.json", '{"text": "x"}', {}, r"expected a list of JSON objects"),
         ("a.json", '[{"text": "x"},\n{]', {}, r"a\.json:2: expected JSON"),
-        ("a.dat", "x", {}, r"the extension '\.dat' tells no format; give `format`: jsonl, json, csv"),
+        ("a.dat", "x", {}, r"unknown extension '\.dat'; give `format`: jsonl, json, csv"),
         ("a.dat", "x", {"format": "jsonline"}, r"unknown format 'jsonline'. Did you mean 'jsonl'"),
         ("a.parquet", b"PAR1 cut short", {}, r"a\.parquet: expected a whole Parquet file"),
     ],

@@ -1,0 +1,107 @@
+"""Parquet files, and folders written by ``save_to_disk``."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import datasets
+import pyarrow
+from pyarrow import parquet
+
+from .file_reader import Columns, FileReader, RawRow
+from .rows import LocatedRow, dataset_rows, unplaced, with_label_names
+
+# Chunks of a file are made of raw rows, so these are small. Larger batches are faster to parse.
+_ROWS_PER_RAW_ROW = 256
+_ROWS_PER_BATCH = 1024
+
+
+class ParquetReader(FileReader[pyarrow.RecordBatch]):
+    """Rows of a Parquet file, with names instead of the ids of `ClassLabel` columns."""
+
+    def __init__(self, path: Path, columns: Columns | None = None) -> None:
+        super().__init__(path, columns)
+        self._features = datasets.Features()
+        self._share = 0.0
+
+    @property
+    def share(self) -> float:
+        """See `FileReader.share`."""
+        return self._share
+
+    def raw_rows(self) -> Iterator[RawRow[pyarrow.RecordBatch]]:
+        """Yield batches of rows; see `FileReader.raw_rows`."""
+        return self._batches(_ROWS_PER_RAW_ROW)
+
+    def rows(self) -> Iterator[LocatedRow]:
+        """See `FileReader.rows`."""
+        for index, batch in self._batches(_ROWS_PER_BATCH):
+            yield from self.parse(index, batch)
+
+    def _batches(self, max_rows: int) -> Iterator[RawRow[pyarrow.RecordBatch]]:
+        file = _open(self.path)
+        self._features = _features(file)
+        self.check_columns(file.schema_arrow.names)
+        num_read, num_rows = 0, file.metadata.num_rows
+        try:
+            for batch in file.iter_batches(batch_size=max_rows):
+                index = num_read
+                num_read += batch.num_rows
+                self._share = num_read / num_rows
+                yield index, batch
+        except (OSError, pyarrow.ArrowException) as error:
+            raise _incomplete(self.path, error) from error
+
+    def extent(self, content: pyarrow.RecordBatch) -> tuple[int, int]:
+        """See `FileReader.extent`."""
+        return content.num_rows, content.nbytes
+
+    def parse(self, number: int, content: pyarrow.RecordBatch) -> Iterable[LocatedRow]:
+        """See `FileReader.parse`."""
+        rows = with_label_names(content.to_pylist(), self._features)
+        return [LocatedRow(row, None, []) for row in rows]
+
+
+def parquet_features(path: Path) -> datasets.Features:
+    """Return the features of a Parquet file.
+
+    Raises:
+        ValueError: If the file is not a whole Parquet file.
+    """
+    return _features(_open(path))
+
+
+def read_folder(path: Path) -> Iterator[LocatedRow]:
+    """Yield the rows of a dataset in a folder written by ``save_to_disk``; see `load_folder`."""
+    return map(unplaced, dataset_rows(load_folder(path)))
+
+
+def load_folder(path: Path) -> datasets.Dataset:
+    """Load the dataset in a folder written by ``save_to_disk``.
+
+    Raises:
+        ValueError: If the folder contains no dataset, or several splits.
+    """
+    try:
+        dataset = datasets.load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a file, or a folder written by save_to_disk. {error}") from error
+    if isinstance(dataset, datasets.DatasetDict):
+        raise ValueError(
+            f"{path}: contains the splits {', '.join(dataset)}; name one, such as {path / next(iter(dataset))}."
+        )
+    return dataset
+
+
+def _open(path: Path) -> parquet.ParquetFile:
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _incomplete(path, error) from error
+
+
+def _features(file: parquet.ParquetFile) -> datasets.Features:
+    return datasets.Features.from_arrow_schema(file.schema_arrow)
+
+
+def _incomplete(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: expected a whole Parquet file. {error}")
