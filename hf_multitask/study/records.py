@@ -56,7 +56,7 @@ def is_finished(plan: StudyPlan, folder: Path) -> bool:
 
 
 @contextmanager
-def claimed(plan: StudyPlan, run: PlannedRun) -> Iterator[bool]:
+def claim(plan: StudyPlan, run: PlannedRun) -> Iterator[bool]:
     """Claim a run, so that no other process works on it meanwhile; one that is killed lets go of it.
 
     Args:

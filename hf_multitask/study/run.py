@@ -15,7 +15,7 @@ from .report import write_reports
 from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
 from .study_results import RunResult, Study
 from .summary import summarise
-from .workers import work_through
+from .workers import run_all
 
 # What is called when a run is finished: its name, what it gave, how many are finished, and of how many.
 OnRun = Callable[[str, RunResult, int, int], None]
@@ -69,7 +69,7 @@ def run_study(
             write_json(plan.folder / CONFIG_NAME, plan.settings)
     done = 0
 
-    def tell(run: PlannedRun) -> None:
+    def report(run: PlannedRun) -> None:
         nonlocal done
         done += 1
         values = read_record(plan, run)
@@ -77,7 +77,7 @@ def run_study(
             values.pop("rows")
             on_run(run.name, RunResult.from_dict(values), done, len(plan.runs))
 
-    work_through(plan, data, processes, tell)
+    run_all(plan, data, processes, report)
     if not is_main:
         return None
     study = summarise(plan, data.tasks)
