@@ -114,6 +114,18 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
     return _template().render(title=title, sections=sections)
 
 
+def markdown_table(table: Table) -> str:
+    """Render a table as Markdown, below its caption if it has one."""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    rows = "\n".join(f"| {' | '.join(map(escape_markdown, cells))} |" for cells in lines)
+    return f"{table.caption}\n\n{rows}" if table.caption else rows
+
+
+def escape_markdown(text: str) -> str:
+    """Escape the characters of a text that would break a Markdown table or be read as emphasis."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
 @cache
 def _template() -> "Template":
     import jinja2

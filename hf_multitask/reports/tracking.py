@@ -13,7 +13,7 @@ from transformers.integrations.integration_utils import default_logdir
 from ..models.tasks import REGRESSION
 from ..runtime.extras import missing_packages
 from .figure_style import to_png
-from .page import Table
+from .page import Table, markdown_table
 from .training_curves import draw_curves
 from .training_report import TrainingRecord, class_table, draw_predictions
 
@@ -108,7 +108,7 @@ class _TensorBoard:
             self.writer.add_scalar(PARAMETERS_TAG, entry["trainable_parameters"], step)
 
     def log_table(self, tag: str, table: Table, step: int) -> None:
-        self.writer.add_text(tag, _markdown(table), step)
+        self.writer.add_text(tag, markdown_table(table), step)
 
     def log_picture(self, tag: str, image: np.ndarray, step: int) -> None:
         self.writer.add_image(tag, image, step, dataformats="HWC")
@@ -187,9 +187,3 @@ def _stage_in_words(entry: Mapping[str, Any]) -> str:
     if entry["freeze_stage"] is None:
         return f"the freeze schedule is at its end: {entry['freeze_reason']}"
     return f"{entry['freeze_stage']} ({entry['freeze_reason']}): {entry['trainable_parameters']:,} parameters train"
-
-
-def _markdown(table: Table) -> str:
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
-    return f"{table.caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in cells)
