@@ -1,4 +1,4 @@
-"""Freezing scenarios trained on the same data and compared."""
+"""Comparison of freezing scenarios that are trained on the same data."""
 
 from .run import run_study
 from .scenarios import Scenario, list_scenarios

@@ -1,109 +1,114 @@
-"""What a study's numbers say to do, in one paragraph; nothing where they cannot tell."""
+"""Advice drawn from the results of a study, in one paragraph; no advice if the data are not enough for any."""
 
 from collections.abc import Mapping, Sequence
 
 from .statistics import Interval
 from .study_results import ScenarioResult, Summary
 
-# A gain in time below this share is none: runs of the same length differ by about as much.
+# Smaller shares of time do not count as a gain: runs of the same length differ by about as much.
 TIME_TOLERANCE = 0.1
 
 Differences = Mapping[tuple[str, str], Interval | None]
+"""By a pair of scenarios, the overall score of the first minus that of the second."""
 
 
 def summarize_advice(
     scenarios: Sequence[ScenarioResult], differences: Mapping[int, Differences], test_rows: int
 ) -> str:
-    """Say which scenario is the cheapest of those that may be the best, and which are not worth their time.
+    """Name the cheapest scenario that may be the best, and the scenarios that are not worth their time.
 
     Args:
         scenarios: The scenarios, with their summaries.
-        differences: By number of training rows, the overall score of each scenario less that of each other one.
-        test_rows: Rows of test.
+        differences: Differences between the scenarios, by number of training rows.
+        test_rows: Number of test rows.
 
     Returns:
         The paragraph.
     """
     sizes = sorted(differences)
     largest = sizes[-1]
-    found = _compared(scenarios, largest)
-    if len(found) < 2:
-        return "No advice: it takes at least two scenarios that have all tasks."
-    seeds = min(len(summary.seeds) for summary in found.values())
+    summaries = _with_overall_score(scenarios, largest)
+    if len(summaries) < 2:
+        return "No advice: it takes at least two scenarios that train all tasks."
+    seeds = min(len(summary.seeds) for summary in summaries.values())
     basis = f"{largest:,} training rows, {seeds} {'seed' if seeds == 1 else 'seeds'}, {test_rows:,} test rows"
-    lines = [_advice_for(found, differences[largest], basis)]
+    lines = [_advise(summaries, differences[largest], basis)]
     for size in reversed(sizes[:-1]):
-        smaller = _compared(scenarios, size)
+        smaller = _with_overall_score(scenarios, size)
         if len(smaller) > 1:
             best, cheapest = _choose(smaller, differences[size])
             also = "" if best == cheapest else f", and {cheapest} is the cheapest that may be as good"
-            lines.append(f"With {size:,} rows {best} scores highest ({_score(smaller[best])}){also}.")
+            lines.append(f"With {size:,} rows {best} scores highest ({_format_score(smaller[best])}){also}.")
     if seeds == 1:
-        lines.append("With a single seed, how much the start of a training changes is not in these intervals.")
+        lines.append("With a single seed, these intervals do not cover the variation between seeds.")
     return " ".join(lines)
 
 
-def _advice_for(found: Mapping[str, Summary], differences: Differences, basis: str) -> str:
-    best, cheapest = _choose(found, differences)
-    rivals = [name for name in found if name != best and not _is_worse(differences, name, best)]
-    lines = [f"{basis[0].upper()}{basis[1:]}: {best} scores highest ({_score(found[best])})."]
-    if len(rivals) == len(found) - 1:
+def _advise(summaries: Mapping[str, Summary], differences: Differences, basis: str) -> str:
+    best, cheapest = _choose(summaries, differences)
+    rivals = [name for name in summaries if name != best and not _is_worse(differences, name, best)]
+    lines = [f"{basis[0].upper()}{basis[1:]}: {best} scores highest ({_format_score(summaries[best])})."]
+    if len(rivals) == len(summaries) - 1:
         lines.append(
-            f"These data do not tell the scenarios apart: each of the other {len(rivals)} may be as good (95 % "
-            "intervals). More test rows or seeds would be needed to choose by score."
+            f"The differences between the scenarios are within chance: each of the other {len(rivals)} may be as good "
+            "(95 % intervals). More test rows or seeds would be needed to choose by score."
         )
         if cheapest != best:
-            lines.append(f"The cheapest is {cheapest} ({_seconds(found[cheapest])}).")
+            lines.append(f"The cheapest is {cheapest} ({_format_seconds(summaries[cheapest])}).")
         return " ".join(lines)
     if cheapest == best:
-        also = f" {_listed(rivals)} may be as good, but would not save time." if rivals else ""
-        lines.append(f"Use {best} ({_seconds(found[best])}).{also}")
+        also = f" {_join(rivals)} may be as good, but would not save time." if rivals else ""
+        lines.append(f"Use {best} ({_format_seconds(summaries[best])}).{also}")
     else:
-        gap = differences[cheapest, best]
         lines.append(
-            f"{cheapest} cannot be told from it ({_interval(gap)}) and takes {_seconds(found[cheapest])} instead of "
-            f"{_seconds(found[best])}: use {cheapest}."
+            f"{cheapest} may be as good ({_format_interval(differences[cheapest, best])}) and takes "
+            f"{_format_seconds(summaries[cheapest])} instead of {_format_seconds(summaries[best])}: use {cheapest}."
         )
-    if found[best].total_seconds > found[best].seconds:
-        lines.append(f"{best} goes on from a trained model: it has trained longer than scenarios that start afresh.")
-    worse = [name for name in found if name not in (best, *rivals)]
+    if summaries[best].total_seconds > summaries[best].seconds:
+        lines.append(
+            f"{best} starts from a trained model: in total it was trained longer than scenarios that start from the "
+            "encoder."
+        )
+    worse = [name for name in summaries if name not in (best, *rivals)]
     if worse:
-        lines.append(
-            f"Worse than {best}, beyond chance: {_listed([_with_gap(name, best, differences) for name in worse])}."
-        )
-    if dominated := _dominated(found):
-        lines.append(f"Both slower and no better than another on average: {_listed(dominated)}.")
+        phrases = [f"{name} ({_format_interval(differences[name, best])})" for name in worse]
+        lines.append(f"Worse than {best}, beyond chance: {_join(phrases)}.")
+    if dominated := _dominated(summaries):
+        lines.append(f"Both slower and no better than another on average: {_join(dominated)}.")
     return " ".join(lines)
 
 
-def _compared(scenarios: Sequence[ScenarioResult], size: int) -> dict[str, Summary]:
-    """Return the scenarios that have all tasks, and so an overall score."""
-    found = {scenario.name: scenario.summary_of(size) for scenario in scenarios}
-    return {name: summary for name, summary in found.items() if summary is not None and summary.overall is not None}
+def _with_overall_score(scenarios: Sequence[ScenarioResult], size: int) -> dict[str, Summary]:
+    """Return the summaries of the scenarios that train all tasks, by name."""
+    summaries = {scenario.name: scenario.summary_of(size) for scenario in scenarios}
+    return {
+        name: summary for name, summary in summaries.items() if summary is not None and summary.overall is not None
+    }
 
 
-def _choose(found: Mapping[str, Summary], differences: Differences) -> tuple[str, str]:
+def _choose(summaries: Mapping[str, Summary], differences: Differences) -> tuple[str, str]:
     """Return the scenario with the highest score, and the cheapest of those that may be as good."""
-    best = max(found, key=lambda name: _mean(found[name]))
-    equals = [name for name in found if name == best or not _is_worse(differences, name, best)]
-    cheapest = min(equals, key=lambda name: found[name].total_seconds)
-    saves = found[cheapest].total_seconds < (1 - TIME_TOLERANCE) * found[best].total_seconds
-    return best, cheapest if saves else best
+    best = max(summaries, key=lambda name: _mean(summaries[name]))
+    equals = [name for name in summaries if name == best or not _is_worse(differences, name, best)]
+    cheapest = min(equals, key=lambda name: summaries[name].total_seconds)
+    saves_time = summaries[cheapest].total_seconds < (1 - TIME_TOLERANCE) * summaries[best].total_seconds
+    return best, cheapest if saves_time else best
 
 
-def _dominated(found: Mapping[str, Summary]) -> list[str]:
+def _dominated(summaries: Mapping[str, Summary]) -> list[str]:
+    """Return the scenarios that another one beats in time without a lower score."""
     return [
         name
-        for name, summary in found.items()
+        for name, summary in summaries.items()
         if any(
             _mean(other) >= _mean(summary) and other.total_seconds < (1 - TIME_TOLERANCE) * summary.total_seconds
-            for other in found.values()
+            for other in summaries.values()
         )
     ]
 
 
 def _is_worse(differences: Differences, name: str, best: str) -> bool:
-    """Tell whether a scenario is worse than the best one beyond chance."""
+    """Return whether a scenario is worse than the best one beyond chance."""
     difference = differences[name, best]
     return difference is not None and difference.high < 0
 
@@ -112,24 +117,20 @@ def _mean(summary: Summary) -> float:
     return summary.overall.mean if summary.overall is not None else 0.0
 
 
-def _score(summary: Summary) -> str:
+def _format_score(summary: Summary) -> str:
     sd = summary.overall.sd if summary.overall is not None else None
     return f"{_mean(summary):.4f}" + ("" if sd is None else f" ± {sd:.4f}")
 
 
-def _seconds(summary: Summary) -> str:
+def _format_seconds(summary: Summary) -> str:
     return f"{summary.total_seconds:,.1f} s"
 
 
-def _with_gap(name: str, best: str, differences: Differences) -> str:
-    return f"{name} ({_interval(differences[name, best])})"
-
-
-def _interval(difference: Interval | None) -> str:
+def _format_interval(difference: Interval | None) -> str:
     if difference is None:
         return "not compared"
     return f"{difference.mean:+.4f}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _join(phrases: Sequence[str]) -> str:
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"

@@ -1,35 +1,37 @@
-"""Pictures of a study."""
+"""Figures of a study."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..reports.figure_style import COLORS, figure_style, line_style, needs_log_scale
 from ..reports.training_curves import draw_curves
-from .study_results import ScenarioResult, Score, Study, Summary
+from .study_results import Score, Study
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 10.0  # inches, as all sizes
+# All sizes are in inches.
+WIDTH = 10.0
 ROW_HEIGHT = 0.27
 FRAME_HEIGHT = 1.1
 PANEL_HEIGHT = 4.2
 SIZES_HEIGHT = 3.4
 # Times and sizes that differ by more than this factor are drawn on a logarithmic scale.
 LINEAR_RANGE = 8
-FRONT, OTHERS = COLORS[0], "0.45"
+FRONT_COLOR, OTHER_COLOR = COLORS[0], "0.45"
 
 
 @dataclass(frozen=True)
 class NamedFigure:
-    """A picture of a study.
+    """A figure of a study.
 
     Args:
-        name: Name of its files.
-        caption: What it shows.
-        figure: The picture.
+        name: Name of its files, without suffix.
+        caption: Caption.
+        figure: The figure.
     """
 
     name: str
@@ -38,13 +40,13 @@ class NamedFigure:
 
 
 def draw_study(study: Study) -> list[NamedFigure]:
-    """Draw scores by task, scores against time and, where there are several, against the number of training rows.
+    """Draw scores by task, against time and, if there are several sizes, against the number of training rows.
 
     Args:
         study: The study.
 
     Returns:
-        The pictures; learning curves are those of `draw_learning_curves`.
+        The figures. For learning curves, see `draw_learning_curves`.
     """
     size = study.sizes[-1]
     with figure_style():
@@ -56,32 +58,32 @@ def draw_study(study: Study) -> list[NamedFigure]:
                 _draw_scores(study, size),
             )
         ]
-        if any(item.overall for _, item in _of_size(study, size)):
+        if any(summary.overall for _, summary in study.summaries(size)):
             figures.append(
                 NamedFigure(
                     "time",
-                    f"The mean score of the tasks against the time of training, with {size:,} training rows. Filled "
-                    "points are the Pareto front: nothing is both faster and better.",
+                    f"Mean score of the tasks against training time, with {size:,} training rows. Filled points are "
+                    "the Pareto front: no other scenario is both faster and better.",
                     _draw_front(study, size),
                 )
             )
         if len(study.sizes) > 1:
             figures.append(
                 NamedFigure(
-                    "sizes", "Scores on test by the number of training rows, means over the seeds.", _draw_sizes(study)
+                    "sizes", "Scores on test by number of training rows, means over the seeds.", _draw_sizes(study)
                 )
             )
     return figures
 
 
 def draw_learning_curves(study: Study) -> Iterator[NamedFigure]:
-    """Draw how a run of each scenario went: that with the most training rows and the first seed.
+    """Draw the learning curves of one run per scenario: the run with the most training rows and the first seed.
 
     Args:
         study: The study.
 
     Yields:
-        The pictures; a scenario in which nothing trains has none.
+        The figures. A scenario in which nothing trains has none.
     """
     for scenario in study.scenarios:
         runs = sorted(scenario.runs, key=lambda run: (-run.size, run.seed))
@@ -97,27 +99,22 @@ def draw_learning_curves(study: Study) -> Iterator[NamedFigure]:
         )
 
 
-def _of_size(study: Study, size: int) -> list[tuple[ScenarioResult, Summary]]:
-    found = [(scenario, scenario.summary_of(size)) for scenario in study.scenarios]
-    return [(scenario, summary) for scenario, summary in found if summary is not None]
-
-
 def _draw_scores(study: Study, size: int) -> "Figure":
-    """Draw a panel for each task, with a row for each scenario."""
+    """Draw a panel per task, with a row per scenario."""
     from matplotlib.figure import Figure
 
-    found = _of_size(study, size)
-    names = [scenario.name for scenario, _ in found]
+    summaries = study.summaries(size)
+    names = [scenario.name for scenario, _ in summaries]
     figure = Figure(figsize=(WIDTH, FRAME_HEIGHT + ROW_HEIGHT * len(names)), layout="constrained")
     panels = figure.subplots(1, len(study.tasks), sharey=True, squeeze=False)[0]
     for axes, task in zip(panels, study.tasks, strict=True):
-        for row, (_, summary) in enumerate(found):
+        for row, (_, summary) in enumerate(summaries):
             score = summary.scores.get(task.name)
             if score is not None:
                 axes.errorbar(
-                    score.mean, row, xerr=score.sd, fmt="o", color=FRONT, ecolor="black", capsize=3, markersize=5
+                    score.mean, row, xerr=score.sd, fmt="o", color=FRONT_COLOR, ecolor="black", capsize=3, markersize=5
                 )
-        first = found[0][1].scores.get(task.name)
+        first = summaries[0][1].scores.get(task.name)
         if first is not None:
             axes.axvline(first.mean, color="0.4", linestyle="--", linewidth=1)
         axes.set_yticks(range(len(names)), names)
@@ -125,15 +122,19 @@ def _draw_scores(study: Study, size: int) -> "Figure":
         axes.margins(x=0.08)
         axes.grid(axis="both", color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_title(_in_words(study.main_metrics[task.name]), loc="left")
+        axes.set_title(_readable(study.main_metrics[task.name]), loc="left")
     return figure
 
 
 def _draw_front(study: Study, size: int) -> "Figure":
-    """Draw a numbered point for each scenario, and the front as steps."""
+    """Draw a numbered point per scenario, and the Pareto front as steps."""
     from matplotlib.figure import Figure
 
-    scored = [(scenario, item, item.overall) for scenario, item in _of_size(study, size) if item.overall is not None]
+    scored = [
+        (scenario, summary, summary.overall)
+        for scenario, summary in study.summaries(size)
+        if summary.overall is not None
+    ]
     points = sorted(scored, key=lambda point: point[1].total_seconds)
     front = study.front(size)
     figure = Figure(figsize=(WIDTH, max(PANEL_HEIGHT, 0.23 * len(points) + 0.8)), layout="constrained")
@@ -145,8 +146,8 @@ def _draw_front(study: Study, size: int) -> "Figure":
             score.mean,
             yerr=score.sd,
             fmt="o" if is_front else "s",
-            color=FRONT if is_front else OTHERS,
-            markerfacecolor=FRONT if is_front else "white",
+            color=FRONT_COLOR if is_front else OTHER_COLOR,
+            markerfacecolor=FRONT_COLOR if is_front else "white",
             capsize=3,
             markersize=7,
             label=f"{number} {scenario.name}",
@@ -160,9 +161,9 @@ def _draw_front(study: Study, size: int) -> "Figure":
             zorder=4,
         )
     steps = [(item.total_seconds, score.mean) for scenario, item, score in points if scenario.name in front]
-    axes.step(*zip(*steps, strict=True), where="post", color=FRONT, linewidth=1.2, zorder=1)
+    axes.step(*zip(*steps, strict=True), where="post", color=FRONT_COLOR, linewidth=1.2, zorder=1)
     _set_scale(axes, [item.total_seconds for _, item, _ in points])
-    axes.set_xlabel("seconds of training, with those of the model that it starts from")
+    axes.set_xlabel("training time in seconds, including the model that it starts from")
     axes.set_ylabel(points[0][2].metric)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -171,7 +172,7 @@ def _draw_front(study: Study, size: int) -> "Figure":
 
 
 def _draw_sizes(study: Study) -> "Figure":
-    """Draw a panel for each task, with a line for each scenario."""
+    """Draw a panel per task, with a line per scenario."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, SIZES_HEIGHT * len(study.tasks)), layout="constrained")
@@ -197,9 +198,9 @@ def _draw_sizes(study: Study) -> "Figure":
         axes.set_xticks(study.sizes, [f"{size:,}" for size in study.sizes])
         axes.minorticks_off()
         axes.grid(color="0.9", linewidth=0.6)
-        axes.set_title(_in_words(study.main_metrics[task.name]), loc="left")
+        axes.set_title(_readable(study.main_metrics[task.name]), loc="left")
     panels[-1].set_xlabel("training rows")
-    # A task alone is in the panel of its task only.
+    # A scenario with a single task has a line in one panel only, so the legend collects the lines of all panels.
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -208,11 +209,11 @@ def _draw_sizes(study: Study) -> "Figure":
     return figure
 
 
-def _set_scale(axes: Any, values: Sequence[float]) -> None:
+def _set_scale(axes: "Axes", values: Sequence[float]) -> None:
     if all(value > 0 for value in values) and needs_log_scale(values, LINEAR_RANGE):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
 
 
-def _in_words(metric: str) -> str:
+def _readable(metric: str) -> str:
     return metric.replace("_", " ")

@@ -1,11 +1,12 @@
-"""What is kept of each finished run: ``record.json`` in its folder."""
+"""Records of finished runs, ``record.json`` in their folders, and claims of runs that are being trained."""
 
+import errno
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -16,26 +17,41 @@ from .study_results import RunResult
 
 RECORD_NAME = "record.json"
 LOCK_NAME = "lock"
+# With less free space in bytes than this, a failed write is put down to a full disk, whatever its error.
+MIN_FREE_SPACE = 1_000_000
 
 
-def write_record(plan: StudyPlan, run: PlannedRun, result: RunResult, rows: dict[str, RowScores]) -> None:
-    """Keep what a run gave; from then on it is finished.
+@dataclass(frozen=True)
+class RunRecord:
+    """Result and test scores of a finished run.
+
+    Args:
+        result: The result.
+        rows: Scores of each test row, by task.
+    """
+
+    result: RunResult
+    rows: Mapping[str, RowScores]
+
+
+def write_record(plan: StudyPlan, run: PlannedRun, record: RunRecord) -> None:
+    """Write the record of a run, which finishes it.
 
     Args:
         plan: The study.
         run: The run.
-        result: What it gave.
-        rows: Its scores on each row of test, by task.
+        record: The record.
     """
-    values = {"study": plan.digest, **asdict(result), "rows": {name: asdict(scores) for name, scores in rows.items()}}
+    rows = {task: asdict(scores) for task, scores in record.rows.items()}
+    values = {"study": plan.digest, **asdict(record.result), "rows": rows}
     write_json(plan.folder / run.folder / RECORD_NAME, values)
 
 
-def read_record(plan: StudyPlan, run: PlannedRun) -> dict[str, Any] | None:
-    """Return what a run gave, with ``rows``; None where it is not finished.
+def read_record(plan: StudyPlan, run: PlannedRun) -> RunRecord | None:
+    """Return the record of a run, or None if the run is not finished.
 
     Raises:
-        ValueError: If the record is damaged, or that of another study.
+        ValueError: If the record is damaged or belongs to another study.
     """
     path = plan.folder / run.folder / RECORD_NAME
     if not path.is_file():
@@ -44,27 +60,30 @@ def read_record(plan: StudyPlan, run: PlannedRun) -> dict[str, Any] | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         digest = values.pop("study")
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: is damaged; remove it, and the run is made again.") from error
+        raise ValueError(f"{path}: is damaged; remove it, and the run is trained again.") from error
     if digest != plan.digest:
-        raise ValueError(f"{path}: is of the study of another config; remove it, and the run is made again.")
-    return values
+        raise ValueError(f"{path}: belongs to the study of another config; remove it, and the run is trained again.")
+    rows = {task: RowScores(**scores) for task, scores in values.pop("rows").items()}
+    return RunRecord(RunResult.from_dict(values), rows)
 
 
 def is_finished(plan: StudyPlan, folder: Path) -> bool:
-    """Tell whether the run of a folder is finished."""
+    """Return whether the run in a folder is finished."""
     return (plan.folder / folder / RECORD_NAME).is_file()
 
 
 @contextmanager
 def claim(plan: StudyPlan, run: PlannedRun) -> Iterator[bool]:
-    """Claim a run, so that no other process works on it meanwhile; one that is killed lets go of it.
+    """Claim a run, so that no other process trains it at the same time.
+
+    The claim is a file lock, which the system releases when the process ends, even if it is killed.
 
     Args:
         plan: The study.
         run: The run.
 
     Yields:
-        Whether this process has it.
+        Whether this process has the claim.
     """
     folder = plan.folder / run.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,3 +97,28 @@ def claim(plan: StudyPlan, run: PlannedRun) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn errors inside into a plain one if they arise because the disk of a folder is full.
+
+    Libraries that write weights and arrays raise errors of various types, so the free space is checked too.
+
+    Args:
+        folder: Folder that is written to.
+
+    Raises:
+        OSError: If the disk is full. The message says how to continue.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+        if is_full or shutil.disk_usage(existing).free < MIN_FREE_SPACE:
+            raise OSError(
+                f"the disk of {str(folder)!r} is full. The finished runs are kept: free some space, and run the same "
+                "command again to continue."
+            ) from error
+        raise

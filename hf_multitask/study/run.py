@@ -9,16 +9,15 @@ from accelerate import PartialState
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
 from ..runtime.extras import check_packages
-from .disk import explain_full_disk
-from .records import read_record
+from .records import explain_full_disk, read_record
 from .report import write_reports
 from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
 from .study_results import RunResult, Study
-from .summary import summarise
+from .summary import summarize
 from .workers import run_all
 
-# What is called when a run is finished: its name, what it gave, how many are finished, and of how many.
 OnRun = Callable[[str, RunResult, int, int], None]
+"""Called when a run is finished, with its name, its result, the number of finished runs and the number of all."""
 
 
 def run_study(
@@ -32,30 +31,30 @@ def run_study(
     processes: int = 1,
     on_run: OnRun | None = None,
 ) -> Study | None:
-    """Train scenarios of freezing on the same data, seeds and budget, and compare them.
+    """Train freezing scenarios with the same data, seeds and budget, and compare them.
 
-    A finished run is kept, so that the same call goes on where one was killed; more scenarios, seeds or sizes add to
-    a study.
+    Finished runs are kept: the same call continues a study that was killed, and more scenarios, seeds or sizes add
+    runs to it.
 
     Args:
-        config: The config of an ordinary run; its ``freeze`` and ``output_dir`` are not used.
+        config: Config of an ordinary run. Its ``freeze`` and ``output_dir`` are not used.
         output: Folder of the study.
-        scenarios: Their names; all of `list_scenarios` where None. The others are compared with the first.
-        seeds: Number of seeds, from the config's own on.
-        sizes: Numbers of training rows, or ``"all"``. Smaller ones are parts of larger ones, with each label's share.
-        epochs: Epochs of each run; the config's where None.
-        minutes: The longest that a run may train; it ends with an evaluation then. Epochs and the course of the
-            learning rates stay as they are.
-        processes: Processes that work side by side, each on runs of its own; under a launcher that of each of its
-            processes.
-        on_run: Called when a run is finished, or was before.
+        scenarios: Names of scenarios. The others are compared with the first. Defaults to all of `list_scenarios`.
+        seeds: Number of seeds, counted up from the seed of the config.
+        sizes: Numbers of training rows, or ``"all"``. Larger subsets contain the smaller ones, and each has the share
+            of every label.
+        epochs: Number of epochs of each run. Defaults to the epochs or steps of the config.
+        minutes: Time limit of a run in minutes. A run that reaches it ends with an evaluation. Epochs and
+            learning-rate schedule stay as without a limit.
+        processes: Number of processes that train runs in parallel; under a launcher, per process of the launcher.
+        on_run: Called when a run is finished, and for each run that was finished before.
 
     Returns:
-        The study; None in the other processes of a launcher.
+        The results of the study; None in all but the main process of a launcher.
 
     Raises:
-        ValueError: If something in config, data or arguments is wrong, or ``output`` holds another config's study.
-        FileExistsError: If ``output`` holds something else.
+        ValueError: If config, data or arguments are invalid, or ``output`` contains the study of another config.
+        FileExistsError: If ``output`` contains something else.
         ImportError: If a package that the reports need is missing.
         OSError: If the disk is full, or a process was killed.
     """
@@ -67,23 +66,22 @@ def run_study(
     if is_main:
         with explain_full_disk(plan.folder):
             write_json(plan.folder / CONFIG_NAME, plan.settings)
-    done = 0
+    finished = 0
 
     def report(run: PlannedRun) -> None:
-        nonlocal done
-        done += 1
-        values = read_record(plan, run)
-        if on_run is not None and is_main and values is not None:
-            values.pop("rows")
-            on_run(run.name, RunResult.from_dict(values), done, len(plan.runs))
+        nonlocal finished
+        finished += 1
+        record = read_record(plan, run)
+        if on_run is not None and is_main and record is not None:
+            on_run(run.name, record.result, finished, len(plan.runs))
 
     run_all(plan, data, processes, report)
     if not is_main:
         return None
-    study = summarise(plan, data.tasks)
+    study = summarize(plan, data.tasks)
     with explain_full_disk(plan.folder):
         study.save()
         write_reports(study)
-    # Runs that are added later compute them again, which takes less than a run.
+    # Runs that are added later compute the states again, which takes less time than a run.
     shutil.rmtree(plan.folder / STATES_FOLDER, ignore_errors=True)
     return study

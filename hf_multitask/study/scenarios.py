@@ -1,12 +1,12 @@
-"""What a study compares: scenarios by name, and how each one's run differs from the config's."""
+"""Scenarios by name, and how the run of each differs from the run of the config."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..models import TaskConfig
 from ..models.messages import unknown_name_message
+from ..models.type_aliases import JsonObject
 
 JOINT = "nothing-frozen"
 ONE_RATE = "one-rate"
@@ -17,19 +17,19 @@ class Scenario:
     """One way to train.
 
     Args:
-        name: Its name.
-        about: What it does, in words.
-        freeze: What trains when, as a config's ``freeze`` has it.
-        starts_from: Name of the scenario whose model it starts from; the config's encoder where None.
-        frozen_task: The task whose head is frozen throughout.
-        only_task: The task that trains alone; all where None.
-        one_rate: Whether the heads train at the encoder's learning rate instead of their own.
-        num_stages: Stages of equal length that the run is divided into, where ``freeze`` leaves that open.
+        name: Name.
+        about: Description, as a phrase.
+        freeze: Freeze schedule as in a config: the name of a preset, or a mapping with its options.
+        starts_from: Name of the scenario whose model it starts from. If None, it starts from the config's encoder.
+        frozen_task: Task whose head is frozen throughout, if any.
+        only_task: The only task of the model. If None, all tasks are trained.
+        one_rate: Whether the heads train at the learning rate of the encoder instead of theirs.
+        num_stages: Number of stages of equal length; their length in epochs is added to a ``freeze`` mapping.
     """
 
     name: str
     about: str
-    freeze: Any
+    freeze: str | JsonObject
     starts_from: str | None = None
     frozen_task: str | None = None
     only_task: str | None = None
@@ -38,17 +38,17 @@ class Scenario:
 
     @property
     def folder_name(self) -> str:
-        """The name as a part of a path: no system forbids it there."""
+        """The name without characters that a file system may forbid."""
         return self.name.replace(":", "-")
 
-    def freeze_for(self, steps_per_epoch: int, max_steps: int) -> Any:
-        """Return ``freeze`` for a run of some length.
+    def freeze_for(self, steps_per_epoch: int, max_steps: int) -> str | JsonObject:
+        """Return ``freeze`` for a run of a given length.
 
         Args:
-            steps_per_epoch: Optimizer steps of an epoch.
+            steps_per_epoch: Optimizer steps per epoch.
             max_steps: Optimizer steps of the run.
         """
-        if self.num_stages is None:
+        if self.num_stages is None or isinstance(self.freeze, str):
             return self.freeze
         # In whole steps, so that rounding does not make the stages longer than the run.
         steps = max(max_steps // self.num_stages, 1)
@@ -56,24 +56,24 @@ class Scenario:
 
 
 def list_scenarios(tasks: Sequence[TaskConfig], num_layers: int) -> dict[str, Scenario]:
-    """List the scenarios that a study has where none are named.
+    """Return the default scenarios of a study.
 
     Args:
         tasks: The tasks.
-        num_layers: The encoder's layers that can be frozen one by one; 0 where they cannot.
+        num_layers: Number of encoder layers that can be frozen one by one; 0 if they cannot.
 
     Returns:
         The scenarios by name, the baseline first.
     """
     names = [task.name for task in tasks]
-    found = [
+    scenarios = [
         Scenario("everything-frozen", "nothing trains: the baseline", "all"),
         Scenario("encoder-frozen", "the heads train on a frozen encoder", "encoder"),
         Scenario(JOINT, "everything trains", "none"),
     ]
     for name in names if len(names) > 1 else []:
         rest = "the other head trains" if len(names) == 2 else "the other heads train"
-        found += [
+        scenarios += [
             Scenario(
                 f"{name}-head-frozen-safe",
                 f"after joint training {rest}; encoder and head of {name} are frozen",
@@ -89,9 +89,9 @@ def list_scenarios(tasks: Sequence[TaskConfig], num_layers: int) -> dict[str, Sc
                 frozen_task=name,
             ),
         ]
-    found.append(Scenario("heads-then-all", "the heads for a third of the run, then everything", "heads-then-all"))
+    scenarios.append(Scenario("heads-then-all", "the heads for a third of the run, then everything", "heads-then-all"))
     if num_layers:
-        found += [
+        scenarios += [
             Scenario("three-stage", "the heads, the upper third of the layers too, everything", "three-stage"),
             Scenario(
                 "gradual",
@@ -102,37 +102,39 @@ def list_scenarios(tasks: Sequence[TaskConfig], num_layers: int) -> dict[str, Sc
             *(_top(k) for k in _powers_of_two(num_layers)),
             Scenario("progressive", "one more layer from the top whenever validation stops improving", "progressive"),
         ]
-    found += [_with_one_rate(scenario) for scenario in found if scenario.name in (JOINT, "heads-then-all")]
+    scenarios += [_with_one_rate(scenario) for scenario in scenarios if scenario.name in (JOINT, "heads-then-all")]
     for name in names if len(names) > 1 else []:
-        found.append(Scenario(f"{name}-alone", f"a model of {name} alone, everything trains", "none", only_task=name))
-    return {scenario.name: scenario for scenario in found}
+        scenarios.append(
+            Scenario(f"{name}-alone", f"a model of {name} only, everything trains", "none", only_task=name)
+        )
+    return {scenario.name: scenario for scenario in scenarios}
 
 
 def find_scenarios(names: Sequence[str] | None, tasks: Sequence[TaskConfig], num_layers: int) -> list[Scenario]:
     """Find scenarios by name.
 
     Args:
-        names: Names of `list_scenarios`, further ``top:<k>``, and any that trains followed by ``:one-rate``; all of
-            `list_scenarios` where None.
+        names: Names from `list_scenarios`, ``top:<k>`` for other numbers of layers, and any name of a scenario that
+            trains followed by ``:one-rate``. If None, all of `list_scenarios`.
         tasks: The tasks.
         num_layers: See `list_scenarios`.
 
     Returns:
-        The scenarios in the order of the names; behind them what they start from, where it is not named.
+        The scenarios in the order of the names, followed by unnamed scenarios that they start from.
 
     Raises:
-        ValueError: If there is no such scenario, or one is named twice. The message names the closest, and all.
+        ValueError: If a name is unknown or repeated. The message suggests the closest name and lists all.
     """
     listed = list_scenarios(tasks, num_layers)
     if names is None:
         return list(listed.values())
     if not names:
         raise ValueError("scenarios is empty; expected at least one name.")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"scenarios: {', '.join(twice)} is named more than once.")
-    found = [_find(name, listed, num_layers) for name in names]
-    started_from = dict.fromkeys(scenario.starts_from for scenario in found if scenario.starts_from is not None)
-    return found + [listed[name] for name in started_from if name not in names]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"scenarios: {', '.join(repeated)} is named more than once.")
+    scenarios = [_find(name, listed, num_layers) for name in names]
+    starts = dict.fromkeys(scenario.starts_from for scenario in scenarios if scenario.starts_from is not None)
+    return scenarios + [listed[name] for name in starts if name not in names]
 
 
 def _find(name: str, listed: dict[str, Scenario], num_layers: int) -> Scenario:
@@ -143,12 +145,13 @@ def _find(name: str, listed: dict[str, Scenario], num_layers: int) -> Scenario:
         try:
             return _with_one_rate(_find(base, listed, num_layers))
         except ValueError:
-            pass  # the message is to have the name that was given
+            pass  # the message below names the scenario as it was given
     if colon and base == "top" and suffix.isdigit() and 1 <= int(suffix) <= num_layers:
         return _top(int(suffix))
     layers = f" top:<k> goes from top:1 to top:{num_layers}." if num_layers else ""
     raise ValueError(
-        f"{unknown_name_message('scenario', name, listed)}{layers} Each that trains can be followed by ':{ONE_RATE}'."
+        f"{unknown_name_message('scenario', name, listed)}{layers} Each scenario that trains can be followed by "
+        f"':{ONE_RATE}'."
     )
 
 

@@ -1,4 +1,4 @@
-"""What scores of a sample tell: intervals by a paired bootstrap, and which runs no other beats."""
+"""Confidence intervals by a paired bootstrap, and Pareto fronts."""
 
 import math
 import statistics
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
+NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
-# Numbers of one block of weights, so that many rows do not need much memory.
-_BLOCK = 4_000_000
+# Weights computed at once, so that many rows do not need much memory.
+_BLOCK_SIZE = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference and how far it may be by chance.
+    """A mean difference and its confidence interval.
 
     Args:
-        mean: The difference.
-        low: Lower end of its 95 % interval.
+        mean: Mean difference.
+        low: Lower end of the 95 % interval.
         high: Upper end.
     """
 
@@ -28,13 +28,13 @@ class Interval:
     high: float
 
     @property
-    def is_clear(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether chance alone does not explain the difference: the interval is on one side of 0."""
         return self.low > 0 or self.high < 0
 
 
 def ratio_scores(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-    """Return scores that are a sum divided by another; 0 where both are 0.
+    """Return scores that are a sum divided by another sum; 0 if both are 0.
 
     Args:
         numerators: Sums (…).
@@ -44,45 +44,47 @@ def ratio_scores(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray
 
 
 def bootstrap_scores(
-    numerators: np.ndarray, denominators: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+    numerators: np.ndarray, denominators: np.ndarray, resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """Score runs on resampled rows, all of them on the same rows each time.
+    """Score runs on resampled rows, each time the same rows for all runs.
 
     Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 6: rows are drawn with replacement.
 
     Args:
-        numerators: What each row adds to the numerator of each run's score (num_runs, num_rows).
-        denominators: The same of the denominator (num_runs, num_rows).
-        resamples: How often rows are drawn.
-        seed: Which are drawn.
+        numerators: Contribution of each row to the numerator of each run's score (num_runs, num_rows).
+        denominators: Contribution to the denominator (num_runs, num_rows).
+        resamples: Number of resamples.
+        seed: Seed of the draws.
 
     Returns:
-        The scores (resamples, num_runs). Those of one resample are comparable with each other.
+        Scores (resamples, num_runs). The scores of one resample can be compared with each other.
     """
+    # How often each row is drawn is all that a score depends on, so a resample is a vector of counts and all runs are
+    # scored by a matrix product. scipy.stats.bootstrap gathers the rows of each resample: two to seven times slower.
     generator = np.random.default_rng(seed)
     num_rows = numerators.shape[1]
     shares = np.full(num_rows, 1 / num_rows)
     scores = []
-    at_once = max(_BLOCK // num_rows, 1)
-    for first in range(0, resamples, at_once):
-        weights = generator.multinomial(num_rows, shares, size=min(at_once, resamples - first)).astype(float)
-        scores.append(ratio_scores(weights @ numerators.T, weights @ denominators.T))
+    block = max(_BLOCK_SIZE // num_rows, 1)
+    for first in range(0, resamples, block):
+        counts = generator.multinomial(num_rows, shares, size=min(block, resamples - first)).astype(float)
+        scores.append(ratio_scores(counts @ numerators.T, counts @ denominators.T))
     return np.concatenate(scores)
 
 
 def mean_difference(
     scores: np.ndarray, others: np.ndarray, resampled: np.ndarray, others_resampled: np.ndarray
 ) -> Interval:
-    """Return the mean difference of the scores of runs from those of others, over rows and seeds.
+    """Return the mean difference between paired runs, with an interval over rows and seeds.
 
-    Runs of the same place are a pair: they have the same seed. Beside the rows the pairs are drawn with replacement,
-    so that the interval holds what seeds do too where there are several.
+    Runs at the same position are a pair: they have the same seed. In addition to the rows, the pairs are drawn with
+    replacement, so that the interval covers the variation between seeds if there are several.
 
     Args:
-        scores: Scores on the rows as they are (num_seeds).
-        others: Those of the other runs (num_seeds).
-        resampled: What `bootstrap_scores` gave for the runs (resamples, num_seeds).
-        others_resampled: The same for the others, of the same call.
+        scores: Scores on the original rows (num_seeds).
+        others: Scores of the other runs (num_seeds).
+        resampled: Scores of the runs on resampled rows (resamples, num_seeds), from `bootstrap_scores`.
+        others_resampled: Scores of the other runs on the same resampled rows.
     """
     resamples, num_seeds = resampled.shape
     pairs = np.random.default_rng(1).integers(num_seeds, size=(resamples, num_seeds))
@@ -93,18 +95,20 @@ def mean_difference(
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean of values and their standard deviation as a sample; None for a single one."""
+    """Return the mean and the sample standard deviation, which is None for a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Return the names that nothing beats: no other is as fast and better, or faster and as good.
+    """Return the names of the points that no other point beats.
+
+    A point beats another if it is as fast and better, or faster and as good.
 
     Args:
-        points: By name its time and its score, of which more is better.
+        points: Time and score by name; higher scores are better.
 
     Returns:
-        The names, the fastest first.
+        The names, fastest first.
     """
     front, best = [], -math.inf
     for name, (_, score) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):

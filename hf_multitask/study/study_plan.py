@@ -1,4 +1,4 @@
-"""What a study is to run, checked as a whole before the first run."""
+"""Plan of a study, checked as a whole before the first run."""
 
 import dataclasses
 import hashlib
@@ -10,14 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
+from transformers import TrainingArguments
+
 from ..data import SPLITS, DataConfig, PreparedData
 from ..freezing.activation_cache.cache_plan import ALWAYS
 from ..freezing.presets import build_schedule
 from ..freezing.schedule import encoder_is_divided
+from ..models.layer_groups import LayerGroups
+from ..models.type_aliases import JsonObject
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
 from .scenarios import Scenario, find_scenarios
+from .study_results import SkippedRun
 
 logger = logging.getLogger(__name__)
 
@@ -25,73 +31,73 @@ CONFIG_NAME = "config.json"
 RUNS_FOLDER = "runs"
 STATES_FOLDER = "states"
 ALL_ROWS = "all"
-# Fields of a config that its study has its own values of.
-OWN_FIELDS = ("output_dir", "freeze")
-OWN_TRAINING = ("seed", "report_to", "push_to_hub", "store_dir", "disable_tqdm")
+# Fields of a config that a study sets for each run, so that they do not identify it.
+RUN_FIELDS = ("output_dir", "freeze")
+RUN_TRAINING_FIELDS = ("seed", "report_to", "push_to_hub", "store_dir", "disable_tqdm")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training of a study.
+    """One training run of a study.
 
     Args:
-        scenario: What trains when.
-        size: Training rows.
-        seed: Seed of the run, and of which rows it takes.
-        freeze: The config's ``freeze`` for it.
-        keeps_model: Whether other runs start from its model.
+        scenario: The scenario.
+        size: Number of training rows.
+        seed: Seed of the training and of the choice of rows.
+        freeze: Value of the config's ``freeze``.
+        keeps_model: Whether the model is kept because other runs start from it.
     """
 
     scenario: Scenario
     size: int
     seed: int
-    freeze: Any
+    freeze: str | JsonObject
     keeps_model: bool
 
     @property
     def name(self) -> str:
-        """Its name in messages."""
+        """Name of the run in messages."""
         return f"{self.scenario.name}, {self.size:,} rows, seed {self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Its folder in that of the study."""
-        return self.folder_of(self.scenario.folder_name)
+        """Folder of the run, relative to the folder of the study."""
+        return self._folder_of(self.scenario.folder_name)
 
     @property
     def start_folder(self) -> Path | None:
-        """Folder of the run whose model it starts from; None where it starts from the encoder."""
-        return None if self.scenario.starts_from is None else self.folder_of(self.scenario.starts_from)
+        """Folder of the run whose model it starts from, or None if it starts from the encoder."""
+        return None if self.scenario.starts_from is None else self._folder_of(self.scenario.starts_from)
 
-    def folder_of(self, scenario: str) -> Path:
-        """Return the folder of a scenario's run with the same rows and seed."""
+    def _folder_of(self, scenario: str) -> Path:
+        """Return the folder of a scenario's run with the same size and seed."""
         return Path(RUNS_FOLDER, scenario, str(self.size), str(self.seed))
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All runs of a study; a process that is handed it can work on them.
+    """Plan of a study. It can be sent to another process.
 
     Args:
-        config: The config that all runs share.
+        config: Config that all runs share.
         folder: Folder of the study.
-        digest: What tells its results from those of another config.
-        settings: What the digest is of.
-        minutes: The longest that a run may train; no bound where None.
+        digest: Digest of the settings, which marks the records of this study.
+        settings: Settings that the results depend on; see `study_settings`.
+        minutes: Time limit of a run in minutes, if any.
         scenarios: The scenarios.
-        runs: The runs, each behind the one that it starts from.
-        skipped: Runs that cannot be: ``scenario``, ``size`` and ``reason``.
-        num_rows: Rows by split.
+        runs: The runs, each after the run that it starts from.
+        skipped: Scenarios that cannot be run, by number of training rows.
+        num_rows: Number of rows by split.
     """
 
     config: RunConfig
     folder: Path
     digest: str
-    settings: dict[str, Any]
+    settings: JsonObject
     minutes: float | None
     scenarios: tuple[Scenario, ...]
     runs: tuple[PlannedRun, ...]
-    skipped: tuple[dict[str, Any], ...]
+    skipped: tuple[SkippedRun, ...]
     num_rows: dict[str, int]
 
 
@@ -104,143 +110,159 @@ def plan_study(
     epochs: float | None,
     minutes: float | None,
 ) -> tuple[StudyPlan, PreparedData]:
-    """Work out the runs of a study; see `run_study` for the arguments.
+    """Plan a study and prepare its data; see `run_study` for the arguments.
 
     Returns:
         The plan and the prepared data.
 
     Raises:
-        ValueError: If something in config, data or arguments is wrong, or the folder holds another config's study.
-        FileExistsError: If the folder holds something else.
+        ValueError: If config, data or arguments are invalid, or the folder contains the study of another config.
+        FileExistsError: If the folder contains something else.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, found {seeds}.")
     for name, value in (("epochs", epochs), ("minutes", minutes)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be above 0, found {value}.")
+    folder = Path(folder)
     _check_splits(config)
-    config = shared_config(config, Path(folder), epochs)
+    config = shared_config(config, folder, epochs)
     settings = study_settings(config, minutes)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    check_folder(Path(folder), settings)
+    check_folder(folder, settings)
+    # A trainer that is never run: it builds and checks all that the runs share.
     with tempfile.TemporaryDirectory() as unused:
         trainer, data = build_trainer(replace(config, output_dir=unused))
     groups, arguments = trainer.layer_groups, trainer.args
-    divided = encoder_is_divided(groups)
-    chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if divided else 0)
+    chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
+    # Streams were refused above, so every split has a length.
+    num_rows = {split: len(rows) for split in SPLITS if isinstance(rows := data.get(split), datasets.Dataset)}
     started_from = {scenario.starts_from for scenario in chosen}
     first_seed = int(config.training.get("seed", arguments.seed))
-    runs, skipped = [], []
-    # Streams are refused, so every split has a length.
-    splits: dict[str, Any] = data.splits
-    for size in parse_sizes(sizes, len(splits["train"])):
-        steps_per_epoch = optimizer_steps(arguments, -(-size // arguments.per_device_train_batch_size))
-        max_steps = total_steps(arguments, steps_per_epoch)
-        for scenario in sorted(chosen, key=lambda scenario: scenario.starts_from is not None):
-            freeze = scenario.freeze_for(steps_per_epoch, max_steps)
-            try:
-                schedule = build_schedule(freeze, groups, max_steps / steps_per_epoch, arguments.metric_for_best_model)
-                schedule.check_length(steps_per_epoch, max_steps)
-            except ValueError as error:
-                skipped.append({"scenario": scenario.name, "size": size, "reason": str(error)})
-                logger.warning("%s, %d rows: left out: %s", scenario.name, size, error)
-                continue
-            runs += [
-                PlannedRun(scenario, size, first_seed + i, freeze, scenario.name in started_from) for i in range(seeds)
-            ]
+    runs: list[PlannedRun] = []
+    skipped: list[SkippedRun] = []
+    for size in parse_sizes(sizes, num_rows["train"]):
+        runnable, too_short = _schedule_scenarios(chosen, size, groups, arguments)
+        skipped += too_short
+        runs += [
+            PlannedRun(scenario, size, first_seed + i, freeze, scenario.name in started_from)
+            for scenario, freeze in runnable
+            for i in range(seeds)
+        ]
     if not runs:
         raise ValueError(f"no scenario can be run: {skipped[0]['reason']}")
-    rows = {split: len(splits[split]) for split in SPLITS if split in splits}
-    plan = StudyPlan(config, Path(folder), digest, settings, minutes, tuple(chosen), tuple(runs), tuple(skipped), rows)
+    plan = StudyPlan(config, folder, digest, settings, minutes, tuple(chosen), tuple(runs), tuple(skipped), num_rows)
     return plan, data
+
+
+def _schedule_scenarios(
+    scenarios: Sequence[Scenario], size: int, groups: LayerGroups, arguments: TrainingArguments
+) -> tuple[list[tuple[Scenario, str | JsonObject]], list[SkippedRun]]:
+    """Return the scenarios that fit into a run with a number of rows, each with its ``freeze``, and the others."""
+    steps_per_epoch = optimizer_steps(arguments, -(-size // arguments.per_device_train_batch_size))
+    max_steps = total_steps(arguments, steps_per_epoch)
+    runnable: list[tuple[Scenario, str | JsonObject]] = []
+    skipped: list[SkippedRun] = []
+    # Scenarios that start from the model of another one come after it.
+    for scenario in sorted(scenarios, key=lambda scenario: scenario.starts_from is not None):
+        freeze = scenario.freeze_for(steps_per_epoch, max_steps)
+        try:
+            schedule = build_schedule(freeze, groups, max_steps / steps_per_epoch, arguments.metric_for_best_model)
+            schedule.check_length(steps_per_epoch, max_steps)
+        except ValueError as error:
+            skipped.append({"scenario": scenario.name, "size": size, "reason": str(error)})
+            logger.warning("%s, %d rows: skipped: %s", scenario.name, size, error)
+            continue
+        runnable.append((scenario, freeze))
+    return runnable, skipped
 
 
 def shared_config(config: RunConfig, folder: Path, epochs: float | None) -> RunConfig:
     """Return the config that all runs of a study share.
 
     Args:
-        config: The config as it was given.
+        config: The config of the user.
         folder: Folder of the study.
-        epochs: Epochs of each run; the config's where None.
+        epochs: Number of epochs of each run. Defaults to the epochs or steps of the config.
     """
     arguments = config.training_arguments()
-    training: dict[str, Any] = {
+    training: JsonObject = {
         **config.training,
         "disable_tqdm": True,
         "report_to": "none",
         "push_to_hub": False,
-        # What one run computes once, such as the frozen encoder's states of the test rows, another reads.
+        # Runs share cached states, such as the frozen encoder's states of the test rows.
         "store_frozen": arguments.store_frozen if "store_frozen" in config.training else ALWAYS,
         "store_dir": str(folder / STATES_FOLDER),
-        # The weights of the best epoch are needed until the run's end; nobody resumes a run of a study.
+        # Only the weights of the best epoch are needed, until the run ends: runs of a study are never resumed.
         "save_only_model": True,
         "save_total_limit": 1,
     }
     if not arguments.load_best_model_at_end:
         training["save_strategy"] = "no"
     if arguments.eval_strategy == "epoch":
-        # The gap of both losses needs them side by side, and few rows have fewer steps than one log.
+        # The loss gap needs a training loss per evaluation, and an epoch of few rows is shorter than `logging_steps`.
         training["logging_strategy"] = "epoch"
     if epochs is not None:
         training |= {"num_train_epochs": epochs, "max_steps": -1}
     return replace(config, freeze="none", training=training)
 
 
-def study_settings(config: RunConfig, minutes: float | None) -> dict[str, Any]:
-    """Return all that decides what comes out of a study's runs, as JSON holds it.
+def study_settings(config: RunConfig, minutes: float | None) -> JsonObject:
+    """Return the settings that the results of a study's runs depend on, as JSON represents them.
 
-    Scenarios, sizes and seeds are not in it: more of them add runs to a study.
+    Scenarios, sizes and seeds are not among them: more of them add runs to a study.
 
     Args:
-        config: What `shared_config` returns.
-        minutes: The longest that a run may train.
+        config: Return value of `shared_config`.
+        minutes: Time limit of a run in minutes, if any.
     """
     values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
-    values = {name: value for name, value in values.items() if name not in OWN_FIELDS}
+    values = {name: value for name, value in values.items() if name not in RUN_FIELDS}
     if Path(config.encoder).is_dir():
         values["encoder"] = str(Path(config.encoder).resolve())
     values["tasks"] = [task.to_dict() for task in config.tasks]
     sets = [_data_settings(data) for data in config.data_configs]
     values["data"] = sets[0] if isinstance(config.data, DataConfig) else sets
     values["sampling"] = dataclasses.asdict(config.sampling)
-    values["training"] = {name: value for name, value in config.training.items() if name not in OWN_TRAINING}
+    values["training"] = {name: value for name, value in config.training.items() if name not in RUN_TRAINING_FIELDS}
     values["minutes"] = minutes
     return json.loads(json.dumps(values, sort_keys=True, default=str))
 
 
 def parse_sizes(sizes: Sequence[int | str], num_rows: int) -> list[int]:
-    """Read sizes of the training set.
+    """Parse sizes of the training set.
 
     Args:
         sizes: Numbers of rows, or ``"all"``.
-        num_rows: All training rows.
+        num_rows: Number of training rows available.
 
     Returns:
-        The numbers, ascending.
+        Numbers of rows, ascending.
 
     Raises:
-        ValueError: If one is no number, below 1 or above that of the rows.
+        ValueError: If a size is not a number, below 1 or above the number of rows.
     """
-    found = set()
+    parsed = set()
     for size in sizes:
         if size == ALL_ROWS:
-            found.add(num_rows)
+            parsed.add(num_rows)
             continue
         if not str(size).isdigit() or not 1 <= int(size) <= num_rows:
             raise ValueError(
-                f"sizes: expected numbers of rows from 1 to {num_rows}, as many as train has, or 'all', found "
+                f"sizes: expected numbers of rows from 1 to {num_rows}, the number of rows of train, or 'all', found "
                 f"{size!r}."
             )
-        found.add(int(size))
-    if not found:
+        parsed.add(int(size))
+    if not parsed:
         raise ValueError("sizes is empty; expected at least one number of rows, or 'all'.")
-    return sorted(found)
+    return sorted(parsed)
 
 
 def _check_splits(config: RunConfig) -> None:
     if any(data.streams_train for data in config.data_configs):
         raise ValueError(
-            "study: takes training sets of several sizes, so all rows must be at hand: leave out streaming."
+            "study: trains on subsets of several sizes, so it needs all training rows: leave out streaming."
         )
     if all(data.test is None for data in config.data_configs):
         raise ValueError("study: data.test is missing; the scenarios are compared on its rows.")
@@ -248,36 +270,36 @@ def _check_splits(config: RunConfig) -> None:
         raise ValueError("study: data.validation is missing; expected a file, or data.validation_split.")
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else than this study.
+def check_folder(folder: Path, settings: JsonObject) -> None:
+    """Raise if a folder contains something other than this study.
 
     Args:
         folder: The folder.
-        settings: What `study_settings` returns.
+        settings: Return value of `study_settings`.
 
     Raises:
-        ValueError: If it holds the study of another config. The message says what differs.
-        FileExistsError: If it holds something else.
+        ValueError: If the folder contains the study of another config. The message lists the differences.
+        FileExistsError: If the folder contains something else.
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{str(folder)!r} exists and holds no study; give another folder.")
+            raise FileExistsError(f"{str(folder)!r} exists and does not contain a study; give another folder.")
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        existing = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON. {error}") from error
-    differences = _differences(found, settings)
+    differences = _differences(existing, settings)
     if differences:
         raise ValueError(
-            f"{str(folder)!r} holds the study of another config: {'; '.join(differences)}. Give another folder, or "
-            "the config that it was made with."
+            f"{str(folder)!r} contains the study of another config: {'; '.join(differences)}. Give another folder, or "
+            "the config that the study was made with."
         )
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Return in words where two configs differ."""
+def _differences(there: object, here: object, name: str = "") -> list[str]:
+    """Return a phrase for each value that differs between two configs."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         return [
             line
@@ -290,13 +312,13 @@ def _differences(there: Any, here: Any, name: str = "") -> list[str]:
     return [] if there == here else [f"{name} is {there!r:.80} there and {here!r:.80} here"]
 
 
-def _data_settings(data: DataConfig) -> dict[str, Any]:
+def _data_settings(data: DataConfig) -> JsonObject:
     values = {item.name: getattr(data, item.name) for item in dataclasses.fields(data) if item.name != "num_proc"}
-    return values | {split: _source(values[split]) for split in SPLITS}
+    return values | {split: _identify_source(values[split]) for split in SPLITS}
 
 
-def _source(source: Any) -> Any:
-    """Return what tells the rows of a split from others."""
+def _identify_source(source: Any) -> str | None:
+    """Return a string that identifies the rows of a split."""
     if source is None:
         return None
     if isinstance(source, (str, Path)):

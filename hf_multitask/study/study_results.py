@@ -1,26 +1,35 @@
-"""What a study gave, as ``study.json`` holds it."""
+"""Results of a study, as ``study.json`` contains them."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ..models import TaskConfig
+from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from .statistics import Interval
 
 STUDY_NAME = "study.json"
 
 
+class SkippedRun(TypedDict):
+    """A scenario that cannot be run with a number of training rows, and the reason."""
+
+    scenario: str
+    size: int
+    reason: str
+
+
 @dataclass(frozen=True)
 class Forgetting:
-    """What a task lost, by its main metric on validation; below 0 where it gained.
+    """Drop in the main metric of a task on validation; negative if the metric improved.
 
     Args:
-        from_best: Its best in any evaluation of the run, less that of the weights that were kept.
-        from_start: That of the trained model that the run started from, less that of the weights that were kept; None
-            where the run started from an encoder.
+        from_best: Best value in any evaluation of the run minus the value of the final weights.
+        from_start: Value of the trained model that the run started from minus the value of the final weights. None if
+            the run started from an encoder.
     """
 
     from_best: float
@@ -29,12 +38,12 @@ class Forgetting:
 
 @dataclass(frozen=True)
 class FrozenTask:
-    """A task whose head did not train, by its main metric on test.
+    """Main metric on test of a task whose head was frozen throughout.
 
     Args:
-        task: Its name.
-        before: In the model that the run started from.
-        after: In the one it ended with.
+        task: Name of the task.
+        before: Value of the model that the run started from.
+        after: Value of the final weights.
     """
 
     task: str
@@ -44,26 +53,29 @@ class FrozenTask:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one training gave.
+    """Result of one training run.
+
+    The final weights are the weights of the best epoch if the run restores them, else the weights of the last step.
 
     Args:
-        size: Training rows.
-        seed: The seed.
-        metrics: Metrics of the weights that were kept, by split.
-        seconds: Time of the training: its evaluations included, that on test not.
-        total_seconds: The same with that of the model it started from.
-        peak_memory_bytes: Peak memory while it trained: of the device, or resident memory of the process without one.
-        trainable_parameters: Weights that trained in the stage with the most of them.
-        parameters: All weights.
-        epochs: Epochs it trained.
-        kept_epoch: The epoch whose weights were kept; None where nothing trained.
-        out_of_time: Whether the time that it had was over before its epochs.
-        drift: How far the encoder's states on validation moved: the mean of 1 − cosine, ``pooled`` and ``tokens``.
-        forgetting: By task.
-        frozen_task: Of a task whose head was frozen throughout.
-        loss_gap: Validation loss less mean training loss of the epoch that was kept; None where either is unknown.
-        history: File with ``history``, ``stages`` and ``tasks``, in the study's folder.
-        model: Folder of the model in that of the study; None where it was not kept.
+        size: Number of training rows.
+        seed: Seed.
+        metrics: Metrics of the final weights, by split.
+        seconds: Training time in seconds, with evaluations on validation and without the evaluation on test.
+        total_seconds: Training time including the model that the run started from.
+        peak_memory_bytes: Peak memory during training, in bytes: memory of the device, or resident memory of the
+            process without a device.
+        trainable_parameters: Number of trainable parameters, in the stage with the most.
+        parameters: Number of parameters.
+        epochs: Number of epochs trained.
+        kept_epoch: Epoch of the final weights; None if nothing was trained.
+        out_of_time: Whether the time limit ended the run.
+        drift: Change of the encoder's states on validation rows: mean of 1 − cosine, for ``pooled`` and ``tokens``.
+        forgetting: Forgetting by task.
+        frozen_task: Scores of the task whose head was frozen throughout, if any.
+        loss_gap: Validation loss minus mean training loss of the kept epoch; None if either is unknown.
+        history: File with ``history``, ``stages`` and ``tasks``, relative to the folder of the study.
+        model: Folder of the model, relative to the folder of the study; None if the model was not kept.
     """
 
     size: int
@@ -85,16 +97,9 @@ class RunResult:
     model: str | None
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "RunResult":
-        """Read what ``dataclasses.asdict`` has written."""
-        frozen = values["frozen_task"]
-        return cls(
-            **{
-                **values,
-                "forgetting": {task: Forgetting(**item) for task, item in values["forgetting"].items()},
-                "frozen_task": None if frozen is None else FrozenTask(**frozen),
-            }
-        )
+    def from_dict(cls, values: JsonObject) -> "RunResult":
+        """Build a result from the output of ``dataclasses.asdict``."""
+        return cls(**{**values, **_parse_shared(values)})
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,10 @@ class Score:
     """A score on test over the seeds.
 
     Args:
-        metric: Its name.
-        mean: Its mean over the seeds.
-        sd: Its standard deviation as a sample; None with one seed.
-        difference: From the first scenario, paired by row and seed; None for the first itself.
+        metric: Name of the metric.
+        mean: Mean over the seeds.
+        sd: Sample standard deviation; None with one seed.
+        difference: Difference from the first scenario, paired by row and seed; None for the first scenario.
     """
 
     metric: str
@@ -116,22 +121,22 @@ class Score:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a scenario gave with one number of training rows, over the seeds; means where it does not say otherwise.
+    """Results of a scenario with one number of training rows. Values are means over the seeds unless stated otherwise.
 
     Args:
-        size: Training rows.
-        seeds: The seeds.
-        scores: By task its main metric on test.
-        overall: The mean of these over the tasks; None where the scenario does not have all tasks.
-        seconds: Time of the training.
-        total_seconds: The same with that of the model it started from.
-        peak_memory_bytes: The highest of the seeds.
-        trainable_parameters: Weights that trained, the most of any stage and seed.
-        drift: Drift of the encoder.
-        forgetting: By task.
-        frozen_task: Of a task whose head was frozen throughout.
-        loss_gap: Validation loss less training loss.
-        out_of_time: Runs whose time was over before their epochs.
+        size: Number of training rows.
+        seeds: Seeds.
+        scores: Main metric on test by task.
+        overall: Mean of the scores over the tasks; None if the scenario does not train all tasks.
+        seconds: Training time in seconds.
+        total_seconds: Training time including the model that the run started from.
+        peak_memory_bytes: Peak memory in bytes, the highest of the seeds.
+        trainable_parameters: Number of trainable parameters, the most of any stage and seed.
+        drift: Drift of the encoder's states.
+        forgetting: Forgetting by task.
+        frozen_task: Scores of the task whose head was frozen throughout, if any.
+        loss_gap: Validation loss minus training loss.
+        out_of_time: Number of runs that the time limit ended.
     """
 
     size: int
@@ -151,13 +156,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """What a scenario gave.
+    """Results of a scenario.
 
     Args:
-        name: Its name.
-        about: What it does, in words.
+        name: Name of the scenario.
+        about: Description, as a phrase.
         runs: Its runs.
-        summary: What they gave by number of training rows, ascending.
+        summary: Summaries by number of training rows, ascending.
     """
 
     name: str
@@ -166,17 +171,17 @@ class ScenarioResult:
     summary: list[Summary]
 
     def summary_of(self, size: int) -> Summary | None:
-        """Return what it gave with a number of training rows; None where it has no run of that."""
+        """Return the summary for a number of training rows, or None if the scenario has no such run."""
         return next((item for item in self.summary if item.size == size), None)
 
 
 @dataclass(frozen=True)
 class Front:
-    """The scenarios that no other beats in time and overall score.
+    """Pareto front for one number of training rows: the scenarios that no other beats in time and overall score.
 
     Args:
-        size: Training rows.
-        scenarios: Their names, the fastest first.
+        size: Number of training rows.
+        scenarios: Names of the scenarios, fastest first.
     """
 
     size: int
@@ -185,37 +190,43 @@ class Front:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study gave.
+    """Results of a study.
 
     Args:
-        config: What all runs share, and what was done.
-        num_rows: Rows by split.
+        config: Settings that all runs share, and the seeds and sizes.
+        num_rows: Number of rows by split.
         tasks: The tasks, with their labels.
-        main_metrics: By task the name of the metric that stands for it.
-        scenarios: The scenarios; the others are compared with the first.
-        pareto: The scenarios that no other beats, by number of training rows.
-        advice: What the data say to do.
-        skipped: Runs that could not be: ``scenario``, ``size`` and ``reason``.
-        folder: Folder that it lies in.
+        main_metrics: Name of the main metric by task.
+        scenarios: Results of the scenarios. The first is the one that the others are compared with.
+        pareto: Pareto fronts by number of training rows.
+        advice: Advice drawn from the results, as one paragraph.
+        skipped: Scenarios that could not be run, by number of training rows.
+        folder: Folder of the study.
     """
 
-    config: dict[str, Any]
+    config: JsonObject
     num_rows: dict[str, int]
     tasks: list[TaskConfig]
     main_metrics: dict[str, str]
     scenarios: list[ScenarioResult]
     pareto: list[Front]
     advice: str
-    skipped: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[SkippedRun] = field(default_factory=list)
     folder: Path = Path()
 
     @property
     def sizes(self) -> list[int]:
-        """The numbers of training rows, ascending."""
+        """Numbers of training rows, ascending."""
         return sorted({item.size for scenario in self.scenarios for item in scenario.summary})
 
+    def summaries(self, size: int) -> list[tuple[ScenarioResult, Summary]]:
+        """Return the scenarios that have runs with a number of training rows, each with its summary."""
+        return [
+            (scenario, summary) for scenario in self.scenarios if (summary := scenario.summary_of(size)) is not None
+        ]
+
     def front(self, size: int) -> Sequence[str]:
-        """Return the names of the scenarios that no other beats with a number of training rows."""
+        """Return the names of the scenarios on the Pareto front for a number of training rows."""
         return next((front.scenarios for front in self.pareto if front.size == size), [])
 
     def save(self) -> None:
@@ -226,7 +237,7 @@ class Study:
 
 
 def load_study(folder: str | Path) -> Study:
-    """Read what a study gave.
+    """Load the results of a study.
 
     Args:
         folder: Folder of the study, with ``study.json``.
@@ -235,45 +246,50 @@ def load_study(folder: str | Path) -> Study:
         The study.
 
     Raises:
-        FileNotFoundError: If there is no ``study.json``, as where the study is not at its end.
-        ValueError: If it is no study.
+        FileNotFoundError: If there is no ``study.json``, for example because the study is not finished.
+        ValueError: If the file is not a study.
     """
     path = Path(folder, STUDY_NAME)
     if not path.is_file():
-        raise FileNotFoundError(f"{str(folder)!r} has no {STUDY_NAME}: it holds no study, or one that goes on.")
+        raise FileNotFoundError(f"{str(folder)!r} has no {STUDY_NAME}: it contains no study, or an unfinished one.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Study(
             **{
                 **values,
                 "tasks": [TaskConfig.from_dict(task) for task in values["tasks"]],
-                "scenarios": [_scenario(item) for item in values["scenarios"]],
+                "scenarios": [_parse_scenario(item) for item in values["scenarios"]],
                 "pareto": [Front(**item) for item in values["pareto"]],
                 "folder": Path(folder),
             }
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: is no study: {error!r}.") from error
+        raise ValueError(f"{path}: is not a study: {error!r}.") from error
 
 
-def _scenario(values: dict[str, Any]) -> ScenarioResult:
+def _parse_scenario(values: JsonObject) -> ScenarioResult:
     runs = [RunResult.from_dict(item) for item in values["runs"]]
-    return ScenarioResult(values["name"], values["about"], runs, [_summary(item) for item in values["summary"]])
+    return ScenarioResult(values["name"], values["about"], runs, [_parse_summary(item) for item in values["summary"]])
 
 
-def _summary(values: dict[str, Any]) -> Summary:
-    overall, frozen = values["overall"], values["frozen_task"]
-    return Summary(
-        **{
-            **values,
-            "scores": {task: _score(item) for task, item in values["scores"].items()},
-            "overall": None if overall is None else _score(overall),
-            "forgetting": {task: Forgetting(**item) for task, item in values["forgetting"].items()},
-            "frozen_task": None if frozen is None else FrozenTask(**frozen),
-        }
-    )
+def _parse_summary(values: JsonObject) -> Summary:
+    overall = values["overall"]
+    parsed = {
+        "scores": {task: _parse_score(item) for task, item in values["scores"].items()},
+        "overall": None if overall is None else _parse_score(overall),
+    }
+    return Summary(**{**values, **_parse_shared(values), **parsed})
 
 
-def _score(values: dict[str, Any]) -> Score:
+def _parse_shared(values: JsonObject) -> JsonObject:
+    """Return the dataclasses among the fields that a run and a summary share."""
+    frozen = values["frozen_task"]
+    return {
+        "forgetting": {task: Forgetting(**item) for task, item in values["forgetting"].items()},
+        "frozen_task": None if frozen is None else FrozenTask(**frozen),
+    }
+
+
+def _parse_score(values: JsonObject) -> Score:
     difference = values["difference"]
     return Score(**{**values, "difference": None if difference is None else Interval(**difference)})

@@ -1,58 +1,98 @@
-"""Training sets of several sizes, each with all rows of the smaller ones and with every label's share."""
+"""Nested training subsets: each contains all rows of the smaller ones and keeps the share of every label."""
 
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import datasets
 
+from ..data import PreparedData
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.type_aliases import Row
+from .study_plan import PlannedRun
+
+
+class StudyData:
+    """Prepared data of a study, from which each run takes its rows and tasks.
+
+    Args:
+        data: The prepared data.
+    """
+
+    def __init__(self, data: PreparedData) -> None:
+        self.data = data
+        self._orders: dict[int, list[int]] = {}
+        self._labels: list[set[str]] | None = None
+
+    def for_run(self, run: PlannedRun) -> PreparedData:
+        """Return the data that a run trains and is scored on.
+
+        The tasks keep the labels of all training rows, so that the heads are the same for every size.
+
+        Args:
+            run: The run.
+        """
+        train = self.data["train"]
+        if isinstance(train, datasets.Dataset) and run.size < len(train):
+            # In the order of the file, as all rows would be.
+            train = train.select(sorted(self._order(train, run.seed)[: run.size]))
+        tasks = self.data.tasks
+        if run.scenario.only_task is not None:
+            tasks = [task for task in tasks if task.name == run.scenario.only_task]
+        return replace(self.data, splits={**self.data.splits, "train": train}, tasks=tasks)
+
+    def _order(self, train: datasets.Dataset, seed: int) -> list[int]:
+        if self._labels is None:
+            self._labels = labels_per_row(train, self.data.tasks)
+        if seed not in self._orders:
+            self._orders[seed] = nested_order(self._labels, seed)
+        return self._orders[seed]
 
 
 def nested_order(labels: Sequence[Collection[str]], seed: int) -> list[int]:
-    """Order rows so that each beginning of the order has about every label's share.
+    """Order rows so that the first n rows, for any n, have about the share of every label.
 
-    A row belongs to the rarest of its labels. The rows of each label are shuffled and spread evenly over the order.
+    A row counts for the rarest of its labels. The rows of each label are shuffled and spread evenly over the order.
 
     Args:
-        labels: For each row its labels; of several tasks as ``"<task>:<label>"``. A row may have none.
-        seed: Which rows come first. The same seed and labels give the same order.
+        labels: Labels of each row; with several tasks as ``"<task>:<label>"``. A row may have none.
+        seed: Seed of the order. The same seed and labels give the same order.
 
     Returns:
-        The numbers of the rows. The first n of them are a training set of n rows, which those of larger ones hold.
+        Indices of the rows. The first n are a training set of n rows, and larger training sets contain it.
     """
     counts = Counter(label for row in labels for label in row)
-    rows_of: dict[str, list[int]] = {}
-    for number, row in enumerate(labels):
-        # By name where counts are equal: the order of a set differs from process to process.
+    rows_by_label: dict[str, list[int]] = {}
+    for index, row in enumerate(labels):
+        # Ties are broken by name: the order of a set differs between processes.
         rarest = min(row, key=lambda label: (counts[label], label), default="")
-        rows_of.setdefault(rarest, []).append(number)
+        rows_by_label.setdefault(rarest, []).append(index)
     generator = random.Random(seed)  # noqa: S311 (no secret)
-    places: list[tuple[float, float, int]] = []
-    for label in sorted(rows_of):
-        rows = rows_of[label]
+    positions: list[tuple[float, float, int]] = []
+    for label in sorted(rows_by_label):
+        rows = rows_by_label[label]
         generator.shuffle(rows)
-        # A random start keeps the rarest labels from all standing in the middle.
-        start = generator.random()
-        places += [((i + start) / len(rows), generator.random(), row) for i, row in enumerate(rows)]
-    return [row for *_, row in sorted(places)]
+        # A random offset keeps the rarest labels from all ending up in the middle.
+        offset = generator.random()
+        positions += [((i + offset) / len(rows), generator.random(), row) for i, row in enumerate(rows)]
+    return [row for *_, row in sorted(positions)]
 
 
-def labels_of(dataset: datasets.Dataset, tasks: Sequence[TaskConfig]) -> list[set[str]]:
+def labels_per_row(dataset: datasets.Dataset, tasks: Sequence[TaskConfig]) -> list[set[str]]:
     """Return the labels of each row of a prepared split, as ``"<task>:<label>"``."""
-    return [_names(row, tasks) for row in dataset["labels"]]
+    return [_label_names(labels, tasks) for labels in dataset["labels"]]
 
 
-def _names(labels: Mapping[str, Any], tasks: Sequence[TaskConfig]) -> set[str]:
+def _label_names(labels: Row, tasks: Sequence[TaskConfig]) -> set[str]:
     names: set[str] = set()
     for task in tasks:
         value = labels[task.name]
         if task.problem_type == REGRESSION:
             continue
         if task.problem_type == MULTI_LABEL:
-            ids = [i for i, given in enumerate(value) if given == 1]
+            ids = [i for i, indicator in enumerate(value) if indicator == 1]
         else:
             ids = value if task.is_token_task else [value]
         names.update(f"{task.name}:{task.id2label[i]}" for i in ids if i != IGNORE_INDEX)

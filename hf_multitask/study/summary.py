@@ -1,18 +1,17 @@
-"""From the records of runs to what a study gave."""
+"""Summary of a study's runs: scores over the seeds, differences with intervals, Pareto fronts and advice."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ..freezing.stage import greater_is_better
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION
-from .advice import summarize_advice
-from .records import read_record
-from .row_scores import as_arrays, metric_name
+from .advice import Differences, summarize_advice
+from .records import RunRecord, read_record
+from .row_scores import metric_name, stack_scores
 from .scenarios import Scenario
 from .statistics import Interval, bootstrap_scores, mean_and_sd, mean_difference, pareto_front, ratio_scores
 from .study_plan import PlannedRun, StudyPlan
@@ -22,25 +21,26 @@ OVERALL = "mean of the tasks"
 
 
 @dataclass
-class Sample:
-    """Scores of a scenario's runs on test, by task or ``OVERALL``, a column for each seed.
+class SeedScores:
+    """Test scores of a scenario with one number of training rows, with a column per seed.
 
     Args:
-        seeds: The seeds.
-        scores: Scores on the rows as they are (num_seeds).
-        resampled: Scores on resampled rows (resamples, num_seeds); a row is the same rows in all scenarios.
+        seeds: Seeds.
+        scores: Scores on the original rows (num_seeds), by task or ``OVERALL``.
+        resampled: Scores on resampled rows (resamples, num_seeds), by task or ``OVERALL``. A resample contains the
+            same rows in all scenarios.
     """
 
     seeds: list[int]
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     resampled: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def difference(self, other: "Sample", name: str) -> Interval | None:
-        """Return how far its score is from another scenario's, over the seeds of both; None without a common one."""
+    def difference(self, other: "SeedScores", name: str) -> Interval | None:
+        """Return the difference from another scenario's score over their common seeds, or None without any."""
         common = [seed for seed in self.seeds if seed in other.seeds]
         if not common or name not in self.scores or name not in other.scores:
             return None
-        mine, theirs = ([sample.seeds.index(seed) for seed in common] for sample in (self, other))
+        mine, theirs = ([scores.seeds.index(seed) for seed in common] for scores in (self, other))
         return mean_difference(
             self.scores[name][mine],
             other.scores[name][theirs],
@@ -49,132 +49,126 @@ class Sample:
         )
 
 
-def summarise(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
-    """Gather the finished runs of a study.
+def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
+    """Summarize the runs of a study.
 
     Args:
-        plan: The study; all of its runs are finished.
+        plan: The study. All of its runs are finished.
         tasks: The tasks, with their labels.
 
     Returns:
-        The study.
+        The results of the study.
     """
-    records = {(run.scenario.name, run.size, run.seed): _record(plan, run) for run in plan.runs}
+    records = [(run, _read(plan, run)) for run in plan.runs]
     sizes = sorted({run.size for run in plan.runs})
-    samples = {size: _samples(records, plan.scenarios, tasks, size) for size in sizes}
+    scores = {size: _score_scenarios(plan.scenarios, records, tasks, size) for size in sizes}
     scenarios = []
     for scenario in plan.scenarios:
-        results = {key: _result(values) for key, values in records.items() if key[0] == scenario.name}
-        summary = [
-            _summary(
-                [result for (_, of_size, _), result in results.items() if of_size == size],
-                samples[size],
-                scenario.name,
-                plan.scenarios[0].name,
+        results = [record.result for run, record in records if run.scenario == scenario]
+        summaries = [
+            _summarize(
+                [result for result in results if result.size == size],
+                scores[size][scenario.name],
+                None if scenario == plan.scenarios[0] else scores[size].get(plan.scenarios[0].name),
                 tasks,
             )
             for size in sizes
-            if scenario.name in samples[size]
+            if scenario.name in scores[size]
         ]
-        scenarios.append(ScenarioResult(scenario.name, scenario.about, list(results.values()), summary))
-    fronts = [Front(size, _front(scenarios, size)) for size in sizes]
-    overall = {size: {name: s for name, s in samples[size].items() if OVERALL in s.scores} for size in sizes}
+        scenarios.append(ScenarioResult(scenario.name, scenario.about, results, summaries))
+    differences = {size: _overall_differences(scores[size]) for size in sizes}
     return Study(
         config={**plan.settings, "seeds": sorted({run.seed for run in plan.runs}), "sizes": sizes},
         num_rows=plan.num_rows,
         tasks=list(tasks),
         main_metrics={task.name: metric_name(task) for task in tasks},
         scenarios=scenarios,
-        pareto=fronts,
-        advice=summarize_advice(
-            scenarios,
-            {
-                size: {
-                    (one, other): found.difference(samples_of[other], OVERALL)
-                    for one, found in samples_of.items()
-                    for other in samples_of
-                    if one != other
-                }
-                for size, samples_of in overall.items()
-            },
-            plan.num_rows["test"],
-        ),
+        pareto=[Front(size, _front(scenarios, size)) for size in sizes],
+        advice=summarize_advice(scenarios, differences, plan.num_rows["test"]),
         skipped=list(plan.skipped),
         folder=plan.folder,
     )
 
 
-def _record(plan: StudyPlan, run: PlannedRun) -> dict[str, Any]:
-    values = read_record(plan, run)
-    if values is None:
+def _read(plan: StudyPlan, run: PlannedRun) -> RunRecord:
+    record = read_record(plan, run)
+    if record is None:
         raise ValueError(f"{run.name}: is not finished.")
-    return values
+    return record
 
 
-def _result(values: Mapping[str, Any]) -> RunResult:
-    return RunResult.from_dict({name: value for name, value in values.items() if name != "rows"})
-
-
-def _samples(
-    records: Mapping[tuple[str, int, int], Mapping[str, Any]],
+def _score_scenarios(
     scenarios: Sequence[Scenario],
+    records: Sequence[tuple[PlannedRun, RunRecord]],
     tasks: Sequence[TaskConfig],
     size: int,
-) -> dict[str, Sample]:
-    """Resample the test rows of all runs of one size together."""
-    samples = {}
-    for scenario in scenarios:
-        seeds = sorted(seed for name, of_size, seed in records if (name, of_size) == (scenario.name, size))
-        if seeds:
-            samples[scenario.name] = Sample(seeds)
+) -> dict[str, SeedScores]:
+    """Score the scenarios with one number of training rows, resampling the test rows of all runs together."""
+    by_scenario: dict[str, dict[int, RunRecord]] = {scenario.name: {} for scenario in scenarios}
+    for run, record in records:
+        if run.size == size:
+            by_scenario[run.scenario.name][run.seed] = record
+    scores = {name: SeedScores(sorted(by_seed)) for name, by_seed in by_scenario.items() if by_seed}
     for task in tasks:
         runs = [
-            (name, record["rows"][task.name])
-            for name, sample in samples.items()
-            for seed in sample.seeds
-            if task.name in (record := records[name, size, seed])["rows"]
+            (name, by_scenario[name][seed].rows[task.name])
+            for name in scores
+            for seed in scores[name].seeds
+            if task.name in by_scenario[name][seed].rows
         ]
         if not runs:
             continue
-        numerators, denominators = as_arrays([rows for _, rows in runs])
-        scores = ratio_scores(numerators.sum(axis=1), denominators.sum(axis=1))
-        # The seed is the same for all tasks, so that they are scored on the same rows.
+        numerators, denominators = stack_scores([rows for _, rows in runs])
+        original = ratio_scores(numerators.sum(axis=1), denominators.sum(axis=1))
+        # The seed of the draws is the same for all tasks, so that they are scored on the same rows.
         resampled = bootstrap_scores(numerators, denominators)
-        for name, sample in samples.items():
+        for name, of_scenario in scores.items():
             columns = [i for i, (owner, _) in enumerate(runs) if owner == name]
             if columns:
-                sample.scores[task.name], sample.resampled[task.name] = scores[columns], resampled[:, columns]
-    for sample in samples.values():
-        _add_overall(sample, tasks)
-    return samples
+                of_scenario.scores[task.name] = original[columns]
+                of_scenario.resampled[task.name] = resampled[:, columns]
+    for of_scenario in scores.values():
+        _add_overall(of_scenario, tasks)
+    return scores
 
 
-def _add_overall(sample: Sample, tasks: Sequence[TaskConfig]) -> None:
-    """Add the mean over the tasks, where the scenario has all of them."""
-    scored = [task.name for task in tasks if task.problem_type != REGRESSION] or [task.name for task in tasks]
-    # Errors are worse where they are more: of regressions alone the mean is turned round.
-    sign = 1 if greater_is_better(metric_name(next(task for task in tasks if task.name == scored[0]))) else -1
-    if all(name in sample.scores for name in scored):
-        sample.scores[OVERALL] = sign * np.mean([sample.scores[name] for name in scored], axis=0)
-        sample.resampled[OVERALL] = sign * np.mean([sample.resampled[name] for name in scored], axis=0)
+def _add_overall(scores: SeedScores, tasks: Sequence[TaskConfig]) -> None:
+    """Add the mean over the tasks if the scenario trains all of them."""
+    # Errors of regression tasks have other units than accuracy and F1, so they count only if there is nothing else.
+    averaged = [task.name for task in tasks if task.problem_type != REGRESSION] or [task.name for task in tasks]
+    # A mean of errors is negated, so that higher is better.
+    sign = 1 if greater_is_better(metric_name(next(task for task in tasks if task.name == averaged[0]))) else -1
+    if all(name in scores.scores for name in averaged):
+        scores.scores[OVERALL] = sign * np.mean([scores.scores[name] for name in averaged], axis=0)
+        scores.resampled[OVERALL] = sign * np.mean([scores.resampled[name] for name in averaged], axis=0)
 
 
-def _summary(
-    runs: Sequence[RunResult], samples: Mapping[str, Sample], name: str, first: str, tasks: Sequence[TaskConfig]
+def _overall_differences(scores: Mapping[str, SeedScores]) -> Differences:
+    """Return the difference in overall score of each scenario from each other one."""
+    overall = {name: of_scenario for name, of_scenario in scores.items() if OVERALL in of_scenario.scores}
+    return {
+        (one, other): overall[one].difference(overall[other], OVERALL)
+        for one in overall
+        for other in overall
+        if one != other
+    }
+
+
+def _summarize(
+    runs: Sequence[RunResult], scores: SeedScores, baseline: SeedScores | None, tasks: Sequence[TaskConfig]
 ) -> Summary:
-    sample, base = samples[name], samples.get(first)
+    """Summarize the runs of a scenario with one number of training rows, and compare its scores with a baseline's."""
 
-    def score(key: str, metric: str) -> Score:
-        mean, sd = mean_and_sd(sample.scores[key].tolist())
-        difference = None if name == first or base is None else sample.difference(base, key)
-        return Score(metric, mean, sd, difference)
+    def score(name: str, metric: str) -> Score:
+        mean, sd = mean_and_sd(scores.scores[name].tolist())
+        return Score(metric, mean, sd, None if baseline is None else scores.difference(baseline, name))
 
     gaps = [run.loss_gap for run in runs if run.loss_gap is not None]
     return Summary(
         size=runs[0].size,
-        seeds=sample.seeds,
-        scores={task.name: score(task.name, metric_name(task)) for task in tasks if task.name in sample.scores},
-        overall=score(OVERALL, OVERALL) if OVERALL in sample.scores else None,
+        seeds=scores.seeds,
+        scores={task.name: score(task.name, metric_name(task)) for task in tasks if task.name in scores.scores},
+        overall=score(OVERALL, OVERALL) if OVERALL in scores.scores else None,
         seconds=statistics.fmean(run.seconds for run in runs),
         total_seconds=statistics.fmean(run.total_seconds for run in runs),
         peak_memory_bytes=max(run.peak_memory_bytes for run in runs),
@@ -187,18 +181,19 @@ def _summary(
     )
 
 
-def _mean_forgetting(lost: Sequence[Forgetting]) -> Forgetting:
-    from_start = [item.from_start for item in lost if item.from_start is not None]
+def _mean_forgetting(values: Sequence[Forgetting]) -> Forgetting:
+    from_start = [value.from_start for value in values if value.from_start is not None]
     return Forgetting(
-        statistics.fmean(item.from_best for item in lost), statistics.fmean(from_start) if from_start else None
+        statistics.fmean(value.from_best for value in values), statistics.fmean(from_start) if from_start else None
     )
 
 
-def _mean_frozen(found: Sequence[FrozenTask]) -> FrozenTask | None:
-    if not found:
+def _mean_frozen(values: Sequence[FrozenTask]) -> FrozenTask | None:
+    if not values:
         return None
-    before, after = (statistics.fmean(getattr(item, name) for item in found) for name in ("before", "after"))
-    return FrozenTask(found[0].task, before, after)
+    before = statistics.fmean(value.before for value in values)
+    after = statistics.fmean(value.after for value in values)
+    return FrozenTask(values[0].task, before, after)
 
 
 def _front(scenarios: Sequence[ScenarioResult], size: int) -> list[str]:

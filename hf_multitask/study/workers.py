@@ -20,8 +20,9 @@ from torch.multiprocessing import ProcessExitedException, spawn
 from ..data import PreparedData, prepare_datasets
 from ..models import TaskConfig, load_tokenizer
 from .records import claim, is_finished
-from .run_training import StudyData, train_run
+from .run_training import train_run
 from .study_plan import PlannedRun, StudyPlan
+from .subsets import StudyData
 
 POLL_SECONDS = 0.5
 # A process with these variables takes itself for one of several that train a model together.

@@ -279,7 +279,7 @@ def test_a_study_is_a_table_to_sort_and_curves_to_hover_over(page, expect, folde
     page.reload()
     go_to(page, "Compare")
     choose(page, "study", "studies/broken")
-    expect(page.locator("#advice")).to_contain_text("is no study")
+    expect(page.locator("#advice")).to_contain_text("is not a study")
     shutil.rmtree(broken)
 
 

@@ -1,4 +1,4 @@
-"""A config of a run on a tiny encoder, and a study of it that several tests look at."""
+"""Config of a run on a tiny encoder, and a finished study that several tests read."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.tiny import save_tiny_run
 
 @pytest.fixture(scope="session")
 def config(tmp_path_factory):
-    """Write a config with its data and its encoder beside it."""
+    """Write a config, with its data and its encoder in the same folder."""
     folder = tmp_path_factory.mktemp("a study")
     training = {"num_train_epochs": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "seed": 3}
     return save_tiny_run(folder, training, folder / "out")

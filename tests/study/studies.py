@@ -1,10 +1,10 @@
-"""The study that several tests make or look at."""
+"""The study that several tests run or read."""
 
 SCENARIOS = ["encoder-frozen", "intent-head-frozen-risky", "top:1", "slots-alone"]
 
 
 def arguments(config, folder, *options):
-    """Return its command; options replace its own."""
-    own = {"--scenarios": ",".join(SCENARIOS), "--seeds": "2", "--sizes": "8,all", "--output": str(folder)}
-    own |= dict(zip(options[::2], options[1::2], strict=True))
-    return ["study", str(config), *(word for option in own.items() for word in option)]
+    """Return the command of the study. Options replace the defaults."""
+    defaults = {"--scenarios": ",".join(SCENARIOS), "--seeds": "2", "--sizes": "8,all", "--output": str(folder)}
+    defaults |= dict(zip(options[::2], options[1::2], strict=True))
+    return ["study", str(config), *(word for option in defaults.items() for word in option)]

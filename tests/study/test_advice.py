@@ -1,4 +1,4 @@
-"""What is advised for numbers that are known."""
+"""Advice for known scores, times and intervals."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def scenario(name, score, seconds, size=1000, seeds=3, before=0):
 
 
 def advise(*scenarios, noise=0.01, size=1000):
-    """Return the advice where each difference is known to so much."""
+    """Return the advice if each difference is known up to ``noise``."""
     scores = {item.name: item.summary[0].overall for item in scenarios}
     scored = {name: score.mean for name, score in scores.items() if score is not None}
     differences = {
@@ -29,46 +29,46 @@ def advise(*scenarios, noise=0.01, size=1000):
 def test_the_cheapest_that_may_be_as_good_is_advised():
     advice = advise(scenario("frozen", 0.6, 10), scenario("top", 0.895, 40), scenario("all", 0.9, 100))
     assert advice == (
-        "1,000 training rows, 3 seeds, 700 test rows: all scores highest (0.9000 ± 0.0020). top cannot be told from "
-        "it (-0.0050, 95 % interval -0.0150 to +0.0050) and takes 40.0 s instead of 100.0 s: use top. Worse than all, "
-        "beyond chance: frozen (-0.3000, 95 % interval -0.3100 to -0.2900)."
+        "1,000 training rows, 3 seeds, 700 test rows: all scores highest (0.9000 ± 0.0020). top may be as "
+        "good (-0.0050, 95 % interval -0.0150 to +0.0050) and takes 40.0 s instead of 100.0 s: use top. Worse than "
+        "all, beyond chance: frozen (-0.3000, 95 % interval -0.3100 to -0.2900)."
     )
 
 
-def test_the_best_is_advised_where_nothing_as_good_is_cheaper():
+def test_the_best_is_advised_if_nothing_as_good_is_cheaper():
     advice = advise(scenario("frozen", 0.6, 10), scenario("stages", 0.899, 98), scenario("all", 0.9, 100))
     assert "Use all (100.0 s). stages may be as good, but would not save time." in advice
 
 
-def test_a_best_one_that_has_trained_longer_is_said_to_have():
-    afresh, further = scenario("all", 0.8, 50), scenario("head frozen", 0.9, 50, before=50)
-    assert "Use head frozen (100.0 s). head frozen goes on from a trained model" in advise(afresh, further)
-    assert "goes on from" not in advise(scenario("all", 0.95, 50), further)
+def test_a_best_scenario_that_was_trained_longer_is_marked():
+    from_encoder, continued = scenario("all", 0.8, 50), scenario("head frozen", 0.9, 50, before=50)
+    assert "Use head frozen (100.0 s). head frozen starts from a trained model" in advise(from_encoder, continued)
+    assert "starts from" not in advise(scenario("all", 0.95, 50), continued)
 
 
-def test_what_is_slower_and_no_better_is_named():
+def test_scenarios_that_are_slower_and_no_better_are_named():
     advice = advise(scenario("frozen", 0.6, 10), scenario("slow", 0.7, 300), scenario("all", 0.9, 100))
     assert advice.endswith("Both slower and no better than another on average: slow.")
 
 
-def test_nothing_is_chosen_by_score_where_the_data_cannot_tell():
+def test_no_scenario_is_chosen_by_score_if_the_differences_are_within_chance():
     advice = advise(scenario("frozen", 0.6, 10), scenario("top", 0.62, 40), scenario("all", 0.61, 90), noise=0.1)
-    assert "do not tell the scenarios apart: each of the other 2 may be as good" in advice
+    assert "are within chance: each of the other 2 may be as good" in advice
     assert "The cheapest is frozen (10.0 s)." in advice
     assert "use" not in advice.replace("would be needed to choose", "")
 
 
-def test_one_seed_is_said_to_be_one():
+def test_a_single_seed_is_mentioned():
     advice = advise(scenario("frozen", 0.6, 10, seeds=1), scenario("all", 0.9, 100, seeds=1))
     assert "1 seed, 700 test rows" in advice
-    assert advice.endswith("how much the start of a training changes is not in these intervals.")
+    assert advice.endswith("these intervals do not cover the variation between seeds.")
 
 
 def test_a_scenario_without_all_tasks_is_not_compared():
     assert advise(scenario("alone", None, 1), scenario("all", 0.9, 100)).startswith("No advice")
 
 
-def test_smaller_sizes_have_a_sentence_each():
+def test_each_smaller_size_has_a_sentence():
     small = [scenario("frozen", 0.5, 3, size=50), scenario("all", 0.4, 9, size=50)]
     large = [scenario("frozen", 0.6, 10), scenario("all", 0.9, 100)]
     both = [

@@ -1,4 +1,4 @@
-"""Scores by row: together they are the metric that an evaluation gives."""
+"""Row scores: their sums give the metric of an evaluation."""
 
 import numpy as np
 import pytest
@@ -12,26 +12,26 @@ GENERATOR = np.random.default_rng(0)
 ROWS = 60
 
 
-def single():
+def single_label():
     labels = GENERATOR.integers(-1, 4, ROWS)
     return np.where(labels < 0, -100, labels), GENERATOR.integers(0, 4, ROWS)
 
 
 def tags():
     labels = GENERATOR.integers(0, 5, (ROWS, 7))
-    found = np.where(GENERATOR.random((ROWS, 7)) < 0.7, labels, GENERATOR.integers(0, 5, (ROWS, 7)))
+    ids = np.where(GENERATOR.random((ROWS, 7)) < 0.7, labels, GENERATOR.integers(0, 5, (ROWS, 7)))
     labels[:, 5:] = -100
     labels[3] = -100
-    return labels, found
+    return labels, ids
 
 
-def several():
+def multi_label():
     labels = GENERATOR.integers(0, 2, (ROWS, 3)).astype(float)
     labels[5] = np.nan
     return labels, np.where(GENERATOR.random((ROWS, 3)) < 0.9, np.nan_to_num(labels), 1.0)
 
 
-def numbers():
+def regression():
     labels = GENERATOR.normal(size=(ROWS, 2))
     labels[7] = np.nan
     return labels, GENERATOR.normal(size=(ROWS, 2))
@@ -44,29 +44,29 @@ def numbers():
             TaskConfig(
                 "intent", "sequence_classification", labels=list("abcd"), problem_type="single_label_classification"
             ),
-            single,
+            single_label,
         ),
         (TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x", "B-y", "I-y"]), tags),
         (
             TaskConfig(
                 "topics", "sequence_classification", labels=list("abc"), problem_type="multi_label_classification"
             ),
-            several,
+            multi_label,
         ),
-        (TaskConfig("sizes", "sequence_classification", labels=list("ab"), problem_type="regression"), numbers),
+        (TaskConfig("sizes", "sequence_classification", labels=list("ab"), problem_type="regression"), regression),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_the_rows_add_up_to_the_metric(task, make):
-    labels, found = make()
-    output = PredictionOutput({task.name: {"ids": found}}, {task.name: labels}, {})
+    labels, ids = make()
+    output = PredictionOutput({task.name: {"ids": ids}}, {task.name: labels}, {})
     rows = row_scores(output, [task])[task.name]
     assert len(rows.numerators) == len(rows.denominators) == ROWS
-    expected = task_metrics(task, found, labels)[metric_name(task).removeprefix(f"{task.name}_")]
+    expected = task_metrics(task, ids, labels)[metric_name(task).removeprefix(f"{task.name}_")]
     assert sum(rows.numerators) / sum(rows.denominators) == pytest.approx(expected)
 
 
 def test_a_task_without_labels_is_left_out():
     task = TaskConfig("intent", "sequence_classification", labels=["a"], problem_type="single_label_classification")
-    nothing = np.full(3, -100)
-    assert row_scores(PredictionOutput({"intent": {"ids": nothing}}, {"intent": nothing}, {}), [task]) == {}
+    unlabeled = np.full(3, -100)
+    assert row_scores(PredictionOutput({"intent": {"ids": unlabeled}}, {"intent": unlabeled}, {}), [task]) == {}

@@ -1,4 +1,4 @@
-"""Which scenarios there are, and how they are found by name."""
+"""Default scenarios, and scenarios found by name."""
 
 import pytest
 
@@ -32,23 +32,23 @@ def test_the_scenarios_of_two_tasks_on_six_layers():
     ]
 
 
-def test_one_task_has_none_that_need_two():
+def test_one_task_has_no_scenarios_that_need_two():
     assert not any(name.startswith("slots") for name in list_scenarios(TASKS[1:], 6))
 
 
-def test_an_encoder_that_is_not_divided_has_none_of_single_layers():
+def test_an_encoder_that_is_not_divided_has_no_scenarios_of_single_layers():
     names = list(list_scenarios(TASKS, 0))
     assert "heads-then-all" in names
     assert not {"three-stage", "gradual", "progressive", "top:1"} & set(names)
 
 
-def test_what_a_scenario_starts_from_comes_with_it():
+def test_the_scenario_that_another_starts_from_is_added():
     found = find_scenarios(["slots-head-frozen-safe", "top:3"], TASKS, 6)
     assert [scenario.name for scenario in found] == ["slots-head-frozen-safe", "top:3", "nothing-frozen"]
     assert (found[0].frozen_task, found[0].starts_from) == ("slots", "nothing-frozen")
 
 
-def test_one_rate_goes_with_any_that_trains():
+def test_one_rate_can_follow_any_scenario_that_trains():
     (found,) = find_scenarios(["top:2:one-rate"], TASKS, 6)
     assert (found.freeze, found.one_rate, found.folder_name) == ("top:2", True, "top-2-one-rate")
 

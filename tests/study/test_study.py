@@ -1,4 +1,4 @@
-"""Whole studies on a tiny encoder: what they write, how they go on, and what they refuse."""
+"""Whole studies on a tiny encoder: results, files, continuation and refusals."""
 
 import json
 import os
@@ -16,18 +16,25 @@ import pytest
 
 from hf_multitask import MultiTaskModel, RunConfig, load_study, run_evaluation, run_study
 from hf_multitask.cli import main
+from hf_multitask.cli.main import INTERRUPTED
 from tests.comparison import approximately
 from tests.study.studies import SCENARIOS, arguments
 
 JOINT = "nothing-frozen"
-# What differs from run to run: times, memory, and where the first run that needs states computes them.
+# Fields that differ each time a run is trained: also which run computes the shared states, and so their time.
 MEASURED = ("seconds", "total_seconds", "peak_memory_bytes")
 
 
 def start(command, **environment):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
     return subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell starts background jobs with SIGINT ignored, which their children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -35,8 +42,14 @@ def records(folder):
     return {path.relative_to(folder): path for path in sorted(folder.glob("runs/*/*/*/record.json"))}
 
 
+def wait_for_records(process, folder, count):
+    deadline = time.monotonic() + 120
+    while len(records(folder)) < count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def results(study):
-    """Return what each run gave but for what differs from run to run."""
+    """Return the result of each run without the measured fields."""
     return {
         (scenario.name, run.size, run.seed): {
             name: value for name, value in asdict(run).items() if name not in MEASURED
@@ -52,7 +65,7 @@ def copy_of(folder, tmp_path):
 
 def test_each_scenario_has_a_run_of_each_size_and_seed(finished):
     study = load_study(finished)
-    # The scenario that another starts from comes with it.
+    # The scenario that another one starts from is added.
     assert [scenario.name for scenario in study.scenarios] == [*SCENARIOS, JOINT]
     for scenario in study.scenarios:
         assert sorted((run.size, run.seed) for run in scenario.runs) == [(8, 3), (8, 4), (16, 3), (16, 4)]
@@ -62,12 +75,12 @@ def test_each_scenario_has_a_run_of_each_size_and_seed(finished):
     assert [front.size for front in study.pareto] == [8, 16]
 
 
-def test_scores_are_those_of_the_models(finished, config):
+def test_scores_match_an_evaluation_of_the_models(finished, config):
     study = load_study(finished)
     joint = study.scenarios[-1]
     for run in joint.runs:
-        alone = run_evaluation(finished / run.model, config.parent / "test.jsonl")
-        assert run.metrics["test"] == pytest.approx(alone, rel=1e-4)
+        evaluated = run_evaluation(finished / run.model, config.parent / "test.jsonl")
+        assert run.metrics["test"] == pytest.approx(evaluated, rel=1e-4)
     summary = joint.summary_of(16)
     values = [run.metrics["test"]["slots_f1"] for run in joint.runs if run.size == 16]
     assert summary.scores["slots"].mean == pytest.approx(sum(values) / 2)
@@ -105,7 +118,7 @@ def test_a_head_that_is_frozen_starts_from_the_joint_model_and_stays(finished):
         assert run.trainable_parameters == run.parameters - sum(weight.numel() for weight in head.parameters())
 
 
-def test_what_is_frozen_does_not_drift_and_what_trains_does(finished):
+def test_a_frozen_encoder_does_not_drift_and_a_trainable_one_does(finished):
     for scenario in load_study(finished).scenarios:
         for run in scenario.runs:
             if scenario.name == "encoder-frozen":
@@ -117,7 +130,7 @@ def test_what_is_frozen_does_not_drift_and_what_trains_does(finished):
             assert run.loss_gap is not None
 
 
-def test_a_task_alone_has_no_other_head_and_no_overall_score(finished):
+def test_a_single_task_has_no_other_head_and_no_overall_score(finished):
     alone = next(item for item in load_study(finished).scenarios if item.name == "slots-alone")
     assert not any(name.startswith("intent") for name in alone.runs[0].metrics["test"])
     assert alone.summary[0].overall is None
@@ -125,7 +138,7 @@ def test_a_task_alone_has_no_other_head_and_no_overall_score(finished):
 
 
 class Tables(HTMLParser):
-    """Reads the cells of a page's tables, and what it would load."""
+    """Parser for the cells of a page's tables and the files that the page would load."""
 
     def __init__(self):
         super().__init__()
@@ -155,7 +168,7 @@ def cell(score):
     return f"{score['mean']:.4f} ± {score['sd']:.4f}"
 
 
-def test_the_numbers_of_page_and_markdown_are_those_of_the_json(finished):
+def test_the_numbers_of_page_and_markdown_match_the_json(finished):
     values = json.loads((finished / "study.json").read_text())
     page = Tables()
     html = (finished / "study.html").read_text()
@@ -183,7 +196,7 @@ def test_the_numbers_of_page_and_markdown_are_those_of_the_json(finished):
     assert values["advice"] in re.sub(r"&#(\d+);", lambda code: chr(int(code.group(1))), html)
 
 
-def test_pictures_are_there_twice_and_on_the_page(finished):
+def test_figures_are_saved_in_both_formats_and_on_the_page(finished):
     names = {path.name for path in (finished / "pictures").iterdir()}
     shown = ["scores", "time", "sizes", *(f"curves-{name.replace(':', '-')}" for name in [*SCENARIOS, JOINT])]
     assert names == {f"{name}.{kind}" for name in shown for kind in ("png", "svg")}
@@ -217,18 +230,16 @@ def test_more_scenarios_and_seeds_add_runs(finished, config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_that_is_killed_goes_on(finished, config, tmp_path):
+def test_a_study_that_was_killed_can_be_continued(finished, config, tmp_path):
     folder = tmp_path / "killed"
     process = start(["-m", "hf_multitask", *arguments(config, folder)])
-    deadline = time.monotonic() + 120
-    while len(records(folder)) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_records(process, folder, 3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = {name: path.stat().st_mtime_ns for name, path in records(folder).items()}
     assert 3 <= len(before) < 20
     assert not (folder / "study.json").exists()
-    with pytest.raises(FileNotFoundError, match="it holds no study, or one that goes on"):
+    with pytest.raises(FileNotFoundError, match="it contains no study, or an unfinished one"):
         load_study(folder)
     assert main(arguments(config, folder)) == 0
     after = {name: path.stat().st_mtime_ns for name, path in records(folder).items()}
@@ -258,20 +269,39 @@ def test_processes_of_a_launcher_share_the_runs(finished, config, tmp_path):
     assert results(load_study(folder)) == approximately(results(load_study(finished)), rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.slow
-def test_a_worker_that_is_killed_is_reported_and_the_study_goes_on(config, tmp_path):
+def start_workers(config, folder):
+    """Start a study with two workers, and return its process and its workers once a run is finished."""
     import psutil
 
-    folder = tmp_path / "worker"
     process = start(["-m", "hf_multitask", *arguments(config, folder, "--processes", "2")])
-    deadline = time.monotonic() + 120
-    while not records(folder) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    wait_for_records(process, folder, 1)
+    children = psutil.Process(process.pid).children()
+    return process, [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_reported_and_the_finished_runs_are_kept(config, tmp_path):
+    folder = tmp_path / "worker"
+    process, workers = start_workers(config, folder)
     workers[0].kill()
     output, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert "a process of the study was killed" in output
+    assert records(folder)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_workers_and_keeps_the_finished_runs(config, tmp_path):
+    import psutil
+
+    folder = tmp_path / "interrupted"
+    process, workers = start_workers(config, folder)
+    assert len(workers) == 2
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == INTERRUPTED
+    assert "the finished runs are kept" in output
+    assert not psutil.wait_procs(workers, timeout=10)[1]
     assert records(folder)
 
 
@@ -280,7 +310,7 @@ def test_the_folder_of_another_config_is_refused(finished, config, capsys):
     command = arguments(config, finished)
     assert main([*command, "--training.learning_rate", "0.5", "--data.max_length", "20"]) == 2
     error = capsys.readouterr().err
-    assert "holds the study of another config" in error
+    assert "contains the study of another config" in error
     assert "data.max_length is None there and 20 here" in error
     assert "training.learning_rate is 0.01 there and 0.5 here" in error
     assert main([*command, "--epochs", "3"]) == 2
@@ -297,17 +327,20 @@ def test_other_rows_in_the_same_file_are_another_config(finished, config, tmp_pa
     assert "data.train is 'train.jsonl, sha256" in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else_is_refused(config, tmp_path, capsys):
+def test_a_folder_with_other_files_is_refused(config, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     assert main(arguments(config, tmp_path)) == 2
-    assert "exists and holds no study" in capsys.readouterr().err
+    assert "exists and does not contain a study" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--scenarios", "encoder-frozn"], "unknown scenario 'encoder-frozn'. Did you mean 'encoder-frozen'"),
-        (["--sizes", "17"], "expected numbers of rows from 1 to 16, as many as train has, or 'all', found '17'"),
+        (
+            ["--sizes", "17"],
+            "expected numbers of rows from 1 to 16, the number of rows of train, or 'all', found '17'",
+        ),
         (["--sizes", "some"], "found 'some'"),
         (["--seeds", "0"], "seeds must be at least 1, found 0"),
         (["--minutes", "0"], "minutes must be above 0, found 0"),
@@ -316,7 +349,7 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path, capsys):
         (["--data.validation", "null"], "data.validation is missing"),
     ],
 )
-def test_wrong_input_is_refused_before_anything_is_written(options, message, config, tmp_path, capsys):
+def test_invalid_input_is_refused_before_anything_is_written(options, message, config, tmp_path, capsys):
     folder = tmp_path / "study"
     assert main(arguments(config, folder, *options)) == 2
     error = capsys.readouterr().err
@@ -325,7 +358,7 @@ def test_wrong_input_is_refused_before_anything_is_written(options, message, con
     assert not folder.exists()
 
 
-def test_a_scenario_that_a_size_is_too_small_for_is_left_out_with_the_reason(config, tmp_path):
+def test_a_scenario_that_does_not_fit_a_size_is_skipped_with_the_reason(config, tmp_path):
     study = run_study(RunConfig.from_file(config), tmp_path / "study", ["encoder-frozen", "gradual"], 1, [4], epochs=2)
     (skipped,) = study.skipped
     assert (skipped["scenario"], skipped["size"]) == ("gradual", 4)
@@ -333,7 +366,7 @@ def test_a_scenario_that_a_size_is_too_small_for_is_left_out_with_the_reason(con
     assert "would start at step 2" in (tmp_path / "study" / "study.html").read_text()
 
 
-def test_minutes_end_a_run_with_an_evaluation(config, tmp_path):
+def test_a_time_limit_ends_a_run_with_an_evaluation(config, tmp_path):
     study = run_study(
         RunConfig.from_file(config), tmp_path / "study", ["nothing-frozen"], 1, ["all"], epochs=100_000, minutes=0.02
     )
@@ -347,19 +380,20 @@ def test_minutes_end_a_run_with_an_evaluation(config, tmp_path):
     assert "cut short" in (tmp_path / "study" / "study.md").read_text()
 
 
-def test_a_full_disk_is_said_and_loses_nothing(config, tmp_path, capsys):
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_full_disk_is_reported_and_loses_no_finished_run(processes, config, tmp_path, capsys):
     folder = tmp_path / "full"
-    few = ("--seeds", "1", "--sizes", "all")
+    few = ("--seeds", "1", "--sizes", "all", "--processes", processes)
     assert main(arguments(config, folder, *few, "--scenarios", "encoder-frozen")) == 0
     (kept,) = records(folder)
-    # What the second run writes goes to a device that is always full.
+    # The history of the second run is written to a device that is always full.
     second = folder / "runs" / "top-1" / "16" / "3"
     second.mkdir(parents=True)
     (second / "history.json.unfinished").symlink_to("/dev/full")
     both = arguments(config, folder, *few, "--scenarios", "encoder-frozen,top:1")
     assert main(both) == 2
     error = capsys.readouterr().err
-    assert f"error: the disk that holds {str(folder)!r} is full. The finished runs are kept" in error
+    assert f"error: the disk of {str(folder)!r} is full. The finished runs are kept" in error
     assert list(records(folder)) == [kept]
     (second / "history.json.unfinished").unlink()
     assert main(both) == 0
