@@ -1,15 +1,15 @@
-"""Benchmarks of the library; each prints its table and can write it as JSON.
+"""Benchmarks of the library. Each prints a table and can write its results as JSON.
 
 ``python scripts/benchmark.py scores --data DIR`` trains on a dataset with intents and slots and prints the scores.
-``python scripts/benchmark.py mix CONFIG`` trains on datasets with a task each, together and one alone.
-``python scripts/benchmark.py rules --data DIR`` trains on few and more rows with more or less frozen, for the rules.
-``python scripts/benchmark.py data`` measures what preparing, mixing and streaming rows cost.
-``python scripts/benchmark.py speed --data DIR`` compares the speed of training with that of plain trainers.
-``python scripts/benchmark.py inference --data DIR`` compares predictions with those of two stock pipelines.
-``python scripts/benchmark.py growth`` measures what training costs by rows, tokens and layers.
-``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, made for a GPU.
-``python scripts/benchmark.py study --data DIR`` compares a study with the same runs one by one.
-``python scripts/benchmark.py compile`` measures what torch.compile gains or costs, on this machine's processor or GPU.
+``python scripts/benchmark.py mix CONFIG`` trains on datasets with one task each, mixed and separately.
+``python scripts/benchmark.py rules --data DIR`` checks the advice on how much to unfreeze with how many rows.
+``python scripts/benchmark.py data`` measures the cost of preparing, mixing and streaming rows.
+``python scripts/benchmark.py speed --data DIR`` compares the speed of training with plain trainers.
+``python scripts/benchmark.py inference --data DIR`` compares predictions with two stock pipelines.
+``python scripts/benchmark.py growth`` measures the cost of training by rows, tokens and layers.
+``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, meant for a GPU.
+``python scripts/benchmark.py study --data DIR`` compares a study with the same runs as separate commands.
+``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
 """
 
 import argparse
@@ -38,13 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("scores", help="scores of joint training on intents and slots")
     command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--epochs", type=int, default=6, help="epochs (default: %(default)s)")
-    command.add_argument("--learning-rate", type=float, default=3e-4, help="of the encoder (default: %(default)s)")
-    command.add_argument("--head-learning-rate", type=float, default=2e-3, help="of the heads (default: %(default)s)")
-    command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    command.add_argument("--train-rows", type=int, help="train on so many of the first rows (default: all)")
+    command.add_argument(
+        "--learning-rate", type=float, default=3e-4, help="learning rate of the encoder (default: %(default)s)"
+    )
+    command.add_argument(
+        "--head-learning-rate", type=float, default=2e-3, help="learning rate of the heads (default: %(default)s)"
+    )
+    command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
+    command.add_argument("--train-rows", type=int, help="train on the first n rows (default: all)")
     command.add_argument(
         "--variants",
         type=variant,
@@ -54,13 +58,15 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(VARIANTS)}, or several joined by + (default: {BASE})",
     )
     command.set_defaults(run=scores)
-    command = commands.add_parser("mix", help="test scores of datasets with a task each, mixed and alone")
-    command.add_argument("config", type=Path, help="config whose datasets each name their tasks")
-    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="(default: 0 1 2 3 4)")
+    command = commands.add_parser("mix", help="test scores of datasets with one task each, mixed and separately")
+    command.add_argument("config", type=Path, help="config in which each dataset names its tasks")
+    command.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="random seeds (default: 0 1 2 3 4)"
+    )
     command.set_defaults(run=mix)
     _add_rules(commands.add_parser("rules", help="how much to unfreeze with how many rows"))
-    command = commands.add_parser("data", help="what preparing, mixing and streaming rows cost")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command = commands.add_parser("data", help="cost of preparing, mixing and streaming rows")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--rows", type=int, default=100_000, help="rows to prepare and mix (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
     command.add_argument(
@@ -68,102 +74,142 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         nargs="+",
         default=[10_000, 100_000, 1_000_000],
-        help="rows to stream (default: 10^4 to 10^6)",
+        help="numbers of rows to stream (default: 10^4 to 10^6)",
     )
     command.set_defaults(run=data)
-    _add_speed(commands.add_parser("speed", help="training against plain trainers, tasknet and a bare loop"))
+    _add_speed(
+        commands.add_parser("speed", help="speed of training compared with plain trainers, tasknet and a bare loop")
+    )
     _add_accelerator(commands.add_parser("accelerator", help="speed and memory at the size of BERT-base"))
-    _add_inference(commands.add_parser("inference", help="predictions against two stock pipelines"))
-    command = commands.add_parser("growth", help="what training costs by rows, tokens and layers")
+    _add_inference(commands.add_parser("inference", help="speed of predictions compared with two stock pipelines"))
+    command = commands.add_parser("growth", help="cost of training by rows, tokens and layers")
     command.add_argument("--repeats", type=int, default=3, help="rounds at each size (default: %(default)s)")
     command.set_defaults(run=growth)
-    command = commands.add_parser("compile", help="what torch.compile gains or costs")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
-    command.add_argument("--backend", default="inductor", help="what compiles (default: %(default)s)")
-    command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
+    command = commands.add_parser("compile", help="gain or cost of torch.compile")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--backend", default="inductor", help="backend of torch.compile (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
     command.set_defaults(run=compilation)
-    _add_study(commands.add_parser("study", help="a study against the same runs one by one"))
+    _add_study(commands.add_parser("study", help="time of a study compared with the same runs as separate commands"))
     for command in commands.choices.values():
-        command.add_argument("--output", type=Path, help="write the result to this JSON file too")
+        command.add_argument("--output", type=Path, help="JSON file to write the results to")
     return parser
 
 
 def _add_rules(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument(
-        "--sizes", type=int, nargs="+", default=[50, 100, 500, 1000], help="(default: 50 100 500 1000)"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[50, 100, 500, 1000],
+        help="numbers of training rows (default: 50 100 500 1000)",
     )
-    command.add_argument("--freeze", nargs="+", default=list(FREEZES), help=f"(default: {' '.join(FREEZES)})")
-    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="(default: 0 1)")
-    command.add_argument("--least-steps", type=int, default=160, help="a run has so many (default: %(default)s)")
-    command.add_argument("--least-epochs", type=int, default=4, help="and so many epochs (default: %(default)s)")
-    command.add_argument("--learning-rate", type=float, default=3e-4, help="of the encoder (default: %(default)s)")
-    command.add_argument("--head-learning-rate", type=float, default=2e-3, help="of the heads (default: %(default)s)")
+    command.add_argument(
+        "--freeze", nargs="+", default=list(FREEZES), help=f"freeze schedules (default: {' '.join(FREEZES)})"
+    )
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="random seeds (default: 0 1)")
+    command.add_argument(
+        "--least-steps", type=int, default=160, help="minimum number of steps of a run (default: %(default)s)"
+    )
+    command.add_argument(
+        "--least-epochs", type=int, default=4, help="minimum number of epochs of a run (default: %(default)s)"
+    )
+    command.add_argument(
+        "--learning-rate", type=float, default=3e-4, help="learning rate of the encoder (default: %(default)s)"
+    )
+    command.add_argument(
+        "--head-learning-rate", type=float, default=2e-3, help="learning rate of the heads (default: %(default)s)"
+    )
     command.set_defaults(run=rules)
 
 
 def _add_speed(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, help="folder with train.jsonl (default: generated rows)")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder, like BERT (default: %(default)s)")
-    command.add_argument("--rows", type=int, default=4000, help="rows of an epoch (default: %(default)s)")
-    command.add_argument("--batch-size", type=int, default=32, help="rows a step (default: %(default)s)")
-    command.add_argument("--repeats", type=int, default=5, help="rounds of each setting (default: %(default)s)")
-    command.add_argument("--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
     command.add_argument(
-        "--full", action="store_true", help="run all epochs of plain trainers, also where each costs the same"
+        "--encoder", default=ENCODER, help="hub name or folder of an encoder like BERT (default: %(default)s)"
+    )
+    command.add_argument("--rows", type=int, default=4000, help="rows per epoch (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds of each setting (default: %(default)s)")
+    command.add_argument(
+        "--only",
+        nargs="+",
+        choices=MEASUREMENTS,
+        metavar="NAME",
+        help=f"measurements: {', '.join(MEASUREMENTS)} (default: all)",
+    )
+    command.add_argument(
+        "--full", action="store_true", help="run all epochs of plain trainers, even if every epoch costs the same"
     )
     command.add_argument(
         "--store-frozen",
         default="auto",
         choices=["auto", "always", "never"],
-        help="whether states of frozen layers are kept (default: %(default)s)",
+        help="whether to cache the states of frozen layers (default: %(default)s)",
     )
     command.add_argument("--tasknet-python", type=Path, help="Python of an environment with tasknet")
-    command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
-    command.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="(default: %(default)s)")
+    command.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="number of torch threads (default: all cores)"
+    )
+    command.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device (default: %(default)s)")
     command.set_defaults(run=speed)
 
 
 def _add_inference(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, help="folder with test.jsonl (default: generated rows)")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder, like BERT (default: %(default)s)")
-    command.add_argument("--rows", type=int, default=700, help="texts a pass (default: %(default)s)")
-    command.add_argument("--single-texts", type=int, default=200, help="texts one at a time (default: %(default)s)")
-    command.add_argument("--batch-size", type=int, default=32, help="texts a batch (default: %(default)s)")
+    command.add_argument(
+        "--encoder", default=ENCODER, help="hub name or folder of an encoder like BERT (default: %(default)s)"
+    )
+    command.add_argument("--rows", type=int, default=700, help="number of texts per pass (default: %(default)s)")
+    command.add_argument(
+        "--single-texts", type=int, default=200, help="number of texts predicted one at a time (default: %(default)s)"
+    )
+    command.add_argument("--batch-size", type=int, default=32, help="texts per batch (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
     command.add_argument(
-        "--sizes", type=int, nargs="+", default=[10_000, 1_000_000], help="rows of files (default: 10^4 and 10^6)"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[10_000, 1_000_000],
+        help="numbers of rows of files (default: 10^4 and 10^6)",
     )
-    command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch (default: all cores)")
+    command.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="number of torch threads (default: all cores)"
+    )
     command.set_defaults(run=inference)
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
-    command.add_argument("--encoder", default=ENCODER, help="hub name or folder (default: %(default)s)")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--rows", type=int, default=1000, help="training rows (default: %(default)s)")
     command.add_argument("--epochs", type=int, default=3, help="epochs of each run (default: %(default)s)")
-    command.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="(default: eight of them)")
-    command.add_argument("--processes", type=int, default=1, help="of the study (default: %(default)s)")
+    command.add_argument(
+        "--scenarios", nargs="+", default=list(SCENARIOS), help="scenarios to compare (default: eight)"
+    )
+    command.add_argument("--processes", type=int, default=1, help="processes of the study (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=1, help="rounds (default: %(default)s)")
     command.set_defaults(run=study)
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--steps", type=int, default=100, help="steps of an epoch (default: %(default)s)")
-    command.add_argument("--batch-size", type=int, default=128, help="rows a step (default: %(default)s)")
-    command.add_argument("--length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=100, help="steps per epoch (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=128, help="rows per step (default: %(default)s)")
+    command.add_argument("--length", type=int, default=128, help="tokens per row (default: %(default)s)")
     command.add_argument("--layers", type=int, default=12, help="layers of the encoder (default: %(default)s)")
-    command.add_argument("--hidden-size", type=int, default=768, help="its width (default: %(default)s)")
+    command.add_argument(
+        "--hidden-size", type=int, default=768, help="hidden size of the encoder (default: %(default)s)"
+    )
     command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
-    command.add_argument("--workers", type=int, default=4, help="processes that make batches (default: %(default)s)")
+    command.add_argument("--workers", type=int, default=4, help="dataloader workers (default: %(default)s)")
     command.add_argument(
         "--peak-tflops",
         type=float,
         default=989,
-        help="the device's peak in bf16 (default: %(default)s, that of an H100 or H200 without sparsity)",
+        help="peak TFLOPS of the device in bf16 (default: %(default)s, H100 or H200 without sparsity)",
     )
     command.set_defaults(run=accelerator)
 
@@ -172,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a benchmark and print its table.
 
     Args:
-        argv: The arguments, those of the process where None.
+        argv: Command-line arguments. Defaults to the arguments of the process.
 
     Returns:
         0.

@@ -1,7 +1,7 @@
-"""Writes the bundled train, validation and test rows from the templates and names in ``bundled_data/``.
+"""Write the bundled train, validation and test rows from the templates and names in ``bundled_data/``.
 
-Every template and every name belongs to one part (train, validation, test or shared), drawn with the seed, so that
-most of what the evaluation splits contain never occurs in training.
+Every template and every name is randomly assigned to one part (train, validation, test or shared), so that most
+templates and names of the evaluation splits never occur in training.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LOWERCASE_RATE = 0.08
 NO_FINAL_PUNCTUATION_RATE = 0.10
 TYPOGRAPHIC_QUOTES_RATE = 0.5
 
-# Slots that draw from the lists of other slots (a repeated one more often), and how a person's name is shortened.
+# Slots that draw from the lists of other slots, from repeated ones more often, and short forms of a person's name.
 SLOT_GROUPS = {
     "FIRST": ("PERSON",),
     "LAST": ("PERSON",),
@@ -55,7 +55,7 @@ POSSESSIVES = ("'s", "’s")
 
 @dataclass(frozen=True)
 class Template:
-    """One sentence pattern with its identifier and the part that it belongs to."""
+    """Sentence pattern with its identifier and its part."""
 
     name: str
     pattern: str
@@ -64,7 +64,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one slot by part, and the entity type that they carry."""
+    """Names of one slot by part, and their entity type."""
 
     entity_type: str
     by_part: dict[str, list[str]]
@@ -72,7 +72,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Span:
-    """An entity's character range (end exclusive) and type."""
+    """Character range (end exclusive) and type of an entity."""
 
     start: int
     end: int
@@ -80,7 +80,7 @@ class Span:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Reads the lines of a grammar file without comments and blank lines.
+    """Read the lines of a grammar file without comments and blank lines.
 
     Args:
         path: The file to read.
@@ -93,11 +93,11 @@ def read_lines(path: Path) -> list[str]:
 
 
 def expand(pattern: str, rng: random.Random) -> str:
-    """Resolves the ``[a|b]`` choices and ``{N:low-high}`` numbers of a pattern, inner ones first.
+    """Resolve the ``[a|b]`` choices and ``{N:low-high}`` numbers of a pattern, inner ones first.
 
     Args:
         pattern: The pattern; its entity slots are left alone.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
         One expansion, with doubled spaces removed.
@@ -109,12 +109,12 @@ def expand(pattern: str, rng: random.Random) -> str:
 
 
 def assign_parts(lines: list[str], shares: dict[str, float], rng: random.Random) -> list[tuple[str, str]]:
-    """Assigns each line to a part by the given shares; the rest and lines starting with ``*`` are shared.
+    """Assign each line to a part by the given shares; the rest and lines starting with ``*`` are shared.
 
     Args:
         lines: The lines to divide.
-        shares: The fraction of the lines without ``*`` for each part.
-        rng: The source of randomness.
+        shares: Share of the lines without ``*`` by part.
+        rng: Random number generator.
 
     Returns:
         Pairs of a line without its ``*`` and the line's part, in the order of ``lines``.
@@ -131,11 +131,11 @@ def assign_parts(lines: list[str], shares: dict[str, float], rng: random.Random)
 
 
 def load_templates(topic: str, rng: random.Random) -> list[Template]:
-    """Loads the templates of a topic and divides them into parts.
+    """Load the templates of a topic and assign them to parts.
 
     Args:
-        topic: The topic, whose lower-cased name is the file's stem.
-        rng: The source of randomness.
+        topic: The topic. Its lowercase name is the stem of the file.
+        rng: Random number generator.
 
     Returns:
         The templates, numbered from 1 in file order.
@@ -146,10 +146,10 @@ def load_templates(topic: str, rng: random.Random) -> list[Template]:
 
 
 def load_names(rng: random.Random) -> dict[str, Names]:
-    """Loads the names of every slot and divides them into parts.
+    """Load the names of every slot and assign them to parts.
 
     Args:
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
         The names by slot.
@@ -172,7 +172,7 @@ def load_names(rng: random.Random) -> dict[str, Names]:
 
 
 def drop_repeats(lines: list[str]) -> list[str]:
-    """Drops repeated names, and plain names that another line marks as shared.
+    """Drop repeated names, and plain names that another line marks as shared.
 
     Args:
         lines: Names, with a leading ``*`` for shared ones.
@@ -185,13 +185,13 @@ def drop_repeats(lines: list[str]) -> list[str]:
 
 
 def pick_name(slot: str, split: str, names: dict[str, Names], rng: random.Random) -> tuple[str, str]:
-    """Draws a name that may occur in a split.
+    """Draw a name that may occur in a split.
 
     Args:
         slot: The slot to fill.
         split: The split of the row.
         names: All names by slot.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
         The name and its entity type.
@@ -204,13 +204,13 @@ def pick_name(slot: str, split: str, names: dict[str, Names], rng: random.Random
 
 
 def fill(pattern: str, split: str, names: dict[str, Names], rng: random.Random) -> tuple[str, list[Span]]:
-    """Fills the slots of an expanded pattern with different names.
+    """Fill the slots of an expanded pattern with different names.
 
     Args:
         pattern: The pattern without choices.
         split: The split of the row.
         names: All names by slot.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
         The sentence, starting with a capital letter, and its entity spans.
@@ -230,11 +230,11 @@ def fill(pattern: str, split: str, names: dict[str, Names], rng: random.Random) 
 
 
 def add_noise(text: str, rng: random.Random) -> str:
-    """Lower-cases, drops final punctuation or sets typographic quotes in some sentences, keeping entity offsets.
+    """Lowercase some sentences, drop final punctuation or set typographic quotes, keeping entity offsets.
 
     Args:
         text: The sentence.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
         The sentence, changed or not.
@@ -249,7 +249,7 @@ def add_noise(text: str, rng: random.Random) -> str:
 
 
 def split_word(word: str) -> Iterator[str]:
-    """Splits punctuation at either end and a final possessive off a word.
+    """Split punctuation at either end and a final possessive off a word.
 
     Args:
         word: A piece of text without whitespace.
@@ -268,11 +268,11 @@ def split_word(word: str) -> Iterator[str]:
 
 
 def tag_tokens(text: str, spans: list[Span]) -> tuple[list[str], list[str]]:
-    """Splits a sentence into tokens and tags them in the IOB2 scheme.
+    """Split a sentence into tokens and tag them in the IOB2 scheme.
 
     Args:
         text: The sentence.
-        spans: Its entity spans, whose edges are edges of tokens too.
+        spans: Its entity spans, which start and end at token boundaries.
 
     Returns:
         The tokens and their tags.
@@ -290,17 +290,17 @@ def tag_tokens(text: str, spans: list[Span]) -> tuple[list[str], list[str]]:
 
 
 def make_row(template: Template, topic: str, split: str, names: dict[str, Names], rng: random.Random) -> dict:
-    """Makes one row from a template.
+    """Make one row from a template.
 
     Args:
         template: The template to expand and fill.
         topic: The topic of the row.
         split: The split of the row.
         names: All names by slot.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
-        The row as written to the file.
+        The row, as it is written to the file.
     """
     text, spans = fill(expand(template.pattern, rng), split, names, rng)
     text = add_noise(text, rng)
@@ -311,14 +311,14 @@ def make_row(template: Template, topic: str, split: str, names: dict[str, Names]
 def make_split(
     split: str, templates: dict[str, list[Template]], names: dict[str, Names], seen: set[str], rng: random.Random
 ) -> list[dict]:
-    """Makes the shuffled rows of a split, using its templates about equally often.
+    """Make the shuffled rows of a split, using its templates about equally often.
 
     Args:
         split: The split's name.
         templates: All templates by topic.
         names: All names by slot.
-        seen: Normalised sentences made so far, which are not made again; extended in place.
-        rng: The source of randomness.
+        seen: Normalized sentences made so far, which are not made again; extended in place.
+        rng: Random number generator.
 
     Returns:
         The rows.
@@ -334,11 +334,11 @@ def make_split(
 
 
 def thin_out(rows: Iterable[dict], rng: random.Random) -> Iterator[dict]:
-    """Drops some of the rows without an entity.
+    """Drop some of the rows without an entity.
 
     Args:
         rows: The rows.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Yields:
         All rows with an entity, and ``NO_ENTITY_KEEP_RATE`` of the others.
@@ -349,11 +349,11 @@ def thin_out(rows: Iterable[dict], rng: random.Random) -> Iterator[dict]:
 
 
 def drop_seen(rows: Iterable[dict], seen: set[str]) -> Iterator[dict]:
-    """Drops rows whose sentence occurred before, apart from case, quote style and final punctuation.
+    """Drop rows whose sentence occurred before, ignoring case, quote style and final punctuation.
 
     Args:
         rows: The rows.
-        seen: Normalised sentences that occurred; extended in place.
+        seen: Normalized sentences that occurred; extended in place.
 
     Yields:
         The rows with a new sentence.
@@ -366,7 +366,7 @@ def drop_seen(rows: Iterable[dict], seen: set[str]) -> Iterator[dict]:
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """Writes rows as JSON Lines.
+    """Write rows as JSON Lines.
 
     Args:
         path: The file to write.
@@ -378,10 +378,10 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Parses the command line.
+    """Parse the command line.
 
     Returns:
-        The options ``seed`` and ``output_dir``.
+        Arguments with ``seed`` and ``output_dir``.
     """
     parser = argparse.ArgumentParser(description="Write the bundled train, validation and test data.")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")
@@ -392,7 +392,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Writes the three files."""
+    """Write the three files."""
     arguments = parse_arguments()
     rng = random.Random(arguments.seed)
     templates = {topic: load_templates(topic, rng) for topic in TOPICS}

@@ -1,6 +1,6 @@
-"""Writes the general sample that `recommend` measures the closeness of a domain against.
+"""Write the general sample that `recommend` measures the distance of a domain from.
 
-Its patterns in ``general_sample/`` are everyday English across topics; each of them gives a few different sentences.
+The patterns in ``general_sample/`` are everyday English across topics. Each pattern gives a few different sentences.
 """
 
 import argparse
@@ -12,16 +12,16 @@ from make_bundled_data import expand, read_lines
 PATTERNS = Path(__file__).resolve().parent / "general_sample" / "patterns.txt"
 OUTPUT = Path(__file__).resolve().parent.parent / "hf_multitask" / "recommendation" / "general_sample.txt"
 SENTENCES_PER_PATTERN = 3
-# Patterns with few choices may give a sentence twice; it is drawn again so often.
+# Attempts to draw different sentences: patterns with few choices may give the same sentence again.
 MAX_DRAWS = 20
 
 
 def make_sentences(patterns: list[str], rng: random.Random) -> list[str]:
-    """Expands each pattern into different sentences.
+    """Expand each pattern into different sentences.
 
     Args:
         patterns: The patterns.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Returns:
         The sentences, in the order of their patterns.
@@ -37,7 +37,7 @@ def make_sentences(patterns: list[str], rng: random.Random) -> list[str]:
 
 
 def main() -> None:
-    """Writes the sample, a sentence a line."""
+    """Write the sample, one sentence per line."""
     parser = argparse.ArgumentParser(description="Write the general sample.")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: the package's)")

@@ -1,1 +1,1 @@
-"""The benchmarks that ``scripts/benchmark.py`` runs."""
+"""Benchmarks that ``scripts/benchmark.py`` runs."""

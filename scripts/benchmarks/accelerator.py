@@ -1,6 +1,6 @@
-"""Training at the size of BERT-base in bf16: examples a second, share of the device's peak, memory by stage.
+"""Training at the size of BERT-base in bf16: examples per second, share of the device's peak, memory by stage.
 
-The weights and the tokens are random. It runs without an accelerator too, where only the numbers mean little.
+Weights and tokens are random. The benchmark also runs without an accelerator, but its numbers mean little then.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from .random_workload import EncoderShape, random_workload
 from .timing import time_in_turns, time_training
 from .workload import Workload, silence_libraries
 
-STAGE_EPOCHS = 3  # one for each stage
+STAGE_EPOCHS = 3  # one per stage
 MIB = 2**20
 
 
 def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure joint training against a bare loop, and the peak memory of each stage of ``three-stage``."""
+    """Compare joint training with a bare loop, and measure the peak memory of each stage of ``three-stage``."""
     silence_libraries()
     options = {"bf16": True, "dataloader_num_workers": arguments.workers}
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = _time_in_turns(work, arguments.repeats, options)
         stages = _peak_memory_of_stages(work, options)
         model = MultiTaskModel.from_encoder(folder, work.data.tasks)
-    flops = flops_of_example(model, arguments.length)
+    flops = flops_per_example(model, arguments.length)
     runs = {}
     for name, times in seconds.items():
         rate = rows / statistics.median(times)
@@ -62,15 +62,15 @@ def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def flops_of_example(model: MultiTaskModel, length: int) -> float:
-    """Count the operations of training on one example, forward and backward.
+def flops_per_example(model: MultiTaskModel, length: int) -> float:
+    """Return the number of floating-point operations of training on one example, forward and backward.
 
-    6 for each weight and token; the embeddings are only looked up. The products of the attention have
-    no weights: 12 for each layer, unit of the width and pair of tokens.
+    6 per weight and token; embeddings are only looked up. The products of attention have no weights: 12 per layer,
+    unit of the hidden size and pair of tokens.
 
     Args:
         model: The model.
-        length: Tokens of an example.
+        length: Number of tokens per example.
     """
     config = model.encoder.config
     weights = sum(group.num_parameters for group in model.layer_groups() if group.name != EMBEDDINGS)
@@ -78,7 +78,10 @@ def flops_of_example(model: MultiTaskModel, length: int) -> float:
 
 
 def _time_in_turns(work: Workload, repeats: int, options: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the seconds of an epoch; the batches of the bare loop are gone when the memory is measured."""
+    """Return the seconds per epoch of each round, by run.
+
+    The batches of the bare loop are freed on return, so that the memory of the stages does not include them.
+    """
     bare_loop = BareLoop(work)
     functions: dict[str, Callable[[], float]] = {
         "bare_loop": lambda: bare_loop.time(1, bf16=True),
@@ -88,7 +91,7 @@ def _time_in_turns(work: Workload, repeats: int, options: Mapping[str, Any]) -> 
 
 
 def _peak_memory_of_stages(work: Workload, options: Mapping[str, Any]) -> dict[str, float]:
-    """Train in stages and return each one's peak in MiB: of the device, or without one the resident memory."""
+    """Train in stages and return the peak memory of each in MiB: of the device, or resident memory without one."""
     with tempfile.TemporaryDirectory() as folder:
         time_training(build_trainer(work, folder, STAGE_EPOCHS, "three-stage", **options))
         stages = json.loads(Path(folder, STAGES_NAME).read_text(encoding="utf-8"))["stages"]
@@ -97,11 +100,11 @@ def _peak_memory_of_stages(work: Workload, options: Mapping[str, Any]) -> dict[s
 
 def _print_result(result: Mapping[str, Any]) -> None:
     print(f"{result['device']}: {result['layers']} layers of width {result['hidden_size']}, bf16", end="")
-    print(f", {result['batch_size']} rows of {result['length']} tokens a step")
+    print(f", {result['batch_size']} rows of {result['length']} tokens per step")
     print(f"\n{'':<12}{'examples/s':>12}{'share of peak':>16}")
     for name, run in result["runs"].items():
         print(f"{name:<12}{run['examples_per_second']:>12.1f}{run['share_of_peak']:>16.3%}")
-    print(f"\nours against the bare loop: {result['ratio']:.2f}")
+    print(f"\nours vs. the bare loop: {result['ratio']:.2f}")
     print(f"\n{'stage':<16}{'peak MiB':>10}")
     for stage, peak in result["stages"].items():
         print(f"{stage:<16}{peak:>10,.0f}")

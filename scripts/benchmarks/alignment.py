@@ -1,4 +1,4 @@
-"""What aligning costs on top of the tokenizer, and what a whole preparation costs, with and without the cache."""
+"""Cost of aligning in addition to the tokenizer, and of the whole preparation with and without the cache."""
 
 import tempfile
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from hf_multitask.models.text_alignment import Aligner
 from .rows import TASKS
 from .timing import compare
 
-ROWS_A_BATCH = 1000  # as `datasets.Dataset.map` has them
+ROWS_PER_BATCH = 1000  # default of `datasets.Dataset.map`
 
 
 def compare_alignment(
     rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """Compare the tokenizer alone with what is done beside it.
+    """Compare the tokenizer with the aligner and with the whole preparation.
 
     Args:
         rows: The rows.
@@ -27,13 +27,13 @@ def compare_alignment(
         repeats: Number of rounds.
 
     Returns:
-        What `compare` returns of ``tokenizer`` (its call on batches of words, truncated), ``aligner`` (token ids,
-        windows and words' positions of the same batches), ``prepare`` (`prepare_datasets` from rows in memory, without
-        a cache) and ``prepare_from_cache`` (again, with the aligned rows from the cache).
+        Result of `compare` for ``tokenizer`` (calls on batches of words, truncated), ``aligner`` (token ids, windows
+        and word positions of the same batches), ``prepare`` (`prepare_datasets` on rows in memory, without cache) and
+        ``prepare_from_cache`` (the same with the aligned rows in the cache).
     """
     aligner = Aligner(tokenizer, TASKS)
     words = [row["tokens"] for row in rows]
-    batches = [words[start : start + ROWS_A_BATCH] for start in range(0, len(words), ROWS_A_BATCH)]
+    batches = [words[start : start + ROWS_PER_BATCH] for start in range(0, len(words), ROWS_PER_BATCH)]
 
     def tokenize() -> None:
         for batch in batches:
@@ -51,11 +51,11 @@ def compare_alignment(
         datasets.enable_caching()
         prepare_datasets({"train": rows}, tokenizer, TASKS)
 
-    kept = datasets.config.HF_DATASETS_CACHE
+    previous = datasets.config.HF_DATASETS_CACHE
     with tempfile.TemporaryDirectory() as folder:
         datasets.config.HF_DATASETS_CACHE = folder
         try:
-            prepare_from_cache()  # fills it
+            prepare_from_cache()  # fills the cache
             return compare(
                 {
                     "tokenizer": tokenize,
@@ -67,4 +67,4 @@ def compare_alignment(
             )
         finally:
             datasets.enable_caching()
-            datasets.config.HF_DATASETS_CACHE = kept
+            datasets.config.HF_DATASETS_CACHE = previous

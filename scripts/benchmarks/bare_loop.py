@@ -1,4 +1,4 @@
-"""The limit of what a trainer can reach: forward, backward and the optimizer's step on batches that lie ready."""
+"""Upper limit of a trainer's speed: forward, backward and optimizer step on batches that are prepared in advance."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,29 +11,29 @@ from hf_multitask import MultiTaskModel
 from hf_multitask.data import EpochLengthGroupedSampler, MultiTaskDataCollator
 from hf_multitask.models.encoder_dropout import QuickDropout
 from hf_multitask.models.losses import count_labeled, example_losses
+from hf_multitask.models.type_aliases import Batch
 
 from .timing import wait_for_device
 from .workload import SEED, Workload
 
-Batch = dict[str, Any]
-
 
 class BareLoop:
-    """Training of everything, and of the heads alone on the encoder's states, with nothing around it.
+    """Bare training loops for the whole model, and for the heads on precomputed encoder states.
 
     Args:
-        work: What to train on.
-        quick_dropout: Whether it has this library's dropout, or torch's own as a loop written by hand has.
+        work: Workload.
+        quick_dropout: Whether to use the dropout of this library instead of torch's, which a loop written by hand
+            has.
     """
 
     def __init__(self, work: Workload, quick_dropout: bool = False) -> None:
         self.work = work
         self.quick_dropout = quick_dropout
         self.batches = collated_batches(work)
-        self.stored: list[Batch] = []
+        self.encoded: list[Batch] = []
 
     def time(self, epochs: int, bf16: bool = False) -> float:
-        """Return the seconds of training everything, in bf16 by autocast where wanted."""
+        """Return the seconds of training the whole model, with bf16 autocast if wanted."""
         model = self._new_model()
 
         def loss(batch: Batch) -> torch.Tensor:
@@ -43,9 +43,9 @@ class BareLoop:
         return _time_loop(model, loss, self.batches, epochs)
 
     def time_heads(self, epochs: int) -> float:
-        """Return the seconds of training the heads on states of the encoder that lie ready."""
+        """Return the seconds of training the heads on precomputed encoder states."""
         model = self._new_model()
-        self.stored = self.stored or [_encode(model, batch) for batch in self.batches]
+        self.encoded = self.encoded or [_encode(model, batch) for batch in self.batches]
 
         def loss(batch: Batch) -> torch.Tensor:
             logits = model.apply_heads(batch["states"], batch["attention_mask"], batch["tag_positions"])
@@ -57,17 +57,18 @@ class BareLoop:
             ]
             return torch.stack(losses).sum()
 
-        return _time_loop(model.heads, loss, self.stored, epochs)
+        return _time_loop(model.heads, loss, self.encoded, epochs)
 
     def _new_model(self) -> MultiTaskModel:
         model = MultiTaskModel.from_encoder(self.work.encoder, self.work.data.tasks)
         if not self.quick_dropout:
             _use_plain_dropout(model)
-        return model.to(self.work.device).train()
+        model.to(self.work.device)  # type: ignore[arg-type]  # transformers wraps `to` without its `self`
+        return model.train()
 
 
 def collated_batches(work: Workload) -> list[Batch]:
-    """Return one epoch's batches of like length, as tensors on the device."""
+    """Return the batches of one epoch, grouped by length, as tensors on the device."""
     train = work.data["train"]
     order = list(EpochLengthGroupedSampler(train["length"][:], work.batch_size, SEED, epoch=lambda: 0))
     collate = MultiTaskDataCollator(work.tokenizer, work.data.tasks)
@@ -77,15 +78,15 @@ def collated_batches(work: Workload) -> list[Batch]:
 
 
 def _use_plain_dropout(model: nn.Module) -> None:
-    for part in model.modules():
-        for name, child in part.named_children():
+    for module in model.modules():
+        for name, child in module.named_children():
             if isinstance(child, QuickDropout):
-                setattr(part, name, nn.Dropout(child.p))
+                setattr(module, name, nn.Dropout(child.p))
 
 
 def _to_device(value: Any, device: str) -> Any:
     if isinstance(value, dict):
-        return {name: _to_device(part, device) for name, part in value.items()}
+        return {name: _to_device(item, device) for name, item in value.items()}
     return value.to(device)
 
 
@@ -94,14 +95,13 @@ def _encode(model: MultiTaskModel, batch: Batch) -> Batch:
     model.encoder.eval()
     inputs = {name: value for name, value in batch.items() if name not in ("labels", "tag_positions")}
     states = model.encoder(**inputs).last_hidden_state
-    kept = {name: batch[name] for name in ("attention_mask", "tag_positions", "labels")}
-    return {"states": states, **kept}
+    return {"states": states, **{name: batch[name] for name in ("attention_mask", "tag_positions", "labels")}}
 
 
 def _time_loop(
-    trained: nn.Module, loss_of: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], epochs: int
+    module: nn.Module, loss_of: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], epochs: int
 ) -> float:
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=5e-5, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=5e-5, weight_decay=0.01, fused=True)
     wait_for_device()
     start = time.perf_counter()
     for _ in range(epochs):

@@ -1,4 +1,4 @@
-"""Runs that are compared with each other, taken in turns, and what their ratio should be."""
+"""Comparisons of runs that are taken in turns, with the ratio that each should reach."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,14 +10,14 @@ from .timing import time_in_turns
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same rows for the same epochs, and how many times as fast the first should be.
+    """Comparison of two runs on the same rows for the same number of epochs.
 
     Args:
-        name: Name of the row of the table.
-        setting: Name of the `Setting` that has both runs.
-        ours: Name of the run that is to be fast.
+        name: Name of the comparison in the table.
+        setting: Name of the `Setting` that contains both runs.
+        ours: Name of the run under test.
         base: Name of the run that it is compared with.
-        bar: What the ratio should reach.
+        bar: Minimum ratio of the speed of ``ours`` to the speed of ``base``.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class TimedRun:
-    """A run, by a function that times itself.
+    """A run that times itself.
 
     Args:
-        time: Takes a number of epochs and returns seconds.
-        measured_epochs: Epochs that are run, of which each costs the same: the seconds are scaled to those of the
-            setting. All are run where None.
+        time: Function from a number of epochs to seconds.
+        measured_epochs: Number of epochs to run if every epoch costs the same; the seconds are then scaled to the
+            epochs of the setting. If None, all epochs are run.
     """
 
     time: Callable[[int], float]
@@ -46,7 +46,7 @@ class Setting:
     """Runs that do the same work in different ways.
 
     Args:
-        epochs: Epochs of each run.
+        epochs: Number of epochs of each run.
         runs: The runs by name.
     """
 
@@ -57,23 +57,28 @@ class Setting:
 def run_settings(
     settings: Mapping[str, Setting], comparisons: Sequence[Comparison], rows: int, repeats: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Take the runs that comparisons need, those of a setting in turns, and print each setting when it is done.
+    """Run what the comparisons need, taking the runs of a setting in turns, and print the results of each setting.
 
     Args:
         settings: The settings by name.
         comparisons: The comparisons.
-        rows: Rows of an epoch.
-        repeats: Rounds.
+        rows: Number of rows per epoch.
+        repeats: Number of rounds.
 
     Returns:
-        By setting and run ``seconds`` (the median), ``examples_per_second``, ``all_seconds`` of the rounds, ``epochs``
-        and, where fewer were run and the seconds scaled, ``measured_epochs``.
+        By setting and run: ``seconds`` (the median), ``examples_per_second``, ``all_seconds`` of the rounds,
+        ``epochs`` and, if fewer were run and the seconds scaled, ``measured_epochs``.
     """
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for name, setting in settings.items():
-        wanted = [run for one in comparisons if one.setting == name for run in (one.base, one.ours)]
-        if wanted:
-            results[name] = _run_setting(setting, dict.fromkeys(wanted), rows, repeats)
+        names = [
+            run
+            for comparison in comparisons
+            if comparison.setting == name
+            for run in (comparison.base, comparison.ours)
+        ]
+        if names:
+            results[name] = _run_setting(setting, dict.fromkeys(names), rows, repeats)
             _print_runs(name, results[name])
     return results
 
@@ -111,20 +116,20 @@ def _print_runs(setting: str, runs: Mapping[str, Mapping[str, Any]]) -> None:
 def compare_runs(
     comparisons: Sequence[Comparison], results: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Compare what `run_settings` returns.
+    """Compare the results of `run_settings`.
 
     Args:
         comparisons: The comparisons.
-        results: The results of their runs.
+        results: Results by setting and run.
 
     Returns:
-        For each its names, the ``ratio`` of the speeds (the median of those of the rounds), all ``ratios``, the
-        ``bar``, ``passed``, and whether the seconds of its base were ``scaled``.
+        For each comparison its names, the ``ratio`` of the speeds (the median over the rounds), all ``ratios``, the
+        ``bar``, whether it ``passed``, and whether the seconds of its base were ``scaled``.
     """
     lines = []
     for one in comparisons:
         ours, base = results[one.setting][one.ours], results[one.setting][one.base]
-        ratios = [other / own for own, other in zip(ours["all_seconds"], base["all_seconds"], strict=True)]
+        ratios = [theirs / own for own, theirs in zip(ours["all_seconds"], base["all_seconds"], strict=True)]
         ratio = statistics.median(ratios)
         lines.append(
             {

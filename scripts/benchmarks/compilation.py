@@ -1,4 +1,4 @@
-"""What torch.compile gains or costs: steps of training compiled and not, and how often is compiled over the stages."""
+"""Gain or cost of torch.compile: training steps with and without it, and number of compilations over the stages."""
 
 import argparse
 import tempfile
@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import torch
 from torch._dynamo.utils import counters
+from transformers import PreTrainedTokenizerBase
 
 from hf_multitask import (
     MultiTaskModel,
@@ -21,14 +22,14 @@ from hf_multitask import (
 from .rows import TASKS, generate_rows
 from .timing import compare, print_table
 
-# Batches of each measurement, of all lengths that the rows have.
+# Batches per measurement, with all lengths that the rows have.
 BATCHES = 20
-# Three stages, so that the count of compilations is that of a usual schedule.
+# The compilations of a common schedule are counted.
 SCHEDULE = "three-stage"
 
 
 def compilation(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time training steps in turns, compiled and not, and count what a run in stages compiles."""
+    """Time training steps with and without compilation in turns, and count the compilations of a run in stages."""
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(arguments.encoder)
     data = prepare_datasets({"train": list(generate_rows(BATCHES * arguments.batch_size))}, tokenizer, TASKS)
@@ -40,8 +41,8 @@ def compilation(arguments: argparse.Namespace) -> dict[str, Any]:
         for run in steps.values():
             run()  # compiles
         timed = compare(steps, arguments.repeats)
-        graphs = _graphs_of_stages(arguments, data, tokenizer, folder)
-    print_table(f"{BATCHES} steps of {arguments.batch_size} rows, all layers training", timed)
+        graphs = _count_graphs(arguments, data, tokenizer, folder)
+    print_table(f"{BATCHES} steps of {arguments.batch_size} rows, all layers trainable", timed)
     print(f"\n{SCHEDULE}: {graphs['graphs']} graphs compiled for {graphs['stages']} stages")
     return {
         "benchmark": "compile",
@@ -57,7 +58,12 @@ def compilation(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _trainer(
-    arguments: argparse.Namespace, data: PreparedData, tokenizer: Any, folder: str, backend: str | None, **options: Any
+    arguments: argparse.Namespace,
+    data: PreparedData,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str,
+    backend: str | None,
+    **options: Any,
 ) -> MultiTaskTrainer:
     model = MultiTaskModel.from_encoder(arguments.encoder, data.tasks)
     args = MultiTaskTrainingArguments(
@@ -75,9 +81,13 @@ def _trainer(
 
 
 def _steps(
-    arguments: argparse.Namespace, data: PreparedData, tokenizer: Any, folder: str, backend: str | None
+    arguments: argparse.Namespace,
+    data: PreparedData,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str,
+    backend: str | None,
 ) -> Callable[[], None]:
-    """Return a function that trains on each batch once."""
+    """Return a function that trains on every batch once."""
     trainer = _trainer(arguments, data, tokenizer, folder, backend)
     model = trainer.accelerator.prepare_model(trainer.model)
     model.train()
@@ -93,10 +103,10 @@ def _steps(
     return run
 
 
-def _graphs_of_stages(
-    arguments: argparse.Namespace, data: PreparedData, tokenizer: Any, folder: str
+def _count_graphs(
+    arguments: argparse.Namespace, data: PreparedData, tokenizer: PreTrainedTokenizerBase, folder: str
 ) -> dict[str, int]:
-    """Train in stages and count the graphs; the eager backend is given the same ones and loses no time with them."""
+    """Train in stages and count the graphs; the eager backend gets the same graphs without the time to compile."""
     torch._dynamo.reset()
     counters.clear()
     trainer = _trainer(arguments, data, tokenizer, folder, "eager", freeze_schedule=SCHEDULE)

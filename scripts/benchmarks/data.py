@@ -1,4 +1,4 @@
-"""What the way from rows to batches costs: aligning, mixing, streaming."""
+"""Cost of the way from rows to batches: aligning, mixing, streaming."""
 
 import argparse
 import os
@@ -14,13 +14,13 @@ from .rows import generate_rows
 from .streaming import measure_streams
 from .timing import print_table
 
-# What each ratio should not be above.
+# Maximum ratios.
 ALIGNMENT_BAR = 1.5
 MIXING_BAR = 1.05
 
 
 def data(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure aligning against the tokenizer alone, mixing against one dataset, and the memory of streams."""
+    """Compare aligning with the tokenizer and mixing with one dataset, and measure the memory of streams."""
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(arguments.encoder)
     rows = list(generate_rows(arguments.rows))
@@ -29,7 +29,7 @@ def data(arguments: argparse.Namespace) -> dict[str, Any]:
     alignment = compare_alignment(rows, tokenizer, arguments.repeats)
     print_table(f"Aligning (aligner: at most {ALIGNMENT_BAR} times the tokenizer)", alignment)
     mixing = compare_mixing(rows, arguments.encoder, tokenizer, arguments.repeats)
-    print_table(f"Batches of two datasets (at most {MIXING_BAR} times those of one)", mixing)
+    print_table(f"Batches of two datasets (at most {MIXING_BAR} times the cost of one)", mixing)
     streaming = measure_streams(arguments.sizes, arguments.encoder)
     peaks = [line["peak_mib"] for line in streaming]
     print(f"\nStreaming: peaks differ by {max(peaks) - min(peaks):.0f} MiB")

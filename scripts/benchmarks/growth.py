@@ -1,4 +1,4 @@
-"""How the time of training and the bytes of a store grow with rows, tokens and layers; all is random."""
+"""Growth of training time and cache size with rows, tokens and layers, on random weights and tokens."""
 
 import argparse
 import statistics
@@ -13,19 +13,19 @@ from .random_workload import EncoderShape, random_workload
 from .timing import time_in_turns
 from .workload import Workload, silence_libraries
 
-HIDDEN_SIZE = 384  # that of all-MiniLM-L6-v2
+HIDDEN_SIZE = 384  # of all-MiniLM-L6-v2
 BATCH_SIZE = 32
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained on.
+    """Size of a workload.
 
     Args:
-        rows: Rows of an epoch.
-        length: Tokens of a row.
-        layers: Layers of the encoder.
+        rows: Number of rows per epoch.
+        length: Number of tokens per row.
+        layers: Number of layers of the encoder.
     """
 
     rows: int
@@ -41,10 +41,10 @@ SIZES = (
 
 
 def growth(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time an epoch of everything, one of the heads that fills a store, and one that reads it, at several sizes."""
+    """Time, at several sizes, an epoch of joint training, filling the activation cache, and an epoch of the heads."""
     silence_libraries()
     lines = []
-    print(f"{'rows':>8}{'tokens':>8}{'layers':>8}{'all, s':>10}{'store, s':>10}{'heads, s':>10}{'store, MiB':>12}")
+    print(f"{'rows':>8}{'tokens':>8}{'layers':>8}{'all, s':>10}{'cache, s':>10}{'heads, s':>10}{'cache, MiB':>12}")
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             shape = EncoderShape(size.layers, HIDDEN_SIZE)
@@ -60,7 +60,7 @@ def _measure(work: Workload, store: Path, repeats: int) -> dict[str, float]:
     def heads(folder: Path | None) -> float:
         return time_staged_training(work, 1, "encoder", folder, store_frozen="always")
 
-    heads(store)  # fills what is read from then on
+    heads(store)  # fills the cache for the timed runs
     seconds = time_in_turns(
         {"joint": lambda: time_joint_training(work, 1), "both": lambda: heads(None), "heads": lambda: heads(store)},
         repeats,

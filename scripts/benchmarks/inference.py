@@ -1,4 +1,4 @@
-"""How fast predictions are against two stock pipelines, and against what is possible."""
+"""Speed of predictions compared with two stock pipelines and with a bare forward pass."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ from .peak_memory import peak_of_predictions
 from .timing import time_in_turns
 from .workload import Workload, make_workload, read_rows, silence_libraries
 
-# By run: what it is compared with, and how many times as fast it should be.
+# By run: the run that it is compared with, and the minimum ratio of the speeds.
 BARS = {
     "ours": ("two_pipelines", 3.1),
     "ours_bf16": ("two_pipelines", 4.5),
@@ -33,14 +33,14 @@ BARS = {
 LATENCY_BAR, IMPORT_BAR, MEMORY_BAR = 0.5, 0.5, 1.1
 TRAINING_EPOCHS = 3
 TRAINING_RATES = {"learning_rate": 3e-4, "head_learning_rate": 2e-3}
-IMPORT = "import time; {0}; start = time.perf_counter(); {1}; print(time.perf_counter() - start)"
-OF_TRANSFORMERS = "import torch; from transformers import AutoModel, AutoTokenizer, pipeline"
+IMPORT_PROGRAM = "import time; {0}; start = time.perf_counter(); {1}; print(time.perf_counter() - start)"
+TRANSFORMERS_IMPORTS = "import torch; from transformers import AutoModel, AutoTokenizer, pipeline"
 
 
 def inference(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare predictions of many texts and of one at a time, the time of importing and the memory of a file."""
+    """Compare predictions of many texts and of single texts, the import time and the memory of predicting files."""
     silence_libraries()
-    # The stock pipelines would turn the tokenizers' threads off for the whole process.
+    # The stock pipelines would turn off the tokenizers' threads for the whole process.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     torch.set_num_threads(arguments.threads)
     work = make_workload(arguments.encoder, read_rows(arguments.data, arguments.rows, "test"), arguments.batch_size)
@@ -74,23 +74,24 @@ def inference(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pipelines(work: Workload, folder: Path) -> dict[str, Callable[..., Any]]:
-    """Return what predicts with the same weights, by name."""
+    """Return predictors with the same weights, by name."""
     model = _trained_model(work, folder / "run")
     model.save_pretrained(folder)
     work.tokenizer.save_pretrained(folder)
     export_onnx(folder, int8=True)
-    stock = {"intent": "text-classification", "slots": "token-classification"}
-    intent, slots = (
-        transformers.pipeline(kind, model.export_task(name), tokenizer=work.tokenizer, device="cpu")
-        for name, kind in stock.items()
-    )
+    stock: dict[str, Any] = {"tokenizer": str(folder), "device": "cpu"}
+    intent = transformers.pipeline("text-classification", model.export_task("intent"), **stock)
+    slots = transformers.pipeline("token-classification", model.export_task("slots"), **stock)
 
     def two_pipelines(texts: Any) -> None:
         intent(texts, batch_size=work.batch_size)
         slots(texts, batch_size=work.batch_size, aggregation_strategy="simple")
 
     def ours(**options: Any) -> Pipeline:
-        return transformers.pipeline("multi-task", str(folder), batch_size=work.batch_size, device="cpu", **options)
+        # The overloads of transformers list its own tasks only.
+        return transformers.pipeline(  # type: ignore[call-overload]
+            "multi-task", str(folder), batch_size=work.batch_size, device="cpu", **options
+        )
 
     return {
         "two_pipelines": two_pipelines,
@@ -101,13 +102,12 @@ def _pipelines(work: Workload, folder: Path) -> dict[str, Callable[..., Any]]:
 
 
 def _trained_model(work: Workload, folder: Path) -> MultiTaskModel:
-    """Train a while on the texts: how long entities take depends on how many there are, and on how sure they are."""
-    # Stock models read the first token.
+    """Train briefly on the texts: the time that entities take depends on their number and on their scores."""
+    # Stock models pool the first token.
     model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks, pooling="cls")
-    given = work.training_arguments(str(folder), TRAINING_EPOCHS) | TRAINING_RATES
-    arguments = MultiTaskTrainingArguments(**given)
+    arguments = MultiTaskTrainingArguments(**(work.training_arguments(str(folder), TRAINING_EPOCHS) | TRAINING_RATES))
     trainer = MultiTaskTrainer(model, arguments, train_dataset=work.data["train"], processing_class=work.tokenizer)
-    trainer.remove_callback(PrinterCallback)  # the table is what is to be printed
+    trainer.remove_callback(PrinterCallback)  # only the table is printed
     trainer.train()
     return model
 
@@ -115,7 +115,7 @@ def _trained_model(work: Workload, folder: Path) -> MultiTaskModel:
 def _passes(
     work: Workload, pipelines: dict[str, Callable[..., Any]], texts: Sequence[str]
 ) -> dict[str, Callable[[], float]]:
-    """Return what predicts all texts once and times itself, by name."""
+    """Return functions that predict all texts once and time themselves, by name."""
     model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks).eval()
     lengths = [len(ids) for ids in work.tokenizer(list(texts))["input_ids"]]
     ordered = [texts[i] for i in sorted(range(len(texts)), key=lengths.__getitem__, reverse=True)]
@@ -139,12 +139,12 @@ def _passes(
 
     passes = {name: timed(predict) for name, predict in {**pipelines, "bare_forward": bare_forward}.items()}
     for run in passes.values():
-        run()  # the first pass allocates
+        run()  # the first pass allocates memory
     return passes
 
 
 def _latencies(pipelines: dict[str, Callable[..., Any]], texts: Sequence[str]) -> dict[str, float]:
-    """Return the median seconds of one text at a time, by name."""
+    """Return the median seconds per single text, by name."""
     seconds: dict[str, list[float]] = {name: [] for name in pipelines}
     for text in texts:
         for name, predict in pipelines.items():
@@ -155,8 +155,8 @@ def _latencies(pipelines: dict[str, Callable[..., Any]], texts: Sequence[str]) -
 
 
 def _import_seconds(repeats: int) -> float:
-    """Return the median seconds that importing this package takes, behind what transformers imports itself."""
-    command = [sys.executable, "-c", IMPORT.format(OF_TRANSFORMERS, "import hf_multitask")]
+    """Return the median seconds of importing this package after the transformers imports that it needs."""
+    command = [sys.executable, "-c", IMPORT_PROGRAM.format(TRANSFORMERS_IMPORTS, "import hf_multitask")]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(repeats)]  # noqa: S603
     return statistics.median(float(run.split()[-1]) for run in runs)
 
@@ -164,7 +164,7 @@ def _import_seconds(repeats: int) -> float:
 def _compare(name: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
     base, bar = BARS[name]
     rounds = zip(seconds[name.partition(" ")[0]], seconds[base], strict=True)
-    return _line(name, base, statistics.median(other / own for own, other in rounds), bar, True)
+    return _line(name, base, statistics.median(theirs / own for own, theirs in rounds), bar, True)
 
 
 def _line(name: str, base: str, ratio: float, bar: float, at_least: bool) -> dict[str, Any]:
@@ -182,8 +182,8 @@ def _line(name: str, base: str, ratio: float, bar: float, at_least: bool) -> dic
 def _print_lines(seconds: dict[str, list[float]], texts: int, lines: Sequence[dict[str, Any]]) -> None:
     print(f"\n{'':<20}{'seconds':>10}{'texts/s':>10}")
     for name, values in seconds.items():
-        middle = statistics.median(values)
-        print(f"{name:<20}{middle:>10.2f}{texts / middle:>10.0f}")
+        median = statistics.median(values)
+        print(f"{name:<20}{median:>10.2f}{texts / median:>10.0f}")
     print(f"\n{'measurement':<26}{'against':<16}{'ratio':>8}{'bar':>10}")
     for line in lines:
         sign = ">=" if line["bar_is"] == "at least" else "<="

@@ -1,4 +1,4 @@
-"""Data with an intent for each text and a slot tag for each word, and a run that trains both heads on it."""
+"""Data with an intent per text and a slot tag per word, and a run that trains both heads on it."""
 
 import argparse
 import json
@@ -19,8 +19,8 @@ def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]
         folder: Folder with train, validation and test .jsonl.
 
     Returns:
-        The rows by split, and the labels by task. They are those of all training rows: a part of them may lack labels
-        that validation and test have, which then count as errors.
+        The rows by split, and the labels of all training rows by task. A subset of the training rows may lack labels
+        of validation and test, which would be an error otherwise.
     """
     rows = {split: _read(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
     labels = {
@@ -43,17 +43,17 @@ def train_intents_and_slots(
     """Train both heads.
 
     Args:
-        arguments: What was given on the command line: ``encoder`` and the two learning rates.
-        output_dir: Where the model goes.
+        arguments: Command-line arguments with ``encoder``, ``learning_rate`` and ``head_learning_rate``.
+        output_dir: Folder of the model.
         data: Rows by split, and options of the data.
         labels: Labels by task.
         training: Training arguments.
-        freeze: What trains when, as a config's ``freeze``.
-        intent: Options of the intents' task.
-        slots: Options of the slots' task.
+        freeze: Freeze schedule, as in a config.
+        intent: Options of the intent task.
+        slots: Options of the slot task.
 
     Returns:
-        The metrics by split, and the run's ``seconds``.
+        The metrics by split, and ``seconds``.
     """
     tasks = [
         {"name": "intent", "type": "sequence_classification", "labels": labels["intent"], **(intent or {})},

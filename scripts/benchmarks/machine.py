@@ -1,4 +1,4 @@
-"""What the machine is that numbers were measured on."""
+"""Facts about the machine that a benchmark ran on."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import transformers
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return cores, names of processor and accelerator, versions, and whether the processor computes in bf16."""
+    """Return cores, names of processor and accelerator, versions, and whether the processor supports bf16."""
     return {
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""What mixing costs: the training batches of two datasets against those of one with the same rows."""
+"""Cost of mixing: training batches of two datasets compared with batches of one dataset with the same rows."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,18 +23,18 @@ def compare_mixing(
     """Compare passes over the trainer's batches: order, fetching and collating.
 
     Args:
-        rows: The rows; each half is one of the datasets.
+        rows: The rows. Each half is one of the two datasets.
         encoder: Hub name or folder of the encoder.
-        tokenizer: Its tokenizer.
+        tokenizer: Tokenizer of the encoder.
         repeats: Number of rounds.
 
     Returns:
-        What `compare` returns of ``one_data_set``, and of two mixed with each strategy.
+        Result of `compare` for ``one_data_set``, and for two datasets mixed with each strategy.
     """
     one = prepare_datasets({"train": rows}, tokenizer, TASKS)
     half = len(rows) // 2
-    parts = [DataConfig(train=list(part)) for part in (rows[:half], rows[half:])]
-    two = prepare_datasets(parts, tokenizer, one.tasks)
+    halves = [DataConfig(train=list(part)) for part in (rows[:half], rows[half:])]
+    two = prepare_datasets(halves, tokenizer, one.tasks)
     model = MultiTaskModel.from_encoder(encoder, one.tasks)
     with tempfile.TemporaryDirectory() as folder:
         arguments = MultiTaskTrainingArguments(

@@ -1,4 +1,4 @@
-"""Runs of `MultiTaskTrainer`, timed."""
+"""Timed runs of `MultiTaskTrainer`."""
 
 import tempfile
 from dataclasses import replace
@@ -17,14 +17,14 @@ from .workload import SEED, Workload
 def build_trainer(
     work: Workload, output_dir: str, epochs: float, freeze_schedule: FreezeSpec | None = None, **options: Any
 ) -> MultiTaskTrainer:
-    """Build a trainer on new heads.
+    """Build a trainer of a model with new heads.
 
     Args:
-        work: What to train on.
-        output_dir: A folder for what the trainer writes.
-        epochs: Epochs.
-        freeze_schedule: What trains when.
-        options: Further training arguments.
+        work: Workload.
+        output_dir: Output folder of the trainer.
+        epochs: Number of epochs.
+        freeze_schedule: Freeze schedule.
+        options: Additional training arguments.
 
     Returns:
         The trainer.
@@ -40,13 +40,13 @@ def build_trainer(
 
 
 def gradual_schedule(layers: int, epochs: int) -> FreezeSchedule:
-    """Train the heads in the first epoch and one more layer, from the top down, in each one after it.
+    """Return a schedule that trains the heads in the first epoch and one more layer, from the top, in each next one.
 
-    The preset ``gradual`` would go on to the embeddings, for which a run this short has no epoch.
+    The preset ``gradual`` would also unfreeze the embeddings, for which a short run has no epoch left.
 
     Args:
-        layers: Layers of the encoder.
-        epochs: Epochs of the run.
+        layers: Number of layers of the encoder.
+        epochs: Number of epochs of the run.
     """
     upper = range(1, min(layers, epochs - 1) + 1)
     stages = [FreezeStage("heads", train="heads", epochs=1)]
@@ -55,7 +55,7 @@ def gradual_schedule(layers: int, epochs: int) -> FreezeSchedule:
 
 
 def time_joint_training(work: Workload, epochs: float, **options: Any) -> float:
-    """Return the seconds of training everything."""
+    """Return the seconds of training with nothing frozen."""
     with tempfile.TemporaryDirectory() as folder:
         return time_training(build_trainer(work, folder, epochs, **options))
 
@@ -66,12 +66,12 @@ def time_staged_training(
     """Return the seconds of training with frozen layers.
 
     Args:
-        work: What to train on.
-        epochs: Epochs.
-        freeze_schedule: What trains when.
-        store_dir: Where the states of frozen layers are kept; a new folder where None, so that the time of computing
-            them is in the result.
-        options: Further training arguments.
+        work: Workload.
+        epochs: Number of epochs.
+        freeze_schedule: Freeze schedule.
+        store_dir: Folder of the activation cache. If None, a new folder, so that the result includes the time of
+            filling the cache.
+        options: Additional training arguments.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "store") if store_dir is None else store_dir
@@ -79,13 +79,13 @@ def time_staged_training(
 
 
 def logged_losses(work: Workload, epochs: float, freeze_schedule: FreezeSpec, store_frozen: str) -> list[float]:
-    """Train with frozen layers and return each task's loss of each step, as it is logged.
+    """Train with frozen layers and return the logged loss of each task at each step.
 
     Args:
-        work: What to train on.
-        epochs: Epochs.
-        freeze_schedule: What trains when.
-        store_frozen: Whether the states of frozen layers are kept: ``"always"`` or ``"never"``.
+        work: Workload.
+        epochs: Number of epochs.
+        freeze_schedule: Freeze schedule.
+        store_frozen: Whether to cache the states of frozen layers: ``"always"`` or ``"never"``.
     """
     names = [f"{task.name}_loss" for task in work.data.tasks]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The memory that training the heads and predicting a file take, by the number of rows."""
+"""Peak memory of training the heads and of predicting a file, by number of rows."""
 
 import multiprocessing
 import re
@@ -19,48 +19,49 @@ from .our_trainer import time_staged_training
 from .rows import TASKS, generate_rows, write_rows
 from .workload import Workload, silence_libraries
 
-EPOCHS = 2  # one that fills the store, one that reads it
-LABELLED_ROWS = 1000
-# Of an encoder so small that a million rows take minutes: what a file takes does not depend on it.
-WIDTH = 32
-KIB_A_MIB = 2**10
+EPOCHS = 2  # one fills the activation cache, one reads it
+LABELED_ROWS = 1000
+# The encoder is so small that a million rows take minutes: the memory for a file does not depend on its size.
+HIDDEN_SIZE = 32
+KIB_PER_MIB = 2**10
 
 
 def peak_of_heads_training(work: Workload) -> float:
-    """Train the heads with a store, in a process of its own.
+    """Train the heads with an activation cache in a separate process.
 
     Args:
-        work: What to train on; the process reads the prepared rows from disk.
+        work: Workload. The process reads the prepared rows from disk.
 
     Returns:
-        The highest resident memory of the process, in MiB.
+        Peak resident memory of the process, in MiB.
     """
     with tempfile.TemporaryDirectory() as folder:
         train: Any = work.data["train"]
         train.save_to_disk(folder)
-        given = (folder, work.encoder, work.data.tasks, work.batch_size, torch.get_num_threads())
-        return _in_own_process(_train_heads, *given)
+        return _in_new_process(
+            _train_heads, folder, work.encoder, work.data.tasks, work.batch_size, torch.get_num_threads()
+        )
 
 
 def peak_of_predictions(rows: int, encoder: str, batch_size: int) -> float:
-    """Predict a file of generated rows by a model with a very small encoder, in a process of its own.
+    """Predict a file of generated rows with a very small encoder in a separate process.
 
     Args:
-        rows: Number of the rows.
+        rows: Number of rows.
         encoder: Hub name or folder with the tokenizer.
-        batch_size: Rows a pass.
+        batch_size: Number of rows per forward pass.
 
     Returns:
-        The highest resident memory of the process, in MiB.
+        Peak resident memory of the process, in MiB.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.jsonl")
         write_rows(path, rows)
-        return _in_own_process(_predict_file, path, encoder, batch_size, torch.get_num_threads())
+        return _in_new_process(_predict_file, path, encoder, batch_size, torch.get_num_threads())
 
 
-def _in_own_process(function: Callable[..., None], *args: Any) -> float:
-    """Return the highest resident memory of a process that does nothing but this, in MiB."""
+def _in_new_process(function: Callable[..., None], *args: Any) -> float:
+    """Return the peak resident memory of a process that only calls a function, in MiB."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_of, (function, *args))
 
@@ -68,12 +69,12 @@ def _in_own_process(function: Callable[..., None], *args: Any) -> float:
 def _peak_of(function: Callable[..., None], *args: Any) -> float:
     silence_libraries()
     function(*args)
-    # What getrusage says would include the process that started this one.
+    # getrusage would include the memory of the process that started this one.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    if found is None:
-        raise RuntimeError("the highest resident memory is only known on Linux: /proc/self/status has no VmHWM.")
-    return int(found.group(1)) / KIB_A_MIB
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if match is None:
+        raise RuntimeError("peak resident memory is only available on Linux: /proc/self/status has no VmHWM.")
+    return int(match.group(1)) / KIB_PER_MIB
 
 
 def _train_heads(folder: str, encoder: str, tasks: Sequence[TaskConfig], batch_size: int, threads: int) -> None:
@@ -86,13 +87,13 @@ def _train_heads(folder: str, encoder: str, tasks: Sequence[TaskConfig], batch_s
 def _predict_file(path: Path, encoder: str, batch_size: int, threads: int) -> None:
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(encoder)
-    tasks = prepare_datasets({"train": list(generate_rows(LABELLED_ROWS))}, tokenizer, TASKS).tasks
+    tasks = prepare_datasets({"train": list(generate_rows(LABELED_ROWS))}, tokenizer, TASKS).tasks
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
+        hidden_size=HIDDEN_SIZE,
         num_hidden_layers=1,
         num_attention_heads=2,
-        intermediate_size=WIDTH,
+        intermediate_size=HIDDEN_SIZE,
     )
     small = path.with_name("encoder")
     BertModel(config).save_pretrained(small)

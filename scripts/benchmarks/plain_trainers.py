@@ -1,4 +1,4 @@
-"""What users write today with the stock ``Trainer``: a model for each task, or one module with both heads."""
+"""Baselines with the stock ``Trainer``, as users write them: a model per task, or one module with both heads."""
 
 import tempfile
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ ENCODER_COLUMNS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def _encoded_rows(work: Workload) -> list[dict[str, Any]]:
-    """Return token ids, the intent, and a slot for each subword: that of the word that it begins."""
+    """Return rows of token ids, the intent, and slots: the first subword of a word has its label, the others none."""
     rows = []
     for row in work.data["train"]:
         slots = [IGNORE_INDEX] * len(row["input_ids"])
@@ -43,10 +43,10 @@ def _encoded_rows(work: Workload) -> list[dict[str, Any]]:
 
 
 class SingleTaskTrainers:
-    """A stock model for each task, trained one after the other.
+    """Stock models, one per task, trained one after the other.
 
     Args:
-        work: What to train on.
+        work: Workload.
     """
 
     def __init__(self, work: Workload) -> None:
@@ -56,7 +56,7 @@ class SingleTaskTrainers:
         self.slots = rows.remove_columns("intent_labels").rename_column("slot_labels", "labels")
 
     def time(self, epochs: float) -> float:
-        """Return the seconds of both trainings together."""
+        """Return the seconds of training both models."""
         folder, num_labels, tokenizer = self.work.encoder_folder, self.work.num_labels, self.work.tokenizer
         set_seed(SEED)
         classifier = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=num_labels["intent"])
@@ -72,10 +72,10 @@ class SingleTaskTrainers:
 
 
 class JointModule(nn.Module):
-    """An encoder with mean pooling and two linear heads, as one writes it by hand.
+    """An encoder with mean pooling and two linear heads, as users write it by hand.
 
     Args:
-        encoder: The encoder, of the form of BERT.
+        encoder: Encoder with the module names of BERT.
         num_labels: Number of labels of ``intent`` and ``slots``.
     """
 
@@ -84,12 +84,12 @@ class JointModule(nn.Module):
         encoder.pooler = None  # no head reads it
         self.encoder = encoder
         self.dropout = nn.Dropout(0.1)
-        width = encoder.config.hidden_size
-        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in num_labels.items()})
+        hidden_size = encoder.config.hidden_size
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden_size, count) for name, count in num_labels.items()})
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The encoder's layers from the bottom up."""
+        """The layers of the encoder from the bottom up."""
         return self.encoder.encoder.layer
 
     def forward(
@@ -100,7 +100,7 @@ class JointModule(nn.Module):
         slot_labels: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the sum of both cross entropies, and the logits."""
+        """Return the sum of both cross-entropy losses, and the logits."""
         states = self.encoder(input_ids, attention_mask, token_type_ids).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled = (states * mask).sum(dim=1) / mask.sum(dim=1)
@@ -114,7 +114,7 @@ class JointModule(nn.Module):
 
 @dataclass
 class JointCollator:
-    """Pads token ids with the tokenizer, and the slots to the same length.
+    """Collator that pads token ids with the tokenizer, and the slots to the same length.
 
     Args:
         tokenizer: The tokenizer.
@@ -123,7 +123,7 @@ class JointCollator:
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Make a batch."""
+        """Return a batch."""
         columns = [{name: row[name] for name in ENCODER_COLUMNS if name in row} for row in rows]
         batch = dict(self.tokenizer.pad(columns, return_tensors="pt"))
         length = batch["input_ids"].size(1)
@@ -134,11 +134,11 @@ class JointCollator:
 
 
 def train_upper_layers(module: JointModule, count: int) -> None:
-    """Let the heads and the upper layers train and freeze all else.
+    """Freeze all but the heads and the upper layers.
 
     Args:
         module: The module.
-        count: Number of layers that train.
+        count: Number of trainable layers.
     """
     module.encoder.requires_grad_(False)
     for layer in module.layers[len(module.layers) - count :]:
@@ -146,25 +146,25 @@ def train_upper_layers(module: JointModule, count: int) -> None:
 
 
 class GradualUnfreezing(TrainerCallback):
-    """Trains the heads in the first epoch and one more layer, from the top down, in each one after it.
+    """Callback that trains the heads in the first epoch and one more layer, from the top, in each next epoch.
 
-    It freezes when the optimizer has been made, so that all weights are in it from the start.
+    It freezes layers after the optimizer was created, so that the optimizer contains all weights from the start.
     """
 
     def __init__(self) -> None:
-        self.trained_layers = 0
+        self.num_trainable = 0
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Freeze what does not train in this epoch."""
-        train_upper_layers(model, self.trained_layers)
-        self.trained_layers = min(self.trained_layers + 1, len(model.layers))
+        """Freeze the layers that are not trained in this epoch."""
+        train_upper_layers(model, self.num_trainable)
+        self.num_trainable = min(self.num_trainable + 1, len(model.layers))
 
 
 class JointModuleTrainer:
-    """The stock ``Trainer`` on a `JointModule`, with layers frozen.
+    """The stock ``Trainer`` of a `JointModule` with frozen layers.
 
     Args:
-        work: What to train on.
+        work: Workload.
     """
 
     def __init__(self, work: Workload) -> None:
@@ -172,12 +172,12 @@ class JointModuleTrainer:
         self.rows = Dataset.from_list(_encoded_rows(work))
 
     def build(self, output_dir: str, epochs: float, trained_layers: int | None = 0) -> Trainer:
-        """Build a trainer on new heads.
+        """Build a trainer of a module with new heads.
 
         Args:
-            output_dir: A folder for what the trainer writes.
-            epochs: Epochs.
-            trained_layers: Number of upper layers that train; one more each epoch where None.
+            output_dir: Output folder of the trainer.
+            epochs: Number of epochs.
+            trained_layers: Number of trainable upper layers. If None, one more in each epoch.
 
         Returns:
             The trainer.

@@ -1,4 +1,4 @@
-"""A random encoder of any size, and rows of random tokens for it."""
+"""Random encoders of any size, and rows of random tokens for them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,18 @@ from hf_multitask.data import PreparedData
 from .workload import SEED, Workload
 
 INTENTS, SLOT_TYPES = 7, 36  # about as many as SNIPS has
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCAB_SIZE = 30522
-WIDTH_OF_A_HEAD = 64
+ATTENTION_HEAD_SIZE = 64
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The size of an encoder like BERT.
+    """Size of an encoder like BERT.
 
     Args:
-        layers: Its layers.
-        hidden_size: Its width.
+        layers: Number of layers.
+        hidden_size: Hidden size.
     """
 
     layers: int
@@ -32,37 +32,39 @@ class EncoderShape:
 
 
 def random_workload(folder: Path, shape: EncoderShape, rows: int, length: int, batch_size: int) -> Workload:
-    """Save a random encoder in a folder and make rows of random tokens for it.
+    """Save a random encoder and generate rows of random tokens for it.
 
     Args:
-        folder: The folder.
+        folder: Folder to save the encoder to.
         shape: Size of the encoder.
         rows: Number of rows.
-        length: Tokens of each.
-        batch_size: Rows a step.
+        length: Number of tokens per row.
+        batch_size: Number of rows per step.
 
     Returns:
-        The workload, on the GPU where there is one.
+        The workload, on the GPU if there is one.
     """
     torch.manual_seed(SEED)
     config = BertConfig(
         vocab_size=VOCAB_SIZE,
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
-        num_attention_heads=max(shape.hidden_size // WIDTH_OF_A_HEAD, 1),
+        num_attention_heads=max(shape.hidden_size // ATTENTION_HEAD_SIZE, 1),
         intermediate_size=4 * shape.hidden_size,
     )
     BertModel(config).save_pretrained(folder)
-    vocabulary = {word: i for i, word in enumerate((*SPECIAL, *map(str, range(VOCAB_SIZE - len(SPECIAL)))))}
+    vocabulary = {
+        word: i for i, word in enumerate((*SPECIAL_TOKENS, *map(str, range(VOCAB_SIZE - len(SPECIAL_TOKENS)))))
+    }
     tokenizer = BertTokenizer(vocab=vocabulary)
-    ids = torch.randint(len(SPECIAL), VOCAB_SIZE, (rows, length)).tolist()
+    ids = torch.randint(len(SPECIAL_TOKENS), VOCAB_SIZE, (rows, length)).tolist()
     intent_labels = [f"intent {i}" for i in range(INTENTS)]
     slot_labels = ["O", *(f"{prefix}-{i}" for i in range(SLOT_TYPES) for prefix in "BI")]
     intents = torch.randint(len(intent_labels), (rows,)).tolist()
     slots = torch.randint(len(slot_labels), (rows, length)).tolist()
     train = datasets.Dataset.from_dict(
         {
-            "labels": [{"intent": one, "slots": many} for one, many in zip(intents, slots, strict=True)],
+            "labels": [{"intent": intent, "slots": tags} for intent, tags in zip(intents, slots, strict=True)],
             "input_ids": ids,
             "attention_mask": [[1] * length] * rows,
             "length": [length] * rows,

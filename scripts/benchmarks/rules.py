@@ -1,4 +1,4 @@
-"""How much to unfreeze with how many rows: the usual advice, checked by training."""
+"""Usual advice on how much to unfreeze with how many rows, checked by training."""
 
 import argparse
 import json
@@ -24,14 +24,14 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Advice:
-    """What is usually advised up to a number of rows.
+    """Usual advice up to a number of rows.
 
     Args:
-        most_rows: The most rows that it is meant for.
-        freeze: What is to be frozen, as a value of ``freeze``.
+        max_rows: Maximum number of rows that the advice is for.
+        freeze: Advised freeze schedule, as in a config.
     """
 
-    most_rows: float
+    max_rows: float
     freeze: str
 
 
@@ -39,12 +39,12 @@ USUAL_ADVICE = (Advice(99, "encoder"), Advice(1000, "top:2"), Advice(math.inf, "
 
 
 def rules(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train with each number of rows, each freezing and each seed, and score test once at the end of a run."""
+    """Train with each number of rows, freeze schedule and seed, and score test once at the end of each run."""
     rows, labels = read_intents_and_slots(arguments.data)
     runs = []
     for seed in arguments.seeds:
         for size in arguments.sizes:
-            # The same rows for all freezings, others for each seed.
+            # The same rows for all schedules, other rows for each seed.
             train = random.Random(seed).sample(rows["train"], size)
             for freeze in arguments.freeze:
                 runs.append({"rows": size, "freeze": freeze, "seed": seed})
@@ -56,29 +56,29 @@ def rules(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write runs as the lines of a Markdown table: what each freezing scored, and whether the usual advice holds.
+    """Return a Markdown table of the scores with each schedule, and whether the usual advice holds.
 
-    It holds where what it names is best, or where what is better on average is not better with every seed.
+    It holds if the advised schedule is best, or if the best one on average is not better with every seed.
 
     Args:
-        runs: The runs, each with ``rows``, ``freeze``, ``seed`` and its ``test`` scores.
+        runs: The runs, each with ``rows``, ``freeze``, ``seed`` and ``test`` scores.
 
     Returns:
-        The lines.
+        Lines of the table.
     """
     names = list(dict.fromkeys(run["freeze"] for run in runs))
-    cells = ["rows", "score on test", *(FREEZES.get(name, name) for name in names), "usual advice", "holds"]
-    lines = [_line(cells), _line(["---"] * len(cells))]
+    header = ["rows", "score on test", *(FREEZES.get(name, name) for name in names), "usual advice", "holds"]
+    lines = [_line(header), _line(["---"] * len(header))]
     for size in dict.fromkeys(run["rows"] for run in runs):
-        advised = next(advice.freeze for advice in USUAL_ADVICE if size <= advice.most_rows)
-        for score, shown in SCORES.items():
+        advised = next(advice.freeze for advice in USUAL_ADVICE if size <= advice.max_rows)
+        for score, title in SCORES.items():
             by_seed = {
                 name: [100 * run["test"][score] for run in runs if (run["rows"], run["freeze"]) == (size, name)]
                 for name in names
             }
-            values = [f"{statistics.mean(found):.1f} ± {statistics.pstdev(found):.1f}" for found in by_seed.values()]
+            cells = [f"{statistics.mean(seeds):.1f} ± {statistics.pstdev(seeds):.1f}" for seeds in by_seed.values()]
             verdict = _verdict(by_seed, advised)
-            lines.append(_line([f"{size:,}", shown, *values, FREEZES.get(advised, advised), verdict]))
+            lines.append(_line([f"{size:,}", title, *cells, FREEZES.get(advised, advised), verdict]))
     return lines
 
 
@@ -86,7 +86,7 @@ def _verdict(by_seed: Mapping[str, Sequence[float]], advised: str) -> str:
     if advised not in by_seed:
         return "not run"
     best = max(by_seed, key=lambda name: statistics.mean(by_seed[name]))
-    gains = [here - there for here, there in zip(by_seed[best], by_seed[advised], strict=True)]
+    gains = [better - worse for better, worse in zip(by_seed[best], by_seed[advised], strict=True)]
     if min(gains) <= 0:
         return "yes"
     return f"no: {FREEZES.get(best, best)} +{statistics.mean(gains):.1f}"

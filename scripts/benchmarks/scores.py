@@ -12,7 +12,7 @@ from .slot_mistakes import slot_mistakes
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 BASE = "constrained"
-# What each variant changes of the data, the tasks, the training and its stages.
+# Changes of each variant to the data, the tasks, the training and its stages.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     BASE: {},
     "plain": {"slots": {"constrained_decoding": False}},
@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def variant(text: str) -> str:
-    """Check the name of a variant: one of `VARIANTS`, or several joined by ``+``."""
+    """Parse the name of a variant: one of `VARIANTS`, or several joined by ``+``."""
     for name in text.split("+"):
         if name not in VARIANTS:
             raise argparse.ArgumentTypeError(f"unknown variant {name!r}; allowed: {', '.join(VARIANTS)}")
@@ -36,7 +36,7 @@ def variant(text: str) -> str:
 
 
 def scores(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train both heads with each variant and seed; the epoch is chosen on validation."""
+    """Train both heads with each variant and seed. The epoch is chosen on validation."""
     rows, labels = read_intents_and_slots(arguments.data)
     rows["train"] = rows["train"][: arguments.train_rows]
     runs = []
@@ -59,8 +59,8 @@ def _train(
 ) -> dict[str, Any]:
     changes: dict[str, dict[str, Any]] = {"data": {}, "intent": {}, "slots": {}, "training": {}, "freeze": {}}
     for part in name.split("+"):
-        for where, values in VARIANTS[part].items():
-            changes[where] |= values
+        for section, values in VARIANTS[part].items():
+            changes[section] |= values
     training = {
         "num_train_epochs": arguments.epochs,
         "per_device_train_batch_size": arguments.batch_size,
@@ -85,12 +85,12 @@ def _print_tables(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any
     for split in ("validation", "test"):
         print(f"\n{split}\n{'variant':<{width}}" + "".join(f"{score:>18}" for score in SCORES))
         for name in dict.fromkeys(arguments.variants):
-            found = [run[split] for run in runs if run["variant"] == name]
-            values = [[100 * metrics[score] for metrics in found] for score in SCORES]
-            cells = [f"{statistics.mean(of_runs):.2f} ± {statistics.pstdev(of_runs):.2f}" for of_runs in values]
+            metrics = [run[split] for run in runs if run["variant"] == name]
+            values = [[100 * of_run[score] for of_run in metrics] for score in SCORES]
+            cells = [f"{statistics.mean(of_score):.2f} ± {statistics.pstdev(of_score):.2f}" for of_score in values]
             print(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
     kinds = list(runs[0]["slot_mistakes"])
     print(f"\nslots of test, mean\n{'variant':<{width}}" + "".join(f"{kind:>13}" for kind in kinds))
     for name in dict.fromkeys(arguments.variants):
-        found = [run["slot_mistakes"] for run in runs if run["variant"] == name]
-        print(f"{name:<{width}}" + "".join(f"{statistics.mean(c[kind] for c in found):>13,.1f}" for kind in kinds))
+        counts = [run["slot_mistakes"] for run in runs if run["variant"] == name]
+        print(f"{name:<{width}}" + "".join(f"{statistics.mean(c[kind] for c in counts):>13,.1f}" for kind in kinds))

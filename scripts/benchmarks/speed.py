@@ -1,9 +1,9 @@
-"""How fast training is against what users would write without this library, and against what is possible.
+"""Speed of training compared with baselines that users would write without this library, and with a bare loop.
 
-The settings: ``joint`` trains everything for one epoch; ``heads``, ``top_layers`` and ``gradual`` train the heads, two
-layers more, and one layer more each epoch, for 10, 5 and 6 epochs, the time of filling the store included;
-``heads_stored`` trains the heads for 10 epochs from a store that is there. The bare loop has torch's own dropout, its
-quick twin this library's.
+The settings: ``joint`` trains the whole model for one epoch. ``heads``, ``top_layers`` and ``gradual`` train the
+heads, two more layers, and one more layer per epoch, for 10, 5 and 6 epochs, including the time of filling the
+activation cache. ``heads_stored`` trains the heads for 10 epochs from an existing cache. ``bare_loop`` uses torch's
+dropout, ``bare_loop_quick`` the dropout of this library.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from .workload import Workload, make_workload, read_rows, silence_libraries
 
 HEADS_EPOCHS, TOP_EPOCHS, GRADUAL_EPOCHS = 10, 5, 6
 TOP_LAYERS = 2
-# An epoch of a plain trainer costs the same each time: of runs with the same layers throughout, so many are measured.
+# Every epoch of a plain trainer with the same trainable layers costs the same, so that only some are run.
 MEASURED_EPOCHS = 2
 BF16 = {"bf16": True, "store_dtype": "bfloat16"}
 
@@ -49,11 +49,11 @@ COMPARISONS = (
 MEMORY, LOSSES = "memory", "losses"
 MEMORY_BAR, MEMORY_FACTOR = 1.1, 10
 LOSSES_BAR = 1e-4
-MEASUREMENTS = (*(one.name for one in COMPARISONS), MEMORY, LOSSES)
+MEASUREMENTS = (*(comparison.name for comparison in COMPARISONS), MEMORY, LOSSES)
 
 
 def speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare the speed of training, the memory by the number of rows, and the losses with and without a store."""
+    """Compare training speed, memory by number of rows, and losses with and without activation cache."""
     silence_libraries()
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
@@ -66,7 +66,9 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     names = arguments.only or MEASUREMENTS
     skipped = {"tasknet"} if arguments.tasknet_python is None else set()
-    comparisons = [one for one in COMPARISONS if one.name in names and one.name not in skipped]
+    comparisons = [
+        comparison for comparison in COMPARISONS if comparison.name in names and comparison.name not in skipped
+    ]
     rows = read_rows(arguments.data, arguments.rows)
     work = make_workload(arguments.encoder, rows, arguments.batch_size, arguments.device)
     facts = machine_facts()
@@ -82,7 +84,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         lines.append(_compare_losses(work))
     _print_lines(lines)
     for name in skipped.intersection(names):
-        print(f"{name}: left out, as there is no --tasknet-python")
+        print(f"{name}: left out, because --tasknet-python is not given")
     return {
         "benchmark": "speed",
         "machine": facts,
@@ -103,7 +105,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def _settings(
     work: Workload, arguments: argparse.Namespace, folder: Path, tasknet: TasknetRunner | None
 ) -> dict[str, Setting]:
-    """Return the runs of each setting; ``folder`` holds a store that stays."""
+    """Return the settings by name. The activation cache in ``folder`` is kept between runs."""
     bare_loop, joint_module = BareLoop(work), JointModuleTrainer(work)
     quick_loop = BareLoop(work, quick_dropout=True)
     measured = None if arguments.full else MEASURED_EPOCHS
@@ -121,7 +123,7 @@ def _settings(
     def staged(schedule: FreezeSpec, **options: Any) -> TimedRun:
         return TimedRun(lambda epochs: time_staged_training(work, epochs, schedule, **auto, **options))
 
-    def from_store(epochs: int) -> float:
+    def from_cache(epochs: int) -> float:
         store = folder / "store"
         if not store.exists():
             time_staged_training(work, 1, "encoder", store, store_frozen="always")
@@ -160,17 +162,17 @@ def _settings(
             {
                 "bare_loop": TimedRun(bare_loop.time_heads),
                 "bare_loop_quick": TimedRun(quick_loop.time_heads),
-                "ours": TimedRun(from_store),
+                "ours": TimedRun(from_cache),
             },
         ),
     }
 
 
 def _compare_memory(work: Workload, data: Path | None) -> dict[str, Any]:
-    """Compare the peak memory of training the heads on the rows with that on 10 times as many."""
-    print(f"{MEMORY}: heads on {len(work.rows):,} rows and on {MEMORY_FACTOR} times as many", flush=True)
+    """Compare the peak memory of training the heads on 10 times the rows with the peak on the rows."""
+    print(f"{MEMORY}: heads on {len(work.rows):,} rows and on {MEMORY_FACTOR} times the rows", flush=True)
     more = make_workload(work.encoder, read_rows(data, len(work.rows) * MEMORY_FACTOR), work.batch_size)
-    peaks = [peak_of_heads_training(one) for one in (work, more)]
+    peaks = [peak_of_heads_training(workload) for workload in (work, more)]
     ratio = peaks[1] / peaks[0]
     return {
         "name": MEMORY,
@@ -184,15 +186,15 @@ def _compare_memory(work: Workload, data: Path | None) -> dict[str, Any]:
 
 
 def _compare_losses(work: Workload) -> dict[str, Any]:
-    """Compare the losses of each step with a store and without."""
-    print(f"{LOSSES}: with a store and without", flush=True)
+    """Compare the losses of each step with and without activation cache."""
+    print(f"{LOSSES}: with and without activation cache", flush=True)
     schedules: dict[str, tuple[FreezeSpec, int]] = {
         "heads": ("encoder", MEASURED_EPOCHS),
         "gradual": (gradual_schedule(work.num_layers, GRADUAL_EPOCHS), GRADUAL_EPOCHS),
     }
     differences = {}
     for name, (schedule, epochs) in schedules.items():
-        stored, computed = (logged_losses(work, epochs, schedule, kept) for kept in ("always", "never"))
+        stored, computed = (logged_losses(work, epochs, schedule, store) for store in ("always", "never"))
         differences[name] = _largest_difference(stored, computed)
     largest = max(differences.values())
     return {
@@ -206,7 +208,7 @@ def _compare_losses(work: Workload) -> dict[str, Any]:
 
 
 def _largest_difference(values: Sequence[float], expected: Sequence[float]) -> float:
-    """Return the largest relative difference."""
+    """Return the largest relative difference between values and expected values."""
     return max(abs(value - other) / abs(other) for value, other in zip(values, expected, strict=True))
 
 

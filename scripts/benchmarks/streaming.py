@@ -1,4 +1,4 @@
-"""The memory that streaming takes, by the number of rows in the file."""
+"""Memory of streaming, by number of rows in the file."""
 
 import multiprocessing
 import tempfile
@@ -20,14 +20,14 @@ MIB = 2**20
 
 
 def measure_streams(sizes: Sequence[int], encoder: str) -> list[dict[str, Any]]:
-    """Stream a generated file of each size once, each in a process of its own.
+    """Stream a generated file of each size once, each in a separate process.
 
     Args:
-        sizes: Number of rows of each file.
+        sizes: Numbers of rows of the files.
         encoder: Hub name or folder with the tokenizer.
 
     Returns:
-        What `stream_once` returns, for each size.
+        Result of `stream_once` for each size.
     """
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -41,16 +41,16 @@ def measure_streams(sizes: Sequence[int], encoder: str) -> list[dict[str, Any]]:
 
 
 def stream_once(path: str, rows: int, encoder: str) -> dict[str, Any]:
-    """Read the labels from a file, then take its rows as training does, once.
+    """Read the labels from a file, then stream its rows once as in training.
 
     Args:
         path: The file.
-        rows: Number of its rows.
+        rows: Number of rows of the file.
         encoder: Hub name or folder with the tokenizer.
 
     Returns:
-        ``rows``; ``rows_per_second`` of the batches, and ``rows_per_cpu_second``; ``start_mib`` and ``peak_mib``: the
-        resident memory in front of them, and its highest value while they come.
+        ``rows``; ``rows_per_second`` and ``rows_per_cpu_second`` of the batches; ``start_mib`` and ``peak_mib``, the
+        resident memory before the first batch and its peak while streaming.
     """
     tokenizer = load_tokenizer(encoder)
     data = prepare_datasets({"train": path}, tokenizer, TASKS, streaming=True)
@@ -60,16 +60,16 @@ def stream_once(path: str, rows: int, encoder: str) -> dict[str, Any]:
     collate = MultiTaskDataCollator(tokenizer, data.tasks)
     batches = StreamBatches(stream, collate, Sampling(), seed=0, batch_size=BATCH_SIZE)
     process = psutil.Process()
-    first = peak = process.memory_info().rss
+    start_memory = peak = process.memory_info().rss
     start, cpu_start = time.perf_counter(), time.process_time()
-    taken = 0
+    streamed = 0
     for batch in islice(batches, -(-rows // BATCH_SIZE)):
-        taken += len(batch["labels"]["intent"]) if batch else 0
+        streamed += len(batch["labels"]["intent"]) if batch else 0
         peak = max(peak, process.memory_info().rss)
     return {
         "rows": rows,
-        "rows_per_second": taken / (time.perf_counter() - start),
-        "rows_per_cpu_second": taken / (time.process_time() - cpu_start),
-        "start_mib": first / MIB,
+        "rows_per_second": streamed / (time.perf_counter() - start),
+        "rows_per_cpu_second": streamed / (time.process_time() - cpu_start),
+        "start_mib": start_memory / MIB,
         "peak_mib": peak / MIB,
     }

@@ -1,4 +1,4 @@
-"""A study against the same runs as separate commands, one after the other, that share nothing."""
+"""A study compared with the same runs as separate commands, which run one after the other and share nothing."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ from hf_multitask.study.scenarios import JOINT, Scenario, find_scenarios
 
 from .machine import machine_facts
 
-# The most that the study may take of the separate runs' time.
+# Maximum ratio of the time of the study to the time of the separate runs.
 BAR = 0.5
 TASKS = [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]
 SCENARIOS = (
@@ -39,7 +39,7 @@ SEED = 0
 
 
 class Times(NamedTuple):
-    """What a command took: seconds, and seconds of the processor, which other programs do not change much."""
+    """Time of a command: wall-clock seconds, and processor seconds, which depend less on other programs."""
 
     seconds: float
     cpu_seconds: float
@@ -55,12 +55,12 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
             config = _write_config(arguments, Path(folder))
             separate = {scenario.name: Times(0.0, 0.0) for scenario in scenarios}
             together = _time_study(arguments, scenarios, config)
-            # The joint model comes first: others start from it.
+            # The joint model comes first because other runs start from it.
             for scenario in sorted(scenarios, key=lambda scenario: scenario.name != JOINT):
                 separate[scenario.name] = _time_run(arguments, scenario, config)
             rounds.append(_round(together, separate) | {"test": _compare_scores(Path(folder), scenarios)})
         _print_round(rounds[-1])
-    ratio = statistics.median(one["ratio"] for one in rounds)
+    ratio = statistics.median(result["ratio"] for result in rounds)
     print(f"\nstudy: {ratio:.2f} of the separate runs' time (bar: {BAR}): {'passed' if ratio <= BAR else 'failed'}")
     settings = ("encoder", "rows", "epochs", "processes")
     return {
@@ -75,7 +75,7 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_config(arguments: argparse.Namespace, folder: Path) -> Path:
-    """Write a config with the first rows of train beside it."""
+    """Write a config, with the first rows of train and all rows of the other splits in its folder."""
     for split in ("train", "validation", "test"):
         lines = (arguments.data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         rows = lines[: arguments.rows] if split == "train" else lines
@@ -99,7 +99,7 @@ def _write_config(arguments: argparse.Namespace, folder: Path) -> Path:
 
 
 def _labels(data: Path, task: TaskConfig) -> list[str]:
-    """Return the labels of all training rows: the first rows may lack some of those of validation and test."""
+    """Return the labels of all training rows: the first rows may lack labels of validation and test."""
     labels: set[str] = set()
     with (data / "train.jsonl").open(encoding="utf-8") as file:
         for line in file:
@@ -120,7 +120,7 @@ def _time_run(arguments: argparse.Namespace, scenario: Scenario, config: Path) -
     folder = config.parent / "separate" / scenario.folder_name
     command = ["train", config, "--freeze", json.dumps(freeze), "--output_dir", folder]
     if scenario.starts_from is not None:
-        # Who runs them by hand has trained the joint model already.
+        # The joint model was trained before, as if the runs were started by hand.
         command += ["--encoder", folder.parent / scenario.starts_from]
     if scenario.one_rate:
         command += ["--training.head_learning_rate", "3.0e-4"]
@@ -135,7 +135,7 @@ def _time_run(arguments: argparse.Namespace, scenario: Scenario, config: Path) -
 
 
 def _time_command(arguments: Sequence[Any], cache: Path) -> Times:
-    """Run a command of the library, with nothing kept by others, and time it."""
+    """Run a command of the library with a separate cache, and time it."""
     command = [sys.executable, "-m", "hf_multitask", *map(str, arguments)]
     environment = {**os.environ, "HF_DATASETS_CACHE": str(cache)}
     start, cpu_start = time.perf_counter(), _cpu_seconds()
@@ -147,13 +147,13 @@ def _time_command(arguments: Sequence[Any], cache: Path) -> Times:
 
 
 def _cpu_seconds() -> float:
-    """Return what commands that are at their end have taken of the processor."""
+    """Return the processor seconds of all finished commands."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _round(study: Times, separate: Mapping[str, Times]) -> dict[str, Any]:
-    """Compare the study with the sums of the separate runs."""
+    """Compare the study with the sum of the separate runs."""
     return {
         "study": study._asdict(),
         "separate": {name: times._asdict() for name, times in separate.items()},
@@ -163,27 +163,27 @@ def _round(study: Times, separate: Mapping[str, Times]) -> dict[str, Any]:
 
 
 def _compare_scores(folder: Path, scenarios: Sequence[Scenario]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the scores on test of each run, in the study and alone."""
-    found = json.loads((folder / "study" / "study.json").read_text(encoding="utf-8"))
+    """Return the scores on test of each run, in the study and as a separate command."""
+    study_json = json.loads((folder / "study" / "study.json").read_text(encoding="utf-8"))
     scores = {}
-    for scenario, item in zip(scenarios, found["scenarios"], strict=True):
+    for scenario, item in zip(scenarios, study_json["scenarios"], strict=True):
         path = folder / "separate" / scenario.folder_name / "metrics.json"
-        alone = json.loads(path.read_text(encoding="utf-8"))["test"]
-        names = list(found["main_metrics"].values())
+        separate = json.loads(path.read_text(encoding="utf-8"))["test"]
+        names = list(study_json["main_metrics"].values())
         together = item["runs"][0]["metrics"]["test"]
         scores[scenario.name] = {
             "study": {name: together[name] for name in names if name in together},
-            "separate": {name: alone[name] for name in names if name in alone},
+            "separate": {name: separate[name] for name in names if name in separate},
         }
     return scores
 
 
-def _print_round(found: Mapping[str, Any]) -> None:
-    print(f"\n{'':<28}{'seconds':>10}{'of CPU':>10}   scores on test, in the study and alone")
-    for name, times in found["separate"].items():
-        scores = found["test"][name]
+def _print_round(result: Mapping[str, Any]) -> None:
+    print(f"\n{'':<28}{'seconds':>10}{'of CPU':>10}   scores on test, in the study and separate")
+    for name, times in result["separate"].items():
+        scores = result["test"][name]
         cells = [f"{metric} {value:.4f} {scores['separate'][metric]:.4f}" for metric, value in scores["study"].items()]
         print(f"{name:<28}{times['seconds']:>10.1f}{times['cpu_seconds']:>10.1f}   {'  '.join(cells)}")
-    times = found["study"]
+    times = result["study"]
     print(f"{'study':<28}{times['seconds']:>10.1f}{times['cpu_seconds']:>10.1f}")
-    print(f"{'of the separate runs':<28}{found['ratio']:>10.2f}{found['cpu_ratio']:>10.2f}", flush=True)
+    print(f"{'of the separate runs':<28}{result['ratio']:>10.2f}{result['cpu_ratio']:>10.2f}", flush=True)

@@ -1,6 +1,6 @@
-"""Trains both heads with tasknet and prints the seconds; runs in an environment of its own.
+"""Training of both heads with tasknet, which prints the seconds. It runs in a separate environment.
 
-It imports nothing of this package and reads the encoder from a folder. An environment that works, of Python 3.11::
+It imports nothing from this package and reads the encoder from a folder. A tested environment, with Python 3.11::
 
     python3 -m venv tasknet
     tasknet/bin/pip install torch==2.13.0
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-VALIDATION_ROWS = 8  # it wants these splits; nothing is evaluated
+VALIDATION_ROWS = 8  # tasknet requires these splits; nothing is evaluated
 
 
 def _read_splits(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -26,7 +26,7 @@ def _read_splits(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _make_datasets(splits: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any]:
-    """Return the rows with intents and those with slots, as ``datasets`` holds them."""
+    """Return the rows with intents and the rows with slots as ``DatasetDict``."""
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
 
     train = splits["train"]
@@ -34,7 +34,7 @@ def _make_datasets(splits: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any]:
     slot = ClassLabel(names=sorted({label for row in train for label in row["slots"]}))
     intents, slots = {}, {}
     for split, rows in splits.items():
-        # The column has to be called `labels`: else tasknet finds no label set and makes two heads share one.
+        # The column must be called `labels`: otherwise tasknet finds no label set, and both heads share one.
         intents[split] = Dataset.from_dict(
             {
                 "text": [" ".join(row["tokens"]) for row in rows],
@@ -53,13 +53,13 @@ def _make_datasets(splits: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any]:
 
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and return ``seconds``, ``steps`` and the versions of what it ran with."""
+    """Train and return ``seconds``, ``steps``, ``loss`` and the ``versions`` of libraries."""
     import datasets
     import evaluate
     import torch
     import transformers
 
-    evaluate.load = lambda *args, **kwargs: None  # called at import; it would ask the hub
+    evaluate.load = lambda *args, **kwargs: None  # tasknet calls it on import, and it would access the hub
     import tasknet  # type: ignore[import-not-found]
 
     torch.set_num_threads(arguments.threads)
@@ -84,7 +84,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
             "use_cpu": arguments.device == "cpu",
         }
         _, trainer = tasknet.Model_Trainer(tasks, hparams)
-        # Its model takes any keyword and hands it on to models that do not take the number of labels.
+        # The model accepts any keyword and passes it on to models that do not accept the number of labels.
         trainer.model_accepts_loss_kwargs = False
         start = time.perf_counter()
         result = trainer.train()
@@ -94,7 +94,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Train as the arguments say and print the result as the last line."""
+    """Train and print the result as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True, help="JSONL with tokens, slots and intent")
     parser.add_argument("--encoder", required=True, help="folder of the encoder")

@@ -1,4 +1,4 @@
-"""Starts `tasknet_program` with the Python of the environment that tasknet is installed in."""
+"""Runner of `tasknet_program` with the Python of an environment with tasknet."""
 
 import json
 import os
@@ -14,14 +14,14 @@ PROGRAM = Path(__file__).with_name("tasknet_program.py")
 
 
 class TasknetRunner:
-    """Trains both heads with tasknet, in a process of its own.
+    """Training of both heads with tasknet in a separate process.
 
     Args:
-        work: What to train on.
-        python: The Python of the environment.
+        work: Workload.
+        python: Python of the environment.
 
     Attributes:
-        versions: Of what it ran with; empty before the first run.
+        versions: Versions of the libraries in the environment; empty before the first run.
     """
 
     def __init__(self, work: Workload, python: Path) -> None:
@@ -30,10 +30,10 @@ class TasknetRunner:
         self.versions: dict[str, str] = {}
 
     def time(self, epochs: float) -> float:
-        """Return the seconds of training, without those of starting and preparing.
+        """Return the seconds of training, without start and preparation.
 
         Raises:
-            RuntimeError: If the program fails; the message is the end of what it printed.
+            RuntimeError: If the program fails. The message contains the end of its error output.
         """
         with tempfile.TemporaryDirectory() as folder:
             rows = Path(folder, "rows.jsonl")
@@ -49,7 +49,7 @@ class TasknetRunner:
             }
             command = [str(self.python), str(PROGRAM)]
             command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-            # Caches in the folder: no run reads what an earlier one has prepared.
+            # The caches are in the folder, so that no run reads the caches of an earlier one.
             environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": folder}
             environment.pop("PYTHONPATH", None)
             run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)  # noqa: S603

@@ -1,4 +1,4 @@
-"""Functions timed in turns: on a machine that does other things too, ratios within a round are what counts."""
+"""Functions timed in turns: if a machine runs other programs too, only ratios within a round are comparable."""
 
 import gc
 import statistics
@@ -14,12 +14,12 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict
     """Time functions in turns and compare each with the first.
 
     Args:
-        functions: What to run, by name.
-        repeats: Number of rounds, in each of which every function runs once.
+        functions: Functions by name.
+        repeats: Number of rounds. Every function runs once per round.
 
     Returns:
-        By name ``seconds`` (the median), ``ratio`` and ``cpu_ratio``: the median over the rounds of the time, and of
-        the processor's time, by that of the first function; and all ``runs``, each the two times.
+        By name: ``seconds`` (the median); ``ratio`` and ``cpu_ratio``, the medians over the rounds of the time and of
+        the processor time, each divided by that of the first function; and ``runs``, both times of every round.
     """
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for _ in range(repeats):
@@ -41,7 +41,7 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 
 def print_table(title: str, lines: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print what `compare` returns."""
+    """Print the result of `compare`."""
     print(f"\n{title}")
     print(f"{'':<28}{'seconds':>10}{'ratio':>10}{'of CPU':>10}")
     for name, line in lines.items():
@@ -52,11 +52,11 @@ def time_in_turns(functions: Mapping[str, Callable[[], float]], repeats: int) ->
     """Run functions that time themselves in turns: A B A B.
 
     Args:
-        functions: By name, what returns its seconds; what it does before and behind them does not count.
-        repeats: Number of rounds, in each of which every function runs once.
+        functions: Functions by name. Each returns its seconds, without the time of setting up and cleaning up.
+        repeats: Number of rounds. Every function runs once per round.
 
     Returns:
-        The seconds of each round by name.
+        Seconds of each round, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
@@ -67,8 +67,8 @@ def time_in_turns(functions: Mapping[str, Callable[[], float]], repeats: int) ->
 
 
 def time_training(trainer: Trainer) -> float:
-    """Return the seconds that a trainer's ``train`` takes."""
-    trainer.remove_callback(PrinterCallback)  # the table is what is to be printed
+    """Return the seconds of a trainer's ``train``."""
+    trainer.remove_callback(PrinterCallback)  # only the table is printed
     start = time.perf_counter()
     trainer.train()
     wait_for_device()
@@ -76,6 +76,6 @@ def time_training(trainer: Trainer) -> float:
 
 
 def wait_for_device() -> None:
-    """Wait until the accelerator, where there is one, has done what it was given."""
+    """Wait until the accelerator, if there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

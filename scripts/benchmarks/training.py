@@ -1,4 +1,4 @@
-"""Test scores of training on datasets with a task each, mixed and alone."""
+"""Test scores of training on datasets with one task each, mixed and separately."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from hf_multitask.training.metrics import metric_of
 
 
 def mix(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train on datasets with a task each, mixed, and on each alone; the epoch is chosen on validation."""
+    """Train on datasets with one task each, mixed and separately. The epoch is chosen on validation."""
     runs = []
     for seed in arguments.seeds:
         overrides = {"training.seed": seed, "training.disable_tqdm": True, "training.logging_steps": 100}
@@ -32,7 +32,7 @@ def mix(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _mixed_run(config: RunConfig, tasks: list[str]) -> dict[str, Any]:
-    """Train on the datasets that have labels for the tasks."""
+    """Train on the datasets that are labeled for the tasks."""
     with tempfile.TemporaryDirectory() as folder:
         config = replace(
             config,

@@ -1,4 +1,4 @@
-"""The rows that all trainers of a comparison train on, and the arguments that they share."""
+"""Rows that all trainers of a comparison train on, and their common arguments."""
 
 import itertools
 import json
@@ -26,10 +26,10 @@ class Workload:
 
     Args:
         encoder: Hub name or folder of the encoder.
-        rows: The rows as they were read.
-        data: The same as token ids and label ids, in the split ``train``.
-        tokenizer: The encoder's tokenizer.
-        batch_size: Rows a step.
+        rows: Rows as they were read.
+        data: The same rows as token ids and label ids, in the split ``train``.
+        tokenizer: Tokenizer of the encoder.
+        batch_size: Number of rows per step.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -42,12 +42,12 @@ class Workload:
 
     @property
     def encoder_folder(self) -> str:
-        """Where stock classes of transformers find the encoder."""
+        """Path from which stock classes of transformers load the encoder."""
         return find_model(self.encoder)
 
     @property
     def num_layers(self) -> int:
-        """Number of the encoder's layers."""
+        """Number of layers of the encoder."""
         return load_config(self.encoder_folder).num_hidden_layers
 
     @property
@@ -56,7 +56,7 @@ class Workload:
         return {task.name: task.num_labels for task in self.data.tasks}
 
     def training_arguments(self, output_dir: str, epochs: float) -> dict[str, Any]:
-        """Return the arguments that every Trainer is given; all others are left at their defaults."""
+        """Return the arguments of every trainer. All others keep their defaults."""
         return {
             "output_dir": output_dir,
             "num_train_epochs": epochs,
@@ -76,7 +76,7 @@ def make_workload(encoder: str, rows: Sequence[dict[str, Any]], batch_size: int 
     Args:
         encoder: Hub name or folder of the encoder.
         rows: Rows with ``tokens``, ``slots`` and ``intent``.
-        batch_size: Rows a step.
+        batch_size: Number of rows per step.
         device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
@@ -88,12 +88,12 @@ def make_workload(encoder: str, rows: Sequence[dict[str, Any]], batch_size: int 
 
 
 def read_rows(folder: Path | None, count: int, split: str = "train") -> list[dict[str, Any]]:
-    """Return the first rows of a file of a folder, or generated ones.
+    """Return the first rows of a split, or generated rows.
 
     Args:
-        folder: The folder; rows are generated where None.
-        count: Number of rows; those of the file are repeated where it has fewer.
-        split: Name of the file in front of ``.jsonl``.
+        folder: Folder with JSONL files. If None, rows are generated.
+        count: Number of rows. If the file has fewer, they are repeated.
+        split: Name of the file without ``.jsonl``.
 
     Returns:
         The rows.
@@ -106,7 +106,7 @@ def read_rows(folder: Path | None, count: int, split: str = "train") -> list[dic
 
 
 def silence_libraries() -> None:
-    """Let nothing but the tables be printed: no progress bars, no warnings of transformers."""
+    """Turn off progress bars and warnings, so that only the tables are printed."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -1,4 +1,4 @@
-"""The benchmarks run and write what they promise; how long they take is no matter here."""
+"""Benchmarks run and write the results that they promise. Their times are not checked."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ SPLITS = {"train": ROWS, "validation": ROWS[:9], "test": ROWS[9:]}
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Return a function that runs a benchmark and returns what it has written."""
+    """Return a function that runs a benchmark and returns its JSON results."""
     monkeypatch.syspath_prepend(SCRIPTS)
     import benchmark
 
@@ -31,8 +31,8 @@ def run(monkeypatch, tmp_path):
     return run_benchmark
 
 
-class TrainedParameters(TrainerCallback):
-    """Notes in each epoch which weights train."""
+class TrainableParametersCallback(TrainerCallback):
+    """Callback that records the trainable parameters of each epoch."""
 
     def __init__(self):
         self.by_epoch = []
@@ -57,7 +57,7 @@ def test_accelerator_counts_operations_and_memory_by_stage(run, capsys):
     sizes = ("--layers", 3, "--hidden-size", 16, "--length", 6, "--steps", 2, "--batch-size", 4, "--workers", 0)
     result = run("accelerator", *sizes, "--repeats", 1)
     assert result["benchmark"] == "accelerator"
-    # A layer of width h has 12 h^2 weights in its matrices, and 13 h beside them; the heads are one matrix each.
+    # A layer of hidden size h has 12 h^2 weights in matrices and 13 h other ones; the heads are one matrix each.
     weights = 3 * (12 * 16**2 + 13 * 16) + (16 + 1) * (7 + 73)
     assert result["flops_of_example"] == 6 * weights * 6 + 12 * 3 * 16 * 6**2
     for line in result["runs"].values():
@@ -69,7 +69,7 @@ def test_accelerator_counts_operations_and_memory_by_stage(run, capsys):
 
 
 @pytest.mark.slow
-def test_data_compares_what_rows_cost(run, encoder, capsys):
+def test_data_compares_the_cost_of_rows(run, encoder, capsys):
     result = run("data", "--encoder", encoder, "--rows", 200, "--repeats", 1, "--sizes", 200)
     assert (result["benchmark"], result["rows"], result["repeats"]) == ("data", 200, 1)
     assert 7 < result["words"] / result["rows"] < 11
@@ -118,7 +118,7 @@ def test_inference_compares_pipelines_and_memory(run, encoder, capsys):
     assert "memory, 40 rows" in capsys.readouterr().out
 
 
-def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_path, capsys):
+def test_mix_compares_tasks_mixed_and_separately(run, encoder, write_jsonl, tmp_path, capsys):
     files = {split: str(write_jsonl(rows)) for split, rows in SPLITS.items()}
     config = {
         "encoder": str(encoder),
@@ -134,37 +134,37 @@ def test_mix_compares_tasks_together_and_alone(run, encoder, write_jsonl, tmp_pa
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     result = run("mix", path, "--seeds", 0, 1)
     assert (result["benchmark"], result["config"]) == ("mix", str(path))
-    together, alone = ["intent", "slots"], [["intent"], ["slots"]]
-    assert [(one["seed"], one["tasks"]) for one in result["runs"]] == [
-        (seed, tasks) for seed in (0, 1) for tasks in (together, *alone)
+    mixed, separate = ["intent", "slots"], [["intent"], ["slots"]]
+    assert [(each["seed"], each["tasks"]) for each in result["runs"]] == [
+        (seed, tasks) for seed in (0, 1) for tasks in (mixed, *separate)
     ]
-    assert all({"minutes", "validation", "test"} <= one.keys() for one in result["runs"])
+    assert all({"minutes", "validation", "test"} <= each.keys() for each in result["runs"])
     assert "intent + slots" in capsys.readouterr().out
 
 
-def test_scores_are_those_of_each_variant_and_seed(run, encoder, write_jsonl, tmp_path, capsys):
+def test_scores_trains_each_variant_with_each_seed(run, encoder, write_jsonl, tmp_path, capsys):
     for split, rows in SPLITS.items():
         write_jsonl(rows, tmp_path / f"{split}.jsonl")
     variants = ("plain", "lstm+crf+mix_layers+ema+layer_lr_decay+all_subwords")
     options = ("--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 3, "--train-rows", 9)
     result = run("scores", *options, "--variants", *variants)
     assert (result["benchmark"], result["train_rows"]) == ("scores", 9)
-    assert [(one["variant"], one["seed"]) for one in result["runs"]] == [(name, 3) for name in variants]
-    for one in result["runs"]:
-        assert list(one["test"]) == METRIC_NAMES
-        assert list(one["validation"]) == METRIC_NAMES
-        mistakes = one["slot_mistakes"]
+    assert [(each["variant"], each["seed"]) for each in result["runs"]] == [(name, 3) for name in variants]
+    for each in result["runs"]:
+        assert list(each["test"]) == METRIC_NAMES
+        assert list(each["validation"]) == METRIC_NAMES
+        mistakes = each["slot_mistakes"]
         gold = sum(tag.startswith("B-") for row in SPLITS["test"] for tag in row["slots"])
         assert mistakes["seen"] + mistakes["unseen"] == gold
         wrong = mistakes["seen_wrong"] + mistakes["unseen_wrong"]
         assert wrong == mistakes["wrong_type"] + mistakes["wrong_boundaries"] + mistakes["missed"]
-        assert wrong == pytest.approx(gold * (1 - one["test"]["slots_recall"]))
+        assert wrong == pytest.approx(gold * (1 - each["test"]["slots_recall"]))
     printed = capsys.readouterr().out
     assert "9 training rows" in printed
     assert all(printed.count(f"\n{name} ") == 3 for name in variants)
 
 
-def test_wrong_slots_are_counted_by_kind_and_by_what_training_has_shown(monkeypatch, model, tokenizer, tmp_path):
+def test_wrong_slots_are_counted_by_kind_and_by_occurrence_in_training(monkeypatch, model, tokenizer, tmp_path):
     monkeypatch.syspath_prepend(SCRIPTS)
     from benchmarks.slot_mistakes import slot_mistakes
 
@@ -174,15 +174,15 @@ def test_wrong_slots_are_counted_by_kind_and_by_what_training_has_shown(monkeypa
     rows = [{"tokens": row["tokens"], "slots": predict(row)["slots"]["labels"]} for row in ROWS]
     slots = sum(len(tag_spans(row["slots"])) for row in rows)
     kinds = dict.fromkeys(("wrong_type", "wrong_boundaries", "missed", "spurious"), 0)
-    right = {**kinds, "seen": 0, "seen_wrong": 0, "unseen": slots, "unseen_wrong": 0}
+    no_mistakes = {**kinds, "seen": 0, "seen_wrong": 0, "unseen": slots, "unseen_wrong": 0}
     assert slots > 0
-    assert slot_mistakes(tmp_path, [], rows) == right
-    assert slot_mistakes(tmp_path, rows, rows) == {**right, "seen": slots, "unseen": 0}
-    # Without gold slots, what is predicted is spurious; nothing is seen of other words.
-    nothing = [{**row, "slots": ["O"] * len(row["tokens"])} for row in rows]
-    assert slot_mistakes(tmp_path, rows, nothing) == {**right, "spurious": slots, "unseen": 0}
+    assert slot_mistakes(tmp_path, [], rows) == no_mistakes
+    assert slot_mistakes(tmp_path, rows, rows) == {**no_mistakes, "seen": slots, "unseen": 0}
+    # Without gold slots, all predicted slots are spurious. No slot with other words occurs in training.
+    unlabeled = [{**row, "slots": ["O"] * len(row["tokens"])} for row in rows]
+    assert slot_mistakes(tmp_path, rows, unlabeled) == {**no_mistakes, "spurious": slots, "unseen": 0}
     other_words = [{**row, "tokens": [f"{token}s" for token in row["tokens"]]} for row in rows]
-    assert slot_mistakes(tmp_path, other_words, rows) == right
+    assert slot_mistakes(tmp_path, other_words, rows) == no_mistakes
 
 
 def test_an_unknown_variant_is_refused(run, tmp_path, capsys):
@@ -194,9 +194,9 @@ def test_an_unknown_variant_is_refused(run, tmp_path, capsys):
 @pytest.mark.slow
 def test_speed_compares_training_with_plain_trainers_and_a_bare_loop(run, encoder, write_jsonl, tmp_path, capsys):
     write_jsonl(ROWS, tmp_path / "train.jsonl")
-    wanted = ["joint", "heads", "joint_limit", "losses"]
+    names = ["joint", "heads", "joint_limit", "losses"]
     options = ("--encoder", encoder, "--data", tmp_path, "--rows", 30, "--batch-size", 8, "--threads", 1)
-    result = run("speed", *options, "--repeats", 2, "--only", *wanted, "tasknet")
+    result = run("speed", *options, "--repeats", 2, "--only", *names, "tasknet")
     assert (result["benchmark"], result["rows"], result["left_out"]) == ("speed", 30, ["tasknet"])
     assert {"cores", "processor", "torch", "avx512_bf16", "amx_tile"} <= result["machine"].keys()
     assert {name: list(runs) for name, runs in result["runs"].items()} == {
@@ -204,14 +204,14 @@ def test_speed_compares_training_with_plain_trainers_and_a_bare_loop(run, encode
         "heads": ["joint_module", "ours"],
     }
     lines = {line["name"]: line for line in result["comparisons"]}
-    assert list(lines) == wanted
+    assert list(lines) == names
     losses = lines.pop("losses")
     assert losses["passed"]
     assert list(losses["by_schedule"]) == ["heads", "gradual"]
     for line in lines.values():
         assert len(line["ratios"]) == 2
         assert line["passed"] == (line["ratio"] >= line["bar"])
-    # Each epoch of the plain trainer costs the same: 2 of 10 are run, and the table says so.
+    # Every epoch of the plain trainer costs the same: 2 of 10 are run, and the table shows it.
     assert [lines[name]["scaled"] for name in lines] == [False, True, False]
     plain = result["runs"]["heads"]["joint_module"]
     assert (plain["epochs"], plain["measured_epochs"]) == (10, 2)
@@ -221,36 +221,36 @@ def test_speed_compares_training_with_plain_trainers_and_a_bare_loop(run, encode
     assert "tasknet: left out" in printed
 
 
-def trained_by_epoch(trainer):
-    """Train and return the names of the weights that train in each epoch."""
-    noted = TrainedParameters()
-    trainer.add_callback(noted)
+def trainable_by_epoch(trainer):
+    """Train and return the names of the trainable parameters of each epoch."""
+    callback = TrainableParametersCallback()
+    trainer.add_callback(callback)
     trainer.train()
-    return noted.by_epoch
+    return callback.by_epoch
 
 
-def test_the_plain_trainer_unfreezes_the_layers_that_ours_does(workload, tmp_path):
+def test_the_plain_trainer_unfreezes_the_same_layers_as_ours(workload, tmp_path):
     from benchmarks.our_trainer import build_trainer, gradual_schedule
     from benchmarks.plain_trainers import JointModuleTrainer
 
     epochs = workload.num_layers + 2
     ours = build_trainer(workload, str(tmp_path), epochs, gradual_schedule(workload.num_layers, epochs))
     plain = JointModuleTrainer(workload).build(str(tmp_path), epochs, trained_layers=None)
-    trained = [trained_by_epoch(trainer) for trainer in (ours, plain)]
-    assert trained[0] == trained[1]
-    assert len(trained[0]) == epochs
-    assert trained[0][0] == {f"heads.{task}.{part}" for task in ("intent", "slots") for part in ("weight", "bias")}
+    trainable = [trainable_by_epoch(trainer) for trainer in (ours, plain)]
+    assert trainable[0] == trainable[1]
+    assert len(trainable[0]) == epochs
+    assert trainable[0][0] == {f"heads.{task}.{part}" for task in ("intent", "slots") for part in ("weight", "bias")}
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_the_plain_trainer_freezes_the_layers_that_ours_does(workload, tmp_path, count):
+def test_the_plain_trainer_freezes_the_same_layers_as_ours(workload, tmp_path, count):
     from benchmarks.our_trainer import build_trainer
     from benchmarks.plain_trainers import JointModuleTrainer
 
     ours = build_trainer(workload, str(tmp_path), 1, f"top:{count}" if count else "encoder")
     plain = JointModuleTrainer(workload).build(str(tmp_path), 1, trained_layers=count)
-    trained = [trained_by_epoch(trainer) for trainer in (ours, plain)]
-    assert trained[0] == trained[1]
+    trainable = [trainable_by_epoch(trainer) for trainer in (ours, plain)]
+    assert trainable[0] == trainable[1]
 
 
 def test_speed_compares_with_tasknet_in_its_own_environment(run, encoder, tmp_path):
@@ -264,7 +264,7 @@ print("a line that a library prints")
 print(json.dumps({"seconds": 18.0, "versions": {"torch": "2.13.0"}}))
 """)
     python = tmp_path / "python"
-    # The path of this environment's Python may have a space in it, which the first line of a script may not.
+    # The path of this Python may contain a space, which is not allowed in the first line of a script.
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
     python.chmod(0o755)
     options = ("--encoder", encoder, "--rows", 9, "--threads", 1, "--repeats", 1, "--tasknet-python", python)
@@ -286,17 +286,17 @@ def test_speed_compares_the_memory_of_more_rows(run, encoder, capsys):
 
 
 @pytest.mark.slow
-def test_study_compares_with_the_same_runs_one_by_one(run, encoder, write_jsonl, tmp_path, capsys):
+def test_study_is_compared_with_the_same_runs_as_separate_commands(run, encoder, write_jsonl, tmp_path, capsys):
     for split, rows in SPLITS.items():
         write_jsonl(rows, tmp_path / f"{split}.jsonl")
     scenarios = ("encoder-frozen", "intent-head-frozen-safe")
     options = ("--data", tmp_path, "--encoder", encoder, "--rows", 9, "--epochs", 1)
     result = run("study", *options, "--scenarios", *scenarios)
     assert (result["benchmark"], result["rows"], result["epochs"]) == ("study", 9, 1)
-    (found,) = result["rounds"]
-    assert list(found["separate"]) == [*scenarios, "nothing-frozen"]
-    assert result["ratio"] == found["study"]["seconds"] / sum(one["seconds"] for one in found["separate"].values())
+    (times,) = result["rounds"]
+    assert list(times["separate"]) == [*scenarios, "nothing-frozen"]
+    assert result["ratio"] == times["study"]["seconds"] / sum(run["seconds"] for run in times["separate"].values())
     assert result["passed"] == (result["ratio"] <= 0.5)
-    for scores in found["test"].values():
+    for scores in times["test"].values():
         assert scores["study"] == pytest.approx(scores["separate"], abs=1e-6)
     assert "of the separate runs" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The bundled sentences: balanced, consistent, and not a toy to memorise."""
+"""Bundled sentences: balanced, consistent, and not solvable by memorizing."""
 
 import json
 import subprocess
@@ -33,15 +33,15 @@ def names(rows):
     }
 
 
-def delexicalised(row):
+def delexicalized(row):
     words = list(row["tokens"])
     for span in reversed(tag_spans(row["ner_tags"])):
         words[span.start : span.end] = [f"<{span.label}>"]
     return " ".join(words).lower()
 
 
-def share_unseen(found, train):
-    return len(found - train) / len(found)
+def share_unseen(items, train):
+    return len(items - train) / len(items)
 
 
 def test_sizes_topics_and_tags(splits):
@@ -63,7 +63,7 @@ def test_rows_are_consistent(splits):
             assert not tag.startswith("I-") or before[2:] == tag[2:]
 
 
-def test_no_sentence_comes_twice(splits):
+def test_no_sentence_is_repeated(splits):
     sentences = [row["text"].lower() for rows in splits.values() for row in rows]
     assert len(set(sentences)) == len(sentences)
 
@@ -73,7 +73,7 @@ def test_at_least_half_of_names_and_templates_never_occur_in_train(split, splits
     train, rows = splits["train"], splits[split]
     assert share_unseen(names(rows), names(train)) >= 0.5
     assert share_unseen({row["template"] for row in rows}, {row["template"] for row in train}) >= 0.5
-    assert share_unseen({delexicalised(row) for row in rows}, {delexicalised(row) for row in train}) >= 0.5
+    assert share_unseen({delexicalized(row) for row in rows}, {delexicalized(row) for row in train}) >= 0.5
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -87,7 +87,7 @@ def test_ambiguous_words_occur_in_several_roles(word, split, splits):
     assert len(roles) >= 2, roles
 
 
-def test_the_script_makes_the_shipped_files(tmp_path):
+def test_the_script_writes_the_shipped_files(tmp_path):
     script = ROOT / "scripts" / "make_bundled_data.py"
     subprocess.run([sys.executable, script, "--output-dir", tmp_path], check=True, capture_output=True)
     for split in SPLITS:
