@@ -49,7 +49,9 @@ def recommend_schedule(
         raise ValueError(f"time_budget must be a number of minutes above 0, found {time_budget!r}.")
     device = config.training_arguments().device
     facts = collect_facts(config)
-    model = load_encoder(config).to(device)
+    model = load_encoder(config)
+    # transformers wraps `to` in a way that loses the type of its receiver.
+    model.to(device)  # type: ignore[arg-type]
     closeness, seconds_per_subword = measure_closeness(model, load_tokenizer(config.encoder), facts)
     size = EncoderSize.of(config.encoder, model.encoder.config, model.encoder.num_parameters())
     situation = Situation(

@@ -24,12 +24,14 @@ PNG_DPI = 130
 LETTER_WIDTH = 0.075  # inches
 
 
-class LineStyle(TypedDict):
-    """Keyword arguments of matplotlib's ``plot`` that distinguish a line."""
+class LineStyle(TypedDict, total=False):
+    """Keyword arguments of matplotlib's ``plot`` for the look of a line."""
 
     color: str
     linestyle: "LineStyleType"
+    linewidth: float
     marker: str
+    markersize: float
 
 
 def check_figure_path(path: str | Path) -> None:

@@ -10,15 +10,15 @@ from ..models.type_aliases import JsonObject
 from ..runtime.extras import check_packages
 from ..runtime.training_history import EVAL_PREFIX, LEARNING_RATE_PREFIX, LogEntry, TrainingHistory
 from ..training.metrics import metric_of
-from .figure_style import COLORS, LETTER_WIDTH, figure_style, line_style, needs_log_scale
+from .figure_style import COLORS, LETTER_WIDTH, LineStyle, figure_style, line_style, needs_log_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
 
-TRAIN_STYLE = {"color": COLORS[0], "linestyle": "-", "linewidth": 1.6}
-VALIDATION_STYLE = {"color": COLORS[1], "linestyle": "--", "linewidth": 1.6, "marker": "o", "markersize": 4}
+TRAIN_STYLE: LineStyle = {"color": COLORS[0], "linestyle": "-", "linewidth": 1.6}
+VALIDATION_STYLE: LineStyle = {"color": COLORS[1], "linestyle": "--", "linewidth": 1.6, "marker": "o", "markersize": 4}
 WIDTH = 10.0  # inches, like all sizes
 PANEL_HEIGHT = 1.8
 GAP_HEIGHT = 0.75
@@ -203,10 +203,12 @@ def _draw_task(axes: "Axes", curves: _RunCurves, title: str, lines: Mapping[str,
     styles = {"train": TRAIN_STYLE, "validation": VALIDATION_STYLE}
     recorded = {name: line for name, line in lines.items() if not line.is_empty}
     for name, line in recorded.items():
-        # A single point is only visible as a marker.
-        marker = {} if len(line.values) > 1 else {"marker": "o", "markersize": 4}
-        axes.plot(*line, label=name, **{**styles[name], **marker})
-    _finish(axes, curves, title, is_empty=not recorded)
+        style = styles[name].copy()
+        if len(line.values) == 1:
+            # A single point is only visible as a marker.
+            style.update(marker="o", markersize=4)
+        axes.plot(*line, label=name, **style)
+    _finish(axes, curves, title, is_empty=not recorded, columns=1)
     if recorded:
         axes.legend(loc="best")
 
@@ -228,14 +230,14 @@ def _draw_rates(axes: "Axes", curves: _RunCurves) -> None:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     more = len(rates) - MAX_RATE_LINES
     title = "learning rate by layer group" + (f" ({more} more groups not drawn)" if more > 0 else "")
-    _finish(axes, curves, title, is_empty=not rates)
+    _finish(axes, curves, title, is_empty=not rates, columns=2)
     axes.set_xlabel(curves.label)
     if rates:
         anchor = (0.0, -0.38 / PANEL_HEIGHT)
         axes.legend(loc="upper left", bbox_to_anchor=anchor, ncols=LEGEND_COLUMNS, fontsize=8, borderaxespad=0)
 
 
-def _finish(axes: "Axes", curves: _RunCurves, title: str, is_empty: bool) -> None:
+def _finish(axes: "Axes", curves: _RunCurves, title: str, is_empty: bool, columns: int) -> None:
     """Set the title, the limits and the grid of a panel, and draw the stages."""
     axes.set_xlim(0, curves.end or 1)
     axes.margins(y=0.12)
@@ -244,17 +246,16 @@ def _finish(axes: "Axes", curves: _RunCurves, title: str, is_empty: bool) -> Non
     if is_empty:
         axes.set_yticks([])
         axes.annotate("not recorded", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color="0.4")
-    _draw_bands(axes, curves)
+    _draw_bands(axes, curves, _panel_width(columns))
     axes.set_title(title, loc="left", pad=18 if curves.bands else 6)
 
 
-def _draw_bands(axes: "Axes", curves: _RunCurves) -> None:
-    inches = _panel_width(len(axes.get_subplotspec().colspan))
+def _draw_bands(axes: "Axes", curves: _RunCurves, width: float) -> None:
     for i, band in enumerate(curves.bands):
         if i % 2 == 0:
             axes.axvspan(band.start, band.end, color=BAND_COLOR, linewidth=0, zorder=0)
         axes.axvline(band.start, color="0.5", linewidth=0.8, zorder=0.5)
-        room = inches * (band.end - band.start) / (curves.end or 1) / LETTER_WIDTH
+        room = width * (band.end - band.start) / (curves.end or 1) / LETTER_WIDTH
         label = next((text for text in (f"{i + 1} {band.name}", str(i + 1)) if len(text) <= room), "")
         axes.annotate(
             label,

@@ -1,4 +1,4 @@
-"""What TensorBoard gets, read back from its event files."""
+"""Values logged to TensorBoard, read from its event files."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def values(encoder, write_jsonl):
 
 
 def read_events(folder):
-    """Return what all event files of a run hold."""
+    """Return the contents of all event files of a run."""
     (logs,) = (folder / "runs").iterdir()
     events = EventAccumulator(str(logs), size_guidance={"scalars": 0, "tensors": 0, "images": 0})
     events.Reload()
@@ -51,7 +51,7 @@ def tracked(values, tmp_path_factory):
     return folder, run_training(RunConfig.from_dict({**values, "output_dir": str(folder)})), read_events(folder)
 
 
-def test_curves_by_task_are_the_trainers(tracked):
+def test_curves_by_task_match_the_log_history(tracked):
     folder, _, events = tracked
     history = json.loads((folder / "history.json").read_text())["history"]
     for key, tag in (("slots_loss", "train/slots_loss"), ("eval_intent_accuracy", "eval/intent_accuracy")):
@@ -59,18 +59,18 @@ def test_curves_by_task_are_the_trainers(tracked):
         assert [(event.step, event.value) for event in events.Scalars(tag)] == recorded
 
 
-def test_changes_of_stage_are_told(tracked):
+def test_changes_of_stage_are_logged(tracked):
     folder, _, events = tracked
     stages = json.loads((folder / "stages.json").read_text())["stages"]
     assert [(event.step, event.value) for event in events.Scalars("freeze/trainable_parameters")] == [
         (stage["start_step"], stage["trainable_parameters"]) for stage in stages
     ]
-    told = texts(events, "freeze/stage")
-    assert [step for step, _ in told] == [stage["start_step"] for stage in stages]
-    assert told[0][1].startswith("heads (the run starts)")
+    logged = texts(events, "freeze/stage")
+    assert [step for step, _ in logged] == [stage["start_step"] for stage in stages]
+    assert logged[0][1].startswith("heads (the run starts)")
 
 
-def test_metrics_by_class_and_pictures_are_told(tracked):
+def test_metrics_by_class_and_figures_are_logged(tracked):
     _, metrics, events = tracked
     ((step, table),) = texts(events, "validation_by_class/intent")
     assert step == 12
@@ -83,7 +83,7 @@ def test_metrics_by_class_and_pictures_are_told(tracked):
     assert image.encoded_image_string.startswith(b"\x89PNG")
 
 
-def test_a_resumed_run_tells_only_what_is_new(values, tracked, tmp_path):
+def test_a_resumed_run_logs_only_new_stages(values, tracked, tmp_path):
     folder, _, _ = tracked
     first = min(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     shutil.copytree(first, tmp_path / first.name)

@@ -1,4 +1,4 @@
-"""What trackio gets, read back from the database that it keeps."""
+"""Values logged to trackio, read from its database."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_a_run_is_one_run_from_its_first_stage_to_its_pictures(encoder, write_jsonl, tmp_path):
+def test_a_run_is_one_run_from_its_first_stage_to_its_figures(encoder, write_jsonl, tmp_path):
     values = {
         "encoder": str(encoder),
         "tasks": [
@@ -29,7 +29,7 @@ def test_a_run_is_one_run_from_its_first_stage_to_its_pictures(encoder, write_js
         "output_dir": "out",
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    # Where it writes is read when it is imported, so a process of its own.
+    # trackio reads its folder when it is imported, so the run needs a separate process.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRACKIO_DIR": str(tmp_path / "trackio")}
     command = [sys.executable, "-m", "hf_multitask", "train", str(tmp_path / "config.yaml")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
