@@ -206,7 +206,7 @@ def _draw_task(axes: "Axes", curves: _RunCurves, title: str, lines: Mapping[str,
         style = styles[name].copy()
         if len(line.values) == 1:
             # A single point is only visible as a marker.
-            style.update(marker="o", markersize=4)
+            style["marker"], style["markersize"] = "o", 4
         axes.plot(*line, label=name, **style)
     _finish(axes, curves, title, is_empty=not recorded, columns=1)
     if recorded:
