@@ -1,7 +1,7 @@
 """One encoder, several jobs: multi-task training, inference and freezing on the Hugging Face Trainer.
 
-Importing the package registers its config, model and pipeline with transformers. What trains is imported when it is
-asked for, so that those who only predict do not wait for it.
+Importing the package registers its config, model and pipeline with transformers. Modules for training are imported on
+first use, which keeps the import fast for prediction.
 """
 
 from importlib import import_module
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
     from .recommendation import recommend_schedule
-    from .runs.config import RunConfig
-    from .runs.evaluation import run_evaluation
-    from .runs.training import run_training
+    from .runs import RunConfig, run_evaluation, run_training
     from .study import load_study, run_study
     from .training.arguments import MultiTaskTrainingArguments
     from .training.metrics import build_compute_metrics
@@ -37,16 +35,16 @@ _LAZY = {
     "MultiTaskTrainer": "training.trainer",
     "MultiTaskTrainingArguments": "training.arguments",
     "PreparedData": "data",
-    "RunConfig": "runs.config",
+    "RunConfig": "runs",
     "Sampling": "data",
     "build_compute_metrics": "training.metrics",
     "freeze": "freezing",
     "prepare_datasets": "data",
     "load_study": "study",
     "recommend_schedule": "recommendation",
-    "run_evaluation": "runs.evaluation",
+    "run_evaluation": "runs",
     "run_study": "study",
-    "run_training": "runs.training",
+    "run_training": "runs",
 }
 
 __all__ = [
@@ -78,7 +76,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a public name on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_LAZY[name]}", __name__), name)

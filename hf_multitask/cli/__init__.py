@@ -1,4 +1,4 @@
-"""The command line: ``hf-multitask``, or ``python -m hf_multitask``."""
+"""Command line: ``hf-multitask``, or ``python -m hf_multitask``."""
 
 from .main import main
 

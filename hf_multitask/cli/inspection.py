@@ -1,4 +1,4 @@
-"""How `inspect` prints what the data of a config is."""
+"""Output of the command ``inspect``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,19 +15,19 @@ from ..data.inspection.split_inspector import RowSample, SplitInspection, TaskIn
 from ..models.tags_iob2 import OUTSIDE, tag_spans
 from ..models.tasks import TOKEN_CLASSIFICATION
 
-# Labels of a task that are listed: half of them the most frequent, half the least.
+# Labels listed for a task: half of them the most frequent, half the least frequent.
 MAX_LABELS_SHOWN = 20
 PERCENTILES_SHOWN = ("50", "95", "99")
-# Neighbouring words differ in colour, and a word has the colour of its subwords.
+# Neighboring words have different colors, and a word has the color of its subwords.
 WORD_STYLES = ("cyan", "magenta")
 
 
 def print_inspection(inspection: DataInspection, console: Console | None = None) -> None:
-    """Print tables of counts and labels, what is broken or unseen, and a few rows.
+    """Print tables of counts and labels, broken tags, and a few rows.
 
     Args:
-        inspection: What `inspect_data` returns.
-        console: Where to print; standard output where None.
+        inspection: Result of `inspect_data`.
+        console: Console to print to. Defaults to standard output.
     """
     console = console or Console()
     for i, data_set in enumerate(inspection.datasets):
@@ -46,19 +46,19 @@ def _counts_table(inspection: DataInspection, data_set: DatasetInspection) -> Ta
     splits = list(data_set.splits.values())
     rows: dict[str, list[str]] = {"rows": [f"{split.rows:,}" for split in splits]}
     percents = "/".join([*PERCENTILES_SHOWN, "100"])
-    rows[f"words a row, {percents} %"] = [_lengths(split.word_lengths) for split in splits]
-    rows[f"subwords a row, {percents} %"] = [_lengths(split.subword_lengths) for split in splits]
-    rows["subwords a word"] = [f"{split.subwords_per_word:.2f}" for split in splits]
+    rows[f"words per row, {percents} %"] = [_lengths(split.word_lengths) for split in splits]
+    rows[f"subwords per row, {percents} %"] = [_lengths(split.subword_lengths) for split in splits]
+    rows["subwords per word"] = [f"{split.subwords_per_word:.2f}" for split in splits]
     rows["unknown subwords"] = [_share(split.unknown_subwords, split.subwords) for split in splits]
     if inspection.max_length is not None:
-        rows[f"rows over {inspection.max_length} subwords"] = [_cut(split) for split in splits]
+        rows[f"rows over {inspection.max_length} subwords"] = [_over_length(split) for split in splits]
     rows["rows without a subword"] = [f"{split.empty_rows:,}" for split in splits]
     rows["words without a subword"] = [f"{split.lost_words:,}" for split in splits]
-    rows["rows that repeat one before"] = [_duplicates(split.repeated) for split in splits]
+    rows["rows that repeat an earlier row"] = [_duplicates(split.repeated) for split in splits]
     for other in SPLITS:
         if any(other in split.also_in for split in splits):
             cells = [_duplicates(split.also_in[other]) if other in split.also_in else "" for split in splits]
-            rows[f"rows that stand in {other}"] = cells
+            rows[f"rows that are also in {other}"] = cells
     for task in data_set.tasks:
         is_token_task = inspection.task_types[task] == TOKEN_CLASSIFICATION
         rows |= _task_rows(task, is_token_task, [split.tasks[task] for split in splits])
@@ -71,7 +71,7 @@ def _counts_table(inspection: DataInspection, data_set: DatasetInspection) -> Ta
 def _task_rows(task: str, is_token_task: bool, splits: Sequence[TaskInspection]) -> dict[str, list[str]]:
     counts = {
         "rows without a label": [split.unlabelled_rows for split in splits],
-        "labels that train never has": [sum(split.unseen_labels.values()) for split in splits],
+        "labels that are not in train": [sum(split.unseen_labels.values()) for split in splits],
     }
     if is_token_task:
         counts["rows with broken tags"] = [split.broken_rows for split in splits]
@@ -152,7 +152,7 @@ def _share(count: int, total: int) -> str:
     return f"{count:,} ({count / max(total, 1):.2%})"
 
 
-def _cut(split: SplitInspection) -> str:
+def _over_length(split: SplitInspection) -> str:
     cut = [f"{split.windowed_rows:,} in {split.windows:,} windows"] if split.windows else []
     cut += [f"{split.truncated_rows:,} cut off"] if split.truncated_rows else []
     return f"{', '.join(cut)} ({split.cut_share:.2%})" if cut else "0"

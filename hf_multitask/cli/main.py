@@ -1,4 +1,4 @@
-"""The commands: each parses, calls the library and prints."""
+"""Commands. Each parses its arguments, calls the library and prints the result."""
 
 import json
 import logging
@@ -9,14 +9,13 @@ from typing import Annotated
 
 import typer
 from accelerate import PartialState
-from transformers import pipeline
 from transformers.utils.logging import disable_progress_bar
 
 from ..app import launch_app
 from ..export import export_onnx, score_onnx
 from ..freezing.stage_results import read_stage_results
 from ..models import load_model
-from ..models.configuration_multitask import PIPELINE_NAME
+from ..models.pipeline_multitask import MultiTaskPipeline
 from ..models.predictor import OutputOptions
 from ..prediction import AUTO, BulkPrediction
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
@@ -24,11 +23,14 @@ from ..recommendation import recommend_schedule
 from ..reports.data_figures import save_data_figure
 from ..reports.figure_style import check_figure_path
 from ..reports.training_report import REPORT_NAME
-from ..runs.config import RunConfig
-from ..runs.evaluation import run_evaluation
-from ..runs.inspection import inspect_data
-from ..runs.output_dir import find_last_checkpoint
-from ..runs.training import run_plan, run_training
+from ..runs import (
+    RunConfig,
+    find_last_checkpoint,
+    inspect_data,
+    run_evaluation,
+    run_plan,
+    run_training,
+)
 from ..runtime.processes import join_processes
 from ..study import run_study
 from .inspection import print_inspection
@@ -46,9 +48,9 @@ app = typer.Typer(
 )
 ANY_FIELD = {"allow_extra_args": True, "ignore_unknown_options": True}
 OVERRIDES_HELP = (
-    "Any field of the config can be given as an option behind it: --encoder NAME, --data.train FILE, "
-    "--freeze three-stage, --freeze '\\[encoder, head.intent]', --training.num_train_epochs 1. Files given so are "
-    "relative to the working directory, those in the config to the config."
+    "Any field of the config can be overridden with an option after it: --encoder NAME, --data.train FILE, "
+    "--freeze three-stage, --freeze '\\[encoder, head.intent]', --training.num_train_epochs 1. Paths in these options "
+    "are relative to the working directory, paths in the config to the folder of the config."
 )
 
 NEXT_STEPS = """
@@ -58,16 +60,20 @@ Next steps:
   the model in the browser   make app
   curves and mistakes        pip install 'hf-multitask[reports]', then train again: report.html"""
 
-INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
+INTERRUPTED = 130  # The exit status that a shell reports for a process ended by SIGINT.
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that output_dir holds.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")]
-Format = Annotated[str | None, typer.Option(help="Format of the file, such as conll; by its extension otherwise.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the model in output_dir.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in output_dir.")]
+Format = Annotated[
+    str | None, typer.Option(help="Format of the file, such as conll. Defaults to the format of its extension.")
+]
 Columns = Annotated[
     str | None,
-    typer.Option(metavar="NAME=COLUMN,…", help="What is what in the file: tokens=0,ner=3 or text=utterance."),
+    typer.Option(
+        metavar="NAME=COLUMN,…", help="Names or numbers of the columns in the file: tokens=0,ner=3 or text=utterance."
+    ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows a pass and device.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
 
@@ -79,7 +85,7 @@ def train(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    """Train a model as CONFIG says and write it, with its metrics, to output_dir."""
+    """Train the model of CONFIG and write it, with its metrics, to output_dir."""
     _train(RunConfig.from_file(config, parse_overrides(context.args)), overwrite, resume)
 
 
@@ -88,27 +94,28 @@ def plan(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
     output: Annotated[
-        Path | None, typer.Option(help="Write the stages to this YAML or JSON file, to edit and name as `freeze`.")
+        Path | None,
+        typer.Option(help="Write the stages to this YAML or JSON file, which a config can name as `freeze`."),
     ] = None,
 ) -> None:
-    """Print what each stage of a run will train, with its steps, learning rates and memory; train nothing."""
+    """Print what each stage of a run will train, with steps, learning rates and memory, without training."""
     stages = run_plan(RunConfig.from_file(config, parse_overrides(context.args)), output)
     print_plan(stages)
     if output is not None:
-        typer.echo(f"Stages written to {output}: freeze: {output} trains them.")
+        typer.echo(f"Stages written to {output}. To train them: --freeze {output}")
 
 
 @app.command("inspect", context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def inspect_command(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
-    rows: Annotated[int, typer.Option(min=0, help="Training rows of each dataset to show.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON instead of tables.")] = False,
+    rows: Annotated[int, typer.Option(min=0, help="Number of training rows of each dataset to show.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw label counts and lengths into this .png or .svg file.")
+        Path | None, typer.Option(help="Write a figure of label counts and lengths to this .png or .svg file.")
     ] = None,
 ) -> None:
-    """Show what the data of a config is: labels, lengths, duplicates, what is broken or unseen; train nothing."""
+    """Show labels, lengths, duplicates, broken tags and unseen labels of the data of CONFIG, without training."""
     if picture is not None:
         check_figure_path(picture)
     inspection = inspect_data(RunConfig.from_file(config, parse_overrides(context.args)), rows)
@@ -118,16 +125,16 @@ def inspect_command(
         print_inspection(inspection)
     if picture is not None:
         save_data_figure(inspection, picture)
-        typer.echo(f"Picture written to {picture}", err=as_json)
+        typer.echo(f"Figure written to {picture}", err=as_json)
 
 
 @app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def quickstart(context: typer.Context) -> None:
-    """Train on the bundled sentences, print the scores and one prediction."""
+    """Train on the bundled sentences and print the scores and one prediction."""
     config = RunConfig.from_file(QUICKSTART_CONFIG, parse_overrides(context.args))
     _train(config, overwrite=True, resume=False)
     if PartialState().is_main_process:
-        predict = pipeline(PIPELINE_NAME, model=config.output_dir)
+        predict = MultiTaskPipeline(*load_model(config.output_dir))
         typer.echo(f"\n{QUICKSTART_SENTENCE}")
         print_prediction(QUICKSTART_SENTENCE, predict(QUICKSTART_SENTENCE))
         typer.echo(NEXT_STEPS)
@@ -136,20 +143,20 @@ def quickstart(context: typer.Context) -> None:
 @app.command()
 def evaluate(
     model_dir: ModelDir,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="File with labels, in any format that train takes.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="File with labels, in any format that train reads.")],
     batch_size: BatchSize = 64,
     format: Format = None,
     columns: Columns = None,
     tag_scheme: Annotated[
-        str | None, typer.Option(help="Scheme of DATA's tags, where it is not that of the training data.")
+        str | None, typer.Option(help="Tag scheme of DATA, if it differs from the training data.")
     ] = None,
     unseen_labels: Annotated[
-        str, typer.Option(help="A label that the model does not have: error or ignore.")
+        str, typer.Option(help="Handling of labels that the model does not have: error or ignore.")
     ] = "error",
-    output: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file.")] = None,
     revision: Revision = None,
 ) -> None:
-    """Score a trained model on labelled rows."""
+    """Score a trained model on labeled rows."""
     options = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
     metrics = run_evaluation(model_dir, data, batch_size, revision, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
@@ -162,34 +169,44 @@ def evaluate(
 def predict_command(
     model_dir: ModelDir,
     rows: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="File with `text` or `tokens`, or a .txt file with a text a line.")
+        Path,
+        typer.Argument(metavar="INPUT", help="File with `text` or `tokens`, or a .txt file with one text per line."),
     ],
-    output: Annotated[Path, typer.Option(help="File to write, with a row for each: .jsonl, .csv or .parquet.")],
+    output: Annotated[Path, typer.Option(help="File to write, with one row per input row: .jsonl, .csv or .parquet.")],
     batch_size: Annotated[
-        str, typer.Option(metavar="auto|N", help="Rows a pass and device; auto finds out what is fastest.")
+        str, typer.Option(metavar="auto|N", help="Rows per batch and device; auto measures which size is fastest.")
     ] = AUTO,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read and tokenize ahead, for a fast GPU.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of processes that read and tokenize ahead, for a fast GPU.")
+    ] = 0,
     format: Format = None,
     columns: Columns = None,
     keep: Annotated[
-        str | None, typer.Option(metavar="COLUMN,…", help="Columns of INPUT to copy to the output, such as id.")
+        str | None, typer.Option(metavar="COLUMN,…", help="Columns of INPUT to copy to OUTPUT, such as id.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option(metavar="NAME,…", help="Tasks to predict; all if not given.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="List so many labels with their scores.")] = None,
+    tasks: Annotated[str | None, typer.Option(metavar="NAME,…", help="Tasks to predict. Defaults to all.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Number of labels to list with their scores.")] = None,
     threshold: Annotated[
-        float, typer.Option(help="Probability above which a label is given, where a row can have several.")
+        float,
+        typer.Option(help="Probability above which a label is predicted, for tasks with several labels per row."),
     ] = 0.5,
-    word_labels: Annotated[bool, typer.Option(help="Write the words and the label of each one too.")] = True,
+    word_labels: Annotated[bool, typer.Option(help="Also write the words and the label of each word.")] = True,
     tag_scheme: Annotated[
-        str, typer.Option(help="Scheme to write these labels in; `original` is that of the training data.")
+        str, typer.Option(help="Tag scheme of these labels; `original` is the scheme of the training data.")
     ] = "IOB2",
     on_error: Annotated[
-        str, typer.Option(metavar="stop|skip", help="What a broken row does; those skipped go to OUTPUT.errors.jsonl.")
+        str,
+        typer.Option(
+            metavar="stop|skip",
+            help="Whether an invalid row stops the command or is skipped and written to OUTPUT.errors.jsonl.",
+        ),
     ] = "stop",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT, and parts of another run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUTPUT, and the unfinished parts of another run.")
+    ] = False,
     revision: Revision = None,
 ) -> None:
-    """Predict all tasks for each row of a file, of any size; the same command goes on where it was killed."""
+    """Predict all tasks for each row of a file of any size. After an interruption, the same command continues."""
     job = BulkPrediction(
         rows,
         output,
@@ -207,7 +224,7 @@ def predict_command(
         try:
             counts = job.run(model, tokenizer, on_progress)
         except KeyboardInterrupt:
-            typer.echo("\nInterrupted; the same command goes on from here.", err=True)
+            typer.echo("\nInterrupted; the same command continues from here.", err=True)
             raise typer.Exit(INTERRUPTED) from None
     if counts is not None:
         earlier = f" ({counts.earlier} of them by an earlier run)" if counts.earlier else ""
@@ -218,16 +235,12 @@ def predict_command(
 @app.command()
 def export(
     model_dir: ModelDir,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write onnx/model.onnx: all heads in one graph.")] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Write onnx/model_int8.onnx too, with weights in 8 bits.")
-    ] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="File with labels: score the ONNX graphs on it beside the model.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder to write to instead of MODEL_DIR.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write onnx/model.onnx, one graph with all heads.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also write onnx/model_int8.onnx, with 8-bit weights.")] = False,
+    data: Annotated[Path | None, typer.Option(help="File with labels, to score the model and the graphs on.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write to. Defaults to MODEL_DIR.")] = None,
 ) -> None:
-    """Write a trained model as a graph that runs without this package, and check it against the model."""
+    """Export a trained model to ONNX, and check the logits of the graph against the model."""
     if not onnx and not int8:
         raise ValueError("export: expected --onnx or --int8, found neither.")
     print_files(export_onnx(model_dir, output, int8))
@@ -241,30 +254,30 @@ def recommend(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
     main_task: Annotated[str | None, typer.Option(metavar="NAME", help="The task that matters most.")] = None,
     time_budget: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="What a training may take on this machine.")
+        float | None, typer.Option(metavar="MINUTES", help="Longest training time on this machine.")
     ] = None,
     domain: Annotated[
-        str | None, typer.Option(help="biomedical, legal, finance or general; told by the words otherwise.")
+        str | None, typer.Option(help="biomedical, legal, finance or general. Defaults to a guess from the words.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the recommended config to this YAML file.")] = None,
 ) -> None:
-    """Recommend an encoder, a freeze schedule and learning rates for the data of CONFIG, and say why."""
-    asked = RunConfig.from_file(config, parse_overrides(context.args))
-    recommendation = recommend_schedule(asked, main_task, time_budget, domain)
+    """Recommend an encoder, a freeze schedule and learning rates for the data of CONFIG, with reasons."""
+    run_config = RunConfig.from_file(config, parse_overrides(context.args))
+    recommendation = recommend_schedule(run_config, main_task, time_budget, domain)
     print_recommendation(recommendation)
     if output is not None:
         recommendation.save(output)
-        typer.echo(f"Config written to {output}: hf-multitask train {output} trains it.")
+        typer.echo(f"Config written to {output}. To train it: hf-multitask train {output}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments, those of the process where None.
+        arguments: The arguments. Defaults to the arguments of the process.
 
     Returns:
-        The exit status: 0, 2 for an error in input or an extra that is missing, 130 where the user interrupted.
+        The exit status: 0, 2 for invalid input or a missing extra, 130 if the user interrupted.
     """
     if join_processes().is_main_process:
         _show_progress_messages()
@@ -277,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show_progress_messages() -> None:
-    """Print what the library says of a run, such as the changes of its freeze schedule."""
+    """Print the log messages of the library, such as changes of the freeze schedule."""
     disable_progress_bar()  # of loading weights, which takes less than a second
     package = logging.getLogger("hf_multitask")
     if not package.handlers:
@@ -292,7 +305,7 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
         metrics = run_training(config, overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
         checkpoint = find_last_checkpoint(Path(config.output_dir))
-        hint = f"{checkpoint} is whole: go on from it with --resume" if checkpoint else "there is no checkpoint yet"
+        hint = f"resume from {checkpoint} with --resume" if checkpoint else "there is no checkpoint yet"
         typer.echo(f"\nInterrupted; {hint}.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if PartialState().is_main_process:
@@ -308,25 +321,27 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
 @app.command("study", context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def study_command(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of an ordinary run.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a run.")],
     scenarios: Annotated[
         str | None,
-        typer.Option(metavar="NAME,…", help="Scenarios to compare, all if not given; the others with the first."),
+        typer.Option(metavar="NAME,…", help="Scenarios to compare, the others with the first. Defaults to all."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds, from the config's own on.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, counted from the seed of CONFIG.")] = 3,
     sizes: Annotated[
         str, typer.Option(metavar="N,…|all", help="Numbers of training rows, such as 50,100,all.")
     ] = "all",
-    epochs: Annotated[float | None, typer.Option(help="Epochs of each run; the config's if not given.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="The longest that a run may train.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Epochs of each run. Defaults to the epochs of CONFIG.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Longest training time of a run.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the study; output_dir with -study behind it if not given.")
+        Path | None, typer.Option(help="Folder of the study. Defaults to output_dir with the suffix -study.")
     ] = None,
-    processes: Annotated[int, typer.Option(help="Processes that train side by side, each its own runs.")] = 1,
+    processes: Annotated[
+        int, typer.Option(help="Number of processes that train different runs at the same time.")
+    ] = 1,
 ) -> None:
-    """Train scenarios of freezing on the same data, seeds and budget, and compare them: what pays, and what not.
+    """Train freezing scenarios on the same data, seeds and budget, and compare their scores and costs.
 
-    Writes study.json, study.md and study.html. The same command goes on where one was stopped.
+    Writes study.json, study.md and study.html. After an interruption, the same command continues.
     """
     run_config = RunConfig.from_file(config, parse_overrides(context.args))
     folder = output or Path(f"{run_config.output_dir}-study")
@@ -343,11 +358,11 @@ def study_command(
             print_run,
         )
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted; the finished runs are kept, and the same command goes on from here.", err=True)
+        typer.echo("\nInterrupted; the finished runs are kept, and the same command continues from here.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if study is not None:
         print_study(study)
-        typer.echo(f"study.html, study.md, study.json and pictures are in {folder}")
+        typer.echo(f"study.html, study.md, study.json and figures are in {folder}")
 
 
 @app.command("app")
@@ -355,11 +370,13 @@ def app_command(
     config: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run whose data is offered first.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of models, studies and what the app writes.")] = Path("out"),
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port; a free one from 7860 on otherwise.")] = None,
-    share: Annotated[bool, typer.Option("--share", help="Give the app a public address through gradio.live.")] = False,
+    folder: Annotated[Path, typer.Option(help="Folder of models and studies, in which the app also writes.")] = Path(
+        "out"
+    ),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Port. Defaults to the first free port from 7860.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Create a public address through gradio.live.")] = False,
     browser: Annotated[bool, typer.Option("--browser", help="Open the app in a browser.")] = False,
 ) -> None:
-    """Train, try and compare models in the browser, on this machine."""
+    """Train, try and compare models in the browser."""
     launch_app(folder, config, host, port, share, browser)

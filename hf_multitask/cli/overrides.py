@@ -1,13 +1,14 @@
-"""Values of a config given on the command line: ``--training.num_train_epochs 1``."""
+"""Parsers for values on the command line, such as overrides of a config: ``--training.num_train_epochs 1``."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
+from ..models.type_aliases import JsonObject
 
-def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Read options with dotted names.
+
+def parse_overrides(arguments: Sequence[str]) -> JsonObject:
+    """Parse options with dotted names.
 
     Args:
         arguments: ``--name value`` or ``--name=value``; values are YAML.
@@ -16,9 +17,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         The values by dotted name.
 
     Raises:
-        ValueError: If an argument is no option, an option has no value, or a value is no YAML.
+        ValueError: If an argument is not an option, an option has no value, or a value is not YAML.
     """
-    overrides: dict[str, Any] = {}
+    overrides: JsonObject = {}
     rest = list(arguments)
     while rest:
         option = rest.pop(0)
@@ -39,13 +40,13 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_columns(given: str | None) -> dict[str, str | int]:
-    """Read what is what in a file, as ``tokens=0,ner=3``.
+    """Parse names of columns, such as ``tokens=0,ner=3``.
 
     Args:
-        given: Our names of columns, each with its name or number in the file; none where None.
+        given: Pairs of a column name and its name or number in the file, if given.
 
     Returns:
-        The names or numbers by our name.
+        The name or number in the file by column name.
 
     Raises:
         ValueError: If a part has no ``=``.
@@ -60,5 +61,5 @@ def parse_columns(given: str | None) -> dict[str, str | int]:
 
 
 def parse_names(given: str | None) -> tuple[str, ...] | None:
-    """Read names with commas between them; None where none are given."""
+    """Split names at commas. Return None if none are given."""
     return None if given is None else tuple(name.strip() for name in given.split(","))

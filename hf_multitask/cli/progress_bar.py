@@ -1,4 +1,4 @@
-"""A bar that says how far a command has come."""
+"""Progress bar of a command."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 @contextmanager
-def show_progress(what: str) -> Iterator[Callable[[int, float | None], None]]:
-    """Show a bar on the terminal while a block of code runs; nothing where stderr is no terminal.
+def show_progress(unit: str) -> Iterator[Callable[[int, float | None], None]]:
+    """Show a progress bar while a block runs. Without a terminal on stderr, nothing is shown.
 
     Args:
-        what: What is counted.
+        unit: Name of the counted items, such as ``"rows"``.
 
     Yields:
-        What moves the bar: to a number of things done, and to a share of all, None where that is not known.
+        A function that takes the number of items done, and their share of all items or None if it is not known.
     """
     columns = (
         TextColumn("{task.fields[done]:,} {task.description}"),
@@ -27,11 +27,11 @@ def show_progress(what: str) -> Iterator[Callable[[int, float | None], None]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
 
-        def move(done: int, share: float | None) -> None:
-            # Only here, so that of several processes those that never move it show none.
+        def update(done: int, share: float | None) -> None:
+            # Created on the first call, so that of several processes only the one that reports progress shows a bar.
             bar = next(iter(progress.task_ids), None)
             if bar is None:
-                bar = progress.add_task(what, total=None, done=0)
+                bar = progress.add_task(unit, total=None, done=0)
             progress.update(bar, done=done, total=None if share is None else 1.0, completed=share)
 
-        yield move
+        yield update

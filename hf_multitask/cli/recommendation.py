@@ -16,8 +16,8 @@ def print_recommendation(recommendation: Recommendation, console: Console | None
         console: Console to print to. Defaults to standard output.
     """
     console = console or Console()
-    console.print(_recommended(recommendation))
-    console.print(_facts(recommendation))
+    console.print(_recommendation_table(recommendation))
+    console.print(_data_table(recommendation))
     for reason in recommendation.reasons:
         source = f" ({reason.source})" if reason.source else ""
         why = f": {reason.advice}. {reason.evidence}; {reason.reason}{source}."
@@ -26,11 +26,11 @@ def print_recommendation(recommendation: Recommendation, console: Console | None
         console.print(Text.assemble(("Rules disagree: ", "bold"), conflict), highlight=False, soft_wrap=True)
 
 
-def _recommended(recommendation: Recommendation) -> Table:
+def _recommendation_table(recommendation: Recommendation) -> Table:
     table = Table("recommended", "")
     here = "on this machine" if recommendation.encoder_is_here else "not on this machine: training downloads it"
     table.add_row("encoder", Text(f"{recommendation.encoder} ({here})"))
-    stages = "; ".join(map(_stage, recommendation.schedule.stages))
+    stages = "; ".join(map(_describe_stage, recommendation.schedule.stages))
     table.add_row("freeze", Text(f"{recommendation.preset}: {stages}"))
     table.add_row("learning rates", f"{recommendation.learning_rate:g}, heads {recommendation.head_learning_rate:g}")
     table.add_row("epochs", f"{recommendation.epochs:g}")
@@ -38,12 +38,12 @@ def _recommended(recommendation: Recommendation) -> Table:
     return table
 
 
-def _stage(stage: FreezeStage) -> str:
+def _describe_stage(stage: FreezeStage) -> str:
     trained = stage.train if isinstance(stage.train, str) else ", ".join(stage.train)
     return f"train {trained}" if stage.epochs is None else f"train {trained} for {stage.epochs:g} epochs"
 
 
-def _facts(recommendation: Recommendation) -> Table:
+def _data_table(recommendation: Recommendation) -> Table:
     facts, closeness = recommendation.facts, recommendation.closeness
     table = Table("the data", "")
     for task in facts.tasks:

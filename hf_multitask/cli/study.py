@@ -1,4 +1,4 @@
-"""What the command `study` prints: each run when it is finished, and the scores of all."""
+"""Output of the command ``study``."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,13 +9,13 @@ from ..study.report import scores_table
 
 
 def print_run(name: str, result: RunResult, done: int, of: int) -> None:
-    """Print a line on a run that is finished.
+    """Print one line for a finished run.
 
     Args:
         name: Name of the run.
-        result: What it gave.
-        done: How many are finished.
-        of: How many there are.
+        result: Result of the run.
+        done: Number of finished runs.
+        of: Number of all runs.
     """
     test = result.metrics["test"]
     scores = ", ".join(
@@ -25,7 +25,7 @@ def print_run(name: str, result: RunResult, done: int, of: int) -> None:
 
 
 def print_study(study: Study) -> None:
-    """Print the scores on test by number of training rows, and the advice.
+    """Print a table of test scores for each number of training rows, and the advice.
 
     Args:
         study: The study.

@@ -1,4 +1,4 @@
-"""What commands print: metrics as a table, a prediction with its entities marked."""
+"""Output of commands: tables of metrics, stages, plans and files, and a prediction with its entities."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from ..runtime.byte_sizes import format_bytes
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
-    """Print metrics as a table with a column for each split.
+    """Print metrics as a table with one column per split.
 
     Args:
         metrics: Metrics by split.
-        console: Where to print; standard output where None.
+        console: Console to print to. Defaults to standard output.
     """
     table = Table("metric", *metrics)
     for name in dict.fromkeys(name for values in metrics.values() for name in values):
@@ -27,17 +27,17 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console |
 
 
 def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print what each stage gave as a table with a column for each: its best scores on validation.
+    """Print the results of stages as a table with one column per stage: costs, losses and the best validation scores.
 
     Args:
-        stages: What ``stages.json`` holds.
-        console: Where to print; standard output where None.
+        stages: Content of ``stages.json``.
+        console: Console to print to. Defaults to standard output.
     """
     table = Table("best on validation", *(stage["name"] for stage in stages))
     rows: dict[str, list[str]] = {
         "steps": [str(stage["steps"]) for stage in stages],
         "seconds": [f"{stage['seconds']:.0f}" for stage in stages],
-        "parameters that train": [f"{stage['trainable_parameters']:,}" for stage in stages],
+        "trainable parameters": [f"{stage['trainable_parameters']:,}" for stage in stages],
         "peak memory": [format_bytes(stage["peak_memory_bytes"], "MiB") for stage in stages],
         "mean training loss": [f"{stage['train_losses'].get('loss', math.nan):.4f}" for stage in stages],
     }
@@ -49,13 +49,13 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
 
 
 def print_files(files: Sequence[ExportedFile], console: Console | None = None) -> None:
-    """Print exported files as a table, with their sizes and how far their logits are from the model's.
+    """Print exported files as a table, with their sizes and the differences of their logits from the model's.
 
     Args:
         files: Files that `export_onnx` returns.
-        console: Where to print; standard output where None.
+        console: Console to print to. Defaults to standard output.
     """
-    table = Table("file", "size", "logits differ from the model's by")
+    table = Table("file", "size", "largest difference of logits")
     for file in files:
         table.add_row(str(file.path), format_bytes(file.num_bytes, "MiB"), f"{file.difference:.1e}")
     (console or Console()).print(table)
@@ -65,8 +65,8 @@ def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> N
     """Print the stages of a schedule as a table.
 
     Args:
-        stages: What `run_plan` returns.
-        console: Where to print; standard output where None.
+        stages: Result of `run_plan`.
+        console: Console to print to. Defaults to standard output.
     """
     table = Table(*PLAN_HEADER)
     for stage in stages:
@@ -75,12 +75,12 @@ def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> N
 
 
 def print_prediction(text: str, prediction: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print a text with its entities marked, and the labels of its sequence tasks.
+    """Print the predictions for a text: its entities in place, and the labels of its sequence tasks.
 
     Args:
         text: The text.
         prediction: Predictions of the `MultiTaskPipeline` by task.
-        console: Where to print; standard output where None.
+        console: Console to print to. Defaults to standard output.
     """
     console = console or Console()
     for task, value in prediction.items():

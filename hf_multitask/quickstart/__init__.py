@@ -1,4 +1,4 @@
-"""The embedded default: bundled sentences, a config for them, and a sentence to try."""
+"""Bundled sentences with a config, and a sentence to try."""
 
 from pathlib import Path
 

@@ -174,7 +174,8 @@ class RunConfig:
         if not any(config.validation or config.validation_split for config in self.data_configs):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {**defaults, **self.training, "output_dir": self.output_dir}
-        parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)
+        # The annotation of transformers is a NewType that no dataclass has.
+        parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
         try:
             (arguments,) = parser.parse_args_into_dataclasses(_as_options(values))
         except ArgumentError as error:

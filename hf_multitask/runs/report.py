@@ -14,6 +14,7 @@ from ..reports.training_report import HISTORY_NAME, REPORT_NAME, TrainingRecord,
 from ..runtime.extras import missing_packages
 from ..runtime.training_history import TrainingHistory
 from ..training.trainer import MultiTaskTrainer
+from .config import RunConfig
 
 
 def remove_report(folder: Path) -> None:
@@ -23,12 +24,12 @@ def remove_report(folder: Path) -> None:
 
 
 def training_record(
-    encoder: str, trainer: MultiTaskTrainer, data: PreparedData, results: Mapping[str, SplitResult]
+    config: RunConfig, trainer: MultiTaskTrainer, data: PreparedData, results: Mapping[str, SplitResult]
 ) -> TrainingRecord:
     """Collect the content of a run's report.
 
     Args:
-        encoder: Encoder or model that the run started from.
+        config: Config of the run.
         trainer: The trainer, after training.
         data: The data.
         results: Results of the run by split.
@@ -37,29 +38,30 @@ def training_record(
         The record.
     """
     return TrainingRecord(
-        facts=_run_summary(encoder, trainer, data),
+        facts=_run_summary(config, trainer, data),
         tasks=data.tasks,
         history=trainer.state.log_history,
-        stages=read_stage_results(trainer.args.output_dir),
+        stages=read_stage_results(config.output_dir),
         results=results,
     )
 
 
-def report_run(trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
+def report_run(output_dir: Path, trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
     """Write the report of a run and log its content to the trackers. Only for the main process.
 
     Without the packages of the extra ``reports``, there is no report.
 
     Args:
+        output_dir: Directory of the run.
         trainer: The trainer.
         record: Content of the report, from `training_record`.
     """
     if not missing_packages("reports"):
-        write_report(trainer.args.output_dir, record)
+        write_report(output_dir, record)
     trainer.tracking.report_results(record, trainer.state.global_step)
 
 
-def _run_summary(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:
+def _run_summary(config: RunConfig, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:
     """Return what the run consisted of, as text by title."""
     args, state = trainer.args, trainer.state
     rows = {split: f"{report.rows:,}" for split, report in data.reports.items() if report.rows}
@@ -70,7 +72,7 @@ def _run_summary(encoder: str, trainer: MultiTaskTrainer, data: PreparedData) ->
     if args.load_best_model_at_end and state.best_global_step is not None:
         weights = f"of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"
     return {
-        "Encoder": encoder,
+        "Encoder": config.encoder,
         "Tasks": "; ".join(_describe_task(task) for task in data.tasks),
         "Rows": ", ".join(f"{split} {rows[split]}" for split in SPLITS if split in rows),
         "Trained": f"{state.global_step:,} steps, {state.epoch or 0:g} epochs, {seconds:,.0f} seconds",

@@ -49,7 +49,7 @@ def run_training(
     trainer.save_model()
     results = {split: score_split(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     metrics = {split: dict(result.metrics) for split, result in results.items()}
-    record = training_record(config.encoder, trainer, data, results)
+    record = training_record(config, trainer, data, results)
     if trainer.is_world_process_zero():
         write_json(output_dir / METRICS_NAME, metrics)
         write_history(output_dir, record)
@@ -60,7 +60,7 @@ def run_training(
         trainer.create_model_card(data=data)
     if trainer.is_world_process_zero():
         # After the push: the report shows texts of the data, which must not go to the hub.
-        report_run(trainer, record)
+        report_run(output_dir, trainer, record)
     return metrics
 
 
