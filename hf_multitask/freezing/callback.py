@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
 from ..models.layer_groups import LayerGroups, layer_groups
 from ..runtime.run_length import optimizer_steps
+from .plain_run import PlainFreezeRun
 from .presets import FreezeSpec, build_schedule
-from .run import FreezeRun, PlainFreezeRun
+from .run import FreezeRun, RunSetup
 from .schedule import FreezeSchedule
 
 
@@ -54,17 +53,17 @@ class FreezeCallback(TrainerCallback):
             self._built_for = (num_epochs, metric)
         return self.schedule
 
-    def make_run(self, *args: Any) -> FreezeRun:
-        """Make what follows the schedule through one call of ``train``, of the arguments of `FreezeRun`."""
-        return PlainFreezeRun(*args)
+    def make_run(self, setup: RunSetup) -> FreezeRun:
+        """Return the run that follows the schedule through one call of ``train``."""
+        return PlainFreezeRun(setup)
 
     def on_init_end(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs: Any,
+        model: PreTrainedModel | None = None,
+        **kwargs: object,
     ) -> None:
         """Find the groups while the model is not wrapped."""
         if model is not None:
@@ -75,53 +74,62 @@ class FreezeCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        train_dataloader: DataLoader | None = None,
         **kwargs: Any,
     ) -> None:
         """Check that the schedule can hold, and freeze what is frozen at this step."""
         if self.run is not None:
             self.run.release()  # an earlier training was broken off
+        model = kwargs["model"]
         groups = (self.groups or layer_groups(model)).bind(model)
-        steps_per_epoch = count_steps_per_epoch(args, state, train_dataloader)
-        schedule = self.build_schedule(groups, state.max_steps / steps_per_epoch, args.metric_for_best_model)
-        self.run = self.make_run(schedule, groups, steps_per_epoch, args, state, model, optimizer)
+        steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))
+        setup = RunSetup(
+            schedule=self.build_schedule(groups, state.max_steps / steps_per_epoch, args.metric_for_best_model),
+            groups=groups,
+            steps_per_epoch=steps_per_epoch,
+            args=args,
+            state=state,
+            model=model,
+            optimizer=kwargs["optimizer"],
+            lr_scheduler=kwargs["lr_scheduler"],
+        )
+        self.run = self.make_run(setup)
         self.run.begin(control)
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Enter the next stage where it begins with this step."""
         if self.run is not None:
             self.run.begin_step()
 
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Measure the memory while gradients and optimizer state are there."""
         if self.run is not None:
             self.run.measure_memory()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Count the stage's time, and put a checkpoint off until the evaluation of its step."""
         if self.run is not None:
             self.run.end_step(control)
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Let the checkpoint be written that was put off."""
         if self.run is not None:
             self.run.end_epoch(control)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Keep the stage's best weights, and stop where the schedule ends."""
         if self.run is not None:
             self.run.see_evaluation(control)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Write the schedule into the checkpoint."""
         if self.run is not None:
             self.run.save_schedule(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Write schedule and stage results, and let the model train as it did before."""
         if self.run is not None:
             self.run.end()

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
-from torch import nn
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
 from ..models.layer_groups import LayerGroups
 from ..runtime.training_history import TrainingHistory
 from .apply import set_modes, train_only
-from .checks import check_arguments, check_fsdp, check_optimizer, check_replicas, looks_for_unused_parameters
+from .checks import check_arguments, check_fsdp, check_optimizer
 from .compilation import raise_recompile_limit
 from .replay import Progress, Transition, check_watched_metrics, replay
 from .schedule import SCHEDULE_NAME, FreezeSchedule
@@ -33,43 +34,53 @@ logger = logging.getLogger(__name__)
 STATE_KEY = "freeze_schedule"
 
 
+@dataclass(frozen=True)
+class RunSetup:
+    """A schedule and the objects that one call of ``Trainer.train`` works with.
+
+    Args:
+        schedule: Schedule of the run.
+        groups: Layer groups of the model, bound to its weights.
+        steps_per_epoch: Optimizer steps per epoch.
+        args: Arguments of the trainer.
+        state: State of the trainer.
+        model: The model, not wrapped.
+        optimizer: The optimizer.
+        lr_scheduler: The learning rate scheduler.
+    """
+
+    schedule: FreezeSchedule
+    groups: LayerGroups
+    steps_per_epoch: int
+    args: TrainingArguments
+    state: TrainerState
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: LambdaLR
+
+
 class FreezeRun:
     """Follows a schedule through one call of ``Trainer.train``.
 
-    Where the run is, is replayed from the trainer's state; what this object keeps beside it is what it has already
-    done.
+    The position in the schedule is replayed from the trainer's state. This object only keeps what it has already done.
 
     Args:
-        schedule: The schedule.
-        groups: The model's groups.
-        steps_per_epoch: Optimizer steps of an epoch.
-        args: The trainer's arguments.
-        state: The trainer's state.
-        model: The model, not wrapped.
-        optimizer: The optimizer.
+        setup: The schedule and the objects of the training.
     """
 
-    def __init__(
-        self,
-        schedule: FreezeSchedule,
-        groups: LayerGroups,
-        steps_per_epoch: int,
-        args: TrainingArguments,
-        state: TrainerState,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        self.schedule = schedule
-        self.groups = groups
-        self.steps_per_epoch = steps_per_epoch
-        self.args = args
-        self.state = state
-        self.model = model
-        self.optimizer = optimizer
-        self.snapshots = Snapshots(args.output_dir)
-        self.weights = {name: weight for group in groups for name, weight in group.parameters.items()}
+    def __init__(self, setup: RunSetup) -> None:
+        self.schedule = setup.schedule
+        self.groups = setup.groups
+        self.steps_per_epoch = setup.steps_per_epoch
+        self.args = setup.args
+        self.state = setup.state
+        self.model = setup.model
+        self.optimizer = setup.optimizer
+        self.lr_scheduler = setup.lr_scheduler
+        self.snapshots = Snapshots(self.args.output_dir)
+        self.weights = {name: weight for group in self.groups for name, weight in group.parameters.items()}
         self.initial_requires_grad = {name: weight.requires_grad for name, weight in self.weights.items()}
-        self.eval_on_start = args.eval_on_start
+        self.eval_on_start = self.args.eval_on_start
         self.mark = time.perf_counter()
         self.while_training = ExitStack()
 
@@ -78,15 +89,17 @@ class FreezeRun:
         """The current stage."""
         return self.schedule.stages[self.current.stage]
 
-    def remaining(self) -> list[tuple[Sequence[str], int]]:
-        """Return the groups that train and for how many steps at most, stage by stage, from now on."""
+    def remaining_stages(self) -> list[tuple[Sequence[str], float]]:
+        """Return the groups that train and the maximum number of epochs, stage by stage from now on."""
         step, last = self.state.global_step, self.state.max_steps
         end = self.progress.next_boundary or last
-        stages: list[tuple[Sequence[str], int]] = [(self.current.trained, min(end, last) - step)]
+        stages: list[tuple[Sequence[str], float]] = [
+            (self.current.trained, (min(end, last) - step) / self.steps_per_epoch)
+        ]
         for stage in self.schedule.stages[self.current.stage + 1 :]:
             step, length = end, stage.max_steps(self.steps_per_epoch)
             end = last if length is None else step + length
-            stages.append((stage.trained(self.groups), max(min(end, last) - step, 0)))
+            stages.append((stage.trained(self.groups), max(min(end, last) - step, 0) / self.steps_per_epoch))
         return stages
 
     # What a trainer that does more extends.
@@ -371,34 +384,3 @@ def _in_words(entry: Mapping[str, Any]) -> str:
         f"stage {entry['freeze_stage']!r} ({entry['freeze_reason']}): {what}. "
         f"{entry['trainable_parameters']:,} parameters train.{how}"
     )
-
-
-class PlainFreezeRun(FreezeRun):
-    """A run of a plain ``Trainer``: its learning rates, and the DDP that it has made."""
-
-    def describe(self, change: Transition) -> dict[str, Any]:
-        """Return the peak learning rates of the groups that train."""
-        rates = {
-            id(parameter): group.get("initial_lr", group["lr"])
-            for group in self.optimizer.param_groups
-            for parameter in group["params"]
-        }
-        first = {group.name: next(iter(group.parameters.values())) for group in self.groups}
-        return {"learning_rates": {name: rates[id(first[name])] for name in change.trained}}
-
-    def check(self) -> None:
-        """Refuse also what only `MultiTaskTrainer` can do, and a DDP that does not look for unused parameters."""
-        super().check()
-        if self.schedule.sets_rates or self.schedule.protect:
-            raise ValueError(
-                "freeze schedule: learning rates by stage and `protect` need MultiTaskTrainer(freeze_schedule=…), "
-                "found a plain Trainer. Leave learning_rate, head_learning_rate, layer_lr_decay (of the preset "
-                "'gradual': {preset: gradual, layer_lr_decay: null}), warmup_steps, lr_scheduler_type, lower_lr and "
-                "protect out."
-            )
-        check_replicas(
-            self.groups,
-            self.schedule.trained(self.groups),
-            self.args.world_size,
-            looks_for_unused_parameters(self.args, self.model),
-        )

@@ -1,19 +1,22 @@
 """What `MultiTaskTrainer` adds to freezing in stages: rates by group, a DDP for each stage, heads that are held."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
-from transformers import SchedulerType, Trainer, TrainerControl
+from accelerate import PartialState
+from transformers import SchedulerType, TrainerControl
 
-from ..models.layer_groups import HEAD
+from ..models.layer_groups import HEAD, LayerGroups
+from ..models.modeling_multitask import MultiTaskModel
 from .callback import FreezeCallback
-from .distillation import Teacher, drift, drift_sample, encode_sample
-from .rates import StageRateFactor, peak_rates, set_rates
+from .distillation import Teacher, drift, encode_sample
+from .hooks import FreezeHooks
+from .presets import FreezeSpec
+from .rates import StageRateFactor, set_rates
 from .replay import Transition
-from .run import FreezeRun
+from .run import FreezeRun, RunSetup
 
 logger = logging.getLogger(__name__)
 
@@ -23,32 +26,35 @@ class MultiTaskFreezeCallback(FreezeCallback):
 
     Args:
         schedule: See `FreezeCallback`.
-        trainer: The trainer.
+        groups: Layer groups of the model.
+        hooks: Callables of the trainer.
     """
 
     run: "MultiTaskFreezeRun | None"
 
-    def __init__(self, schedule: Any, trainer: Trainer) -> None:
+    def __init__(self, schedule: FreezeSpec, groups: LayerGroups, hooks: FreezeHooks) -> None:
         super().__init__(schedule)
-        self.trainer = trainer
-        self.groups = trainer.layer_groups
+        self.groups = groups
+        self.hooks = hooks
 
-    def make_run(self, *args: Any) -> "MultiTaskFreezeRun":
-        """Make the run that knows the trainer."""
-        return MultiTaskFreezeRun(self.trainer, *args)
+    def make_run(self, setup: RunSetup) -> "MultiTaskFreezeRun":
+        """Return the run that follows the schedule through one call of ``train``."""
+        return MultiTaskFreezeRun(setup, self.hooks)
 
 
 class MultiTaskFreezeRun(FreezeRun):
-    """A run of a `MultiTaskTrainer`.
+    """The `FreezeRun` of a `MultiTaskTrainer`.
 
     Args:
-        trainer: The trainer.
-        args: See `FreezeRun`.
+        setup: See `FreezeRun`.
+        hooks: Callables of the trainer.
     """
 
-    def __init__(self, trainer: Trainer, *args: Any) -> None:
-        super().__init__(*args)
-        self.trainer = trainer
+    model: MultiTaskModel
+
+    def __init__(self, setup: RunSetup, hooks: FreezeHooks) -> None:
+        super().__init__(setup)
+        self.hooks = hooks
         self.teacher: Teacher | None = None
         self.states_before: dict[str, torch.Tensor] | None = None
         self.stage_factor: tuple[tuple[int, int], StageRateFactor] | None = None
@@ -63,7 +69,7 @@ class MultiTaskFreezeRun(FreezeRun):
                 "freeze schedule: learning rates by stage need the trainer's own optimizer, whose parameter groups "
                 "are those of the layers; leave `optimizers` out."
             )
-        if not hasattr(self.trainer.lr_scheduler, "base_lrs"):
+        if not hasattr(self.lr_scheduler, "base_lrs"):
             found = SchedulerType(self.args.lr_scheduler_type).value
             raise ValueError(
                 "freeze schedule: learning rates by stage need a schedule that is a function of the step; found "
@@ -86,15 +92,13 @@ class MultiTaskFreezeRun(FreezeRun):
     def train_only(self, trained: Sequence[str]) -> None:
         """Freeze all groups but some, for DDP too."""
         super().train_only(trained)
-        ddp = getattr(self.trainer.model_wrapped, "_orig_mod", self.trainer.model_wrapped)
-        if isinstance(ddp, DistributedDataParallel):
-            rebuild_ddp(ddp, self.trainer.accelerator.ddp_handler)
+        self.hooks.rebuild_ddp()
 
     def enter(self, change: Transition) -> None:
         """Make a change, and begin to watch a head that it leaves behind."""
-        average = self.trainer.ema
-        if change.best_step is not None and average is not None:
-            average.settle()  # what was evaluated as the best, as are the weights that come back from earlier
+        if change.best_step is not None:
+            # The evaluations that chose the best step scored the average, and snapshots are of the average too.
+            self.hooks.settle_ema()
         super().enter(change)
         self._watch_risks()
 
@@ -105,14 +109,13 @@ class MultiTaskFreezeRun(FreezeRun):
 
     def measure_drift(self) -> dict[str, float]:
         """Return how far the inputs of a frozen head have moved since it was frozen; nothing without such a head."""
-        sample = None if self.states_before is None else self._sample()
+        sample = None if self.states_before is None else self.hooks.validation_sample()
         if self.states_before is None or sample is None:
             return {}
-        return drift(self.states_before, encode_sample(self.trainer.model, sample))
+        return drift(self.states_before, encode_sample(self.model, sample))
 
     def _peak_rates(self, change: Transition) -> dict[str, float]:
-        stage = self.schedule.stages[change.stage]
-        peaks = peak_rates(self.groups, self.args.learning_rate, self.args.peak_head_learning_rate, stage)
+        peaks = self.hooks.peak_rates(self.schedule.stages[change.stage])
         return {name: peak * change.rate_factors.get(name, 1.0) for name, peak in peaks.items()}
 
     def _rate_factor(self) -> float:
@@ -121,7 +124,7 @@ class MultiTaskFreezeRun(FreezeRun):
             start = self.progress.stage_start
             length = self.stage.max_steps(self.steps_per_epoch) or self.state.max_steps - start
             return self._stage_factor(start, length)(self.state.global_step - start)
-        scheduler = self.trainer.lr_scheduler
+        scheduler = self.lr_scheduler
         known = [rate / base for rate, base in zip(scheduler.get_last_lr(), scheduler.base_lrs, strict=True) if base]
         # Without a rate above 0 in the run, those of the stages follow its schedule all the same.
         return known[0] if known else scheduler.lr_lambdas[0](scheduler.last_epoch)
@@ -140,11 +143,11 @@ class MultiTaskFreezeRun(FreezeRun):
             return
         since = self._frozen_since(heads)
         is_start = since == self.state.global_step
-        sample = self._sample()
+        sample = self.hooks.validation_sample()
         if sample is not None:
             if is_start and self.args.should_save:
-                self.snapshots.save("drift", since, encode_sample(self.trainer.model, sample))
-            self.trainer.accelerator.wait_for_everyone()
+                self.snapshots.save("drift", since, encode_sample(self.model, sample))
+            PartialState().wait_for_everyone()
             try:
                 self.states_before = self.snapshots.load("drift", since)
             except FileNotFoundError as error:
@@ -153,8 +156,8 @@ class MultiTaskFreezeRun(FreezeRun):
         if protect:
             if is_start:
                 self.save_weights("start")
-            self.trainer.accelerator.wait_for_everyone()
-            self.teacher = Teacher(self.trainer.model, protect)
+            PartialState().wait_for_everyone()
+            self.teacher = Teacher(self.model, protect)
             self.teacher.load(self.snapshots.load("start", since))
 
     def _frozen_since(self, heads: Sequence[str]) -> int:
@@ -165,27 +168,3 @@ class MultiTaskFreezeRun(FreezeRun):
                 break
             since = change.step
         return since
-
-    def _sample(self) -> Mapping[str, torch.Tensor] | None:
-        """Return a batch of rows spread over the validation set, the same each time."""
-        dataset = self.trainer.eval_dataset
-        if isinstance(dataset, Mapping):
-            dataset = next(iter(dataset.values()))
-        if dataset is None or not hasattr(dataset, "__len__"):
-            return None
-        return drift_sample(dataset, self.trainer.data_collator, self.args.device)
-
-
-def rebuild_ddp(ddp: DistributedDataParallel, handler: Any) -> None:
-    """Let DDP reduce exactly the weights that train now.
-
-    Made anew in place, it keeps its identity for all who hold it: the training loop, accelerate, the trainer.
-
-    Args:
-        ddp: The wrapped model.
-        handler: Accelerate's ``DistributedDataParallelKwargs``.
-    """
-    ddp.__init__(  # type: ignore[misc]
-        ddp.module, device_ids=ddp.device_ids, output_device=ddp.output_device, init_sync=False, **handler.to_kwargs()
-    )
-    handler.register_comm_hook(ddp)

@@ -10,6 +10,7 @@ from ..data import SPLITS, PreparedData, TrainingStream
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
 from ..reports.split_result import SplitResult
+from ..reports.tracking import log_results
 from ..reports.training_report import HISTORY_NAME, REPORT_NAME, TrainingRecord, write_report
 from ..runtime.extras import missing_packages
 from ..runtime.training_history import TrainingHistory
@@ -58,7 +59,7 @@ def report_run(output_dir: Path, trainer: MultiTaskTrainer, record: TrainingReco
     """
     if not missing_packages("reports"):
         write_report(output_dir, record)
-    trainer.tracking.report_results(record, trainer.state.global_step)
+    log_results(trainer.tracking, record, trainer.state.global_step)
 
 
 def _run_summary(config: RunConfig, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """Training arguments of the `MultiTaskTrainer`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from transformers import TrainingArguments
 
 from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
+from ..freezing.activation_cache.settings import CacheSettings
 from ..freezing.activation_cache.store import DTYPES
 from ..models.messages import unknown_name_message
 from ..runtime.processes import are_several_on_cpu
@@ -128,6 +131,13 @@ class MultiTaskTrainingArguments(TrainingArguments):
         for name in ("auto_find_batch_size", "dataloader_drop_last"):
             if getattr(self, name):
                 raise ValueError(f"{name} is for batches of a fixed number of rows; max_tokens_per_batch has none.")
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """Settings of the activation cache."""
+        default = Path(datasets.config.HF_DATASETS_CACHE, "hf_multitask", "states")
+        folder = Path(self.store_dir or default)
+        return CacheSettings(self.store_frozen, DTYPES[self.store_dtype], folder, self.store_max_bytes)
 
     @property
     def peak_head_learning_rate(self) -> float:

@@ -1,16 +1,16 @@
-"""Which rows make the batches of a trainer: their order, their number, their place in a stream."""
+"""Dataloaders of a trainer: the order of rows, the size of batches, and the position in a stream."""
 
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
-from torch.utils.data import DataLoader, Sampler
-from transformers import Trainer
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_utils import get_last_checkpoint, has_length
 
 from ..data import (
@@ -18,6 +18,7 @@ from ..data import (
     EpochLengthGroupedSampler,
     LengthSortedSampler,
     MixedOrder,
+    MultiTaskDataCollator,
     PreparationReport,
     Sampling,
     SortedTokenBatchSampler,
@@ -25,37 +26,55 @@ from ..data import (
     TokenBatchSampler,
     TrainingStream,
 )
+from ..data.batches.numpy_rows import NumpyRowsDataset, with_numpy_rows
 from ..data.batches.token_batch_sampler import padded_lengths
 from ..data.streaming import STREAM_KEY, identity
 from ..models.collator import first_rows
 from ..models.losses import ignore_labels
+from ..models.tasks import TaskConfig
+from ..models.type_aliases import Batch, JsonObject, Row
+from .arguments import MultiTaskTrainingArguments
 
 logger = logging.getLogger(__name__)
 
-# Where the stream of a checkpoint's training rows goes on.
+# Position of the training rows in a stream, in a checkpoint.
 STREAM_NAME = "stream.json"
+
+T = TypeVar("T")
 
 
 class TrainerDataLoaders:
-    """Makes the batches of a `MultiTaskTrainer`.
+    """Samplers, batches and dataloaders of a `MultiTaskTrainer`.
 
     Args:
-        trainer: The trainer.
-        sampling: How much the training takes of each of several datasets.
+        args: Arguments of the trainer.
+        accelerator: Accelerator of the trainer.
+        tasks: Tasks of the model.
+        sampling: Share of each dataset in the training, if there are several.
+        epoch: Return the current epoch of the training.
     """
 
-    def __init__(self, trainer: Trainer, sampling: Sampling) -> None:
-        self.trainer = trainer
-        self.args = trainer.args
+    def __init__(
+        self,
+        args: MultiTaskTrainingArguments,
+        accelerator: Accelerator,
+        tasks: Sequence[TaskConfig],
+        sampling: Sampling,
+        epoch: Callable[[], int],
+    ) -> None:
+        self.args = args
+        self.accelerator = accelerator
+        self.tasks = tasks
         self.sampling = sampling
-        self.stream_state: dict[str, Any] | None = None
+        self.epoch = epoch
+        self.stream_state: JsonObject | None = None
         self.stream_report = PreparationReport()
 
     def begin(self, checkpoint: str | bool | None) -> None:
-        """Begin a training; of a stream, where a checkpoint says.
+        """Begin a training, at the position of a checkpoint if rows are streamed.
 
         Args:
-            checkpoint: What ``Trainer.train`` resumes from.
+            checkpoint: Checkpoint that ``Trainer.train`` resumes from; True for the last one.
         """
         self.stream_state, self.stream_report = None, PreparationReport()
         if checkpoint and not self.args.ignore_data_skip:
@@ -65,110 +84,119 @@ class TrainerDataLoaders:
                 self.stream_state = json.loads(path.read_text(encoding="utf-8"))
 
     def save(self, folder: str) -> None:
-        """Write into a checkpoint where a stream goes on."""
+        """Write the position in a stream to a checkpoint."""
         if self.stream_state is not None and self.args.process_index == 0:
             Path(folder, STREAM_NAME).write_text(json.dumps(self.stream_state), encoding="utf-8")
 
-    def pop_stream_state(self, batches: Sequence[dict[str, Any]]) -> None:
-        """Take out of the batches of a stream where it is to go on, and what became of its rows."""
+    def pop_stream_state(self, batches: Sequence[Batch]) -> None:
+        """Take the position in the stream, and the report on its rows, out of the batches of a stream."""
         for batch in batches:
-            notes = batch.pop(STREAM_KEY, None)
-            if notes is not None:
-                self.stream_state = notes["state"]
-                self.stream_report.add(notes["report"])
+            stream = batch.pop(STREAM_KEY, None)
+            if stream is not None:
+                self.stream_state = stream["state"]
+                self.stream_report.add(stream["report"])
 
-    def train_sampler(self, dataset: Any) -> Sampler | None:
-        """Return the order of training rows, None where the Trainer's own is to be taken."""
-        lengths, order = self._lengths(dataset), self._mixed_order()
+    def train_sampler(self, rows: Dataset | datasets.Dataset, given: object) -> Sampler | None:
+        """Return the order of training rows, None for the Trainer's own.
+
+        Args:
+            rows: Training rows, as batches are made of them.
+            given: The dataset that the trainer was given, with the number of each row's dataset if there are several.
+        """
+        lengths, order = self._lengths(rows), self._mixed_order(given)
         if lengths is None and order is not None:
-            lengths = [0] * len(dataset)
+            lengths = [0] * len(rows)  # type: ignore[arg-type]  # rows of several datasets are a datasets.Dataset
         if lengths is None:
             return None
         rows_per_step = self.args.train_batch_size * self._batches_per_step
-        return EpochLengthGroupedSampler(lengths, rows_per_step, self._seed, self._epoch, order)
+        return EpochLengthGroupedSampler(lengths, rows_per_step, self._seed, self.epoch, order)
 
-    def eval_sampler(self, dataset: Any) -> Sampler | None:
-        """Return the order of an evaluation's rows, None where the Trainer's own is to be taken."""
-        lengths = self._lengths(dataset)
+    def eval_sampler(self, rows: object) -> Sampler | None:
+        """Return the order of evaluated rows, None for the Trainer's own."""
+        lengths = self._lengths(rows)
         return None if lengths is None else LengthSortedSampler(lengths)
 
-    def token_batches(self, dataset: Any, is_training: bool) -> Sampler[list[int]] | None:
-        """Return the batches counted in tokens, None where they have a fixed number of rows."""
+    def token_batches(self, dataset: object, is_training: bool) -> Sampler[list[int]] | None:
+        """Return batches with a maximum number of tokens, None if batches have a fixed number of rows."""
         args, max_tokens = self.args, self.args.max_tokens_per_batch
-        if max_tokens is None or self._lengths(dataset) is None:
+        if max_tokens is None or not isinstance(dataset, datasets.Dataset) or not self._has_lengths(dataset):
             return None
         lengths = padded_lengths(dataset, args.length_column_name)
         if not is_training:
-            # Predictions are gathered from batches of one size.
+            # Predictions of several processes are gathered from batches of one size.
             return SortedTokenBatchSampler(lengths, max_tokens) if args.world_size == 1 else None
         return TokenBatchSampler(
             lengths,
             max_tokens,
             self._seed,
-            self._epoch,
-            order=self._mixed_order(),
+            self.epoch,
+            order=self._mixed_order(dataset),
             num_epochs=math.ceil(args.num_train_epochs),
             total_batches=args.max_steps * self._batches_per_step if args.max_steps > 0 else None,
             num_processes=args.world_size,
             process_index=args.process_index,
         )
 
-    def stream_batches(self, stream: TrainingStream) -> StreamBatches:
-        """Return the batches of a stream that are this process's, from where it goes on."""
-        args = self.args
-        batches = StreamBatches(
-            stream,
-            self.trainer.data_collator,
-            self.sampling,
-            seed=self._seed,
-            batch_size=args.train_batch_size,
-            num_processes=args.world_size,
-            process_index=args.process_index,
-        )
-        if self.stream_state is not None:
-            batches.load_state_dict(self.stream_state)
-        return batches
-
-    def load(self, dataset: Any, is_training: bool = True, **what: Any) -> DataLoader:
-        """Return a loader of batches that are this process's already.
+    def load(self, rows: Dataset | datasets.Dataset, is_training: bool = True, **options: Any) -> DataLoader:
+        """Return a dataloader of batches that are already divided between processes.
 
         Args:
-            dataset: The rows, or batches.
-            is_training: Whether they are for training.
-            what: How they become batches: arguments of ``DataLoader``.
+            rows: Rows, or batches of them.
+            is_training: Whether the rows are for training.
+            options: Arguments of ``DataLoader`` that make batches of the rows.
         """
         return DataLoader(
-            dataset,
+            rows,  # type: ignore[arg-type]  # a datasets.Dataset has the methods that torch calls
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers and is_training,
             prefetch_factor=self.args.dataloader_prefetch_factor,
-            **what,
+            **options,
         )
 
-    def load_stream(self, stream: TrainingStream) -> DataLoader:
-        """Return a loader of the batches of a stream."""
-        return self.load(self.stream_batches(stream), batch_size=None, collate_fn=identity)
+    def load_stream(self, stream: TrainingStream, collator: Callable[[list[Row]], Batch]) -> DataLoader:
+        """Return a dataloader of this process's batches of a stream, from the current position.
 
-    def drop_padding_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Leave out the rows with which accelerate fills the last batch of an epoch up for all processes."""
-        args, accelerator = self.args, self.trainer.accelerator
+        Args:
+            stream: Training rows.
+            collator: Collator of the trainer.
+        """
+        batches = StreamBatches(
+            stream,
+            collator,
+            self.sampling,
+            seed=self._seed,
+            batch_size=self.args.train_batch_size,
+            num_processes=self.args.world_size,
+            process_index=self.args.process_index,
+        )
+        if self.stream_state is not None:
+            batches.load_state_dict(self.stream_state)
+        return self.load(batches, batch_size=None, collate_fn=identity)
+
+    def drop_padding_rows(self, batch: Batch, dataset: object) -> Batch:
+        """Remove the rows that accelerate adds to the last batch of an epoch to fill it for all processes.
+
+        Args:
+            batch: Last batch of an epoch.
+            dataset: Training rows.
+        """
+        args, accelerator = self.args, self.accelerator
         fills_up = accelerator.even_batches and not accelerator.split_batches and args.max_tokens_per_batch is None
         if args.world_size == 1 or not fills_up or args.dataloader_drop_last:
             return batch
-        dataset = self.trainer.train_dataset
-        if not has_length(dataset):
+        if not isinstance(dataset, Sized) or not has_length(dataset):
             return batch
-        order = self._mixed_order()
-        rows = len(dataset) if order is None else len(order)
-        # Accelerate's own remainder forgets the other processes where a resumed run skips batches.
-        remainder = rows % (args.train_batch_size * args.world_size)
+        order = self._mixed_order(dataset)
+        num_rows = len(dataset) if order is None else len(order)
+        # Accelerate's own remainder ignores the other processes if a resumed run skips batches.
+        remainder = num_rows % (args.train_batch_size * args.world_size)
         if remainder == 0:
             return batch
         kept = min(max(remainder - args.process_index * args.train_batch_size, 0), args.train_batch_size)
         if kept == 0:
-            # DDP waits for each process: one row, without labels.
-            labels = ignore_labels(self.trainer.tasks, first_rows(batch["labels"], 1))
+            # DDP waits for every process, so this one trains on a row without labels.
+            labels = ignore_labels(self.tasks, first_rows(batch["labels"], 1))
             return {**first_rows(batch, 1), "labels": labels}
         return first_rows(batch, kept)
 
@@ -180,23 +208,35 @@ class TrainerDataLoaders:
     def _seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
-    def _epoch(self) -> int:
-        return int(self.trainer.state.epoch or 0)
-
-    def _mixed_order(self) -> MixedOrder | None:
-        """Return which training rows each epoch takes of several datasets, None where it is each row once."""
-        dataset = self.trainer.train_dataset
+    def _mixed_order(self, dataset: object) -> MixedOrder | None:
+        """Return the order of rows of several datasets, None if each epoch takes each row of one dataset."""
         if not isinstance(dataset, datasets.Dataset) or DATASET_COLUMN not in dataset.column_names:
             return None
         sizes = np.bincount(dataset[DATASET_COLUMN][:]).tolist()
         return MixedOrder(sizes, self.sampling, self._seed)
 
-    def _lengths(self, dataset: Any) -> list[int] | None:
-        """Return the rows' lengths if batches of like length are wanted and the lengths are known."""
-        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
-            return None
-        column = self.args.length_column_name
-        return dataset[column][:] if column in dataset.column_names else None
+    def _has_lengths(self, dataset: datasets.Dataset) -> bool:
+        """Return whether batches of similar length are asked for and the lengths are known."""
+        groups_by_length = self.args.train_sampling_strategy == "group_by_length"
+        return groups_by_length and self.args.length_column_name in dataset.column_names
+
+    def _lengths(self, rows: object) -> list[int] | None:
+        """Return the lengths of rows if batches of similar length are asked for and the lengths are known."""
+        if isinstance(rows, datasets.Dataset) and self._has_lengths(rows):
+            return rows[self.args.length_column_name][:]
+        return None
+
+
+def as_arrays(rows: datasets.Dataset, collator: object) -> datasets.Dataset:
+    """Return rows with numpy arrays in place of lists if a `MultiTaskDataCollator` reads them, which is faster.
+
+    Args:
+        rows: Prepared rows.
+        collator: Collator of the trainer.
+    """
+    if type(collator) is not MultiTaskDataCollator or isinstance(rows, NumpyRowsDataset):
+        return rows
+    return with_numpy_rows(rows, collator.columns)
 
 
 def check_training_rows(dataset: object, length_column: str, max_tokens: int) -> None:
@@ -230,15 +270,15 @@ def check_training_rows(dataset: object, length_column: str, max_tokens: int) ->
         )
 
 
-def restore_row_order(dataloader: DataLoader, values: Any) -> Any:
-    """Put what was predicted longest rows first back into the order of the rows.
+def restore_row_order(dataloader: DataLoader, values: T) -> T:
+    """Restore the dataset's order of values that were predicted longest row first.
 
     Args:
-        dataloader: What the rows came from.
-        values: Arrays with an item a row, in nested mappings.
+        dataloader: Dataloader of the rows.
+        values: Arrays with an item per row, in nested mappings.
 
     Returns:
-        The same in the dataset's order.
+        The same values in the order of the dataset.
     """
     # Accelerate wraps batch samplers around batch samplers.
     batches: Any = getattr(dataloader, "batch_sampler", None)

@@ -1,7 +1,7 @@
 """The Trainer for several tasks on one encoder."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,15 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, PredictionOutput, TrainOutput, has_length
 
 from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
-from ..data.batches.numpy_rows import with_numpy_rows
-from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, MultiTaskFreezeCallback
-from ..freezing.activation_cache.cache import ActivationCache
+from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, MultiTaskFreezeCallback
+from ..freezing.activation_cache.cache import ActivationCache, CacheHooks, NoCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
-from ..freezing.distillation import count_items
+from ..freezing.callback import count_steps_per_epoch
+from ..freezing.distillation import count_items, drift_sample
+from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlan, plan_stages
 from ..freezing.rates import peak_rates, trained_rates
 from ..freezing.replay import check_watched_metrics
@@ -29,14 +30,16 @@ from ..models.decoding import decode
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_errors import explain_upload_errors
 from ..models.losses import count_labeled, example_losses
-from ..reports.tracking import TrackingCallback
+from ..models.type_aliases import Batch
 from ..runtime.precision import log_precision
 from ..runtime.training_history import LEARNING_RATE_PREFIX, TrainingHistory
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
-from .dataloaders import TrainerDataLoaders, check_training_rows, restore_row_order
+from .dataloaders import TrainerDataLoaders, as_arrays, check_training_rows, restore_row_order
+from .ddp import rebuild_ddp
 from .ema import EMACallback, refuse_averaged
 from .metrics import build_compute_metrics, task_metric_names
+from .tracking import TrackingCallback
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +78,9 @@ class MultiTaskTrainer(Trainer):
         self.layer_groups = model.layer_groups()
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
-        self.freeze_callback = MultiTaskFreezeCallback("none" if freeze_schedule is None else freeze_schedule, self)
+        self.freeze_callback = MultiTaskFreezeCallback(
+            "none" if freeze_schedule is None else freeze_schedule, self.layer_groups, self._freeze_hooks()
+        )
         self._has_schedule = freeze_schedule is not None
         if self._has_schedule:
             # Before anything is made. How many steps an epoch has is not known yet; only a run of `max_steps`, or of
@@ -94,12 +99,14 @@ class MultiTaskTrainer(Trainer):
         if args.max_tokens_per_batch is not None:
             check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
         super().__init__(model=model, args=args, **kwargs)
-        self.batching = TrainerDataLoaders(self, sampling or Sampling())
+        self.dataloaders = TrainerDataLoaders(
+            args, self.accelerator, self.tasks, sampling or Sampling(), epoch=lambda: int(self.state.epoch or 0)
+        )
         self.decayed = set(self.get_decay_parameter_names(model))
         if self._has_schedule:
             self.add_callback(self.freeze_callback)
-        # Behind the schedule's, whose changes it tells.
-        self.tracking = TrackingCallback(self)
+        # After the schedule's, whose changes it marks.
+        self.tracking = TrackingCallback(self.callback_handler.callbacks, args, model)
         if self.tracking.trackers:
             self.add_callback(self.tracking)
         self.ema: EMACallback | None = None
@@ -115,7 +122,7 @@ class MultiTaskTrainer(Trainer):
         self._steps_since_log = 0
         self._rates: dict[str, float] = {}
         self._labelled_rows: dict[str, torch.Tensor] = {}
-        self._activation_cache: ActivationCache | None = None
+        self._cache: ActivationCache | NoCache = NoCache()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
@@ -128,17 +135,34 @@ class MultiTaskTrainer(Trainer):
         if self.is_world_process_zero():
             log_precision(self.args, self.model.dtype)
         self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
-        self.batching.begin(resume_from_checkpoint)
+        self.dataloaders.begin(resume_from_checkpoint)
         if self.ema is not None:
             self.ema.forget()
-        if self.args.store_frozen != NEVER:
-            self._activation_cache = ActivationCache(self, in_training=True)
-        try:
+        with nullcontext() if self.args.store_frozen == NEVER else self._caching(in_training=True):
             result = super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            self._activation_cache = None
         self._report_rows()
         return result
+
+    def _freeze_hooks(self) -> FreezeHooks:
+        return FreezeHooks(
+            peak_rates=self._peak_rates,
+            rebuild_ddp=lambda: rebuild_ddp(self.model_wrapped, self.accelerator.ddp_handler),
+            validation_sample=self._validation_sample,
+            settle_ema=lambda: None if self.ema is None else self.ema.settle(),
+        )
+
+    def _peak_rates(self, stage: FreezeStage | None = None) -> dict[str, float]:
+        """Return the peak learning rate of each layer group, of the run or of a stage."""
+        return peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate, stage)
+
+    def _validation_sample(self) -> dict[str, torch.Tensor] | None:
+        """Return a batch of validation rows; of the first validation set if there are several."""
+        dataset = self.eval_dataset
+        if isinstance(dataset, Mapping):
+            dataset = next(iter(dataset.values()))
+        if dataset is None or not has_length(dataset):
+            return None
+        return drift_sample(dataset, self.data_collator, self.args.device)
 
     def _check_tasks(self) -> None:
         """Refuse a model whose tasks are no longer those that data, metrics and optimizer are for."""
@@ -148,11 +172,10 @@ class MultiTaskTrainer(Trainer):
                 f"the model's tasks have changed since this trainer was built, from {before} to {now}; build another."
             )
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Train on a batch as ``Trainer`` does, from the stored states of what is frozen."""
-        if self._activation_cache is not None:
-            self._activation_cache.begin_step()
-        return super().training_step(*args, **kwargs)
+    def training_step(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Train on a batch as ``Trainer`` does, starting from the cached states of frozen layers."""
+        self._cache.begin_step()
+        return super().training_step(model, self._cache.add_states(inputs), *args, **kwargs)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Estimate the operations of a step as ``Trainer`` does, but count the weights once and not at every step."""
@@ -165,11 +188,6 @@ class MultiTaskTrainer(Trainer):
     @cached_property
     def _num_weights(self) -> int:
         return self.model.num_parameters(exclude_embeddings=True)
-
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        if self._activation_cache is not None:
-            inputs = self._activation_cache.add_states(inputs)
-        return super()._prepare_inputs(inputs)
 
     def plan(self) -> list[StagePlan]:
         """Work out what each stage of the schedule will train, with which rates and memory.
@@ -239,7 +257,7 @@ class MultiTaskTrainer(Trainer):
 
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Split the parameters by layer group, with and without weight decay (none for biases and norms)."""
-        rates = peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate)
+        rates = self._peak_rates()
         groups = []
         for group in self.layer_groups.bind(model):
             for decay, wanted in ((self.args.weight_decay, True), (0.0, False)):
@@ -279,11 +297,11 @@ class MultiTaskTrainer(Trainer):
             return [], None  # a run that is resumed at the end of its freeze schedule
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
-        self.batching.pop_stream_state(batches)
+        self.dataloaders.pop_stream_state(batches)
         if not batches or "labels" not in batches[0]:
             return batches, None
         if self.accelerator.gradient_state.end_of_dataloader:
-            batches[-1] = self.batching.drop_padding_rows(batches[-1])
+            batches[-1] = self.dataloaders.drop_padding_rows(batches[-1], self.train_dataset)
         names, counts = [], []
         for task in self.tasks:
             names.append(task.name)
@@ -314,7 +332,7 @@ class MultiTaskTrainer(Trainer):
         history = TrainingHistory(self.state.log_history)
         totals = {name: rows + int(history.total(f"{name}_rows")) for name, rows in totals.items()}
         logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
-        for line in self.batching.stream_report.losses():
+        for line in self.dataloaders.stream_report.losses():
             logger.warning("train, as streamed: %s.", line)
 
     def create_model_card(
@@ -369,7 +387,7 @@ class MultiTaskTrainer(Trainer):
         What the main process writes next says that the checkpoint is whole, for all.
         """
         super()._save_rng_state(output_dir)
-        self.batching.save(output_dir)
+        self.dataloaders.save(output_dir)
         if self.ema is not None and self.args.should_save:
             self.ema.save(output_dir)
         self.accelerator.wait_for_everyone()
@@ -380,25 +398,57 @@ class MultiTaskTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate as ``Trainer`` does, the average of the weights where there is one."""
-        with self._averaged(), self._storing():
+        with self._averaged(), self._caching_if_asked():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """Predict as ``Trainer`` does, with the average of the weights where there is one."""
-        with self._averaged(), self._storing():
+        with self._averaged(), self._caching_if_asked():
             return super().predict(*args, **kwargs)
 
+    def _caching_if_asked(self) -> AbstractContextManager[None]:
+        """Return a context in which states of evaluated rows are cached, outside of a training only if asked for."""
+        is_asked = isinstance(self._cache, NoCache) and self.args.store_frozen == ALWAYS
+        return self._caching(in_training=False) if is_asked else nullcontext()
+
     @contextmanager
-    def _storing(self) -> Iterator[None]:
-        """Read the encoder's states of rows that are evaluated, or store them, outside of a training too if asked."""
-        is_asked = self._activation_cache is None and self.args.store_frozen == ALWAYS
-        if is_asked:
-            self._activation_cache = ActivationCache(self, in_training=False)
+    def _caching(self, in_training: bool) -> Iterator[None]:
+        """Cache the states of frozen layers in this context."""
+        hooks = CacheHooks(
+            remaining_stages=self._remaining_stages if in_training else lambda: [((), 1.0)],
+            evaluations_per_epoch=self._evaluations_per_epoch if in_training else lambda: 1.0,
+            train_dataloader=lambda: self.callback_handler.train_dataloader,
+            autocast=self.compute_loss_context_manager,
+        )
+        self._cache = ActivationCache(
+            self.args.cache_settings,
+            self.args,
+            self.accelerator,
+            self.model,
+            self.layer_groups,
+            self.data_collator,
+            hooks,
+            self.train_dataset if in_training else None,
+        )
         try:
             yield
         finally:
-            if is_asked:
-                self._activation_cache = None
+            self._cache = NoCache()
+
+    def _remaining_stages(self) -> list[tuple[Sequence[str], float]]:
+        """Return the groups that train and the number of epochs, stage by stage from now on."""
+        if self.freeze_callback.run is not None:
+            return self.freeze_callback.run.remaining_stages()
+        trained = [group.name for group in self.layer_groups if group.trainable]
+        return [(trained, (self.state.max_steps - self.state.global_step) / self._steps_per_epoch())]
+
+    def _evaluations_per_epoch(self) -> float:
+        if self.args.eval_strategy == IntervalStrategy.STEPS:
+            return self._steps_per_epoch() / self.state.eval_steps
+        return 1.0
+
+    def _steps_per_epoch(self) -> int:
+        return count_steps_per_epoch(self.args, self.state, self.callback_handler.train_dataloader)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the model as ``Trainer`` does, with the average of the weights where there is one."""
@@ -468,34 +518,41 @@ class MultiTaskTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return the batches of training rows, as ``Trainer`` does; of a stream, each process's own part of them."""
         if isinstance(self.train_dataset, TrainingStream):
-            return self.batching.load_stream(self.train_dataset)
+            return self.dataloaders.load_stream(self.train_dataset, self.data_collator)
         return super().get_train_dataloader()
 
-    def _get_dataloader(self, dataset: Dataset, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
-        """Return the batches of rows, as ``Trainer`` does; of batches counted in tokens, this process's own."""
-        batches = self.batching.token_batches(dataset, is_training)
-        if batches is None:
-            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
-        rows = self._remove_unused_columns(dataset)
-        return self.batching.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
+    def _get_dataloader(
+        self,
+        dataset: Dataset,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[[Dataset], Sampler | None] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader:
+        """Return the batches of rows: of similar length, as arrays, and with row numbers for the activation cache."""
+        rows = self._prepare_rows(dataset, is_training)
+        batches = self.dataloaders.token_batches(dataset, is_training)
+        if batches is not None:
+            return self.dataloaders.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
 
-    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
-        """Remove what ``Trainer`` does and the number of the dataset, which only the sampler reads."""
-        given, dataset = dataset, super()._remove_unused_columns(dataset, description)
-        dataset = dataset.remove_columns([name for name in dataset.column_names if name == DATASET_COLUMN])
-        if self._activation_cache is not None:
-            return self._activation_cache.number_rows(given, dataset, is_training=given is self.train_dataset)
-        is_ours = type(self.data_collator) is MultiTaskDataCollator
-        return with_numpy_rows(dataset, self.data_collator.columns) if is_ours else dataset
+        def make_sampler(rows: Dataset) -> Sampler | None:
+            if is_training:
+                sampler = self.dataloaders.train_sampler(rows, dataset)
+            else:
+                sampler = self.dataloaders.eval_sampler(rows)
+            return sampler_fn(rows) if sampler is None and sampler_fn is not None else sampler
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        sampler = self.batching.train_sampler(dataset)
-        return super()._get_train_sampler(dataset) if sampler is None else sampler
+        return super()._get_dataloader(rows, description, batch_size, make_sampler, is_training, dataloader_key)
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        sampler = self.batching.eval_sampler(eval_dataset)
-        return super()._get_eval_sampler(eval_dataset) if sampler is None else sampler
+    def _prepare_rows(self, dataset: Dataset, is_training: bool) -> Dataset:
+        """Return rows as batches are made of them."""
+        if not isinstance(dataset, datasets.Dataset):
+            return dataset
+        # Only the sampler reads the number of a row's dataset.
+        rows = dataset.remove_columns([name for name in dataset.column_names if name == DATASET_COLUMN])
+        numbered = self._cache.number_rows(dataset, rows, is_training)
+        return as_arrays(numbered, self.data_collator)
 
     def prediction_step(
         self,
@@ -510,7 +567,7 @@ class MultiTaskTrainer(Trainer):
             The batch's loss; by task ``ids`` (what `decode` returns) and, with labels, ``loss`` and ``count`` by
             row; and the labels by task.
         """
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._prepare_inputs(self._cache.add_states(inputs))
         labels = inputs.pop("labels", None)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs: MultiTaskOutput = model(**inputs)
@@ -542,10 +599,7 @@ class MultiTaskTrainer(Trainer):
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run evaluation as ``Trainer`` does, and put the rows back into the dataset's order."""
         self._check_tasks()
-        prefix_in_use = (
-            nullcontext() if self._activation_cache is None else self._activation_cache.evaluating(dataloader)
-        )
-        with prefix_in_use:
+        with self._cache.evaluating(dataloader):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         if self.freeze_callback.run is not None and prefix == "eval":

@@ -28,8 +28,8 @@ from hf_multitask import (
     load_tokenizer,
     prepare_datasets,
 )
-from hf_multitask.freezing import trainer_callback
 from hf_multitask.models.layer_groups import layer_groups
+from hf_multitask.training import trainer as trainer_module
 from tests.tiny import INTENTS, ROWS
 
 TASKS = {"intent": "sequence_classification", "slots": "token_classification"}
@@ -163,7 +163,7 @@ class RecordingTrainer(MultiTaskTrainer):
 
 def take_as_many_batches(trainer, processes):
     """Let one process, too, take as many batches counted in tokens as several can share."""
-    token_batches = trainer.batching.token_batches
+    token_batches = trainer.dataloaders.token_batches
 
     def shared(dataset, is_training):
         batches = token_batches(dataset, is_training)
@@ -171,7 +171,7 @@ def take_as_many_batches(trainer, processes):
             batches.num_batches += -batches.num_batches % processes
         return batches
 
-    trainer.batching.token_batches = shared
+    trainer.dataloaders.token_batches = shared
 
 
 class NaiveCallback(TrainerCallback):
@@ -277,18 +277,18 @@ def run(scenario, encoder, folder):
     """Train as a scenario says; rank 0 writes ``<name>.pt``, the weights, and ``<name>.json``, the report."""
     scenario = {**DEFAULTS, **scenario}
     folder = Path(folder)
-    rebuild_ddp = trainer_callback.rebuild_ddp
+    rebuild_ddp = trainer_module.rebuild_ddp
     register_hook = DistributedDataParallelKwargs.register_comm_hook
     error = None
     trainer, recorder = make_trainer(scenario, encoder, folder)
     try:
         if scenario["trainer"] == "unregistered":
-            trainer_callback.rebuild_ddp = lambda *_: None
+            trainer_module.rebuild_ddp = lambda *_: None
         trainer.train(resume_from_checkpoint=copy_run(scenario, folder, trainer))
     except ValueError as refusal:
         error = str(refusal)
     finally:
-        trainer_callback.rebuild_ddp = rebuild_ddp
+        trainer_module.rebuild_ddp = rebuild_ddp
         DistributedDataParallelKwargs.register_comm_hook = register_hook
     args = trainer.args
     wrapped = getattr(trainer.model_wrapped, "_orig_mod", trainer.model_wrapped)

@@ -16,7 +16,7 @@ from transformers.pipelines.pt_utils import KeyPairDataset
 from hf_multitask import MultiTaskModel, RunConfig, TaskConfig, load_tokenizer, prepare_datasets, run_training
 from hf_multitask.cli import main
 from hf_multitask.export import export_onnx
-from hf_multitask.freezing.activation_cache.cache_key import read_rows
+from hf_multitask.freezing.activation_cache.cache_key import digest_rows
 from hf_multitask.prediction import BulkPrediction
 from hf_multitask.runs.evaluation import run_evaluation
 from hf_multitask.runs.inspection import inspect_data
@@ -326,5 +326,5 @@ def test_rows_that_differ_only_in_their_segments_have_different_cache_keys(token
     columns = ["input_ids", "token_type_ids", "attention_mask"]
     one = dict(tokenizer(["rain"], ["paris"]))
     other = {**one, "token_type_ids": [[0] * len(one["input_ids"][0])]}
-    keys = {read_rows(datasets.Dataset.from_dict(rows), columns)[0] for rows in (one, other)}
+    keys = {digest_rows(datasets.Dataset.from_dict(rows), columns)[0] for rows in (one, other)}
     assert len(keys) == 2

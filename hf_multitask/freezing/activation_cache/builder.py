@@ -1,11 +1,10 @@
-"""Computing the states that are stored."""
+"""Computation of the states that an activation cache stores."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -15,11 +14,12 @@ from torch import nn
 
 from ...models.modeling_multitask import MultiTaskModel
 from ...models.token_batches import cut_batches, rows_per_batch
+from ...models.type_aliases import Batch, Row
 from .store import ActivationStore, Part, PartWriter
 
-# Tokens that are encoded at a time, at least: enough to keep a processor busy, too few to fill any memory.
+# Minimum number of tokens per pass: enough to keep a processor busy, too few to fill any memory.
 TOKENS_PER_PASS = 1024
-# What a collator makes beside the encoder's inputs.
+# Entries of a batch that are not inputs of the encoder.
 _NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
 
 
@@ -27,21 +27,22 @@ _NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
 class ActivationBuilder:
     """Runs rows through the lower layers of an encoder and writes the states that enter layer groups.
 
-    Rows come longest first, so that batches hold little padding.
+    Rows are taken longest first, so batches contain little padding.
 
     Args:
         model: The model.
-        dataset: The rows, with the columns that the encoder takes.
-        collator: What makes a batch of them.
-        part: The part that this process computes.
-        tokens_per_pass: Tokens a pass, padding included; a single row, or window of one, may have more.
-        autocast: Returns a context in which the encoder computes.
+        dataset: Rows with the inputs of the encoder.
+        collator: Collator of the rows.
+        part: Part of the rows that this process computes.
+        tokens_per_pass: Maximum number of tokens per pass, padding included. A single row, or a window of one, may
+            have more.
+        autocast: Return the context in which the encoder runs.
         show_progress: Whether to show a progress bar.
     """
 
     model: MultiTaskModel
     dataset: datasets.Dataset
-    collator: Callable[[Sequence[Any]], dict[str, Any]]
+    collator: Callable[[list[Row]], Batch]
     part: Part
     tokens_per_pass: int
     autocast: Callable[[], AbstractContextManager]
@@ -50,22 +51,22 @@ class ActivationBuilder:
     def build(
         self, folders: Mapping[str, Path], start: ActivationStore | None = None, entering: str | None = None
     ) -> None:
-        """Write this process's part of each store; what an earlier process has written stays.
+        """Write this process's part of each store. Parts that an earlier process has written stay.
 
         Args:
-            folders: The stores' folders by the group that the states enter.
-            start: A store of lower states to start from; from the tokens where None.
-            entering: The group that these enter.
+            folders: Folders of the stores by the group that the states enter.
+            start: Store of lower states to start from; from the tokens if None.
+            entering: Group that the lower states enter.
 
         Raises:
-            OSError: If they cannot be written. What was written of them is removed.
+            OSError: If the stores cannot be written. The unfinished files are removed.
         """
         with ExitStack() as locks:
             missing = {}
             for group, folder in sorted(folders.items()):
                 folder.mkdir(parents=True, exist_ok=True)
                 path = self.part.path(folder)
-                # A run beside this one may compute the same; a killed one leaves its lock open.
+                # Another run may compute the same part. The lock of a killed process is released.
                 locks.enter_context(FileLock(path.with_suffix(".lock")))
                 if not path.is_file():
                     missing[group] = PartWriter(folder, self.part)
@@ -82,7 +83,7 @@ class ActivationBuilder:
         rows = self.part.rows.tolist()
         sizes = rows_per_batch(self.part.layout.lengths[self.part.rows], self.tokens_per_pass)
         bounds = [0, *(end for _, end in cut_batches(sizes.tolist()))]
-        # Whole batches only: their states are the same bits whenever they are computed.
+        # Resume at a batch boundary: a state depends in its last bits on the batch that it is computed in.
         written = min(writer.num_rows for writer in writers.values())
         done = max(bound for bound in bounds if bound <= written)
         for writer in writers.values():
@@ -105,14 +106,14 @@ class ActivationBuilder:
     def _states(
         self, rows: Sequence[int], groups: Sequence[str], start: ActivationStore | None, entering: str | None
     ) -> dict[str, torch.Tensor]:
-        """Return the states of rows, without padding, by group."""
+        """Return the states of rows by group (num_tokens, hidden), without padding."""
         device = self.model.device
         collated = self.collator(self.dataset.__getitems__(list(rows)))
         inputs = {name: value.to(device) for name, value in collated.items() if name not in _NOT_ENCODED}
         if start is not None:
             inputs["stored_states"] = start.read(rows, inputs["attention_mask"]).to(self.model.dtype)
         found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
-        # A long text has many windows.
+        # A long text has many windows, too many for one pass.
         windows_per_pass = max(1, self.tokens_per_pass // inputs["attention_mask"].size(1))
         parts = zip(*(value.split(windows_per_pass) for value in inputs.values()), strict=True)
         for values in parts:
@@ -126,7 +127,7 @@ class ActivationBuilder:
 
 @contextmanager
 def _requiring_gradients(encoder: nn.Module) -> Iterator[None]:
-    """Let all weights require gradients meanwhile: of no others does autocast keep what it has cast for a pass."""
+    """Let all weights require gradients in this context, because autocast only caches casts of such weights."""
     frozen = [weight for weight in encoder.parameters() if not weight.requires_grad]
     for weight in frozen:
         weight.requires_grad_(True)

@@ -1,8 +1,7 @@
-"""What tells stored states from others: all that they are computed from."""
+"""Cache keys: a digest of everything that cached states depend on."""
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,20 +14,20 @@ from ...models.encoder_partial_forward import HEADS
 from ...models.layer_groups import LayerGroups
 from ...models.weights_digest import add_tensor
 
-# Entries of an encoder's config that say where it comes from, not what it computes.
+# Entries of an encoder's config that have no effect on what it computes.
 _ORIGIN = ("_name_or_path", "architectures", "transformers_version", "dtype")
 _ROWS_PER_BATCH = 10_000
 
 
 def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, str]:
-    """Digest what computes the states that enter each group: config, buffers and the weights below.
+    """Digest what computes the states that enter each layer group: config, buffers and the weights below it.
 
     Args:
         encoder: The encoder.
-        groups: The model's groups, from the bottom up.
+        groups: Layer groups of the model, from the bottom up.
 
     Returns:
-        Digests by the group that the states enter, ``heads`` for what the encoder returns.
+        Digests by the group that the states enter; ``heads`` for the output of the encoder.
     """
     config = {key: value for key, value in encoder.config.to_dict().items() if key not in _ORIGIN}
     config["attn_implementation"] = encoder.config._attn_implementation
@@ -44,15 +43,16 @@ def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, st
     return {**digests, HEADS: digest.hexdigest()}
 
 
-def read_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, np.ndarray]:
+def digest_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, np.ndarray]:
     """Digest the tokenized rows of a dataset and count their tokens.
 
     Args:
-        dataset: The dataset, with ``attention_mask``.
-        columns: The columns that the encoder takes, and those that say how.
+        dataset: Tokenized rows, with ``attention_mask``.
+        columns: Columns that the states depend on: the encoder's inputs and the lengths of windows.
 
     Returns:
-        The digest, and the tokens of each row (num_rows); a row without any is encoded as one of padding.
+        The digest, and the number of tokens per row (num_rows), at least 1: a row without tokens is encoded as one
+        token of padding.
     """
     digests = {name: xxhash.xxh3_128(str(dataset.features[name]).encode()) for name in columns}
     lengths = []
@@ -70,15 +70,16 @@ def read_rows(dataset: datasets.Dataset, columns: Sequence[str]) -> tuple[str, n
     return total.hexdigest(), np.maximum(np.concatenate(lengths or [np.empty(0, np.int64)]), 1)
 
 
-def store_key(prefix: str, rows: str, *settings: Any) -> str:
-    """Return the name of a store.
+def store_key(layers: str, rows: str, dtype: str, computed_in: str) -> str:
+    """Return the key of a store, which is the name of its folder.
 
     Args:
-        prefix: Digest of what computes the states.
-        rows: Digest of the rows.
-        settings: How they are computed and kept: types, the batch size.
+        layers: Digest of the layers that compute the states, see `layer_digests`.
+        rows: Digest of the rows, see `digest_rows`.
+        dtype: Type of the cached states.
+        computed_in: Mixed precision in which they are computed.
     """
-    return xxhash.xxh3_128_hexdigest(json.dumps([prefix, rows, settings]).encode())
+    return xxhash.xxh3_128_hexdigest(json.dumps([layers, rows, [dtype, computed_in]]).encode())
 
 
 def _tables(dataset: datasets.Dataset, columns: Sequence[str]) -> Iterator[pa.Table]:

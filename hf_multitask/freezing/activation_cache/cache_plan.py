@@ -1,4 +1,4 @@
-"""Which states of the frozen layers are worth keeping: a pure decision."""
+"""Plan of an activation cache: a pure decision about which states are worth storing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ STORE_FROZEN = (AUTO, ALWAYS, NEVER)
 
 @dataclass(frozen=True)
 class FreeSpace:
-    """What there is room for.
+    """Free disk and memory.
 
     Args:
-        disk: Bytes that may be written.
-        memory: Bytes that reads can be kept in.
+        disk: Number of bytes that may be written.
+        memory: Number of bytes in which reads can be buffered.
     """
 
     disk: int
@@ -24,11 +24,12 @@ class FreeSpace:
 
 @dataclass(frozen=True)
 class CachePlan:
-    """What is to be stored.
+    """States to store.
 
     Args:
-        entering: The groups whose entering states are stored, in the order in which the run needs them.
-        reason: Why, in words.
+        entering: Groups whose entering states are stored, in the order in which the run needs them. Empty if nothing
+            is computed.
+        reason: Reason of the decision, for the log.
     """
 
     entering: tuple[str, ...]
@@ -36,17 +37,17 @@ class CachePlan:
 
 
 def usable_states(stages: Sequence[tuple[str, float]], depths: Mapping[str, int]) -> dict[str, float]:
-    """Find the states that the run will read and that are already what they will be then.
+    """Find the states that a later stage will read and that are already final.
 
-    What enters a group stays the same until something below it trains. So those of a later stage are known now if no
-    stage in front of it trains anything lower.
+    The states that enter a group stay the same until something below the group trains. So the states of a later stage
+    are final now if no earlier stage trains a lower layer.
 
     Args:
-        stages: The stages from now on: the group that frozen states enter, and the passes over the rows.
-        depths: Layers below each group that states can enter.
+        stages: For each stage from now on, the group that frozen states enter and the number of passes over the rows.
+        depths: Number of layers below each group that states can enter.
 
     Returns:
-        Passes by group, in the order in which the run needs them.
+        Number of passes by group, in the order in which the run needs them.
     """
     usable: dict[str, float] = {}
     lowest: int | None = None
@@ -63,39 +64,39 @@ def plan_store(
     mode: str,
     stages: Sequence[tuple[str, float]],
     depths: Mapping[str, int],
-    found: Collection[str],
+    stored: Collection[str],
     bytes_each: int,
-    room: FreeSpace,
+    free: FreeSpace,
 ) -> CachePlan:
-    """Decide which states are stored.
+    """Decide which states to store.
 
-    With ``"auto"``, those that save more than computing them costs, both counted in passes through a layer, and that
-    fit; with ``"always"`` those that fit on the disk.
+    ``"auto"`` stores states that fit on the disk and in memory and that save more than they cost, both counted in
+    passes through a layer. ``"always"`` stores all states that fit on the disk.
 
     Args:
         mode: ``"auto"`` or ``"always"``.
         stages: See `usable_states`.
         depths: See `usable_states`.
-        found: The groups whose entering states are stored already.
-        bytes_each: Bytes of the states that enter one group.
-        room: What there is room for.
+        stored: Groups whose entering states are already stored.
+        bytes_each: Size of the states that enter one group.
+        free: Free disk and memory.
 
     Returns:
-        The plan; without groups where nothing is to be computed.
+        The plan.
     """
     usable = usable_states(stages, depths)
-    wanted = {entering: passes for entering, passes in usable.items() if entering not in found}
+    wanted = {entering: passes for entering, passes in usable.items() if entering not in stored}
     if not wanted:
-        return CachePlan((), "they are there already" if usable else "the lowest layers train")
+        return CachePlan((), "they are already stored" if usable else "the lowest layers train")
     saved = sum(passes * depths[entering] for entering, passes in wanted.items())
     cost = max(depths[entering] for entering in wanted)
     if mode == AUTO and saved <= cost:
         return CachePlan((), f"it saves {saved:.3g} passes through a layer and costs {cost}")
-    if mode == AUTO and bytes_each > room.memory:
+    if mode == AUTO and bytes_each > free.memory:
         return CachePlan(
-            (), f"each takes {format_bytes(bytes_each)} and {format_bytes(room.memory)} of memory are free"
+            (), f"each takes {format_bytes(bytes_each)} and {format_bytes(free.memory)} of memory are free"
         )
-    fitting = tuple(wanted)[: room.disk // max(bytes_each, 1)]
+    fitting = tuple(wanted)[: free.disk // max(bytes_each, 1)]
     if not fitting:
-        return CachePlan((), f"each takes {format_bytes(bytes_each)} and there is room for {format_bytes(room.disk)}")
+        return CachePlan((), f"each takes {format_bytes(bytes_each)} and there is space for {format_bytes(free.disk)}")
     return CachePlan(fitting, f"saves {saved:.3g} passes through a layer, costs {cost}")

@@ -1,4 +1,4 @@
-"""Token states of the rows of a dataset on disk: ragged, memory-mapped, written in parts by several processes."""
+"""Stores of token states: ragged, memory-mapped files, written in parts by several processes."""
 
 import mmap
 import os
@@ -17,12 +17,12 @@ _SUFFIX = ".states"
 
 @dataclass(frozen=True)
 class StatesLayout:
-    """What the states of a dataset's rows are like; rows are computed and written longest first.
+    """Layout of the states of a dataset's rows, which are computed and written longest row first.
 
     Args:
-        lengths: Tokens of each row (num_rows).
-        hidden_size: Width of the states.
-        dtype: Their type.
+        lengths: Number of tokens per row (num_rows).
+        hidden_size: Size of a state.
+        dtype: Type of the states.
     """
 
     lengths: np.ndarray
@@ -31,27 +31,27 @@ class StatesLayout:
 
     @property
     def token_bytes(self) -> int:
-        """Bytes of the states of a token."""
+        """Size of the state of a token in bytes."""
         return self.hidden_size * self.dtype.itemsize
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the states of all rows."""
+        """Size of the states of all rows in bytes."""
         return int(self.lengths.sum()) * self.token_bytes
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The numbers of the rows, longest first."""
+        """Row numbers, longest row first."""
         return np.argsort(-self.lengths, kind="stable")
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows that one process writes, into one file.
+    """The rows that one process writes into one file.
 
     Args:
-        layout: The layout of all rows.
-        index: Which part.
+        layout: Layout of all rows.
+        index: Index of the part.
         count: Number of parts.
     """
 
@@ -61,23 +61,23 @@ class Part:
 
     @property
     def rows(self) -> np.ndarray:
-        """The numbers of its rows, in the order in which they are written."""
+        """Row numbers of the part, in the order in which the rows are written."""
         return self.layout.order[self.index :: self.count]
 
     @property
     def row_bytes(self) -> np.ndarray:
-        """Bytes of each of its rows."""
+        """Size of each row of the part in bytes."""
         return self.layout.lengths[self.rows] * self.layout.token_bytes
 
     def path(self, folder: Path) -> Path:
-        """Return its file in the folder of a store."""
+        """Return the file of the part in the folder of a store."""
         return folder / f"{self.index:05}-of-{self.count:05}{_SUFFIX}"
 
 
 class PartWriter:
-    """Writes one part, batch by batch, and goes on where an earlier process was killed.
+    """Writes one part batch by batch, and resumes where an earlier process was killed.
 
-    Until all rows are there the file has another name, so that none ever looks whole that is not.
+    The file has another name until all rows are written, so an unfinished file never looks complete.
 
     Args:
         folder: Folder of the store.
@@ -93,37 +93,37 @@ class PartWriter:
 
     @property
     def num_rows(self) -> int:
-        """How many rows are written whole."""
+        """Number of rows that are completely written."""
         return int(np.searchsorted(self.ends, self.file.tell(), side="right"))
 
     def truncate_to(self, num_rows: int) -> None:
-        """Cut off what is behind a number of rows."""
+        """Remove everything after the first ``num_rows`` rows."""
         self.file.truncate(int(self.ends[num_rows - 1]) if num_rows else 0)
         self.file.seek(0, os.SEEK_END)
 
     def write(self, states: torch.Tensor) -> None:
-        """Append the states of rows (num_tokens, hidden), in the type of the store."""
+        """Append the states of rows (num_tokens, hidden), which have the type of the store."""
         self.file.write(states.contiguous().cpu().view(torch.uint8).numpy().data)
 
     def finish(self) -> None:
-        """Give the file its name, once it is on the disk as a whole."""
+        """Rename the file to its final name, once all of it is on the disk."""
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
         os.replace(self.unfinished, self.path)
 
     def discard(self) -> None:
-        """Remove what is written."""
-        with suppress(OSError):  # what is still to be written finds the disk as full as before
+        """Remove the unfinished file."""
+        with suppress(OSError):  # flushing the rest fails too if the disk is full
             self.file.close()
         self.unfinished.unlink(missing_ok=True)
 
 
 class ActivationStore:
-    """The states of all rows of a dataset, read from the files of a folder.
+    """States of all rows of a dataset, read from the files of a folder.
 
     Args:
-        folder: The folder; all parts are there.
+        folder: Folder that contains all parts.
         parts: The parts.
     """
 
@@ -139,45 +139,45 @@ class ActivationStore:
 
     @classmethod
     def find(cls, folder: Path, layout: StatesLayout) -> "ActivationStore | None":
-        """Open a store that is there as a whole, however many processes have written it.
+        """Open a complete store, whatever the number of processes that have written it.
 
         Args:
             folder: Folder of the store.
-            layout: The layout that it must have.
+            layout: Expected layout.
 
         Returns:
-            The store; None where there is none, or a file has not the size that it must have.
+            The store, None if no set of parts is complete and of the expected sizes.
         """
         parts = find_parts(folder, layout)
         return None if parts is None else cls(folder, parts)
 
     def read(self, rows: Sequence[int], attention_mask: torch.Tensor) -> torch.Tensor:
-        """Read the states of rows to where their tokens are in a batch.
+        """Read the states of rows into the positions of their tokens in a batch.
 
         Args:
-            rows: Numbers of the rows.
-            attention_mask: 1 for their tokens, 0 for padding (batch, seq_len).
+            rows: Row numbers.
+            attention_mask: 1 for tokens, 0 for padding (batch, seq_len).
 
         Returns:
-            States (batch, seq_len, hidden) on the mask's device; padding has those of some token, which nothing
-            attends to.
+            States (batch, seq_len, hidden) on the device of the mask. Padding gets the state of some token, to which
+            nothing attends.
         """
         numbers = np.asarray(rows)
         lengths = self.layout.lengths[numbers]
         ends = np.cumsum(lengths)
         tokens = np.arange(ends[-1]) + np.repeat(self.start_of[numbers] - (ends - lengths), lengths)
         parts = np.repeat(self.part_of[numbers], lengths)
-        # Counting tokens waits for no device, as picking them by a mask would.
-        places = attention_mask.flatten().cumsum(0).sub(1).clamp(min=0).view_as(attention_mask)
+        # Counting tokens does not wait for the device, while selecting them by a mask would.
+        positions = attention_mask.flatten().cumsum(0).sub(1).clamp(min=0).view_as(attention_mask)
         if attention_mask.device.type == "cpu":
-            return self._take(tokens[places.numpy()], parts[places.numpy()])
+            return self._take(tokens[positions.numpy()], parts[positions.numpy()])
         states = self._take(tokens, parts)
         if attention_mask.device.type == "cuda":
             states = states.pin_memory()
-        return states.to(attention_mask.device, non_blocking=True)[places]
+        return states.to(attention_mask.device, non_blocking=True)[positions]
 
     def _take(self, tokens: np.ndarray, parts: np.ndarray) -> torch.Tensor:
-        """Return the states of some tokens of some parts, by their numbers there."""
+        """Return states by part and by the token's index in the part (*tokens.shape, hidden)."""
         if len(self.parts) == 1:
             return self.parts[0].read(tokens)
         states = torch.empty(*tokens.shape, self.layout.hidden_size, dtype=self.layout.dtype)
@@ -187,11 +187,11 @@ class ActivationStore:
 
 
 def find_parts(folder: Path, layout: StatesLayout) -> list[Part] | None:
-    """Return the parts of a store that is there as a whole, None where there is none; nothing of it is read.
+    """Return the parts of a complete store, None if there is none. Only the sizes of files are looked at.
 
     Args:
         folder: Folder of the store.
-        layout: The layout that it must have.
+        layout: Expected layout.
     """
     for first in sorted(folder.glob(f"00000-of-*{_SUFFIX}")):
         count = int(first.stem.rpartition("-")[2])
@@ -206,21 +206,21 @@ def _is_whole(path: Path, part: Part) -> bool:
 
 
 class _MappedPart:
-    """A file of states as a tensor."""
+    """A file of states, memory-mapped as a tensor."""
 
     def __init__(self, path: Path, layout: StatesLayout) -> None:
         self.map: mmap.mmap | None = None
         self.states = torch.empty(0, layout.hidden_size, dtype=layout.dtype)
-        if path.stat().st_size:  # of more processes than rows, some have none
+        if path.stat().st_size:  # some processes have no rows if there are more processes than rows
             with path.open("rb") as file:
                 self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             self.states = torch.frombuffer(self.map, dtype=layout.dtype).view(-1, layout.hidden_size)
 
     def read(self, tokens: np.ndarray) -> torch.Tensor:
-        """Return the states of some tokens (*tokens.shape, hidden)."""
+        """Return states by the token's index in the file (*tokens.shape, hidden)."""
         states = self.states[torch.from_numpy(tokens)]
         if self.map is not None:
-            # Pages that stay mapped count as memory of the process, and Linux maps some forty times what is read: all
-            # that lies around a page together in its cache.
+            # Mapped pages count as memory of the process, and Linux maps about forty times what is read: all cached
+            # pages around the one that is read.
             self.map.madvise(mmap.MADV_DONTNEED)
         return states

@@ -1,28 +1,28 @@
-"""The folder of stores: where each is, how much they take, and which make room for others."""
+"""Folder of activation stores: their sizes, and which are evicted for new ones."""
 
 import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-# Share of the disk that stores may take where no limit is given, of what is free without them.
+# Share of the disk space free of stores that all stores may take if no limit is given.
 _SHARE_OF_DISK = 0.5
 
 
 class StoreFolder:
-    """A folder with a subfolder for each store, by its key.
+    """A folder with a subfolder per store, named by its key.
 
     Args:
         path: The folder.
-        max_bytes: What all stores together may take; half of the free disk where None.
+        max_bytes: Size limit of all stores together; half of the free disk if None.
     """
 
     def __init__(self, path: Path, max_bytes: int | None = None) -> None:
         self.path = path
         self.max_bytes = max_bytes
 
-    def room(self, in_use: Collection[str]) -> int:
-        """Return the bytes that can be written, if all stores but those in use make room.
+    def available_bytes(self, in_use: Collection[str]) -> int:
+        """Return the number of bytes that can be written if all stores are evicted but the ones in use.
 
         Args:
             in_use: Keys of stores that must stay.
@@ -32,10 +32,10 @@ class StoreFolder:
         return max(self._limit(sizes) - kept, 0)
 
     def evict(self, num_bytes: int, in_use: Collection[str]) -> None:
-        """Remove the stores that were longest not used, as many as it takes.
+        """Remove the least recently used stores until there is space for new ones.
 
         Args:
-            num_bytes: Bytes that are to be written.
+            num_bytes: Size of the new stores.
             in_use: Keys of stores that must stay.
         """
         sizes = self._sizes()
@@ -48,16 +48,16 @@ class StoreFolder:
             del sizes[key]
 
     def touch(self, key: str) -> None:
-        """Note that a store is used now."""
+        """Mark a store as just used."""
         os.utime(self.path / key)
 
     def _limit(self, sizes: Mapping[str, int]) -> int:
-        """Return what all stores may take, never more than the disk has for them."""
+        """Return the size limit of all stores, which is never above what the disk has for them."""
         available = shutil.disk_usage(self.path).free + sum(sizes.values())
         return min(int(available * _SHARE_OF_DISK) if self.max_bytes is None else self.max_bytes, available)
 
     def _sizes(self) -> dict[str, int]:
-        """Return the bytes on the disk by key."""
+        """Return the size of each store by key."""
         self.path.mkdir(parents=True, exist_ok=True)
         folders = [path for path in self.path.iterdir() if path.is_dir()]
         return {

@@ -1,4 +1,4 @@
-"""Stored equals computed: the same training whether frozen layers run in every pass or once."""
+"""Cached equals computed: the same training whether frozen layers run once or in every pass."""
 
 import copy
 import errno
@@ -51,7 +51,7 @@ class CountLayers(TrainerCallback):
             original = layer.forward
 
             def forward(states, *args, i=i, original=original, **kwargs):
-                if states.shape[:2] != (1, 2):  # two tokens, to see how the encoder runs
+                if states.shape[:2] != (1, 2):  # not the probe that finds the order of the layers
                     self.runs.append((self.step, i))
                 return original(states, *args, **kwargs)
 
@@ -62,7 +62,7 @@ class CountLayers(TrainerCallback):
 
 
 class Overwrite(TrainerCallback):
-    """Sets weights to NaN behind the first step of some stages, and puts them back before others train."""
+    """Sets weights to NaN after the first step of some stages, and restores them before they train."""
 
     def __init__(self, model, prefixes):
         self.model, self.prefixes, self.kept = model, prefixes, None
@@ -82,7 +82,7 @@ class Overwrite(TrainerCallback):
 
 
 def losses(trainer):
-    """Return the logged training and validation losses, without those of times."""
+    """Return the logged training and validation losses."""
     wanted = ("loss", "intent_loss", "slots_loss", "eval_loss", "eval_intent_loss", "eval_slots_loss")
     return [entry[name] for entry in trainer.state.log_history for name in wanted if name in entry]
 
@@ -120,13 +120,13 @@ def assert_same_training(stored, computed, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_losses_are_those_of_computed_states_and_the_prefix_is_not_run(encoders, train, tasks, architecture):
+def test_losses_equal_those_of_computed_states_and_frozen_layers_do_not_run(encoders, train, tasks, architecture):
     tokenizer = load_tokenizer(encoders[architecture])
     prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
     kwargs = {"source": encoders[architecture], "given_data": prepared, "given_tokenizer": tokenizer}
     computed = train("never", WHOLE, **kwargs)
     assert_same_training(train("always", WHOLE, **kwargs), computed)
-    # Once more with the stores of that run, for training and evaluation, and no weight of the encoder to be had.
+    # Again with the stores of that run for training and evaluation, and without any usable weight of the encoder.
     whole_encoder = {1: ("",), 12: ("",)}
     stored = train(
         "auto", WHOLE, change=lambda trainer: trainer.add_callback(Overwrite(trainer.model, whole_encoder)), **kwargs
@@ -147,7 +147,7 @@ def test_losses_are_those_of_computed_states_and_the_prefix_is_not_run(encoders,
     ],
     ids=["plain", "accumulated", "activation checkpointing", "workers"],
 )
-def test_losses_are_those_of_computed_states(train, schedule, kwargs):
+def test_losses_equal_those_of_computed_states(train, schedule, kwargs):
     epochs = {"num_train_epochs": 5} if schedule == "gradual" else {}
     assert_same_training(train("always", schedule, **kwargs, **epochs), train("never", schedule, **kwargs, **epochs))
 
@@ -165,7 +165,7 @@ def test_under_autocast_losses_differ_by_less_than_its_precision(train, schedule
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 5e-3), ("bfloat16", 5e-2)])
-def test_halves_are_close(train, dtype, tolerance):
+def test_half_precision_is_close(train, dtype, tolerance):
     stored = train("always", DOWN, store_dtype=dtype)
     assert_same_training(stored, train("never", DOWN), tolerance)
     assert losses(stored) != losses(train("never", DOWN))
@@ -188,7 +188,7 @@ def runs_by_layer(trainer, steps):
 
 def test_each_layer_runs_once_on_each_row_while_it_is_frozen(train):
     first = train("always", DOWN, change=count, eval_strategy="no")
-    # One batch through all layers stores what all stages need; six steps an epoch.
+    # One batch through all layers stores the states of all stages; six steps per epoch.
     assert runs_by_layer(first, range(12)) == [1, 1, 1]
     assert runs_by_layer(first, range(12, 18)) == [0, 0, 6]
     assert runs_by_layer(first, range(18, 24)) == [6, 6, 6]
@@ -216,7 +216,7 @@ def layers_that_run(trainer, call):
 
 
 @pytest.mark.parametrize("mode", ["auto", "always"])
-def test_outside_of_a_training_states_are_stored_where_always_asked(train, data, mode):
+def test_outside_of_a_training_states_are_stored_only_with_always(train, data, mode):
     trainer = train(mode, "none", change=count, num_train_epochs=1, per_device_eval_batch_size=32)
     first, computed = layers_that_run(trainer, lambda: trainer.predict(data["test"]))
     again, found = layers_that_run(trainer, lambda: trainer.predict(data["test"]))
@@ -225,7 +225,7 @@ def test_outside_of_a_training_states_are_stored_where_always_asked(train, data,
     for task in trainer.tasks:
         losses_of = [output.predictions[task.name]["loss"] for output in (found, computed)]
         np.testing.assert_allclose(*losses_of, atol=1e-5)
-    # Other weights have states of their own.
+    # Other weights have other states.
     for weight in trainer.model.encoder.parameters():
         weight.data.mul_(1.5)
     changed, other = layers_that_run(trainer, lambda: trainer.predict(data["test"]))
@@ -233,7 +233,7 @@ def test_outside_of_a_training_states_are_stored_where_always_asked(train, data,
     assert other.metrics["test_loss"] != pytest.approx(found.metrics["test_loss"], abs=1e-3)
 
 
-def test_an_evaluation_by_itself_reads_what_the_training_has_stored(train):
+def test_a_separate_evaluation_reads_the_stores_of_the_training(train):
     trainer = train("always", "encoder", change=count, per_device_eval_batch_size=32)
     ran, metrics = layers_that_run(trainer, trainer.evaluate)
     assert ran == []
@@ -241,7 +241,7 @@ def test_an_evaluation_by_itself_reads_what_the_training_has_stored(train):
     assert metrics["eval_loss"] == pytest.approx(computed["eval_loss"], abs=1e-5)
 
 
-def test_without_a_schedule_what_the_model_has_frozen_is_stored(encoder, data, tokenizer, tmp_path):
+def test_without_a_schedule_states_of_layers_frozen_by_the_user_are_stored(encoder, data, tokenizer, tmp_path):
     counted = []
     for mode in ("always", "never"):
         model = MultiTaskModel.from_encoder(encoder, data.tasks)
@@ -268,7 +268,7 @@ def messages(caplog):
     return " ".join(record.getMessage() for record in caplog.records if "activation_cache" in record.name)
 
 
-def test_auto_says_what_it_decided_and_why(train, caplog):
+def test_auto_logs_its_decision_and_the_reason(train, caplog):
     caplog.set_level(logging.INFO)
     train("auto", DOWN)
     assert "Frozen layers are computed once: the states entering heads of 22 train rows" in messages(caplog)
@@ -281,7 +281,7 @@ def test_auto_says_what_it_decided_and_why(train, caplog):
 
 
 class OtherCollator(MultiTaskDataCollator):
-    """May do anything with the rows."""
+    """A collator that may change the rows."""
 
 
 def stream(trainer):
@@ -310,7 +310,7 @@ def augment(trainer):
         (augment, "OtherCollator may make other batches of the same rows"),
     ],
 )
-def test_what_cannot_be_stored_is_said(train, caplog, tmp_path, change, word):
+def test_the_reason_why_states_cannot_be_stored_is_logged(train, caplog, tmp_path, change, word):
     caplog.set_level(logging.INFO)
     trainer = train("always", DOWN, change=change)
     assert f"Frozen layers are computed in every pass: {word}" in messages(caplog)
@@ -323,21 +323,21 @@ def test_a_stream_is_not_stored(encoder, tokenizer, tasks, tmp_path, caplog, wri
     data = prepare_datasets({"train": write_jsonl(ROWS), "validation": ROWS[:10]}, tokenizer, tasks, streaming=True)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
     make_trainer(model, data, tokenizer, tmp_path, "encoder", store_frozen="always", max_steps=4).train()
-    assert "the training rows are no datasets.Dataset" in messages(caplog)
+    assert "the training rows are not a datasets.Dataset" in messages(caplog)
 
 
-def test_a_full_disk_is_said_and_training_goes_on(train, caplog, monkeypatch):
+def test_training_continues_on_a_full_disk_with_a_warning(train, caplog, monkeypatch):
     def write(self, states):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     computed = train("never", DOWN)
     monkeypatch.setattr(store.PartWriter, "write", write)
     trainer = train("always", DOWN)
-    assert "Going on without stored states: the store cannot be written: [Errno 28] No space" in messages(caplog)
+    assert "Continuing without cached states: the store cannot be written: [Errno 28] No space" in messages(caplog)
     assert losses(trainer) == losses(computed)
 
 
-def test_a_killed_build_goes_on(train, monkeypatch, tmp_path):
+def test_a_killed_build_is_resumed(train, monkeypatch, tmp_path):
     monkeypatch.setattr(cache, "TOKENS_PER_PASS", 64)
     whole = train("always", DOWN, folder="whole")
     write, written = store.PartWriter.write, []
@@ -358,7 +358,7 @@ def test_a_killed_build_goes_on(train, monkeypatch, tmp_path):
     assert not list((tmp_path / "killed").glob("*/*.unfinished"))
 
 
-def test_other_weights_make_other_stores_and_old_ones_make_room(train, tmp_path):
+def test_other_weights_make_other_stores_and_old_ones_are_evicted(train, tmp_path):
     folder = tmp_path / "store"
     train("always", WHOLE, eval_strategy="no")
     (first,) = folder.iterdir()
@@ -374,14 +374,14 @@ def test_other_weights_make_other_stores_and_old_ones_make_room(train, tmp_path)
     assert first not in folder.iterdir()
 
 
-def test_no_store_is_made_where_there_is_no_room(train, tmp_path, caplog):
+def test_no_store_is_made_without_space(train, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train("always", WHOLE, store_max_bytes=100)
-    assert "there is room for 100 B" in messages(caplog)
+    assert "there is space for 100 B" in messages(caplog)
     assert not list((tmp_path / "store").iterdir())
 
 
-def test_weights_that_come_back_have_their_own_states(train):
+def test_restored_weights_have_their_own_states(train):
     schedule = {
         "stages": [
             {"train": ["heads", "encoder[-2:]"], "steps": 7, "restore_best": True, "learning_rate": 0.05},
@@ -424,7 +424,7 @@ def test_several_validation_sets_have_a_store_each(encoder, data, tokenizer, tmp
 
 
 @pytest.mark.parametrize("mode", ["auto", "always"])
-def test_workers_that_stay_are_asked_again(train, mode):
+def test_persistent_workers_serve_a_second_evaluation(train, mode):
     kept = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
     trainer = train(mode, "encoder", **kept)
     found = trainer.evaluate()["eval_loss"]

@@ -1,4 +1,4 @@
-"""Stored states: the bits that were written come back, and nothing half written is read."""
+"""Stores: the bits that were written are read back, and no unfinished file is read."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ SMAPS = Path("/proc/self/smaps")
 
 
 def states_of(lengths, dtype=torch.float32):
-    """Return states that tell row and token."""
+    """Return states whose values name their row and token."""
     return [
         (torch.arange(length * WIDTH).view(length, WIDTH) + 1000.0 * row).to(dtype)
         for row, length in enumerate(lengths)
@@ -62,8 +62,8 @@ def test_rows_come_back_in_any_order(tmp_path_factory, lengths, num_parts, dtype
     assert_reads(store, asked, states)
 
 
-@pytest.mark.skipif(not SMAPS.exists(), reason="only Linux says what is mapped")
-def test_what_is_read_does_not_stay_in_memory(tmp_path):
+@pytest.mark.skipif(not SMAPS.exists(), reason="only Linux reports which pages are mapped")
+def test_pages_that_were_read_do_not_stay_in_memory(tmp_path):
     lengths = np.full(200, 7)
     states = states_of(lengths)
     layout = StatesLayout(lengths, WIDTH, torch.float32)
@@ -76,7 +76,7 @@ def test_what_is_read_does_not_stay_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize("written", [0, 1, 40, 83, 84, 85, 200, 263, 264])
-def test_a_killed_build_goes_on_where_it_was(tmp_path, written):
+def test_a_killed_build_resumes_where_it_was(tmp_path, written):
     lengths = np.array([2, 5, 1, 4, 3, 7])
     layout = StatesLayout(lengths, WIDTH, torch.float32)
     part = Part(layout, 0, 1)
@@ -139,11 +139,11 @@ def make_stores(folder, sizes):
         os.utime(folder / key, (1000 + age, 1000 + age))
 
 
-def test_the_longest_unused_stores_make_room(tmp_path):
+def test_the_least_recently_used_stores_are_evicted(tmp_path):
     make_stores(tmp_path, {"a": 100, "b": 200, "c": 300})
     folder = StoreFolder(tmp_path, max_bytes=700)
-    assert folder.room(in_use=[]) == 700
-    assert folder.room(in_use=["c"]) == 400
+    assert folder.available_bytes(in_use=[]) == 700
+    assert folder.available_bytes(in_use=["c"]) == 400
     folder.evict(100, in_use=[])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
     folder.touch("a")
@@ -153,10 +153,10 @@ def test_the_longest_unused_stores_make_room(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
 
 
-def test_without_a_limit_half_of_the_disk_is_left(tmp_path, monkeypatch):
+def test_without_a_limit_half_of_the_disk_stays_free(tmp_path, monkeypatch):
     make_stores(tmp_path, {"a": 100})
     usage = type("Usage", (), {"free": 900})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    assert StoreFolder(tmp_path).room(in_use=[]) == 500
-    assert StoreFolder(tmp_path).room(in_use=["a"]) == 400
-    assert StoreFolder(tmp_path, max_bytes=5000).room(in_use=["a"]) == 900
+    assert StoreFolder(tmp_path).available_bytes(in_use=[]) == 500
+    assert StoreFolder(tmp_path).available_bytes(in_use=["a"]) == 400
+    assert StoreFolder(tmp_path, max_bytes=5000).available_bytes(in_use=["a"]) == 900

@@ -1,0 +1,25 @@
+"""Callables that a trainer lends to its freeze run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .schedule import FreezeStage
+
+
+@dataclass(frozen=True)
+class FreezeHooks:
+    """What a `MultiTaskFreezeRun` asks of its trainer, so that it does not hold the trainer itself.
+
+    Args:
+        peak_rates: Return the peak learning rate of each layer group in a stage.
+        rebuild_ddp: Let DDP reduce exactly the weights that train now. Does nothing without DDP.
+        validation_sample: Return a batch of validation rows, the same at each call; None if there are none.
+        settle_ema: Make the moving average of the weights the model's weights. Does nothing without an average.
+    """
+
+    peak_rates: Callable[[FreezeStage], dict[str, float]]
+    rebuild_ddp: Callable[[], None]
+    validation_sample: Callable[[], dict[str, torch.Tensor] | None]
+    settle_ema: Callable[[], None]
