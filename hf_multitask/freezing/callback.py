@@ -1,6 +1,5 @@
 """Freezing in stages with any Trainer."""
 
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -11,7 +10,8 @@ from ..models.layer_groups import LayerGroups, layer_groups
 from ..runtime.run_length import optimizer_steps
 from .plain_run import PlainFreezeRun
 from .presets import FreezeSpec, build_schedule
-from .run import FreezeRun, RunSetup
+from .run import FreezeRun
+from .run_setup import RunSetup
 from .schedule import FreezeSchedule
 
 
@@ -19,29 +19,30 @@ class FreezeCallback(TrainerCallback):
     """Freezes and unfreezes groups of a model's layers while a ``Trainer`` trains.
 
     It works with a plain ``transformers.Trainer`` and any model with one encoder, on one process and under DDP. The
-    stage is computed from the trainer's recorded state, so a resumed run goes on where it was. At the end of the
-    training the model trains as a whole again. Give it to the trainer's constructor: ``Trainer(callbacks=[…])``.
+    stage is computed from the trainer's recorded state, so a resumed run continues where it was. After training, the
+    whole model is trainable again. Give the callback to the trainer's constructor: ``Trainer(callbacks=[…])``.
 
     Args:
-        schedule: The schedule, or what `build_schedule` makes one of: a preset's name, a file, groups that are frozen
-            throughout, stages.
+        schedule: The schedule, or anything that `build_schedule` makes a schedule of: a preset's name, a file, groups
+            that stay frozen, stages.
 
     Raises:
-        ValueError: Before the first step, if the schedule cannot hold in this training.
+        ValueError: Before the first step, if this training would not do what the schedule says.
     """
 
     def __init__(self, schedule: FreezeSpec) -> None:
         self.spec = schedule
         self.groups: LayerGroups | None = None
         self.schedule: FreezeSchedule | None = None
+        # The training that is running.
         self.run: FreezeRun | None = None
         self._built_for: tuple[float, str | None] | None = None
 
     def build_schedule(self, groups: LayerGroups, num_epochs: float, metric: str | None) -> FreezeSchedule:
-        """Return the schedule of a run: one object, built again only for a run of another length or metric.
+        """Return the schedule of a run. It is one object, built again only for a run of another length or metric.
 
         Args:
-            groups: The model's groups.
+            groups: Layer groups of the model.
             num_epochs: Length of the run, of which presets take shares.
             metric: The run's ``metric_for_best_model``.
 
@@ -65,20 +66,16 @@ class FreezeCallback(TrainerCallback):
         model: PreTrainedModel | None = None,
         **kwargs: object,
     ) -> None:
-        """Find the groups while the model is not wrapped."""
+        """Find the layer groups while the model is not wrapped."""
         if model is not None:
             self.groups, self.schedule = layer_groups(model), None
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Check that the schedule can hold, and freeze what is frozen at this step."""
+        """Check the schedule, and freeze the groups that are frozen at this step."""
         if self.run is not None:
-            self.run.release()  # an earlier training was broken off
+            self.run.release()  # an earlier training was interrupted
         model = kwargs["model"]
         groups = (self.groups or layer_groups(model)).bind(model)
         steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))
@@ -96,48 +93,56 @@ class FreezeCallback(TrainerCallback):
         self.run.begin(control)
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Enter the next stage where it begins with this step."""
+        """Enter the next stage if it begins with this step."""
         if self.run is not None:
             self.run.begin_step()
 
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Measure the memory while gradients and optimizer state are there."""
+        """Measure the memory while gradients and optimizer state exist."""
         if self.run is not None:
             self.run.measure_memory()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Count the stage's time, and put a checkpoint off until the evaluation of its step."""
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Count the stage's time, and defer a checkpoint until the evaluation of its step."""
         if self.run is not None:
             self.run.end_step(control)
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Let the checkpoint be written that was put off."""
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Let the Trainer write the checkpoint that was deferred."""
         if self.run is not None:
             self.run.end_epoch(control)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Keep the stage's best weights, and stop where the schedule ends."""
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Keep the weights if they are the stage's best, and stop at the end of the schedule."""
         if self.run is not None:
             self.run.see_evaluation(control)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Write the schedule into the checkpoint."""
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Write the schedule to the checkpoint."""
         if self.run is not None:
-            self.run.save_schedule(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+            self.run.save_schedule(self.run.folder / f"checkpoint-{state.global_step}")
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Write schedule and stage results, and let the model train as it did before."""
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Write the schedule and the results of the stages, and unfreeze what the schedule has frozen."""
         if self.run is not None:
             self.run.end()
             self.run = None
 
 
 def count_steps_per_epoch(args: TrainingArguments, state: TrainerState, dataloader: DataLoader | None) -> int:
-    """Return the optimizer steps of an epoch, as the Trainer counts them; of a stream, those of the run."""
+    """Return the optimizer steps per epoch as the Trainer counts them; the steps of the run if rows are streamed."""
     if dataloader is None or not has_length(dataloader):
         return state.max_steps
     return optimizer_steps(args, len(dataloader))

@@ -1,25 +1,24 @@
-"""What would train something else than the schedule says, refused before the first step."""
+"""Checks, run before the first step, that the trainer will do what the schedule says."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from ..models.layer_groups import LayerGroups
 from .schedule import FreezeSchedule
 
 
 def check_arguments(schedule: FreezeSchedule, args: TrainingArguments) -> None:
-    """Refuse arguments of the trainer under which the schedule cannot hold.
+    """Check the arguments of the trainer.
 
     Args:
         schedule: The schedule.
-        args: The trainer's arguments.
+        args: Arguments of the trainer.
 
     Raises:
-        ValueError: If there is such an argument. The message says what to set instead.
+        ValueError: If the schedule does not work with an argument. The message says what to set instead.
     """
     if schedule.is_baseline:
         raise ValueError(
@@ -45,15 +44,15 @@ def check_arguments(schedule: FreezeSchedule, args: TrainingArguments) -> None:
 def check_fsdp(
     schedule: FreezeSchedule, distributed_type: DistributedType, plugin: FullyShardedDataParallelPlugin | None
 ) -> None:
-    """Refuse ways of sharding under which the schedule cannot hold.
+    """Check the way in which FSDP shards the weights.
 
     Args:
         schedule: The schedule.
-        distributed_type: How accelerate trains.
-        plugin: Its FSDP settings.
+        distributed_type: Distributed type of accelerate.
+        plugin: FSDP settings of accelerate.
 
     Raises:
-        ValueError: If frozen weights would train, or a stage needs weights as a whole.
+        ValueError: If frozen weights would train, or a stage needs weights that are not sharded.
     """
     if distributed_type != DistributedType.FSDP or plugin is None:
         return
@@ -67,15 +66,15 @@ def check_fsdp(
 
 
 def check_optimizer(groups: LayerGroups, scheduled: Iterable[str], optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimizer that does not hold every weight that a stage trains.
+    """Check that the optimizer contains every weight that a stage trains.
 
     Args:
-        groups: The model's groups.
+        groups: Layer groups of the model.
         scheduled: Names of the groups that any stage trains.
-        optimizer: The trainer's optimizer.
+        optimizer: The optimizer.
 
     Raises:
-        ValueError: If a weight is missing: it would never be updated, without any error.
+        ValueError: If a weight is missing. It would never be updated, and no error would say so.
     """
     known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     scheduled = set(scheduled)
@@ -83,26 +82,24 @@ def check_optimizer(groups: LayerGroups, scheduled: Iterable[str], optimizer: to
         missing = [name for name, parameter in group.parameters.items() if id(parameter) not in known]
         if group.name in scheduled and missing:
             raise ValueError(
-                f"freeze schedule: group {group.name!r} is to train, but the optimizer does not hold {missing[0]!r}, "
-                "so that it would never be updated. Do not freeze weights before train(): the Trainer's optimizer "
-                "leaves them out. An optimizer of your own must hold all parameters."
+                f"freeze schedule: group {group.name!r} is to train, but the optimizer does not contain "
+                f"{missing[0]!r}, so it would never be updated. Do not freeze weights before train(): the Trainer's "
+                "optimizer leaves them out. An optimizer of your own must contain all parameters."
             )
 
 
 def check_replicas(groups: LayerGroups, scheduled: Iterable[str], world_size: int, find_unused: bool) -> None:
-    """Refuse replicas that would drift apart, or whose gradients DDP would wait for in vain.
-
-    For a DDP that is not registered again at each stage.
+    """Check that a DDP which is not rebuilt at each stage keeps the replicas equal.
 
     Args:
-        groups: The model's groups, as DDP found them.
+        groups: Layer groups of the model, as they were when DDP wrapped it.
         scheduled: Names of the groups that any stage trains.
         world_size: Number of processes.
         find_unused: DDP's ``find_unused_parameters``.
 
     Raises:
-        ValueError: If there are several processes, and a group was frozen when DDP wrapped the model or DDP does not
-            look for unused parameters.
+        ValueError: If there are several processes and a group was frozen when DDP wrapped the model, so the replicas
+            would drift apart, or DDP does not look for unused parameters, so it would wait for missing gradients.
     """
     if world_size < 2:
         return
@@ -120,8 +117,8 @@ def check_replicas(groups: LayerGroups, scheduled: Iterable[str], world_size: in
         )
 
 
-def looks_for_unused_parameters(args: TrainingArguments, model: Any) -> bool:
-    """Tell whether the Trainer lets DDP look for unused parameters, by the Trainer's own rule."""
+def looks_for_unused_parameters(args: TrainingArguments, model: PreTrainedModel) -> bool:
+    """Return whether the Trainer lets DDP look for unused parameters, by the Trainer's own rule."""
     if args.ddp_find_unused_parameters is not None:
         return args.ddp_find_unused_parameters
     return not (model.is_activation_checkpointing or args.activation_checkpointing)

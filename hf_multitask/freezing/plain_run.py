@@ -1,16 +1,15 @@
-"""A freeze run of a plain ``Trainer``."""
+"""Freezing in stages with a plain ``Trainer``."""
 
-from typing import Any
-
+from ..models.type_aliases import JsonObject
 from .checks import check_replicas, looks_for_unused_parameters
 from .replay import Transition
 from .run import FreezeRun
 
 
 class PlainFreezeRun(FreezeRun):
-    """A run of a plain ``Trainer``: its learning rates, and the DDP that it has made."""
+    """The `FreezeRun` of a plain ``Trainer``, with its learning rates and the DDP that it has built."""
 
-    def describe(self, change: Transition) -> dict[str, Any]:
+    def describe(self, change: Transition) -> JsonObject:
         """Return the peak learning rates of the groups that train."""
         rates = {
             id(parameter): group.get("initial_lr", group["lr"])
@@ -21,7 +20,7 @@ class PlainFreezeRun(FreezeRun):
         return {"learning_rates": {name: rates[id(first[name])] for name in change.trained}}
 
     def check(self) -> None:
-        """Refuse also what only `MultiTaskTrainer` can do, and a DDP that does not look for unused parameters."""
+        """Check the training too for what only `MultiTaskTrainer` can do, and for a DDP that would not follow."""
         super().check()
         if self.schedule.sets_rates or self.schedule.protect:
             raise ValueError(

@@ -1,62 +1,29 @@
-"""One training run that follows a freeze schedule."""
+"""One call of ``Trainer.train`` that follows a freeze schedule."""
 
-import difflib
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl
 
-from ..models.layer_groups import LayerGroups
+from ..models.type_aliases import JsonObject
 from ..runtime.training_history import TrainingHistory
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer
 from .compilation import raise_recompile_limit
 from .replay import Progress, Transition, check_watched_metrics, replay
-from .schedule import SCHEDULE_NAME, FreezeSchedule
+from .run_setup import RunSetup
+from .schedule import SCHEDULE_NAME
 from .snapshots import Snapshots
 from .stage import FreezeStage
-from .stage_results import write_stage_results
+from .stage_recorder import StageRecorder
 
 logger = logging.getLogger(__name__)
-
-# Key of what a run keeps in the trainer's state, and so in every checkpoint.
-STATE_KEY = "freeze_schedule"
-
-
-@dataclass(frozen=True)
-class RunSetup:
-    """A schedule and the objects that one call of ``Trainer.train`` works with.
-
-    Args:
-        schedule: Schedule of the run.
-        groups: Layer groups of the model, bound to its weights.
-        steps_per_epoch: Optimizer steps per epoch.
-        args: Arguments of the trainer.
-        state: State of the trainer.
-        model: The model, not wrapped.
-        optimizer: The optimizer.
-        lr_scheduler: The learning rate scheduler.
-    """
-
-    schedule: FreezeSchedule
-    groups: LayerGroups
-    steps_per_epoch: int
-    args: TrainingArguments
-    state: TrainerState
-    model: PreTrainedModel
-    optimizer: torch.optim.Optimizer
-    lr_scheduler: LambdaLR
 
 
 class FreezeRun:
@@ -77,12 +44,26 @@ class FreezeRun:
         self.model = setup.model
         self.optimizer = setup.optimizer
         self.lr_scheduler = setup.lr_scheduler
-        self.snapshots = Snapshots(self.args.output_dir)
+        self.folder = setup.folder
+        self.snapshots = Snapshots(setup.folder)
+        self.recorder = StageRecorder(setup)
         self.weights = {name: weight for group in self.groups for name, weight in group.parameters.items()}
         self.initial_requires_grad = {name: weight.requires_grad for name, weight in self.weights.items()}
-        self.eval_on_start = self.args.eval_on_start
-        self.mark = time.perf_counter()
-        self.while_training = ExitStack()
+        # Nothing is replayed before `begin`.
+        self.progress = Progress((), finished=False, next_boundary=None, best_step=None)
+        # Changes that have been made, by this run or before it was resumed.
+        self.entered: list[Transition] = []
+        self._exit_stack = ExitStack()
+        self._initial_eval_on_start = self.args.eval_on_start
+        # Whether something has happened since the last replay that may end the stage before its bound.
+        self._needs_replay = True
+        self._resumed_at_end = False
+        self._save_deferred = False
+
+    @property
+    def current(self) -> Transition:
+        """The last change that was made: what is in effect now."""
+        return self.entered[-1] if self.entered else self.progress.transitions[0]
 
     @property
     def stage(self) -> FreezeStage:
@@ -93,22 +74,21 @@ class FreezeRun:
         """Return the groups that train and the maximum number of epochs, stage by stage from now on."""
         step, last = self.state.global_step, self.state.max_steps
         end = self.progress.next_boundary or last
-        stages: list[tuple[Sequence[str], float]] = [
-            (self.current.trained, (min(end, last) - step) / self.steps_per_epoch)
-        ]
+        first = (min(end, last) - step) / self.steps_per_epoch
+        stages: list[tuple[Sequence[str], float]] = [(self.current.trained, first)]
         for stage in self.schedule.stages[self.current.stage + 1 :]:
             step, length = end, stage.max_steps(self.steps_per_epoch)
             end = last if length is None else step + length
             stages.append((stage.trained(self.groups), max(min(end, last) - step, 0) / self.steps_per_epoch))
         return stages
 
-    # What a trainer that does more extends.
+    # Subclasses extend these.
 
     def check(self) -> None:
-        """Refuse what would train something else than the schedule says.
+        """Check that the training will do what the schedule says.
 
         Raises:
-            ValueError: If the schedule cannot hold in this training.
+            ValueError: If it would not, whatever the metrics turn out to be.
         """
         check_arguments(self.schedule, self.args)
         state = AcceleratorState()
@@ -119,19 +99,20 @@ class FreezeRun:
         check_optimizer(self.groups, self.schedule.trained(self.groups), self.optimizer)
 
     def train_only(self, trained: Sequence[str]) -> None:
-        """Freeze all groups but some."""
+        """Let some groups train and freeze all others."""
         train_only(self.model, self.groups, trained)
 
-    def describe(self, change: Transition) -> dict[str, Any]:
-        """Return what else the log says about a change."""
+    def describe(self, change: Transition) -> JsonObject:
+        """Return further entries of the log about a change."""
         return {}
 
     def enter(self, change: Transition) -> None:
-        """Make a change: weights that come back, what trains, the log, the results."""
-        self.count_seconds()
+        """Make a change: restore weights, freeze and unfreeze groups, log it, and write the results so far."""
+        self.recorder.count_seconds(self.stage.name)
         if self.entered:
             before = [group.name for group in self.groups if group.trainable]
         else:
+            # `begin` has frozen groups already. The log compares with what the user has frozen.
             before = [
                 group.name
                 for group in self.groups
@@ -140,7 +121,6 @@ class FreezeRun:
         if change.restore_step is not None:
             self._restore_weights(change.restore_step)
         self.entered.append(change)
-        self.current = change
         self.train_only(change.trained)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -155,37 +135,39 @@ class FreezeRun:
         if change.restore_step is not None:
             entry["restored_step"] = change.restore_step
         self._log(entry)
-        self._write_results()
+        self.recorder.write(self.entered)
 
-    # What the callback calls.
+    # The callback calls these.
 
     def begin(self, control: TrainerControl) -> None:
-        """Check that the schedule can hold, and freeze what is frozen at this step."""
+        """Check the schedule, and freeze the groups that are frozen at this step."""
         self.check()
         if self.args.torch_compile:
-            self.while_training.enter_context(raise_recompile_limit(len(self.schedule.stages)))
-        self.measured = self._read_record()
-        self._warn_of_risks()
+            self._exit_stack.enter_context(raise_recompile_limit(len(self.schedule.stages)))
         step = self.state.global_step
+        if step == 0 and self.args.should_save:
+            self.snapshots.clear()
+        self.recorder.begin()
+        self._warn_of_risks()
         self.progress = self._replay()
-        # The changes of this very step are still to be made: a checkpoint is written before them.
+        # Changes at this very step are still to be made: the checkpoint of a step is written before them.
         self.entered = [change for change in self.progress.transitions if change.step < step]
-        self.current = self.progress.before(step)
         self.train_only(self.current.trained)
-        self.is_new = True
-        # Where the schedule watches metrics, an evaluation before the first step shows that they exist and what they
-        # are at the start.
-        self.args.eval_on_start = self.eval_on_start or (step == 0 and self.schedule.needs_evaluation)
-        control.should_training_stop = self.was_finished = self.progress.finished
-        self.is_save_put_off = False
+        # If metrics decide, an evaluation before the first step shows that they exist, and their values at the start.
+        self.args.eval_on_start = self._initial_eval_on_start or (step == 0 and self.schedule.needs_evaluation)
+        control.should_training_stop = self._resumed_at_end = self.progress.finished
 
     def begin_step(self) -> None:
-        """Enter the next stage where it begins with this step."""
+        """Enter the next stage if it begins with this step.
+
+        Raises:
+            ValueError: If the schedule follows a metric that evaluation does not have, or has already ended.
+        """
         boundary = self.progress.next_boundary
-        if not self.is_new and (boundary is None or self.state.global_step < boundary):
+        if not self._needs_replay and (boundary is None or self.state.global_step < boundary):
             return
-        self.is_new = False
-        self.args.eval_on_start = self.eval_on_start
+        self._needs_replay = False
+        self.args.eval_on_start = self._initial_eval_on_start
         try:
             self._check_metrics()
         except ValueError:
@@ -201,55 +183,39 @@ class FreezeRun:
             self.enter(change)
 
     def measure_memory(self) -> None:
-        """Keep the stage's peak memory: of the device, or without one the resident memory of the process."""
-        on_device = torch.cuda.is_available()
-        used = torch.cuda.max_memory_allocated() if on_device else psutil.Process().memory_info().rss
-        record = self._stage_record()
-        record["peak_memory_bytes"] = max(record["peak_memory_bytes"], used)
-
-    def count_seconds(self) -> None:
-        """Add the time since the last call to the stage's."""
-        now = time.perf_counter()
-        self._stage_record()["seconds"] += now - self.mark
-        self.mark = now
+        """Record the memory that the stage uses now."""
+        self.recorder.measure_memory(self.stage.name)
 
     def end_step(self, control: TrainerControl) -> None:
-        """Count the stage's time, and put a checkpoint off until the evaluation of its step.
+        """Count the stage's time, and defer a checkpoint until the evaluation of its step.
 
-        One written in front of the evaluation at an epoch's end would lack it, and the state of the random generators
-        behind it.
+        A checkpoint written before the evaluation at an epoch's end would lack its metrics, and the state that the
+        random generators have after it.
         """
-        self.count_seconds()
+        self.recorder.count_seconds(self.stage.name)
         ends_epoch = self.state.global_step % self.steps_per_epoch == 0 or control.should_training_stop
         if self.args.eval_strategy == "epoch" and ends_epoch and control.should_save:
             control.should_save = False
-            self.is_save_put_off = True
+            self._save_deferred = True
         self._log_loss_if_needed(control)
 
     def end_epoch(self, control: TrainerControl) -> None:
-        """Let the checkpoint be written that was put off."""
-        if self.is_save_put_off:
-            self.is_save_put_off, control.should_save = False, True
-        if self.was_finished:
+        """Let the Trainer write the checkpoint that was deferred."""
+        if self._save_deferred:
+            self._save_deferred, control.should_save = False, True
+        if self._resumed_at_end:
             # A run that is resumed at its end has been evaluated and saved.
             control.should_log = control.should_evaluate = control.should_save = False
         self._log_loss_if_needed(control)
 
-    def _log_loss_if_needed(self, control: TrainerControl) -> None:
-        """Let the training loss be logged with each evaluation and checkpoint where the schedule compares it.
-
-        The Trainer forgets losses that are not yet logged when it is resumed.
-        """
-        if self.schedule.watches_gap and (control.should_save or control.should_evaluate):
-            control.should_log = True
-
     def see_evaluation(self, control: TrainerControl) -> None:
-        """Keep the stage's best weights, and stop where the schedule ends."""
-        self.is_new = True
+        """Keep the weights if they are the stage's best, and stop at the end of the schedule."""
+        self._needs_replay = True
         try:
             self._check_metrics()
         except ValueError:
-            return  # of several validation sets, another may come; the next step finds out
+            # One of several validation sets may lack the metric. The next step fails if they all do.
+            return
         progress = self._replay()
         same_stage = progress.current.stage == self.current.stage
         if same_stage and progress.best_step == self.state.global_step:
@@ -260,42 +226,55 @@ class FreezeRun:
             control.should_training_stop = True
 
     def save_schedule(self, folder: Path) -> None:
-        """Write the schedule into a checkpoint, and remove what no checkpoint can need any more."""
+        """Write the schedule to a checkpoint, and remove snapshots that no checkpoint needs any more."""
         if self.args.should_save and folder.is_dir():
             self.schedule.save(folder / SCHEDULE_NAME)
             self.snapshots.prune(self.state.global_step)
 
     def end(self) -> None:
-        """Write schedule and stage results, and let the model train as it did before."""
-        self.args.eval_on_start = self.eval_on_start
-        self.count_seconds()
+        """Write the schedule and the results of the stages, and unfreeze what the schedule has frozen."""
+        self.args.eval_on_start = self._initial_eval_on_start
+        self.recorder.count_seconds(self.stage.name)
         if unreached := [stage.name for stage in self.schedule.stages[self.current.stage + 1 :]]:
             logger.warning("Freeze schedule: the run ended before stage %s.", ", ".join(unreached))
-        self._write_results()
+        self.recorder.write(self.entered)
         if self.args.should_save:
-            self.schedule.save(Path(self.args.output_dir, SCHEDULE_NAME))
+            self.schedule.save(self.folder / SCHEDULE_NAME)
             self.snapshots.prune()
         self.release()
 
     def save_weights(self, kind: str) -> None:
-        """Keep the weights that the stage trains, as they are now."""
+        """Write a snapshot of the weights that the stage trains.
+
+        Args:
+            kind: ``"best"`` or ``"start"``.
+        """
         if self.args.should_save:
             weights = self.groups.parameters_of(self.stage.trained(self.groups))
             self.snapshots.save(kind, self.state.global_step, weights)
 
     def release(self) -> None:
-        """Let the model train as it did before."""
+        """Let the model train as it did before the run."""
         for name, weight in self.weights.items():
             weight.requires_grad_(self.initial_requires_grad[name])
         set_modes(self.model, self.groups)
-        self.while_training.close()
+        self._exit_stack.close()
+
+    def _log_loss_if_needed(self, control: TrainerControl) -> None:
+        """Let the Trainer log the training loss with each evaluation and checkpoint if the schedule compares it.
+
+        A resumed Trainer has forgotten the losses since the last log.
+        """
+        if self.schedule.watches_gap and (control.should_save or control.should_evaluate):
+            control.should_log = True
 
     def _restore_weights(self, step: int) -> None:
+        # The main process has written the snapshot that all processes read.
         PartialState().wait_for_everyone()
         with torch.no_grad():
             for name, weight in self.snapshots.load("best", step).items():
                 self.weights[name].copy_(weight)
-                # Its moments belong to the steps that are taken back.
+                # The moments of the optimizer are from steps that are taken back.
                 self.optimizer.state.pop(self.weights[name], None)
         PartialState().wait_for_everyone()
 
@@ -306,7 +285,7 @@ class FreezeRun:
     def _replay(self) -> Progress:
         evaluations = TrainingHistory(self.state.log_history).evaluations()
         if self.args.world_size > 1 and self.schedule.needs_evaluation:
-            # A metric that differs in its last bit between processes must not part them.
+            # Metrics may differ in their last bits between processes, which must not enter different stages.
             evaluations = broadcast_object_list([evaluations])[0]
         return replay(
             self.schedule,
@@ -317,10 +296,11 @@ class FreezeRun:
             self.args.metric_for_best_model,
         )
 
-    def _log(self, entry: Mapping[str, Any]) -> None:
+    def _log(self, entry: JsonObject) -> None:
+        # Callbacks cannot call `Trainer.log`. This is its part that reaches the checkpoints.
         self.state.log_history.append({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
         if PartialState().is_main_process:
-            logger.info("Step %d: %s", self.state.global_step, _in_words(entry))
+            logger.info("Step %d: %s", self.state.global_step, _format_change(entry))
 
     def _warn_of_risks(self) -> None:
         for stage in self.schedule.stages:
@@ -328,48 +308,13 @@ class FreezeRun:
             if heads and PartialState().is_main_process:
                 logger.warning(
                     "Stage %r freezes %s while the encoder below trains: the inputs of a head that cannot follow will "
-                    "drift. Watch its metric, or hold it with `protect`.",
+                    "drift. Watch its metric, or protect it with `protect`.",
                     stage.name,
                     " and ".join(heads),
                 )
 
-    def _read_record(self) -> dict[str, dict[str, float]]:
-        """Return what was measured by stage, kept in the trainer's state; refuse another schedule's run."""
-        schedule = self.schedule.to_dict()
-        if self.state.global_step == 0:
-            if self.args.should_save:
-                self.snapshots.clear()
-            self.state.stateful_callbacks[STATE_KEY] = {"schedule": schedule, "stages": {}}
-        recorded = self.state.stateful_callbacks.get(STATE_KEY)
-        if recorded is None or recorded["schedule"] != schedule:
-            before = "" if recorded is None else FreezeSchedule.from_dict(recorded["schedule"]).to_yaml()
-            changed = difflib.unified_diff(
-                before.splitlines(), self.schedule.to_yaml().splitlines(), "checkpoint", "now", lineterm=""
-            )
-            found = "none" if recorded is None else "another one"
-            raise ValueError(
-                f"freeze schedule: the run that is resumed had {found}. Resume with the same, or start anew.\n"
-                + "\n".join(changed)
-            )
-        return recorded["stages"]
 
-    def _stage_record(self) -> dict[str, float]:
-        return self.measured.setdefault(self.stage.name, {"seconds": 0.0, "peak_memory_bytes": 0})
-
-    def _write_results(self) -> None:
-        if self.args.should_save:
-            write_stage_results(
-                Path(self.args.output_dir),
-                self.schedule,
-                self.groups,
-                self.entered,
-                self.state,
-                self.steps_per_epoch,
-                self.measured,
-            )
-
-
-def _in_words(entry: Mapping[str, Any]) -> str:
+def _format_change(entry: JsonObject) -> str:
     if entry["freeze_stage"] is None:
         return f"the freeze schedule is at its end: {entry['freeze_reason']}"
     changes = [
@@ -378,9 +323,9 @@ def _in_words(entry: Mapping[str, Any]) -> str:
         if entry[key]
     ]
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in entry.get("learning_rates", {}).items())
-    what = "; ".join(changes) or "the same groups train"
-    how = f" Peak learning rates: {rates}." if rates else ""
+    changed = "; ".join(changes) or "the same groups train"
+    peaks = f" Peak learning rates: {rates}." if rates else ""
     return (
-        f"stage {entry['freeze_stage']!r} ({entry['freeze_reason']}): {what}. "
-        f"{entry['trainable_parameters']:,} parameters train.{how}"
+        f"stage {entry['freeze_stage']!r} ({entry['freeze_reason']}): {changed}. "
+        f"{entry['trainable_parameters']:,} parameters train.{peaks}"
     )

@@ -1,8 +1,7 @@
-"""What `MultiTaskTrainer` adds to freezing in stages: rates by group, a DDP for each stage, heads that are held."""
+"""Freezing in stages with a `MultiTaskTrainer`: learning rates by group, DDP per stage, protected heads."""
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -10,13 +9,15 @@ from transformers import SchedulerType, TrainerControl
 
 from ..models.layer_groups import HEAD, LayerGroups
 from ..models.modeling_multitask import MultiTaskModel
+from ..models.type_aliases import JsonObject
 from .callback import FreezeCallback
 from .distillation import Teacher, drift, encode_sample
 from .hooks import FreezeHooks
 from .presets import FreezeSpec
 from .rates import StageRateFactor, set_rates
 from .replay import Transition
-from .run import FreezeRun, RunSetup
+from .run import FreezeRun
+from .run_setup import RunSetup
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +57,19 @@ class MultiTaskFreezeRun(FreezeRun):
         super().__init__(setup)
         self.hooks = hooks
         self.teacher: Teacher | None = None
+        # States of the validation sample when the current heads were frozen.
         self.states_before: dict[str, torch.Tensor] | None = None
-        self.stage_factor: tuple[tuple[int, int], StageRateFactor] | None = None
+        self._own_factor: tuple[tuple[int, int], StageRateFactor] | None = None
 
     def check(self) -> None:
-        """Refuse also a schedule of learning rates that stages cannot be fitted into."""
+        """Check the training too for an optimizer and a scheduler that learning rates by stage can work with."""
         super().check()
         if not self.schedule.sets_rates:
             return
         if not all("layer_group" in group for group in self.optimizer.param_groups):
             raise ValueError(
                 "freeze schedule: learning rates by stage need the trainer's own optimizer, whose parameter groups "
-                "are those of the layers; leave `optimizers` out."
+                "follow the layer groups; leave `optimizers` out."
             )
         if not hasattr(self.lr_scheduler, "base_lrs"):
             found = SchedulerType(self.args.lr_scheduler_type).value
@@ -77,38 +79,38 @@ class MultiTaskFreezeRun(FreezeRun):
             )
 
     def begin(self, control: TrainerControl) -> None:
-        """Begin, and bring back what a stage that goes on had at its start."""
+        """Begin, and restore the teacher and the reference of the drift if a stage is resumed."""
         super().begin(control)
         if self.entered:
             self._watch_risks()
 
     def begin_step(self) -> None:
-        """Enter the next stage where it begins with this step, and set the learning rates of the step."""
+        """Enter the next stage if it begins with this step, and set the learning rates of the step."""
         super().begin_step()
         if self.schedule.sets_rates:
             factor = self._rate_factor()
             set_rates(self.optimizer, {name: peak * factor for name, peak in self._peak_rates(self.current).items()})
 
     def train_only(self, trained: Sequence[str]) -> None:
-        """Freeze all groups but some, for DDP too."""
+        """Let some groups train and freeze all others, in DDP too."""
         super().train_only(trained)
         self.hooks.rebuild_ddp()
 
     def enter(self, change: Transition) -> None:
-        """Make a change, and begin to watch a head that it leaves behind."""
+        """Make a change, and watch the heads that it freezes over a training encoder."""
         if change.best_step is not None:
             # The evaluations that chose the best step scored the average, and snapshots are of the average too.
             self.hooks.settle_ema()
         super().enter(change)
         self._watch_risks()
 
-    def describe(self, change: Transition) -> dict[str, Any]:
+    def describe(self, change: Transition) -> JsonObject:
         """Return the peak learning rates of the groups that train."""
         peaks = self._peak_rates(change)
         return {"learning_rates": {name: peaks[name] for name in change.trained}}
 
     def measure_drift(self) -> dict[str, float]:
-        """Return how far the inputs of a frozen head have moved since it was frozen; nothing without such a head."""
+        """Return how far the inputs of frozen heads have moved since these were frozen; empty without such heads."""
         sample = None if self.states_before is None else self.hooks.validation_sample()
         if self.states_before is None or sample is None:
             return {}
@@ -119,24 +121,22 @@ class MultiTaskFreezeRun(FreezeRun):
         return {name: peak * change.rate_factors.get(name, 1.0) for name, peak in peaks.items()}
 
     def _rate_factor(self) -> float:
-        """Return the factor of the peak rates at this step: of the run's schedule, or the stage's own."""
+        """Return the factor of the peak rates at this step, by the run's scheduler or the stage's own."""
         if self.stage.has_own_schedule:
             start = self.progress.stage_start
             length = self.stage.max_steps(self.steps_per_epoch) or self.state.max_steps - start
-            return self._stage_factor(start, length)(self.state.global_step - start)
+            if self._own_factor is None or self._own_factor[0] != (start, length):
+                self._own_factor = (start, length), StageRateFactor(self.stage, length)
+            return self._own_factor[1](self.state.global_step - start)
         scheduler = self.lr_scheduler
-        known = [rate / base for rate, base in zip(scheduler.get_last_lr(), scheduler.base_lrs, strict=True) if base]
-        # Without a rate above 0 in the run, those of the stages follow its schedule all the same.
-        return known[0] if known else scheduler.lr_lambdas[0](scheduler.last_epoch)
-
-    def _stage_factor(self, start: int, length: int) -> StageRateFactor:
-        """Return the stage's own course, made once a stage."""
-        if self.stage_factor is None or self.stage_factor[0] != (start, length):
-            self.stage_factor = (start, length), StageRateFactor(self.stage, length)
-        return self.stage_factor[1]
+        for rate, base in zip(scheduler.get_last_lr(), scheduler.base_lrs, strict=True):
+            if base:
+                return float(rate) / float(base)
+        # The run has no rate above 0. The rates of stages follow its scheduler all the same.
+        return scheduler.lr_lambdas[0](scheduler.last_epoch)
 
     def _watch_risks(self) -> None:
-        """Keep what a head that is frozen over a training encoder is measured and held by."""
+        """Prepare the drift and the teachers of heads that are frozen over a training encoder."""
         self.teacher, self.states_before = None, None
         heads = self.schedule.at_risk(self.current.trained, self.groups)
         if not heads:
@@ -151,8 +151,9 @@ class MultiTaskFreezeRun(FreezeRun):
             try:
                 self.states_before = self.snapshots.load("drift", since)
             except FileNotFoundError as error:
-                logger.warning("The drift of what %s read is not measured: %s", ", ".join(heads), error)
-        protect = {task: held.distill for task, held in self.schedule.protect.items() if f"{HEAD}{task}" in heads}
+                logger.warning("The drift of the inputs of %s is not measured: %s", ", ".join(heads), error)
+        protections = self.schedule.protect.items()
+        protect = {task: protection.distill for task, protection in protections if f"{HEAD}{task}" in heads}
         if protect:
             if is_start:
                 self.save_weights("start")
@@ -161,7 +162,7 @@ class MultiTaskFreezeRun(FreezeRun):
             self.teacher.load(self.snapshots.load("start", since))
 
     def _frozen_since(self, heads: Sequence[str]) -> int:
-        """Return the step of the stage from which on just these heads are frozen over a training encoder."""
+        """Return the step of the stage since which exactly these heads are frozen over a training encoder."""
         since = self.state.global_step
         for change in reversed(self.entered):
             if change.stage != self.current.stage or self.schedule.at_risk(change.trained, self.groups) != heads:

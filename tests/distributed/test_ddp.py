@@ -148,7 +148,7 @@ WRONG = [
 ]
 FROZEN = {"trainer": "plain", "rows": 24, "schedule": PLAIN_STAGES, "frozen_before": ["encoder"]}
 REFUSED = [
-    ({**FROZEN, "name": "frozen"}, "the optimizer does not hold"),
+    ({**FROZEN, "name": "frozen"}, "the optimizer does not contain"),
     ({**FROZEN, "name": "frozen, own optimizer", "own_optimizer": True}, "was frozen when DDP wrapped the model"),
     (
         {**PLAIN[0], "name": "no look-out", "arguments": {"activation_checkpointing": True}},

@@ -104,7 +104,7 @@ def test_a_multitask_trainer_does_not_start(schedule, arguments, message, model,
 @pytest.mark.parametrize("frozen", ["encoder", "embeddings", "encoder.1"])
 def test_what_was_frozen_before_train_would_never_be_updated(frozen, stock, rows, tmp_path):
     freeze(stock, frozen)
-    message = rf"group '{frozen if '.' in frozen else 'embeddings'}' is to train, but the optimizer does not hold"
+    message = rf"group '{frozen if '.' in frozen else 'embeddings'}' is to train, but the optimizer does not contain"
     refused(lambda: train_stock(stock, rows, tmp_path, TWO_STAGES), stock, message)
 
 
@@ -119,7 +119,7 @@ def test_what_was_frozen_before_train_may_stay_frozen(stock, rows, tmp_path):
 def test_an_optimizer_of_ones_own_must_hold_all_weights_that_train(stock, rows, tmp_path):
     some = {"optimizers": (torch.optim.SGD(stock.classifier.parameters(), lr=0.1), None)}
     message = (
-        "group 'embeddings' is to train, but the optimizer does not hold .*An optimizer of your own must hold all"
+        "'embeddings' is to train, but the optimizer does not contain .*An optimizer of your own must contain all"
     )
     refused(lambda: train_stock(stock, rows, tmp_path, TWO_STAGES, some), stock, message)
     whole = {"optimizers": (torch.optim.SGD(stock.parameters(), lr=0.1), None)}
@@ -128,7 +128,7 @@ def test_an_optimizer_of_ones_own_must_hold_all_weights_that_train(stock, rows, 
 
 def test_an_optimizer_without_the_heads_is_refused_by_the_multitask_trainer(model, data, tokenizer, tmp_path):
     some = {"optimizers": (torch.optim.SGD(model.encoder.parameters(), lr=0.1), None)}
-    message = "group 'head.intent' is to train, but the optimizer does not hold 'heads.intent"
+    message = "group 'head.intent' is to train, but the optimizer does not contain 'heads.intent"
     refused(lambda: train_multitask(model, data, tokenizer, tmp_path, TWO_STAGES, some), model, message)
 
 
