@@ -1,9 +1,8 @@
-"""An exponential moving average of the weights that train: what is evaluated and saved in their place."""
+"""Exponential moving average (EMA) of the weights that train, which is evaluated and saved in their place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,22 +10,22 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# In a checkpoint the model is the average. The weights that training goes on with lie beside it.
+# The model of a checkpoint is the average. This file has the weights themselves, with which training continues.
 PLAIN_WEIGHTS_NAME = "plain_weights.safetensors"
 
 
 class EMACallback(TrainerCallback):
-    """Follows the weights of a model through its training.
+    """Keeps a moving average of the weights of a model during training.
 
-    The average of a weight begins with the weight itself in front of the first step that trains it, and ends where it
-    is frozen: what does not move counts as it is.
+    The average of a weight starts from the weight itself before the first step that trains it, and ends when the
+    weight is frozen. A frozen weight counts as it is.
 
     Args:
         model: The model, not wrapped.
         decay: Share of the average that stays at each step, in (0, 1).
 
     Raises:
-        ValueError: If the weights are in a type in which small changes would be lost.
+        ValueError: If the type of the weights would lose small changes.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -38,14 +37,14 @@ class EMACallback(TrainerCallback):
                     "move. Load the model in float32, and compute in bfloat16 with bf16=True."
                 )
         self.weights = dict(model.named_parameters())
-        self.update = get_ema_multi_avg_fn(decay)
         self.averages: dict[str, torch.Tensor] = {}
-        self.in_use = False
+        self._update = get_ema_multi_avg_fn(decay)
+        self._is_swapped_in = False
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Begin the average of what trains from now on, and end that of what is frozen."""
+        """Start the averages of weights that train from now on, and end those of frozen weights."""
         trained = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
         if trained.keys() != self.averages.keys():
             self.averages = {
@@ -55,45 +54,45 @@ class EMACallback(TrainerCallback):
 
     @torch.no_grad()
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Let the average follow a step."""
+        """Update the averages after an optimizer step."""
         weights = [self.weights[name] for name in self.averages]
-        self.update(list(self.averages.values()), weights, None)
+        self._update(list(self.averages.values()), weights, None)
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Leave the average as the model's weights."""
-        self.settle()
+        """Make the averages the weights of the model."""
+        self.copy_to_model()
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Take the average as the model's weights for good."""
+    def copy_to_model(self) -> None:
+        """Make the averages the weights of the model, and reset them."""
         for name, average in self.averages.items():
             self.weights[name].copy_(average)
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Keep the weights as they are; an average begins anew with the next step."""
+    def reset(self) -> None:
+        """Drop the averages. New ones start from the weights at the next step."""
         self.averages = {}
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Let the model's weights be their average for a while."""
-        if self.in_use:
+    def swapped_in(self) -> Iterator[None]:
+        """Use the averages as the weights of the model in this context."""
+        if self._is_swapped_in:
             yield
             return
-        self.in_use = True
-        self._exchange()
+        self._is_swapped_in = True
+        self._swap()
         try:
             yield
         finally:
-            self._exchange()
-            self.in_use = False
+            self._swap()
+            self._is_swapped_in = False
 
     def save(self, checkpoint: str | Path) -> None:
-        """Write the weights that training goes on with beside a checkpoint's model, which is their average.
+        """Write the weights themselves to a checkpoint, whose model is their average.
 
         Args:
             checkpoint: Folder of the checkpoint.
@@ -103,37 +102,37 @@ class EMACallback(TrainerCallback):
 
     @torch.no_grad()
     def load(self, checkpoint: str | Path) -> None:
-        """Take the weights that a checkpoint's model has as the average, and read those that training goes on with.
+        """Take the current weights, which a checkpoint's model has, as the averages, and read the weights themselves.
 
         Args:
             checkpoint: Folder of the checkpoint.
 
         Raises:
-            ValueError: If it was written by a run without an average.
+            ValueError: If a run without an average has written it.
         """
         path = Path(checkpoint, PLAIN_WEIGHTS_NAME)
         if not path.is_file():
             raise ValueError(f"ema_decay: {path} is missing; resume without ema_decay, as the run was started.")
-        self.forget()
+        self.reset()
         for name, weight in load_file(path).items():
             self.averages[name] = self.weights[name].detach().clone()
             self.weights[name].copy_(weight)
 
     @torch.no_grad()
-    def _exchange(self) -> None:
-        """Exchange weights and averages, in place: the optimizer and DDP hold the weights themselves."""
+    def _swap(self) -> None:
+        """Swap weights and averages in place, because the optimizer and DDP refer to the weights themselves."""
         for name, average in self.averages.items():
             weight = self.weights[name]
-            kept = weight.detach().clone()
+            before = weight.detach().clone()
             weight.copy_(average)
-            average.copy_(kept)
+            average.copy_(before)
 
 
 def refuse_averaged(checkpoint: str | Path) -> None:
-    """Refuse to go on from an average as if it were the weights.
+    """Raise if the model of a checkpoint is an average, from which training cannot continue.
 
     Args:
-        checkpoint: Folder of a checkpoint.
+        checkpoint: Folder of the checkpoint.
 
     Raises:
         ValueError: If its model is an average.

@@ -20,25 +20,26 @@ from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, 
 from ..freezing.activation_cache.cache import ActivationCache, CacheHooks, NoCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.callback import count_steps_per_epoch
-from ..freezing.distillation import count_items, drift_sample
+from ..freezing.distillation import drift_sample
 from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlan, plan_stages
-from ..freezing.rates import peak_rates, trained_rates
+from ..freezing.rates import peak_rates
 from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
-from ..models.decoding import decode
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_errors import explain_upload_errors
-from ..models.losses import count_labeled, example_losses
 from ..models.type_aliases import Batch
 from ..runtime.precision import log_precision
-from ..runtime.training_history import LEARNING_RATE_PREFIX, TrainingHistory
+from ..runtime.training_history import TrainingHistory
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
 from .dataloaders import TrainerDataLoaders, as_arrays, check_training_rows, restore_row_order
 from .ddp import rebuild_ddp
 from .ema import EMACallback, refuse_averaged
 from .metrics import build_compute_metrics, task_metric_names
+from .optimizer_groups import check_optimizer_class, parameter_groups
+from .prediction_reduction import reduce_predictions, weighted_loss
+from .task_log import DISTILL, TaskLog, count_labels
 from .tracking import TrackingCallback
 
 logger = logging.getLogger(__name__)
@@ -47,23 +48,25 @@ logger = logging.getLogger(__name__)
 class MultiTaskTrainer(Trainer):
     """``transformers.Trainer`` for a `MultiTaskModel`.
 
-    It adds losses by task that accumulation, padding and missing labels do not change, learning rates by layer group,
-    predictions reduced to label ids on the device, metrics by task, batches of like length, and freezing in stages
-    with a DDP that reduces only what trains.
+    In addition to ``Trainer`` it has losses by task that accumulation, padding and missing labels do not change,
+    learning rates by layer group, predictions reduced to label ids on the device, metrics by task, batches of similar
+    length, and freezing in stages with a DDP that reduces only what trains.
 
     Args:
-        model: The model. Where its tasks are changed later, it needs a new trainer: this one refuses it.
-        args: The arguments.
-        freeze_schedule: What trains when; what `freezing.build_schedule` takes: a schedule, a preset's name, groups
-            that are frozen throughout, a file, a mapping. What the model has frozen stays so where None.
-        sampling: How much the training takes of each of several datasets that were prepared together.
-        kwargs: All else that ``Trainer`` takes. ``data_collator`` and ``compute_metrics`` are made from the model's
-            tasks where they are not given.
+        model: The model. If its tasks change later, it needs a new trainer; this one raises an error.
+        args: Training arguments.
+        freeze_schedule: Schedule of freezing, or anything that `freezing.build_schedule` makes a schedule of: a
+            preset's name, groups that stay frozen, a file, a mapping. If None, what is frozen in the model stays so.
+        sampling: Share of each dataset in the training, if several were prepared together.
+        kwargs: Other arguments of ``Trainer``. ``data_collator`` and ``compute_metrics`` default to those of the
+            model's tasks.
 
     Raises:
-        ValueError: If the schedule does not fit the model, or ``max_tokens_per_batch`` the training rows.
+        ValueError: If the schedule is not valid for the model, or ``max_tokens_per_batch`` for the training rows.
     """
 
+    model: MultiTaskModel
+    args: MultiTaskTrainingArguments
     optimizer: torch.optim.Optimizer | None
 
     def __init__(
@@ -76,15 +79,15 @@ class MultiTaskTrainer(Trainer):
     ) -> None:
         self.tasks = model.config.tasks
         self.layer_groups = model.layer_groups()
+        self._has_schedule = freeze_schedule is not None
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
         self.freeze_callback = MultiTaskFreezeCallback(
             "none" if freeze_schedule is None else freeze_schedule, self.layer_groups, self._freeze_hooks()
         )
-        self._has_schedule = freeze_schedule is not None
         if self._has_schedule:
-            # Before anything is made. How many steps an epoch has is not known yet; only a run of `max_steps`, or of
-            # a fraction of an epoch, has another length than this.
+            # Before the Trainer creates anything. The steps per epoch are not known yet; only a run of `max_steps`, or
+            # of a fraction of an epoch, has another length than this.
             metric = args.metric_for_best_model
             schedule = self.freeze_callback.build_schedule(self.layer_groups, args.num_train_epochs, metric)
             if kwargs.get("compute_metrics") is None:
@@ -102,116 +105,42 @@ class MultiTaskTrainer(Trainer):
         self.dataloaders = TrainerDataLoaders(
             args, self.accelerator, self.tasks, sampling or Sampling(), epoch=lambda: int(self.state.epoch or 0)
         )
-        self.decayed = set(self.get_decay_parameter_names(model))
+        self.task_log = TaskLog(self.accelerator)
+        self.add_callback(self.task_log)
         if self._has_schedule:
             self.add_callback(self.freeze_callback)
-        # After the schedule's, whose changes it marks.
+        # After the schedule's callback, which changes what this one marks.
         self.tracking = TrackingCallback(self.callback_handler.callbacks, args, model)
         if self.tracking.trackers:
             self.add_callback(self.tracking)
-        self.ema: EMACallback | None = None
-        if args.ema_decay is not None:
-            if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-                found = self.accelerator.distributed_type.value
-                raise ValueError(f"ema_decay needs whole weights and does not work under {found}; leave it out.")
-            # Behind the schedule's: what trains is known then.
-            self.ema = EMACallback(model, args.ema_decay)
+        self.ema = self._build_ema()
+        if self.ema is not None:
+            # After the schedule's callback, which decides what trains.
             self.add_callback(self.ema)
-        # Sums since the last log, on the device: reading them at every step would wait for it.
-        self._task_losses: dict[str, torch.Tensor] = {}
-        self._steps_since_log = 0
-        self._rates: dict[str, float] = {}
-        self._labelled_rows: dict[str, torch.Tensor] = {}
+        self._decayed = set(self.get_decay_parameter_names(model))
         self._cache: ActivationCache | NoCache = NoCache()
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train, as ``Trainer.train`` does; with every group frozen do nothing and say so."""
-        self._check_tasks()
-        schedule = self.freeze_callback.schedule
-        is_baseline = schedule is not None and schedule.is_baseline
-        if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
-            logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
-            return TrainOutput(global_step=0, training_loss=0.0, metrics={})
-        if self.is_world_process_zero():
-            log_precision(self.args, self.model.dtype)
-        self._task_losses, self._steps_since_log, self._labelled_rows = {}, 0, {}
-        self.dataloaders.begin(resume_from_checkpoint)
-        if self.ema is not None:
-            self.ema.forget()
-        with nullcontext() if self.args.store_frozen == NEVER else self._caching(in_training=True):
-            result = super().train(resume_from_checkpoint, *args, **kwargs)
-        self._report_rows()
-        return result
-
-    def _freeze_hooks(self) -> FreezeHooks:
-        return FreezeHooks(
-            peak_rates=self._peak_rates,
-            rebuild_ddp=lambda: rebuild_ddp(self.model_wrapped, self.accelerator.ddp_handler),
-            validation_sample=self._validation_sample,
-            settle_ema=lambda: None if self.ema is None else self.ema.settle(),
-        )
-
-    def _peak_rates(self, stage: FreezeStage | None = None) -> dict[str, float]:
-        """Return the peak learning rate of each layer group, of the run or of a stage."""
-        return peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate, stage)
-
-    def _validation_sample(self) -> dict[str, torch.Tensor] | None:
-        """Return a batch of validation rows; of the first validation set if there are several."""
-        dataset = self.eval_dataset
-        if isinstance(dataset, Mapping):
-            dataset = next(iter(dataset.values()))
-        if dataset is None or not has_length(dataset):
+    def _build_ema(self) -> EMACallback | None:
+        if self.args.ema_decay is None:
             return None
-        return drift_sample(dataset, self.data_collator, self.args.device)
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            found = self.accelerator.distributed_type.value
+            raise ValueError(f"ema_decay needs whole weights and does not work under {found}; leave it out.")
+        return EMACallback(self.model, self.args.ema_decay)
 
     def _check_tasks(self) -> None:
-        """Refuse a model whose tasks are no longer those that data, metrics and optimizer are for."""
+        """Raise if the tasks of the model are no longer the tasks that data, metrics and optimizer are for."""
         if self.model.config.tasks != self.tasks:
             before, now = (", ".join(task.name for task in tasks) for tasks in (self.tasks, self.model.config.tasks))
             raise ValueError(
                 f"the model's tasks have changed since this trainer was built, from {before} to {now}; build another."
             )
 
-    def training_step(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Train on a batch as ``Trainer`` does, starting from the cached states of frozen layers."""
-        self._cache.begin_step()
-        return super().training_step(model, self._cache.add_states(inputs), *args, **kwargs)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Estimate the operations of a step as ``Trainer`` does, but count the weights once and not at every step."""
-        return 6 * inputs["input_ids"].numel() * self._num_weights if "input_ids" in inputs else 0
-
-    @cached_property
-    def _weights(self) -> list[nn.Parameter]:
-        return list(self.model.parameters())
-
-    @cached_property
-    def _num_weights(self) -> int:
-        return self.model.num_parameters(exclude_embeddings=True)
-
-    def plan(self) -> list[StagePlan]:
-        """Work out what each stage of the schedule will train, with which rates and memory.
-
-        Returns:
-            The stages; a single one that trains everything where there is no schedule.
-
-        Raises:
-            ValueError: If the schedule does not fit into the run.
-        """
-        steps_per_epoch, max_steps = self.run_length()
-        return plan_stages(
-            self._schedule_of(max_steps / steps_per_epoch),
-            self.layer_groups,
-            steps_per_epoch,
-            max_steps,
-            self.args.learning_rate,
-            self.args.peak_head_learning_rate,
-            *self.get_optimizer_cls_and_kwargs(self.args, self.model),
-        )
+    # The schedule.
 
     @property
     def freeze_schedule(self) -> FreezeSchedule | None:
-        """The stages of the run, None without a schedule; the object that the run follows.
+        """Schedule of the run, None without one. It is the object that the run follows.
 
         Presets take shares of the run's length, or of ``num_train_epochs`` if the trainer has no training rows.
         """
@@ -230,186 +159,59 @@ class MultiTaskTrainer(Trainer):
         return self.freeze_callback.build_schedule(self.layer_groups, num_epochs, self.args.metric_for_best_model)
 
     def run_length(self) -> tuple[int, int]:
-        """Return the optimizer steps of an epoch and of the run."""
+        """Return the optimizer steps per epoch and of the run."""
         _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
         return steps_per_epoch, max_steps
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create the optimizer with parameter groups by layer group.
+    def plan(self) -> list[StagePlan]:
+        """Return what each stage of the schedule will train, with its learning rates and memory.
 
-        Frozen parameters are in it too: without a gradient they cost no update and no optimizer state.
+        Returns:
+            The stages; without a schedule a single one that trains everything.
 
         Raises:
-            ValueError: If ``args.optim`` names an optimizer that makes parameter groups of its own.
+            ValueError: If the stages do not fit into the run.
         """
-        if self.optimizer is not None:
-            return self.optimizer
-        optimizer_class, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
-            self.args, self.model
+        steps_per_epoch, max_steps = self.run_length()
+        return plan_stages(
+            self._schedule_of(max_steps / steps_per_epoch),
+            self.layer_groups,
+            steps_per_epoch,
+            max_steps,
+            self.args.learning_rate,
+            self.args.peak_head_learning_rate,
+            *self.get_optimizer_cls_and_kwargs(self.args, self.model),
         )
-        if not isinstance(optimizer_class, type) or kwargs.keys() & {"params", "model", "optimizer_dict"}:
-            raise ValueError(
-                f"optim={self.args.optim!r} makes parameter groups of its own, which leaves no learning rate for the "
-                "heads; choose an optimizer such as adamw_torch_fused, sgd or adafactor."
-            )
-        self.optimizer = optimizer_class(self._parameter_groups(model or self.model), **kwargs)
-        return self.optimizer
 
-    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Split the parameters by layer group, with and without weight decay (none for biases and norms)."""
-        rates = self._peak_rates()
-        groups = []
-        for group in self.layer_groups.bind(model):
-            for decay, wanted in ((self.args.weight_decay, True), (0.0, False)):
-                parameters = [weight for name, weight in group.parameters.items() if (name in self.decayed) == wanted]
-                if parameters:
-                    values = {"lr": rates[group.name], "weight_decay": decay, "layer_group": group.name}
-                    groups.append({"params": parameters, **values})
-        return groups
+    def _freeze_hooks(self) -> FreezeHooks:
+        return FreezeHooks(
+            peak_rates=self._peak_rates,
+            rebuild_ddp=lambda: rebuild_ddp(self.model_wrapped, self.accelerator.ddp_handler),
+            validation_sample=self._validation_sample,
+            settle_ema=lambda: None if self.ema is None else self.ema.copy_to_model(),
+        )
 
-    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor | None:
-        """Clip the gradients as ``Trainer`` does, without going through the weights that are frozen at every step."""
-        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            return super()._clip_grad_norm(model)
-        weights = [weight for weight in self._weights if weight.grad is not None]
-        return self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
+    def _peak_rates(self, stage: FreezeStage | None = None) -> dict[str, float]:
+        """Return the peak learning rate of each layer group, of the run or of a stage."""
+        return peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate, stage)
 
-    def _get_learning_rate(self) -> float:
-        """Return the encoder's highest rate of those that train, or the heads' where the encoder is frozen."""
-        # Called in front of the scheduler's step: afterwards they are the rates of the next step.
-        self._rates = trained_rates(self.callback_handler.optimizer)
-        if not self._rates:
-            return super()._get_learning_rate()  # an optimizer of the caller's own
-        heads = {group.name for group in self.layer_groups if group.is_head}
-        encoder = [rate for name, rate in self._rates.items() if name not in heads]
-        return max(encoder or self._rates.values())
+    def _validation_sample(self) -> dict[str, torch.Tensor] | None:
+        """Return a batch of validation rows; of the first validation set if there are several."""
+        dataset = self.eval_dataset
+        if isinstance(dataset, Mapping):
+            dataset = next(iter(dataset.values()))
+        if dataset is None or not has_length(dataset):
+            return None
+        return drift_sample(dataset, self.data_collator, self.args.device)
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, dict[str, torch.Tensor] | None]:
-        """Take the batches of one optimizer step and count each task's labelled items in all of them.
+    @property
+    def _protected_tasks(self) -> list[TaskConfig]:
+        """Tasks that any stage protects: a stage begins after the batches of its first step are counted."""
+        schedule = self.freeze_callback.schedule
+        protect = {} if schedule is None else schedule.protect
+        return [task for task in self.tasks if task.name in protect]
 
-        Returns:
-            The batches, and by task the number of labelled items on all processes: what its loss is divided by, so
-            that accumulation and the number of processes do not change it.
-        """
-        if self.control.should_training_stop:
-            return [], None  # a run that is resumed at the end of its freeze schedule
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._steps_since_log += 1
-        self.dataloaders.pop_stream_state(batches)
-        if not batches or "labels" not in batches[0]:
-            return batches, None
-        if self.accelerator.gradient_state.end_of_dataloader:
-            batches[-1] = self.dataloaders.drop_padding_rows(batches[-1], self.train_dataset)
-        names, counts = [], []
-        for task in self.tasks:
-            names.append(task.name)
-            items = [count_labeled(task, batch["labels"][task.name]) for batch in batches]
-            counts.append(torch.stack([rows.sum() for rows in items]))
-            labelled = torch.stack([(rows > 0).sum() for rows in items]).sum()
-            self._labelled_rows[task.name] = labelled + self._labelled_rows.get(task.name, 0)
-        for task in self._protected_tasks:
-            names.append(f"{task.name}_distill")
-            counts.append(torch.stack([count_items(task, batch) for batch in batches]))
-        totals = torch.stack([count.sum() for count in counts]).to(device)
-        if self._counts_are_global:
-            totals = self.accelerator.reduce(totals, reduction="sum")
-        return batches, dict(zip(names, totals, strict=True))
-
-    def _take_labelled_rows(self) -> dict[str, int]:
-        """Return the labelled rows of each task on all processes since the last call."""
-        if not self._labelled_rows:
-            return {}
-        rows = torch.stack(list(self._labelled_rows.values())).to(self.args.device)
-        counts = self.accelerator.reduce(rows, reduction="sum").tolist()
-        names, self._labelled_rows = list(self._labelled_rows), {}
-        return dict(zip(names, counts, strict=True))
-
-    def _report_rows(self) -> None:
-        """Say how many labelled rows of each task the training took, and what a stream lost."""
-        totals = {task.name: 0 for task in self.tasks} | self._take_labelled_rows()
-        history = TrainingHistory(self.state.log_history)
-        totals = {name: rows + int(history.total(f"{name}_rows")) for name, rows in totals.items()}
-        logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
-        for line in self.dataloaders.stream_report.losses():
-            logger.warning("train, as streamed: %s.", line)
-
-    def create_model_card(
-        self,
-        language: str | None = None,
-        license: str | None = None,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        data: PreparedData | None = None,
-    ) -> None:
-        """Write the model card to ``output_dir``: tasks, data, scores, what each stage of freezing gave, use.
-
-        The scores are those that the trainer has recorded of the weights that it has now.
-
-        Args:
-            language: Language of the texts, where it is known.
-            license: Licence of the model; the encoder's own where None.
-            tags: Further tags.
-            model_name: Title of the card.
-            data: The data of the training: where they come from, and texts to try the model with.
-        """
-        if not self.is_world_process_zero():
-            return
-        sets = {"train": self.train_dataset, "validation": self.eval_dataset}
-        rows = {split: len(rows) for split, rows in sets.items() if isinstance(rows, datasets.Dataset)}
-        restores_best = self.args.load_best_model_at_end
-        facts = training_facts(self.state, self.tasks, restores_best, self.args.output_dir, rows, data)
-        name = self.hub_model_id or HERE
-        config = self.accelerator.unwrap_model(self.model).config
-        card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
-        card.save(Path(self.args.output_dir, CARD_NAME))
-
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        """Upload model, tokenizer, card and the model's code as ``Trainer`` does.
-
-        Args:
-            args: See ``Trainer.push_to_hub``.
-            kwargs: The same; ``language``, ``license``, ``tags`` and ``data`` go to `create_model_card`.
-
-        Returns:
-            What ``Trainer.push_to_hub`` returns.
-
-        Raises:
-            ConnectionError: If the upload fails.
-        """
-        with explain_upload_errors(self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).name):
-            return super().push_to_hub(*args, **kwargs)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Save as ``Trainer`` does, and where a stream goes on.
-
-        What the main process writes next says that the checkpoint is whole, for all.
-        """
-        super()._save_rng_state(output_dir)
-        self.dataloaders.save(output_dir)
-        if self.ema is not None and self.args.should_save:
-            self.ema.save(output_dir)
-        self.accelerator.wait_for_everyone()
-
-    def _averaged(self) -> AbstractContextManager:
-        """Return a context in which the model's weights are their average, where there is one."""
-        return nullcontext() if self.ema is None else self.ema.applied()
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate as ``Trainer`` does, the average of the weights where there is one."""
-        with self._averaged(), self._caching_if_asked():
-            return super().evaluate(*args, **kwargs)
-
-    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
-        """Predict as ``Trainer`` does, with the average of the weights where there is one."""
-        with self._averaged(), self._caching_if_asked():
-            return super().predict(*args, **kwargs)
-
-    def _caching_if_asked(self) -> AbstractContextManager[None]:
-        """Return a context in which states of evaluated rows are cached, outside of a training only if asked for."""
-        is_asked = isinstance(self._cache, NoCache) and self.args.store_frozen == ALWAYS
-        return self._caching(in_training=False) if is_asked else nullcontext()
+    # The activation cache.
 
     @contextmanager
     def _caching(self, in_training: bool) -> Iterator[None]:
@@ -435,6 +237,11 @@ class MultiTaskTrainer(Trainer):
         finally:
             self._cache = NoCache()
 
+    def _caching_if_asked(self) -> AbstractContextManager[None]:
+        """Return a context that caches states of evaluated rows, outside of a training only if always asked for."""
+        is_asked = isinstance(self._cache, NoCache) and self.args.store_frozen == ALWAYS
+        return self._caching(in_training=False) if is_asked else nullcontext()
+
     def _remaining_stages(self) -> list[tuple[Sequence[str], float]]:
         """Return the groups that train and the number of epochs, stage by stage from now on."""
         if self.freeze_callback.run is not None:
@@ -450,73 +257,141 @@ class MultiTaskTrainer(Trainer):
     def _steps_per_epoch(self) -> int:
         return count_steps_per_epoch(self.args, self.state, self.callback_handler.train_dataloader)
 
-    def save_model(self, *args: Any, **kwargs: Any) -> None:
-        """Save the model as ``Trainer`` does, with the average of the weights where there is one."""
-        with self._averaged():
-            super().save_model(*args, **kwargs)
+    # Training.
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-        if self.ema is None:
-            refuse_averaged(resume_from_checkpoint)
-        else:
-            self.ema.load(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        if self.ema is not None:
-            self.ema.forget()
-
-    @property
-    def _protected_tasks(self) -> list[TaskConfig]:
-        """The tasks that any stage holds; the batches of a stage's first step are taken before it begins."""
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train as ``Trainer.train`` does. If every group is frozen, do nothing and log a warning."""
+        self._check_tasks()
         schedule = self.freeze_callback.schedule
-        protect = {} if schedule is None else schedule.protect
-        return [task for task in self.tasks if task.name in protect]
+        is_baseline = schedule is not None and schedule.is_baseline
+        if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
+            logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
+            return TrainOutput(global_step=0, training_loss=0.0, metrics={})
+        if self.is_world_process_zero():
+            log_precision(self.args, self.model.dtype)
+        self.task_log.reset()
+        self.dataloaders.begin(resume_from_checkpoint)
+        if self.ema is not None:
+            self.ema.reset()
+        with nullcontext() if self.args.store_frozen == NEVER else self._caching(in_training=True):
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._log_rows()
+        return result
+
+    def get_batch_samples(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], dict[str, torch.Tensor] | None]:
+        """Return the batches of one optimizer step, and the number of labelled items of each task in all of them.
+
+        Returns:
+            The batches, and by task the number of labelled items on all processes. A task's loss is divided by it, so
+            accumulation and the number of processes do not change the loss.
+        """
+        if self.control.should_training_stop:
+            return [], None  # a run that is resumed at the end of its freeze schedule
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.task_log.begin_step()
+        self.dataloaders.pop_stream_state(batches)
+        if not batches or "labels" not in batches[0]:
+            return batches, None
+        if self.accelerator.gradient_state.end_of_dataloader:
+            batches[-1] = self.dataloaders.drop_padding_rows(batches[-1], self.train_dataset)
+        items, rows = count_labels(self.tasks, self._protected_tasks, batches)
+        self.task_log.add_rows(rows)
+        totals = torch.stack(list(items.values())).to(device)
+        if self._counts_are_global:
+            totals = self.accelerator.reduce(totals, reduction="sum")
+        return batches, dict(zip(items, totals, strict=True))
 
     @property
     def _counts_are_global(self) -> bool:
         return self.args.average_tokens_across_devices and self.args.world_size > 1
 
-    def compute_loss(
+    def training_step(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Train on a batch as ``Trainer`` does, starting from the cached states of frozen layers."""
+        self._cache.begin_step()
+        return super().training_step(model, self._cache.add_states(inputs), *args, **kwargs)
+
+    def compute_loss(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Compute the loss as ``Trainer`` does, and keep each task's for the log."""
+        num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, MultiTaskOutput]:
+        """Compute the loss as ``Trainer`` does, add the distillation of protected tasks, and log the loss by task."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training and outputs.losses is not None:
             scale = self.args.world_size if self._counts_are_global else 1
             losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
             run = self.freeze_callback.run
-            teacher = None if run is None else run.teacher
-            if teacher is not None:
-                counts = {task.name: num_items_in_batch[f"{task.name}_distill"] for task in self._protected_tasks}
-                for name, distance in teacher.losses(inputs, outputs.logits, counts).items():
-                    loss = loss + teacher.weights[name] * distance * scale
-                    losses[f"{name}_distill_loss"] = distance.detach()
-            for name, value in losses.items():
-                self._task_losses[name] = self._task_losses.get(name, 0.0) + value * scale
+            if run is not None and run.teacher is not None and num_items_in_batch is not None:
+                counts = {task.name: num_items_in_batch[f"{task.name}{DISTILL}"] for task in self._protected_tasks}
+                for name, distance in run.teacher.losses(inputs, outputs.logits, counts).items():
+                    loss = loss + run.teacher.weights[name] * distance * scale
+                    losses[f"{name}{DISTILL}_loss"] = distance.detach()
+            self.task_log.add_losses({name: value * scale for name, value in losses.items()})
         return (loss, outputs) if return_outputs else loss
 
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Estimate the operations of a step as ``Trainer`` does, but count the weights only once."""
+        return 6 * inputs["input_ids"].numel() * self._num_weights if "input_ids" in inputs else 0
+
+    @cached_property
+    def _num_weights(self) -> int:
+        return self.model.num_parameters(exclude_embeddings=True)
+
+    @cached_property
+    def _weights(self) -> list[nn.Parameter]:
+        return list(self.model.parameters())
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Create the optimizer with parameter groups by layer group, frozen weights included.
+
+        Raises:
+            ValueError: If ``args.optim`` names an optimizer that makes its own parameter groups.
+        """
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer_class, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+            self.args, self.model
+        )
+        check_optimizer_class(self.args.optim, optimizer_class, kwargs)
+        groups = self.layer_groups.bind(model or self.model)
+        self.optimizer = optimizer_class(
+            parameter_groups(groups, self._peak_rates(), self._decayed, self.args.weight_decay), **kwargs
+        )
+        return self.optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor | None:
+        """Clip the gradients as ``Trainer`` does, but without a walk through all modules at every step."""
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            return super()._clip_grad_norm(model)
+        weights = [weight for weight in self._weights if weight.grad is not None]
+        return self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as ``Trainer`` does, with each task's training loss and the learning rates by layer group."""
+        """Log as ``Trainer`` does, with the losses and labelled rows by task and the learning rates by layer group."""
         if "loss" in logs:
-            if self._task_losses:
-                sums = torch.stack(list(self._task_losses.values()))
-                means = self.accelerator.reduce(sums, reduction="mean") / self._steps_since_log
-                logs |= dict(zip(self._task_losses, means.tolist(), strict=True))
-            logs |= {f"{LEARNING_RATE_PREFIX}{name}": rate for name, rate in self._rates.items()}
-            logs |= {f"{name}_rows": count for name, count in self._take_labelled_rows().items()}
-            self._task_losses, self._steps_since_log = {}, 0
-            # The Trainer subtracts the sum from itself: a NaN would stay.
+            logs |= self.task_log.pop()
+            # The Trainer subtracts the sum of losses from itself to reset it, so a NaN would stay.
             self._tr_loss.zero_()
         super().log(logs, start_time)
 
+    def _log_rows(self) -> None:
+        """Log how many labelled rows of each task were trained on, and how many rows a stream lost."""
+        history = TrainingHistory(self.state.log_history)
+        since_log = self.task_log.pop_rows()
+        names = [task.name for task in self.tasks]
+        totals = {name: since_log.get(name, 0) + int(history.total(f"{name}_rows")) for name in names}
+        logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
+        for line in self.dataloaders.stream_report.losses():
+            logger.warning("train, as streamed: %s.", line)
+
+    # Rows and batches.
+
     def get_train_dataloader(self) -> DataLoader:
-        """Return the batches of training rows, as ``Trainer`` does; of a stream, each process's own part of them."""
+        """Return the batches of training rows as ``Trainer`` does; of a stream, this process's batches."""
         if isinstance(self.train_dataset, TrainingStream):
             return self.dataloaders.load_stream(self.train_dataset, self.data_collator)
         return super().get_train_dataloader()
@@ -554,58 +429,140 @@ class MultiTaskTrainer(Trainer):
         numbered = self._cache.number_rows(dataset, rows, is_training)
         return as_arrays(numbered, self.data_collator)
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor | None, dict[str, Any] | None, dict[str, torch.Tensor] | None]:
-        """Predict a batch and reduce it on the device to label ids and sums of losses.
+    # Evaluation.
 
-        Returns:
-            The batch's loss; by task ``ids`` (what `decode` returns) and, with labels, ``loss`` and ``count`` by
-            row; and the labels by task.
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as ``Trainer`` does, with the moving average of the weights if there is one."""
+        with self._averaged(), self._caching_if_asked():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict as ``Trainer`` does, with the moving average of the weights if there is one."""
+        with self._averaged(), self._caching_if_asked():
+            return super().predict(*args, **kwargs)
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Run evaluation as ``Trainer`` does, from cached states, and return predictions in the dataset's order.
+
+        Metrics of the validation set contain the drift of the inputs of frozen heads.
+
+        Raises:
+            ValueError: If the tasks of the model have changed since the trainer was built.
         """
-        inputs = self._prepare_inputs(self._cache.add_states(inputs))
-        labels = inputs.pop("labels", None)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            outputs: MultiTaskOutput = model(**inputs)
-        predictions: dict[str, Any] = {}
-        loss = None if labels is None else torch.zeros((), device=self.args.device)
-        for task in self.tasks:
-            found = self._reduce(task, outputs["logits"][task.name], inputs.get("tag_positions"), labels)
-            if labels is not None:
-                loss = loss + task.loss_weight * found["loss"].sum() / found["count"].sum().clamp(min=1)
-            predictions[task.name] = found
-        return loss, None if prediction_loss_only else predictions, None if prediction_loss_only else labels
-
-    @torch.no_grad()
-    def _reduce(
-        self,
-        task: TaskConfig,
-        logits: torch.Tensor,
-        tag_positions: torch.Tensor | None,
-        labels: Mapping[str, torch.Tensor] | None,
-    ) -> dict[str, torch.Tensor]:
-        """Reduce a task's logits to ``ids`` and, with labels, ``loss`` and ``count`` by row."""
-        crf = self.model.crfs.get(task.name)
-        found = {"ids": decode(task, logits, tag_positions, crf)}
-        if labels is not None:
-            found["loss"] = example_losses(task, logits, labels[task.name], tag_positions, crf)
-            found["count"] = count_labeled(task, labels[task.name])
-        return found
-
-    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Run evaluation as ``Trainer`` does, and put the rows back into the dataset's order."""
         self._check_tasks()
         with self._cache.evaluating(dataloader):
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        if self.freeze_callback.run is not None and prefix == "eval":
+        if self.freeze_callback.run is not None and prefix == "eval" and output.metrics is not None:
             drift = self.freeze_callback.run.measure_drift()
             output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
         predictions, labels = (
             restore_row_order(dataloader, values) for values in (output.predictions, output.label_ids)
         )
         return output._replace(predictions=predictions, label_ids=labels)
+
+    def prediction_step(  # type: ignore[override]  # predictions and labels are mappings by task
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, dict[str, dict[str, torch.Tensor]] | None, dict[str, torch.Tensor] | None]:
+        """Predict a batch and reduce the logits on the device.
+
+        Returns:
+            The loss of the batch; by task what `reduce_predictions` returns; and the labels by task.
+        """
+        inputs = self._prepare_inputs(self._cache.add_states(inputs))
+        labels = inputs.pop("labels", None)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(**inputs)
+        predictions = reduce_predictions(
+            self.tasks, outputs["logits"], labels, inputs.get("tag_positions"), self.model.crfs
+        )
+        loss = None if labels is None else weighted_loss(self.tasks, predictions)
+        return (loss, None, None) if prediction_loss_only else (loss, predictions, labels)
+
+    # Moving average of the weights, and checkpoints.
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the moving average of the weights, if there is one, is the model's weights."""
+        return nullcontext() if self.ema is None else self.ema.swapped_in()
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model as ``Trainer`` does, with the moving average of the weights if there is one."""
+        with self._averaged():
+            super().save_model(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save more of a checkpoint here, in the last write of all processes before ``trainer_state.json``.
+
+        A checkpoint counts as complete once it contains ``trainer_state.json``, which the main process writes next. So
+        the position in a stream and the weights behind a moving average must be on the disk by then, on all processes.
+        """
+        super()._save_rng_state(output_dir)
+        self.dataloaders.save(output_dir)
+        if self.ema is not None and self.args.should_save:
+            self.ema.save(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        if self.ema is None:
+            refuse_averaged(resume_from_checkpoint)
+        else:
+            self.ema.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.ema is not None:
+            self.ema.reset()
+
+    # The hub.
+
+    def create_model_card(  # type: ignore[override]  # tasks and datasets are those of the model and the data
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        data: PreparedData | None = None,
+    ) -> None:
+        """Write the model card to ``output_dir``: tasks, data, scores, results of each freeze stage, usage.
+
+        The scores are those that the trainer has recorded for its current weights.
+
+        Args:
+            language: Language of the texts, if known.
+            license: License of the model. Defaults to the license of the encoder.
+            tags: Further tags.
+            model_name: Title of the card.
+            data: Data of the training: its provenance, and texts to try the model with.
+        """
+        if not self.is_world_process_zero():
+            return
+        sets = {"train": self.train_dataset, "validation": self.eval_dataset}
+        rows = {split: len(rows) for split, rows in sets.items() if isinstance(rows, datasets.Dataset)}
+        folder = Path(str(self.args.output_dir))
+        facts = training_facts(self.state, self.tasks, self.args.load_best_model_at_end, folder, rows, data)
+        name = self.hub_model_id or HERE
+        config = self.accelerator.unwrap_model(self.model).config
+        card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
+        card.save(folder / CARD_NAME)
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Upload model, tokenizer, card and the code of the model as ``Trainer`` does.
+
+        Args:
+            args: See ``Trainer.push_to_hub``.
+            kwargs: See ``Trainer.push_to_hub``. ``language``, ``license``, ``tags`` and ``data`` are passed to
+                `create_model_card`.
+
+        Returns:
+            What ``Trainer.push_to_hub`` returns.
+
+        Raises:
+            ConnectionError: If the upload fails.
+        """
+        with explain_upload_errors(self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).name):
+            return super().push_to_hub(*args, **kwargs)

@@ -1,0 +1,56 @@
+"""Reduction of predictions on the device: label ids and losses by row in place of logits."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..models.decoding import decode
+from ..models.heads_crf import CRF
+from ..models.losses import count_labeled, example_losses
+from ..models.tasks import TaskConfig
+
+
+@torch.no_grad()
+def reduce_predictions(
+    tasks: Sequence[TaskConfig],
+    logits: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor] | None,
+    tag_positions: torch.Tensor | None,
+    crfs: Mapping[str, CRF],
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Reduce the logits of a batch to what metrics are computed from.
+
+    Args:
+        tasks: Tasks of the model.
+        logits: Logits by task.
+        labels: Labels by task, None if the rows have none.
+        tag_positions: Position of each word's subword (batch, num_words), see `MultiTaskModel.forward`.
+        crfs: The CRF of each task that has one.
+
+    Returns:
+        By task, ``ids`` as `decode` returns them and, with labels, ``loss`` and ``count`` (batch): the sum of the
+        losses of each row, and the number of its labelled items.
+    """
+    predictions = {}
+    for task in tasks:
+        crf = crfs.get(task.name)
+        prediction = {"ids": decode(task, logits[task.name], tag_positions, crf)}
+        if labels is not None:
+            prediction["loss"] = example_losses(task, logits[task.name], labels[task.name], tag_positions, crf)
+            prediction["count"] = count_labeled(task, labels[task.name])
+        predictions[task.name] = prediction
+    return predictions
+
+
+def weighted_loss(tasks: Sequence[TaskConfig], predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> torch.Tensor:
+    """Return the loss of a batch: the mean of each task's loss over its items, summed by ``loss_weight``.
+
+    Args:
+        tasks: Tasks of the model.
+        predictions: Reduced predictions of rows with labels.
+    """
+    loss = torch.zeros(())
+    for task in tasks:
+        prediction = predictions[task.name]
+        loss = loss + task.loss_weight * prediction["loss"].sum() / prediction["count"].sum().clamp(min=1)
+    return loss

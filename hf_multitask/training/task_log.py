@@ -1,0 +1,117 @@
+"""Training log by task: losses, labelled rows and learning rates between two logs."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from accelerate import Accelerator
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..freezing.distillation import count_items
+from ..freezing.rates import trained_rates
+from ..models.layer_groups import HEAD
+from ..models.losses import count_labeled
+from ..models.tasks import TaskConfig
+from ..models.type_aliases import Batch, JsonObject
+from ..runtime.training_history import LEARNING_RATE_PREFIX
+
+# Suffix of the number of items on which a protected task is distilled.
+DISTILL = "_distill"
+
+
+class TaskLog(TrainerCallback):
+    """Collects what a `MultiTaskTrainer` logs in addition to the Trainer, from one log to the next.
+
+    Sums stay on the device, because reading them at every step would wait for it.
+
+    Args:
+        accelerator: Accelerator of the trainer.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._losses: dict[str, torch.Tensor] = {}
+        self._labelled_rows: dict[str, torch.Tensor] = {}
+        self._rates: dict[str, float] = {}
+        self._num_steps = 0
+
+    def reset(self) -> None:
+        """Begin a training."""
+        self._losses, self._labelled_rows, self._rates, self._num_steps = {}, {}, {}, 0
+
+    def begin_step(self) -> None:
+        """Count an optimizer step."""
+        self._num_steps += 1
+
+    def add_rows(self, rows: Mapping[str, torch.Tensor]) -> None:
+        """Add the number of labelled rows by task."""
+        for name, count in rows.items():
+            self._labelled_rows[name] = count + self._labelled_rows.get(name, 0)
+
+    def add_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
+        """Add the losses of a batch by name."""
+        for name, loss in losses.items():
+            self._losses[name] = self._losses.get(name, 0.0) + loss
+
+    def on_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: torch.optim.Optimizer | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Keep the learning rates of the step. When it is logged, the scheduler has already set the next ones."""
+        self._rates = {} if optimizer is None else trained_rates(optimizer)
+
+    def pop(self) -> JsonObject:
+        """Return the entries of the log since the last call; on all processes.
+
+        Returns:
+            ``<task>_loss``, the mean per step; ``learning_rate``, the highest rate of the encoder's trained groups, or
+            of the heads if the encoder is frozen; ``learning_rate_<group>``; and ``<task>_rows``, the labelled rows.
+        """
+        entries: JsonObject = {}
+        if self._losses:
+            means = self.accelerator.reduce(torch.stack(list(self._losses.values())), reduction="mean")
+            entries |= dict(zip(self._losses, (means / self._num_steps).tolist(), strict=True))
+        if self._rates:
+            encoder = [rate for name, rate in self._rates.items() if not name.startswith(HEAD)]
+            entries["learning_rate"] = max(encoder or self._rates.values())
+        entries |= {f"{LEARNING_RATE_PREFIX}{name}": rate for name, rate in self._rates.items()}
+        entries |= {f"{name}_rows": count for name, count in self.pop_rows().items()}
+        self._losses, self._num_steps = {}, 0
+        return entries
+
+    def pop_rows(self) -> dict[str, int]:
+        """Return the number of labelled rows by task since the last call, on all processes together."""
+        if not self._labelled_rows:
+            return {}
+        rows = torch.stack(list(self._labelled_rows.values())).to(self.accelerator.device)
+        counts = self.accelerator.reduce(rows, reduction="sum").tolist()
+        names, self._labelled_rows = list(self._labelled_rows), {}
+        return dict(zip(names, counts, strict=True))
+
+
+def count_labels(
+    tasks: Sequence[TaskConfig], protected: Sequence[TaskConfig], batches: Sequence[Batch]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Count the labels in the batches of an optimizer step.
+
+    Args:
+        tasks: Tasks of the model.
+        protected: Tasks that are distilled while their head is frozen.
+        batches: Batches with labels.
+
+    Returns:
+        The number of labelled items by task, and by ``<task>_distill`` the number of items to distill on; and the
+        number of labelled rows by task.
+    """
+    items: dict[str, torch.Tensor] = {}
+    rows: dict[str, torch.Tensor] = {}
+    for task in tasks:
+        by_row = [count_labeled(task, batch["labels"][task.name]) for batch in batches]
+        items[task.name] = torch.stack([counts.sum() for counts in by_row]).sum()
+        rows[task.name] = torch.stack([(counts > 0).sum() for counts in by_row]).sum()
+    for task in protected:
+        items[f"{task.name}{DISTILL}"] = torch.stack([count_items(task, batch) for batch in batches]).sum()
+    return items, rows
