@@ -1,8 +1,9 @@
-"""What a training tells the model card, read off the trainer's record."""
+"""Facts of a training for the model card, from the record of the trainer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import datasets
 from transformers import TrainerState
 
 from ..data import SPLITS, PreparedData
@@ -18,22 +19,20 @@ def training_facts(
     tasks: Sequence[TaskConfig],
     restores_best: bool,
     output_dir: str | Path,
-    rows: Mapping[str, int],
+    sets: Mapping[str, object],
     data: PreparedData | None = None,
 ) -> TrainingFacts:
-    """Gather what a card says of a training.
+    """Collect the facts of a training.
 
     Args:
-        state: The trainer's state.
-        tasks: The model's tasks.
-        restores_best: Whether the trainer's best weights are those that it ended with.
-        output_dir: The trainer's folder.
-        rows: By split, the number of its rows.
-        data: The data, which know where they come from.
-
-    Returns:
-        The facts.
+        state: State of the trainer.
+        tasks: Tasks of the model.
+        restores_best: Whether the training ended with its best weights.
+        output_dir: Output folder of the trainer.
+        sets: Dataset of each split.
+        data: Prepared data with their provenance, if known.
     """
+    rows = {split: len(dataset) for split, dataset in sets.items() if isinstance(dataset, datasets.Dataset)}
     stages = read_stage_results(output_dir)
     facts = TrainingFacts(metrics=final_metrics(state, tasks, restores_best), rows=rows, stages=stages)
     if data is not None:
@@ -49,12 +48,12 @@ def final_metrics(
     """Return the metrics of the weights that a training ended with.
 
     Args:
-        state: The trainer's state.
-        tasks: The model's tasks.
+        state: State of the trainer.
+        tasks: Tasks of the model.
         restores_best: See `training_facts`.
 
     Returns:
-        By split its last metrics; those of the best step where its weights came back at the end and were not
+        The last metrics by split, or the metrics of the best step if its weights were restored at the end and not
         evaluated again.
     """
     prefixes = {EVAL_PREFIX: "validation", **{f"{split}_": split for split in SPLITS[1:]}}

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import datasets
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_utils import get_last_checkpoint, has_length
@@ -29,6 +30,7 @@ from ..data import (
 from ..data.batches.numpy_rows import NumpyRowsDataset, with_numpy_rows
 from ..data.batches.token_batch_sampler import padded_lengths
 from ..data.streaming import STREAM_KEY, identity
+from ..freezing.distillation import drift_sample
 from ..models.collator import first_rows
 from ..models.losses import ignore_labels
 from ..models.tasks import TaskConfig
@@ -96,6 +98,21 @@ class TrainerDataLoaders:
                 self.stream_state = stream["state"]
                 self.stream_report.add(stream["report"])
 
+    def log_stream_losses(self) -> None:
+        """Log which rows of a stream were left out."""
+        for line in self.stream_report.losses():
+            logger.warning("train, as streamed: %s.", line)
+
+    def sampler(self, rows: Dataset | datasets.Dataset, given: object, is_training: bool) -> Sampler | None:
+        """Return the order of rows, None for the Trainer's own.
+
+        Args:
+            rows: Rows, as batches are made of them.
+            given: The dataset that the trainer was given.
+            is_training: Whether the rows are for training.
+        """
+        return self.train_sampler(rows, given) if is_training else self.eval_sampler(rows)
+
     def train_sampler(self, rows: Dataset | datasets.Dataset, given: object) -> Sampler | None:
         """Return the order of training rows, None for the Trainer's own.
 
@@ -105,7 +122,7 @@ class TrainerDataLoaders:
         """
         lengths, order = self._lengths(rows), self._mixed_order(given)
         if lengths is None and order is not None:
-            lengths = [0] * len(rows)  # type: ignore[arg-type]  # rows of several datasets are a datasets.Dataset
+            lengths = [0] * len(given) if isinstance(given, Sized) else None
         if lengths is None:
             return None
         rows_per_step = self.args.train_batch_size * self._batches_per_step
@@ -146,7 +163,7 @@ class TrainerDataLoaders:
             options: Arguments of ``DataLoader`` that make batches of the rows.
         """
         return DataLoader(
-            rows,  # type: ignore[arg-type]  # a datasets.Dataset has the methods that torch calls
+            rows,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers and is_training,
@@ -237,6 +254,23 @@ def as_arrays(rows: datasets.Dataset, collator: object) -> datasets.Dataset:
     if type(collator) is not MultiTaskDataCollator or isinstance(rows, NumpyRowsDataset):
         return rows
     return with_numpy_rows(rows, collator.columns)
+
+
+def validation_sample(
+    dataset: object, collator: Callable[[list[Row]], Batch], device: torch.device
+) -> dict[str, torch.Tensor] | None:
+    """Return a batch of validation rows, the same at each call; None if there are none that can be chosen from.
+
+    Args:
+        dataset: Validation set, or several by name, of which the first is used.
+        collator: Collator of the trainer.
+        device: Device of the model.
+    """
+    if isinstance(dataset, Mapping):
+        dataset = next(iter(dataset.values()))
+    if not isinstance(dataset, Sized) or not has_length(dataset):
+        return None
+    return drift_sample(dataset, collator, device)
 
 
 def check_training_rows(dataset: object, length_column: str, max_tokens: int) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -126,6 +127,26 @@ class EMACallback(TrainerCallback):
             before = weight.detach().clone()
             weight.copy_(average)
             average.copy_(before)
+
+
+def build_ema(model: nn.Module, decay: float | None, distributed_type: DistributedType) -> EMACallback | None:
+    """Return the callback for a decay, None without one.
+
+    Args:
+        model: The model, not wrapped.
+        decay: The trainer's ``ema_decay``.
+        distributed_type: Distributed type of accelerate.
+
+    Raises:
+        ValueError: If the weights are divided between processes, or their type would lose small changes.
+    """
+    if decay is None:
+        return None
+    if distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise ValueError(
+            f"ema_decay needs whole weights and does not work under {distributed_type.value}; leave it out."
+        )
+    return EMACallback(model, decay)
 
 
 def refuse_averaged(checkpoint: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Training log by task: losses, labelled rows and learning rates between two logs."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +13,9 @@ from ..models.layer_groups import HEAD
 from ..models.losses import count_labeled
 from ..models.tasks import TaskConfig
 from ..models.type_aliases import Batch, JsonObject
-from ..runtime.training_history import LEARNING_RATE_PREFIX
+from ..runtime.training_history import LEARNING_RATE_PREFIX, LogEntry, TrainingHistory
+
+logger = logging.getLogger(__name__)
 
 # Suffix of the number of items on which a protected task is distilled.
 DISTILL = "_distill"
@@ -81,6 +84,18 @@ class TaskLog(TrainerCallback):
         entries |= {f"{name}_rows": count for name, count in self.pop_rows().items()}
         self._losses, self._num_steps = {}, 0
         return entries
+
+    def log_rows(self, tasks: Sequence[TaskConfig], log_history: Sequence[LogEntry]) -> None:
+        """Log how many labelled rows of each task a training took; on all processes.
+
+        Args:
+            tasks: Tasks of the model.
+            log_history: Log of the training.
+        """
+        since_log, history = self.pop_rows(), TrainingHistory(log_history)
+        names = [task.name for task in tasks]
+        totals = {name: since_log.get(name, 0) + int(history.total(f"{name}_rows")) for name in names}
+        logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
 
     def pop_rows(self) -> dict[str, int]:
         """Return the number of labelled rows by task since the last call, on all processes together."""

@@ -13,14 +13,13 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, PredictionOutput, TrainOutput, has_length
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, PredictionOutput, TrainOutput
 
 from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, MultiTaskFreezeCallback
 from ..freezing.activation_cache.cache import ActivationCache, CacheHooks, NoCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.callback import count_steps_per_epoch
-from ..freezing.distillation import drift_sample
 from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlan, plan_stages
 from ..freezing.rates import peak_rates
@@ -30,12 +29,11 @@ from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_errors import explain_upload_errors
 from ..models.type_aliases import Batch
 from ..runtime.precision import log_precision
-from ..runtime.training_history import TrainingHistory
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
-from .dataloaders import TrainerDataLoaders, as_arrays, check_training_rows, restore_row_order
+from .dataloaders import TrainerDataLoaders, as_arrays, check_training_rows, restore_row_order, validation_sample
 from .ddp import rebuild_ddp
-from .ema import EMACallback, refuse_averaged
+from .ema import build_ema, refuse_averaged
 from .metrics import build_compute_metrics, task_metric_names
 from .optimizer_groups import check_optimizer_class, parameter_groups
 from .prediction_reduction import reduce_predictions, weighted_loss
@@ -113,20 +111,12 @@ class MultiTaskTrainer(Trainer):
         self.tracking = TrackingCallback(self.callback_handler.callbacks, args, model)
         if self.tracking.trackers:
             self.add_callback(self.tracking)
-        self.ema = self._build_ema()
+        self.ema = build_ema(model, args.ema_decay, self.accelerator.distributed_type)
         if self.ema is not None:
             # After the schedule's callback, which decides what trains.
             self.add_callback(self.ema)
         self._decayed = set(self.get_decay_parameter_names(model))
         self._cache: ActivationCache | NoCache = NoCache()
-
-    def _build_ema(self) -> EMACallback | None:
-        if self.args.ema_decay is None:
-            return None
-        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            found = self.accelerator.distributed_type.value
-            raise ValueError(f"ema_decay needs whole weights and does not work under {found}; leave it out.")
-        return EMACallback(self.model, self.args.ema_decay)
 
     def _check_tasks(self) -> None:
         """Raise if the tasks of the model are no longer the tasks that data, metrics and optimizer are for."""
@@ -187,22 +177,13 @@ class MultiTaskTrainer(Trainer):
         return FreezeHooks(
             peak_rates=self._peak_rates,
             rebuild_ddp=lambda: rebuild_ddp(self.model_wrapped, self.accelerator.ddp_handler),
-            validation_sample=self._validation_sample,
+            validation_sample=lambda: validation_sample(self.eval_dataset, self.data_collator, self.args.device),
             settle_ema=lambda: None if self.ema is None else self.ema.copy_to_model(),
         )
 
     def _peak_rates(self, stage: FreezeStage | None = None) -> dict[str, float]:
         """Return the peak learning rate of each layer group, of the run or of a stage."""
         return peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate, stage)
-
-    def _validation_sample(self) -> dict[str, torch.Tensor] | None:
-        """Return a batch of validation rows; of the first validation set if there are several."""
-        dataset = self.eval_dataset
-        if isinstance(dataset, Mapping):
-            dataset = next(iter(dataset.values()))
-        if dataset is None or not has_length(dataset):
-            return None
-        return drift_sample(dataset, self.data_collator, self.args.device)
 
     @property
     def _protected_tasks(self) -> list[TaskConfig]:
@@ -275,7 +256,8 @@ class MultiTaskTrainer(Trainer):
             self.ema.reset()
         with nullcontext() if self.args.store_frozen == NEVER else self._caching(in_training=True):
             result = super().train(resume_from_checkpoint, *args, **kwargs)
-        self._log_rows()
+        self.task_log.log_rows(self.tasks, self.state.log_history)
+        self.dataloaders.log_stream_losses()
         return result
 
     def get_batch_samples(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
@@ -320,7 +302,12 @@ class MultiTaskTrainer(Trainer):
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, MultiTaskOutput]:
         """Compute the loss as ``Trainer`` does, add the distillation of protected tasks, and log the loss by task."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        loss, outputs = super().compute_loss(
+            model,
+            inputs,
+            return_outputs=True,
+            num_items_in_batch=num_items_in_batch,  # type: ignore[arg-type]  # passed on to the model
+        )
         if model.training and outputs.losses is not None:
             scale = self.args.world_size if self._counts_are_global else 1
             losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
@@ -378,16 +365,6 @@ class MultiTaskTrainer(Trainer):
             self._tr_loss.zero_()
         super().log(logs, start_time)
 
-    def _log_rows(self) -> None:
-        """Log how many labelled rows of each task were trained on, and how many rows a stream lost."""
-        history = TrainingHistory(self.state.log_history)
-        since_log = self.task_log.pop_rows()
-        names = [task.name for task in self.tasks]
-        totals = {name: since_log.get(name, 0) + int(history.total(f"{name}_rows")) for name in names}
-        logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
-        for line in self.dataloaders.stream_report.losses():
-            logger.warning("train, as streamed: %s.", line)
-
     # Rows and batches.
 
     def get_train_dataloader(self) -> DataLoader:
@@ -412,13 +389,17 @@ class MultiTaskTrainer(Trainer):
             return self.dataloaders.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
 
         def make_sampler(rows: Dataset) -> Sampler | None:
-            if is_training:
-                sampler = self.dataloaders.train_sampler(rows, dataset)
-            else:
-                sampler = self.dataloaders.eval_sampler(rows)
+            sampler = self.dataloaders.sampler(rows, dataset, is_training)
             return sampler_fn(rows) if sampler is None and sampler_fn is not None else sampler
 
-        return super()._get_dataloader(rows, description, batch_size, make_sampler, is_training, dataloader_key)
+        return super()._get_dataloader(
+            rows,
+            description,
+            batch_size,
+            make_sampler,  # type: ignore[arg-type]  # may return None, as the Trainer's own functions may
+            is_training,
+            dataloader_key,
+        )
 
     def _prepare_rows(self, dataset: Dataset, is_training: bool) -> Dataset:
         """Return rows as batches are made of them."""
@@ -456,17 +437,12 @@ class MultiTaskTrainer(Trainer):
         if self.freeze_callback.run is not None and prefix == "eval" and output.metrics is not None:
             drift = self.freeze_callback.run.measure_drift()
             output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
-        predictions, labels = (
-            restore_row_order(dataloader, values) for values in (output.predictions, output.label_ids)
-        )
+        predictions = restore_row_order(dataloader, output.predictions)
+        labels = restore_row_order(dataloader, output.label_ids)
         return output._replace(predictions=predictions, label_ids=labels)
 
     def prediction_step(  # type: ignore[override]  # predictions and labels are mappings by task
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor | None, dict[str, dict[str, torch.Tensor]] | None, dict[str, torch.Tensor] | None]:
         """Predict a batch and reduce the logits on the device.
 
@@ -542,24 +518,17 @@ class MultiTaskTrainer(Trainer):
         if not self.is_world_process_zero():
             return
         sets = {"train": self.train_dataset, "validation": self.eval_dataset}
-        rows = {split: len(rows) for split, rows in sets.items() if isinstance(rows, datasets.Dataset)}
-        folder = Path(str(self.args.output_dir))
-        facts = training_facts(self.state, self.tasks, self.args.load_best_model_at_end, folder, rows, data)
+        restores_best = self.args.load_best_model_at_end
+        facts = training_facts(self.state, self.tasks, restores_best, str(self.args.output_dir), sets, data)
         name = self.hub_model_id or HERE
         config = self.accelerator.unwrap_model(self.model).config
         card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
-        card.save(folder / CARD_NAME)
+        card.save(Path(str(self.args.output_dir), CARD_NAME))
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload model, tokenizer, card and the code of the model as ``Trainer`` does.
 
-        Args:
-            args: See ``Trainer.push_to_hub``.
-            kwargs: See ``Trainer.push_to_hub``. ``language``, ``license``, ``tags`` and ``data`` are passed to
-                `create_model_card`.
-
-        Returns:
-            What ``Trainer.push_to_hub`` returns.
+        Further arguments of `create_model_card`, such as ``data``, may be given too.
 
         Raises:
             ConnectionError: If the upload fails.

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 import hf_multitask
+from hf_multitask import MultiTaskTrainer
 from tests.documents.blocks import ROOT
 
 PAGE = "docs/ARCHITECTURE.md"
@@ -40,44 +41,27 @@ OWNERS = {
         TrainingArguments,
     )
 } | {"Module": nn.Module}
-# Parameters of each private method when it was last read. Attributes have none.
-PARAMETERS = {
-    "Trainer._prepare_inputs": ["self", "inputs"],
-    "Trainer._get_dataloader": [
-        "self",
-        "dataset",
-        "description",
-        "batch_size",
-        "sampler_fn",
-        "is_training",
-        "dataloader_key",
-    ],
-    "Trainer._get_train_sampler": ["self", "train_dataset"],
-    "Trainer._get_eval_sampler": ["self", "eval_dataset"],
-    "Trainer._remove_unused_columns": ["self", "dataset", "description"],
-    "Trainer._get_learning_rate": ["self"],
-    "Trainer._save_rng_state": ["self", "output_dir"],
-    "Trainer._load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
-    "Trainer._load_best_model": ["self"],
-    "Trainer._clip_grad_norm": ["self", "model"],
-    "PreTrainedModel._init_weights": ["self", "module"],
-    "PreTrainedModel._upload_modified_files": [
-        "self",
-        "working_dir",
-        "repo_id",
-        "files_timestamps",
-        "commit_message",
-        "token",
-        "create_pr",
-        "revision",
-        "commit_description",
-    ],
-    "Pipeline._sanitize_parameters": ["self", "pipeline_parameters"],
-    "Pipeline._forward": ["self", "input_tensors", "forward_parameters"],
-    "Metric._info": ["self"],
-    "Metric._compute": ["self", "predictions", "references", "kwargs"],
-    "PartialState._reset_state": [],
-    "TensorBoardCallback._init_summary_writer": ["self", "args"],
+# Signature of each private method when it was last read. Attributes have none.
+SIGNATURES = {
+    "Trainer._prepare_inputs": "(self, inputs)",
+    "Trainer._get_dataloader": (
+        "(self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None)"
+    ),
+    "Trainer._save_rng_state": "(self, output_dir)",
+    "Trainer._load_from_checkpoint": "(self, resume_from_checkpoint, model=None)",
+    "Trainer._load_best_model": "(self)",
+    "Trainer._clip_grad_norm": "(self, model)",
+    "PreTrainedModel._init_weights": "(self, module)",
+    "PreTrainedModel._upload_modified_files": (
+        "(self, working_dir, repo_id, files_timestamps, commit_message=None, token=None, create_pr=False, "
+        "revision=None, commit_description=None)"
+    ),
+    "Pipeline._sanitize_parameters": "(self, **pipeline_parameters)",
+    "Pipeline._forward": "(self, input_tensors, **forward_parameters)",
+    "Metric._info": "(self)",
+    "Metric._compute": "(self, *, predictions=None, references=None, **kwargs)",
+    "PartialState._reset_state": "()",
+    "TensorBoardCallback._init_summary_writer": "(self, args)",
 }
 # Of the standard library, where a leading underscore does not mean private, or set by its machinery.
 NOT_PRIVATE = {"_asdict", "_fields", "_replace", "_exit", "_abc_impl", "_is_protocol", "_auto_class"}
@@ -105,13 +89,9 @@ def overridden_names():
     return found
 
 
-def used_names():
-    """Return the private attributes that the package reads or calls and does not define."""
-    nodes = [
-        node
-        for path in (ROOT / "hf_multitask").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    ]
+def used_names(folder=ROOT / "hf_multitask"):
+    """Return the private attributes that the modules of a folder read or call and do not define."""
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     defined |= {
@@ -141,14 +121,51 @@ def find_changes(owner, name):
     member = inspect.getattr_static(owner, name)
     if not callable(getattr(member, "__func__", member)):
         return None
-    found = list(inspect.signature(getattr(member, "__func__", member)).parameters)
-    expected = PARAMETERS[f"{owner.__name__}.{name}"]
+    found = signature_of(getattr(member, "__func__", member))
+    expected = SIGNATURES[f"{owner.__name__}.{name}"]
     return None if found == expected else f"takes {found}, no longer {expected}"
 
 
-def test_each_private_name_is_listed_with_its_reason():
+def signature_of(function):
+    """Return a signature without its annotations."""
+    signature = inspect.signature(function)
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def find_unlisted():
+    """Return what the page does not list and should, and what it lists and should not."""
     listed = {name.partition(".")[2] for name in listed_names()}
-    assert overridden_names() | used_names() == listed
+    found = overridden_names() | used_names()
+    return {"in the code, not on the page": found - listed, "on the page, not in the code": listed - found}
+
+
+def test_each_private_name_is_listed_with_its_reason():
+    unlisted = {where: names for where, names in find_unlisted().items() if names}
+    assert not unlisted, f"list each private name of another library in {PAGE} with its reason"
+
+
+def test_a_new_override_that_is_not_listed_is_found(monkeypatch):
+    monkeypatch.setattr(MultiTaskTrainer, "_wrap_model", lambda self, model: model, raising=False)
+    assert find_unlisted()["in the code, not on the page"] == {"_wrap_model"}
+
+
+def test_a_listed_override_that_is_removed_is_found(monkeypatch):
+    monkeypatch.delattr(MultiTaskTrainer, "_clip_grad_norm")
+    assert find_unlisted()["on the page, not in the code"] == {"_clip_grad_norm"}
+
+
+def test_a_new_use_of_a_private_name_is_found(tmp_path):
+    (tmp_path / "module.py").write_text("def wrap(trainer, model):\n    return trainer._wrap_model(model)\n")
+    assert used_names(tmp_path) == {"_wrap_model"}
+
+
+def test_a_release_that_renames_an_overridden_method_is_found(monkeypatch):
+    source = inspect.getsource(Trainer).replace("_save_rng_state", "_save_random_state")
+    monkeypatch.delattr(Trainer, "_save_rng_state")
+    monkeypatch.setattr(inspect, "getsource", lambda owner: source)
+    assert find_changes(Trainer, "_save_rng_state") == "is gone"
+    assert find_unlisted()["on the page, not in the code"] == {"_save_rng_state"}
 
 
 def test_each_listed_name_is_as_it_was():
@@ -164,7 +181,11 @@ def test_each_listed_name_is_as_it_was():
 @pytest.mark.parametrize(
     ("code", "change"),
     [
-        ("def _prepare_inputs(self, inputs, device): ...", r"takes \['self', 'inputs', 'device'\], no longer"),
+        (
+            "def _prepare_inputs(self, inputs, device): ...",
+            r"takes \(self, inputs, device\), no longer \(self, inputs\)",
+        ),
+        ("def _prepare_inputs(self, inputs=None): ...", r"takes \(self, inputs=None\), no longer \(self, inputs\)"),
         ("def prepare_inputs(self, inputs): ...", "is gone"),
     ],
 )
