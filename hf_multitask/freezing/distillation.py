@@ -160,4 +160,4 @@ def count_items(task: TaskConfig, inputs: Batch) -> torch.Tensor:
     if task.is_token_task:
         return (inputs["tag_positions"] >= 0).sum()
     # Filled on the device: copying a number from the host would synchronize.
-    return inputs["input_ids"].new_full((), len(inputs.get("row_windows", inputs["input_ids"])))
+    return inputs["input_ids"].new_full((), len(inputs["row_windows" if "row_windows" in inputs else "input_ids"]))

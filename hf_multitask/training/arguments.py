@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -12,6 +11,7 @@ from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
 from ..freezing.activation_cache.settings import CacheSettings
 from ..freezing.activation_cache.store import DTYPES
 from ..models.messages import unknown_name_message
+from ..models.type_aliases import JsonObject
 from ..runtime.processes import are_several_on_cpu
 
 HEAD_LEARNING_RATE_FACTOR = 10.0
@@ -19,24 +19,24 @@ HEAD_LEARNING_RATE_FACTOR = 10.0
 
 @dataclass
 class MultiTaskTrainingArguments(TrainingArguments):
-    """``TrainingArguments`` with a rate for the heads, batches of like length, and frozen layers computed once.
+    """``TrainingArguments`` with a rate for the heads, batches of similar length, and frozen layers computed once.
 
     Args:
-        head_learning_rate: Peak learning rate of the heads; 10 times ``learning_rate`` where None.
-        store_frozen: Whether the states of frozen layers are computed once and kept on disk: ``"auto"`` where that
-            saves more than it costs and there is room, ``"always"``, ``"never"``.
-        store_dtype: Their type: ``"float32"``, ``"bfloat16"`` (computed in it too) or ``"float16"``.
-        store_dir: Folder of the stored states, which later runs read too; in the cache of ``datasets`` where None.
-        store_max_bytes: The most that all stored states in the folder may take; those longest not used make room.
-            Half of the free disk where None.
-        max_tokens_per_batch: Tokens of a batch on each process, padding counted: a batch has as many rows of like
-            length as fit, its number of rows times the longest (with windows, of windows). A longer row is a batch of
-            its own. ``per_device_train_batch_size`` is not used then; ``per_device_eval_batch_size`` is where several
-            processes evaluate, as their predictions are gathered from batches of one size. What a collator adds to pad
-            to a multiple is not counted. Batches of a fixed number of rows where None.
-        ema_decay: Share of an exponential moving average of the weights that stays at each optimizer step, in (0, 1).
-            The average of what trains is evaluated and saved; training goes on with the weights themselves. None is
-            kept where None.
+        head_learning_rate: Peak learning rate of the heads; 10 times ``learning_rate`` if None.
+        store_frozen: Whether to cache the states of frozen layers on disk: ``"auto"`` if that saves more than it costs
+            and there is space, ``"always"``, ``"never"``.
+        store_dtype: Type of the cached states: ``"float32"``, ``"bfloat16"`` (computed in it too) or ``"float16"``.
+        store_dir: Folder of the cached states, which later runs read too; in the cache of ``datasets`` if None.
+        store_max_bytes: Size limit of all cached states in the folder; the least recently used are evicted. Half of
+            the free disk if None.
+        max_tokens_per_batch: Maximum number of tokens in a batch on each process, padding included: the number of
+            rows, or windows, times the length of the longest. A batch has as many rows of similar length as fit, and a
+            longer row makes a separate batch. ``per_device_train_batch_size`` is not used then. With several
+            processes, evaluation still uses ``per_device_eval_batch_size``, because gathered batches must have equal
+            size. Padding to a multiple is not counted. If None, batches have a fixed number of rows.
+        ema_decay: Share of the exponential moving average (EMA) of the weights that stays at each optimizer step, in
+            (0, 1). The EMA of the weights that train is evaluated and saved; training continues with the weights
+            themselves. No EMA if None.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -47,10 +47,11 @@ class MultiTaskTrainingArguments(TrainingArguments):
     )
     max_tokens_per_batch: int | None = field(
         default=None,
-        metadata={"help": "As many rows a batch as fit into so many tokens with padding, not a fixed number of rows."},
+        metadata={"help": "Maximum number of tokens in a batch, padding included, instead of a fixed number of rows."},
     )
     train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "Order of the training rows; batches of like length by default."}
+        default="group_by_length",
+        metadata={"help": "Order of the training rows; batches of similar length by default."},
     )
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Steps of linear warm-up; a share of all steps if below 1."}
@@ -65,23 +66,23 @@ class MultiTaskTrainingArguments(TrainingArguments):
     store_frozen: str = field(
         default=AUTO,
         metadata={
-            "help": "Whether frozen layers are computed once and their states kept on disk: 'auto' where it pays, "
-            "'always', also for what is evaluated or predicted outside of a training, 'never'.",
+            "help": "Whether to cache the states of frozen layers on disk: 'auto' if it pays, 'always', also for rows "
+            "that are evaluated or predicted outside of a training, 'never'.",
             "choices": STORE_FROZEN,
         },
     )
     store_dtype: str = field(
         default="float32",
-        metadata={"help": "Type of the stored states: 'float32', 'bfloat16' or 'float16'.", "choices": tuple(DTYPES)},
+        metadata={"help": "Type of the cached states: 'float32', 'bfloat16' or 'float16'.", "choices": tuple(DTYPES)},
     )
     store_dir: str | None = field(
-        default=None, metadata={"help": "Folder of stored states; in the cache of datasets if not given."}
+        default=None, metadata={"help": "Folder of cached states; in the cache of datasets if not given."}
     )
     store_max_bytes: int | None = field(
         default=None,
         metadata={
-            "help": "The most that all stored states in the folder may take; older ones make room. Half of the free "
-            "disk if not given."
+            "help": "Size limit in bytes of all cached states in the folder; the least recently used are evicted. "
+            "Half of the free disk if not given."
         },
     )
     ema_decay: float | None = field(
@@ -90,16 +91,16 @@ class MultiTaskTrainingArguments(TrainingArguments):
     )
     logging_nan_inf_filter: bool = field(
         default=False,
-        metadata={"help": "Replace a loss of NaN in the log; looking for it waits for the device at every step."},
+        metadata={"help": "Replace a loss of NaN in the log. The search for it waits for the device at every step."},
     )
 
     def __post_init__(self) -> None:
-        """Refuse what would silently do something else."""
-        self.use_cpu = self.use_cpu or are_several_on_cpu()  # type: ignore[has-type]
+        """Raise if an argument would silently have no effect, or another one."""
+        self.use_cpu = self.use_cpu or are_several_on_cpu()
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # torch warns at each loader: pinning needs an accelerator
-        if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:  # type: ignore[has-type]
-            # A batch goes to the device while the one before it is computed, instead of being waited for.
+        if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
+            # Copy a batch to the device while the previous one is computed.
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
@@ -110,14 +111,14 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
             raise ValueError(f"ema_decay must be a number in (0, 1), found {self.ema_decay!r}.")
         if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor is not supported: it has no meaning over several tasks.")
+            raise ValueError("label_smoothing_factor is not supported: it has no meaning for several tasks.")
         if self.batch_eval_metrics:
             raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
         if self.max_tokens_per_batch is not None:
             self._check_max_tokens(self.max_tokens_per_batch)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the token out of training_args.bin, which the Trainer writes beside the model and pushes with it."""
+    def __getstate__(self) -> JsonObject:
+        """Leave the token out of training_args.bin, which the Trainer saves and pushes with the model."""
         return {**self.__dict__, "hub_token": None}
 
     def _check_max_tokens(self, max_tokens: object) -> None:
@@ -141,7 +142,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     @property
     def peak_head_learning_rate(self) -> float:
-        """Peak learning rate of the heads: what is given, or 10 times the encoder's."""
+        """Peak learning rate of the heads: ``head_learning_rate``, or 10 times the encoder's."""
         if self.head_learning_rate is not None:
             return self.head_learning_rate
         return HEAD_LEARNING_RATE_FACTOR * self.learning_rate

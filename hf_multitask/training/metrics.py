@@ -1,4 +1,4 @@
-"""Metrics by task, as `evaluate.Metric` subclasses that need no hub."""
+"""Metrics by task: `evaluate.Metric` subclasses that work without the hub."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 
 class _TaskMetric(evaluate.Metric):
-    """Base of the metrics: what they have in common in `evaluate`'s terms."""
+    """Base class of the metrics."""
 
     metric_names: tuple[str, ...] = ()
     main_metric = "accuracy"
@@ -31,16 +31,16 @@ class _TaskMetric(evaluate.Metric):
         return evaluate.MetricInfo(
             description=self.about,
             citation="",
-            inputs_description="predictions and references, one of each a row",
+            inputs_description="predictions and references, one of each per row",
             features=datasets.Features({"predictions": self.row_feature, "references": self.row_feature}),
         )
 
 
 class LabelMetric(_TaskMetric):
-    """Accuracy and macro F1 of one label a row; F1 over the labels that occur in either, as scikit-learn has it."""
+    """Accuracy and macro F1 of one label per row. As in scikit-learn, F1 covers labels that occur in either."""
 
     metric_names = ("accuracy", "macro_f1")
-    about = "Accuracy and macro F1 of one label a row."
+    about = "Accuracy and macro F1 of one label per row."
     row_feature = datasets.Value("int64")
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
@@ -51,10 +51,10 @@ class LabelMetric(_TaskMetric):
 
 
 class MultiLabelMetric(_TaskMetric):
-    """Exact-match accuracy, micro and macro F1 of several labels a row."""
+    """Exact-match accuracy, micro F1 and macro F1 of several labels per row."""
 
     metric_names = ("accuracy", "micro_f1", "macro_f1")
-    about = "Exact-match accuracy, micro F1 and macro F1 of several labels a row, 0 or 1 for each label."
+    about = "Exact-match accuracy, micro F1 and macro F1 of several labels per row, 0 or 1 for each label."
     row_feature = datasets.List(datasets.Value("float32"))
 
     def _compute(self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> dict[str, float]:
@@ -67,7 +67,7 @@ class MultiLabelMetric(_TaskMetric):
 
 
 class RegressionMetric(_TaskMetric):
-    """Mean squared and mean absolute error of the numbers of a row."""
+    """Mean squared error and mean absolute error of the numbers of a row."""
 
     metric_names = ("mse", "mae")
     about = "Mean squared error and mean absolute error."
@@ -85,8 +85,8 @@ class RegressionMetric(_TaskMetric):
 class TagMetric(_TaskMetric):
     """Precision, recall and F1 of whole entities.
 
-    ``precision``, ``recall`` and ``f1`` are conlleval's: an I- tag that continues nothing starts an entity.
-    ``strict_f1`` counts only entities that IOB2 allows. Both by seqeval.
+    ``precision``, ``recall`` and ``f1`` count like conlleval: an I- tag that continues nothing starts an entity.
+    ``strict_f1`` counts only entities that IOB2 allows. seqeval computes them.
     """
 
     metric_names = ("precision", "recall", "f1", "strict_f1")
@@ -110,7 +110,7 @@ def metric_of(task: TaskConfig) -> type[_TaskMetric]:
 
 
 def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
-    """Return the names of all metrics that an evaluation of the tasks can have, in the order of a report."""
+    """Return the names of all metrics that an evaluation of the tasks can have, in the order of reports."""
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
     return [*scores, "joint_accuracy", "mean_score", *(f"{task.name}_loss" for task in tasks), "loss"]
 
@@ -123,9 +123,9 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
     Returns:
         A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
-        in the split; ``loss``, their sum by ``loss_weight``; ``joint_accuracy``, the share of the fully labelled rows
-        in which every task but regressions is right; and where no row has labels for all of these tasks instead
-        ``mean_score``, the mean of their accuracies or, for token tasks, F1.
+        in the split; ``loss``, their sum weighted by ``loss_weight``; ``joint_accuracy``, the share of fully labeled
+        rows in which every task except regressions is right; or, if no row has labels for all of these tasks,
+        ``mean_score``, the mean of their accuracies and, for token tasks, F1.
     """
     tasks = list(tasks)
 
@@ -133,7 +133,7 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
         metrics: dict[str, float] = {}
         loss = 0.0
         for task in tasks:
-            found, gold = prediction.predictions[task.name], prediction.label_ids[task.name]
+            found, gold = _of_task(prediction, task)
             count = found["count"].sum()
             if count == 0:
                 continue
@@ -142,9 +142,10 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
             loss += task.loss_weight * metrics[f"{task.name}_loss"]
         metrics["loss"] = loss
         right = [
-            rows_right(task, prediction.predictions[task.name]["ids"], prediction.label_ids[task.name])
+            rows_right(task, predictions["ids"], labels)
             for task in tasks
             if task.problem_type != REGRESSION
+            for predictions, labels in [_of_task(prediction, task)]
         ]
         if right:
             labelled = np.all([row >= 0 for row in right], axis=0)
@@ -163,8 +164,8 @@ def task_metrics(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) 
 
     Args:
         task: The task.
-        predictions: What `decode` makes of the logits (rows, …).
-        labels: Labels as the collator makes them (rows, …).
+        predictions: Predictions as `decode` returns them (rows, …).
+        labels: Labels as the collator returns them (rows, …).
 
     Returns:
         The metrics by name.
@@ -196,3 +197,10 @@ def rows_right(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) ->
     if equal.ndim > 1:
         equal, missing = equal.all(axis=1), missing.all(axis=1)
     return np.where(missing, -1, equal.astype(np.int64))
+
+
+def _of_task(prediction: EvalPrediction, task: TaskConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the reduced predictions and the labels of a task. `MultiTaskTrainer` has mappings by task here."""
+    predictions: Any = prediction.predictions
+    labels: Any = prediction.label_ids
+    return predictions[task.name], labels[task.name]

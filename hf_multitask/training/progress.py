@@ -4,11 +4,10 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
 
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
@@ -31,14 +30,14 @@ class RunProgressCallback(TrainerCallback):
         self._exit_stack = ExitStack()
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Open the bar of training."""
         self._is_training = True
         self._open(state, "Training", state.max_steps, state.global_step)
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Move the bar of training."""
         if self._bar is not None:
@@ -50,7 +49,7 @@ class RunProgressCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: Mapping[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Show the training loss next to the bar."""
         if self._bar is not None and logs is not None and "loss" in logs:
@@ -62,7 +61,7 @@ class RunProgressCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         eval_dataloader: DataLoader | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Move the bar of an evaluation after training."""
         if self._is_training:
@@ -78,7 +77,7 @@ class RunProgressCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         metrics: Mapping[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Print the scores of an evaluation during training."""
         if not self._is_training:
@@ -86,12 +85,19 @@ class RunProgressCallback(TrainerCallback):
         elif state.is_world_process_zero:
             tqdm.write(f"Epoch {state.epoch or 0:.4g}: {format_scores(metrics or {})}", file=sys.stderr)
 
-    def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_predict(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         """Close the bar of an evaluation."""
         self._close()
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Close the bar of training."""
         self._is_training = False

@@ -240,7 +240,12 @@ class MultiTaskTrainer(Trainer):
 
     # Training.
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """Train as ``Trainer.train`` does. If every group is frozen, do nothing and log a warning."""
         self._check_tasks()
         schedule = self.freeze_callback.schedule
@@ -255,7 +260,7 @@ class MultiTaskTrainer(Trainer):
         if self.ema is not None:
             self.ema.reset()
         with nullcontext() if self.args.store_frozen == NEVER else self._caching(in_training=True):
-            result = super().train(resume_from_checkpoint, *args, **kwargs)
+            result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         self.task_log.log_rows(self.tasks, self.state.log_history)
         self.dataloaders.log_stream_losses()
         return result
@@ -289,10 +294,16 @@ class MultiTaskTrainer(Trainer):
     def _counts_are_global(self) -> bool:
         return self.args.average_tokens_across_devices and self.args.world_size > 1
 
-    def training_step(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
+        self, model: nn.Module, inputs: Batch, num_items_in_batch: Mapping[str, torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Train on a batch as ``Trainer`` does, starting from the cached states of frozen layers."""
         self._cache.begin_step()
-        return super().training_step(model, self._cache.add_states(inputs), *args, **kwargs)
+        return super().training_step(
+            model,
+            self._cache.add_states(inputs),
+            num_items_in_batch,  # type: ignore[arg-type]  # passed on to the model
+        )
 
     def compute_loss(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self,
@@ -412,17 +423,31 @@ class MultiTaskTrainer(Trainer):
 
     # Evaluation.
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
         """Evaluate as ``Trainer`` does, with the moving average of the weights if there is one."""
         with self._averaged(), self._caching_if_asked():
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
-    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+    def predict(
+        self, test_dataset: Dataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
         """Predict as ``Trainer`` does, with the moving average of the weights if there is one."""
         with self._averaged(), self._caching_if_asked():
-            return super().predict(*args, **kwargs)
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
-    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """Run evaluation as ``Trainer`` does, from cached states, and return predictions in the dataset's order.
 
         Metrics of the validation set contain the drift of the inputs of frozen heads.
@@ -432,11 +457,12 @@ class MultiTaskTrainer(Trainer):
         """
         self._check_tasks()
         with self._cache.evaluating(dataloader):
-            output = super().evaluation_loop(dataloader, *args, **kwargs)
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        if self.freeze_callback.run is not None and prefix == "eval" and output.metrics is not None:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        if self.freeze_callback.run is not None and metric_key_prefix == "eval" and output.metrics is not None:
             drift = self.freeze_callback.run.measure_drift()
-            output.metrics.update({f"{prefix}_{name}": value for name, value in drift.items()})
+            output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in drift.items()})
         predictions = restore_row_order(dataloader, output.predictions)
         labels = restore_row_order(dataloader, output.label_ids)
         return output._replace(predictions=predictions, label_ids=labels)
@@ -465,10 +491,10 @@ class MultiTaskTrainer(Trainer):
         """Return a context in which the moving average of the weights, if there is one, is the model's weights."""
         return nullcontext() if self.ema is None else self.ema.swapped_in()
 
-    def save_model(self, *args: Any, **kwargs: Any) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as ``Trainer`` does, with the moving average of the weights if there is one."""
         with self._averaged():
-            super().save_model(*args, **kwargs)
+            super().save_model(output_dir, _internal_call)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Save more of a checkpoint here, in the last write of all processes before ``trainer_state.json``.
@@ -482,8 +508,8 @@ class MultiTaskTrainer(Trainer):
             self.ema.save(output_dir)
         self.accelerator.wait_for_everyone()
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.ema is None:
             refuse_averaged(resume_from_checkpoint)
         else:
@@ -533,5 +559,7 @@ class MultiTaskTrainer(Trainer):
         Raises:
             ConnectionError: If the upload fails.
         """
-        with explain_upload_errors(self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).name):
+        with explain_upload_errors(
+            self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).name
+        ):
             return super().push_to_hub(*args, **kwargs)
