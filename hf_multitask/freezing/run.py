@@ -63,7 +63,7 @@ class FreezeRun:
     @property
     def current(self) -> Transition:
         """The last change that was made: what is in effect now."""
-        return self.entered[-1] if self.entered else self.progress.transitions[0]
+        return self.entered[-1] if self.entered else self.progress.before(self.state.global_step)
 
     @property
     def stage(self) -> FreezeStage:
