@@ -148,9 +148,9 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
             for predictions, labels in [_of_task(prediction, task)]
         ]
         if right:
-            labelled = np.all([row >= 0 for row in right], axis=0)
-            if labelled.any():
-                metrics["joint_accuracy"] = float(np.all(right, axis=0)[labelled].mean())
+            labeled = np.all([row >= 0 for row in right], axis=0)
+            if labeled.any():
+                metrics["joint_accuracy"] = float(np.all(right, axis=0)[labeled].mean())
             else:
                 scores = [metrics.get(f"{task.name}_{metric_of(task).main_metric}") for task in tasks]
                 metrics["mean_score"] = float(np.mean([score for score in scores if score is not None]))
@@ -160,7 +160,7 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
 
 def task_metrics(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Score the labelled rows of one task.
+    """Score the labeled rows of one task.
 
     Args:
         task: The task.

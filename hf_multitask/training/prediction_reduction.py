@@ -29,7 +29,7 @@ def reduce_predictions(
 
     Returns:
         By task, ``ids`` as `decode` returns them and, with labels, ``loss`` and ``count`` (batch): the sum of the
-        losses of each row, and the number of its labelled items.
+        losses of each row, and the number of its labeled items.
     """
     predictions = {}
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Training log by task: losses, labelled rows and learning rates between two logs."""
+"""Training log by task: losses, labeled rows and learning rates between two logs."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -33,22 +33,22 @@ class TaskLog(TrainerCallback):
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self._losses: dict[str, torch.Tensor] = {}
-        self._labelled_rows: dict[str, torch.Tensor] = {}
+        self._labeled_rows: dict[str, torch.Tensor] = {}
         self._rates: dict[str, float] = {}
         self._num_steps = 0
 
     def reset(self) -> None:
         """Begin a training."""
-        self._losses, self._labelled_rows, self._rates, self._num_steps = {}, {}, {}, 0
+        self._losses, self._labeled_rows, self._rates, self._num_steps = {}, {}, {}, 0
 
     def begin_step(self) -> None:
         """Count an optimizer step."""
         self._num_steps += 1
 
     def add_rows(self, rows: Mapping[str, torch.Tensor]) -> None:
-        """Add the number of labelled rows by task."""
+        """Add the number of labeled rows by task."""
         for name, count in rows.items():
-            self._labelled_rows[name] = count + self._labelled_rows.get(name, 0)
+            self._labeled_rows[name] = count + self._labeled_rows.get(name, 0)
 
     def add_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Add the losses of a batch by name."""
@@ -71,7 +71,7 @@ class TaskLog(TrainerCallback):
 
         Returns:
             ``<task>_loss``, the mean per step; ``learning_rate``, the highest rate of the encoder's trained groups, or
-            of the heads if the encoder is frozen; ``learning_rate_<group>``; and ``<task>_rows``, the labelled rows.
+            of the heads if the encoder is frozen; ``learning_rate_<group>``; and ``<task>_rows``, the labeled rows.
         """
         entries: JsonObject = {}
         if self._losses:
@@ -86,7 +86,7 @@ class TaskLog(TrainerCallback):
         return entries
 
     def log_rows(self, tasks: Sequence[TaskConfig], log_history: Sequence[LogEntry]) -> None:
-        """Log how many labelled rows of each task a training took; on all processes.
+        """Log how many labeled rows of each task a training took; on all processes.
 
         Args:
             tasks: Tasks of the model.
@@ -98,12 +98,12 @@ class TaskLog(TrainerCallback):
         logger.info("Rows trained on: %s.", ", ".join(f"{name} {rows:,}" for name, rows in totals.items()))
 
     def pop_rows(self) -> dict[str, int]:
-        """Return the number of labelled rows by task since the last call, on all processes together."""
-        if not self._labelled_rows:
+        """Return the number of labeled rows by task since the last call, on all processes together."""
+        if not self._labeled_rows:
             return {}
-        rows = torch.stack(list(self._labelled_rows.values())).to(self.accelerator.device)
+        rows = torch.stack(list(self._labeled_rows.values())).to(self.accelerator.device)
         counts = self.accelerator.reduce(rows, reduction="sum").tolist()
-        names, self._labelled_rows = list(self._labelled_rows), {}
+        names, self._labeled_rows = list(self._labeled_rows), {}
         return dict(zip(names, counts, strict=True))
 
 
@@ -118,8 +118,8 @@ def count_labels(
         batches: Batches with labels.
 
     Returns:
-        The number of labelled items by task, and by ``<task>_distill`` the number of items to distill on; and the
-        number of labelled rows by task.
+        The number of labeled items by task, and by ``<task>_distill`` the number of items to distill on; and the
+        number of labeled rows by task.
     """
     items: dict[str, torch.Tensor] = {}
     rows: dict[str, torch.Tensor] = {}

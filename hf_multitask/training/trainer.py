@@ -268,10 +268,10 @@ class MultiTaskTrainer(Trainer):
     def get_batch_samples(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], dict[str, torch.Tensor] | None]:
-        """Return the batches of one optimizer step, and the number of labelled items of each task in all of them.
+        """Return the batches of one optimizer step, and the number of labeled items of each task in all of them.
 
         Returns:
-            The batches, and by task the number of labelled items on all processes. A task's loss is divided by it, so
+            The batches, and by task the number of labeled items on all processes. A task's loss is divided by it, so
             accumulation and the number of processes do not change the loss.
         """
         if self.control.should_training_stop:
@@ -369,7 +369,7 @@ class MultiTaskTrainer(Trainer):
         return self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as ``Trainer`` does, with the losses and labelled rows by task and the learning rates by layer group."""
+        """Log as ``Trainer`` does, with the losses and labeled rows by task and the learning rates by layer group."""
         if "loss" in logs:
             logs |= self.task_log.pop()
             # The Trainer subtracts the sum of losses from itself to reset it, so a NaN would stay.
