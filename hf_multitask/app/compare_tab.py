@@ -1,7 +1,6 @@
 """The compare tab: the scenarios of a study as a table and as curves."""
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -47,11 +46,11 @@ def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
     def open_study(name: str | None) -> Study:
         return load_study(look_up("study", name, services.workspace.studies()))
 
-    def find_studies(name: str | None) -> Any:
+    def find_studies(name: str | None) -> object:
         names = list(services.workspace.studies())
         return gr.Dropdown(choices=names, value=name if name in names else next(iter(names), None))
 
-    def show(name: str | None) -> list[Any]:
+    def show(name: str | None) -> list[object]:
         if not name:
             text = NO_STUDIES_YET.format(_display_path(services.workspace.root))
             return [notice(text), *[gr.update(visible=False)] * 4]
@@ -71,7 +70,7 @@ def build_compare_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
             _curves_update(study, first, largest),
         ]
 
-    def draw(name: str | None, curve_name: str | None, rows: int | None) -> Any:
+    def draw(name: str | None, curve_name: str | None, rows: int | None) -> object:
         try:
             return _curves_update(open_study(name), curve_name, rows)
         except ERRORS as error:

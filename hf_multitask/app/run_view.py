@@ -33,12 +33,12 @@ class RunView(NamedTuple):
         stop: Button that stops the run.
     """
 
-    state: Any
-    losses: Any
-    scores: Any
-    metrics: Any
-    start: Any
-    stop: Any
+    state: gr.HTML | str
+    losses: gr.LinePlot
+    scores: gr.LinePlot
+    metrics: gr.HTML | str
+    start: gr.Button
+    stop: gr.Button
 
 
 def build_run_view(form: TrainForm) -> RunView:
@@ -102,16 +102,16 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, form: T
     last_shown = gr.State()
     outputs = [*view, last_shown]
 
-    def refresh(last: object = None) -> list[Any]:
+    def refresh(last: object = None) -> list[object]:
         job = services.jobs.latest()
         now = ("", "", 0) if job is None else (job.name, job.message, len(job.progress.history))
         # Updating a plot draws it again and closes its tooltip, so update only if something has changed.
         return [gr.skip()] * len(outputs) if now == last else [*show_run(job), now]
 
-    def show_now() -> list[Any]:
+    def show_now() -> list[object]:
         return refresh()
 
-    def start(*values: Any) -> list[Any]:
+    def start(*values: Any) -> list[object]:
         problem = ""
         try:
             services.start(*read_form(values))
@@ -120,7 +120,7 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, form: T
             problem = notice(str(error), "error")
         return [*refresh(), problem]
 
-    def stop() -> list[Any]:
+    def stop() -> list[object]:
         services.jobs.stop()
         return refresh()
 
@@ -131,7 +131,7 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, form: T
     view.stop.click(stop, outputs=outputs, **hidden)
 
 
-def plot_update(points: Sequence[CurvePoint], **options: Any) -> gr.LinePlot:
+def plot_update(points: Sequence[CurvePoint], **options: object) -> gr.LinePlot:
     """Return the update that shows points in a plot, or hides the plot if no curve has enough points for a line.
 
     Args:

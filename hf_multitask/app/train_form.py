@@ -37,14 +37,14 @@ class TrainForm(NamedTuple):
         problem: Message about the start of the run.
     """
 
-    inputs: list[Any]
-    files: list[Any]
-    keep: Any
-    upload_problem: Any
-    plan: Any
-    start: Any
-    stop: Any
-    problem: Any
+    inputs: list[gr.components.Component]
+    files: list[gr.File]
+    keep: gr.Button
+    upload_problem: gr.HTML
+    plan: gr.HTML
+    start: gr.Button
+    stop: gr.Button
+    problem: gr.HTML
 
 
 def read_form(values: Sequence[Any]) -> tuple[str, RunChoices]:
@@ -116,17 +116,17 @@ def connect_train_form(page: gr.Blocks, services: Services, form: TrainForm) -> 
         warning = notice(EVERYTHING_FROZEN, "warning") if is_everything_frozen(stages) else ""
         return warning + table(PLAN_HEADER, [stage.in_words() for stage in stages])
 
-    def fill(name: str) -> list[Any]:
+    def fill(name: str) -> list[object]:
         return _form_updates(services, name)
 
-    def fill_boxes(text: str, ticked: Sequence[str]) -> Any:
+    def fill_boxes(text: str, ticked: Sequence[str]) -> object:
         try:
             groups = freezable_groups(parse_tasks(text))
         except ValueError:
             return gr.skip()  # The plan shows the error.
         return gr.CheckboxGroup(choices=groups, value=[name for _, name in groups if name in ticked])
 
-    def keep_files(*paths: str | None) -> list[Any]:
+    def keep_files(*paths: str | None) -> list[object]:
         try:
             name = services.keep_upload(dict(zip(SPLITS, paths, strict=True)))
         except FORM_ERRORS as error:
@@ -151,7 +151,7 @@ def connect_train_form(page: gr.Blocks, services: Services, form: TrainForm) -> 
     gr.on(changes, show_plan, form.inputs, form.plan, **quiet)
 
 
-def _form_updates(services: Services, name: str) -> list[Any]:
+def _form_updates(services: Services, name: str) -> list[object]:
     """Return the updates of `TrainForm.inputs` that show the config of other data."""
     try:
         config = services.base_config(name)

@@ -33,7 +33,7 @@ def _build_data_figure(services: Services, form: TrainForm) -> None:
         figure = gr.Image(show_label=False, interactive=False, elem_id="data-picture", buttons=[])
     last_path = gr.State("")
 
-    def show_figure(last: str, *values: Any) -> list[Any]:
+    def show_figure(last: str, *values: Any) -> list[object]:
         try:
             path = str(services.figure(*read_form(values)))
         except FORM_ERRORS as error:

@@ -1,7 +1,5 @@
 """The try tab: predictions of one or two models for a sentence, side by side."""
 
-from typing import Any
-
 import gradio as gr
 
 from ..quickstart import QUICKSTART_SENTENCE
@@ -32,7 +30,7 @@ def build_try_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
     problem = gr.HTML(elem_id="answer-problem")
     answers = gr.State([])
 
-    def find_models(first_name: str | None, second_name: str | None) -> list[Any]:
+    def find_models(first_name: str | None, second_name: str | None) -> list[object]:
         names = list(services.workspace.models())
         return [
             gr.Dropdown(choices=names, value=first_name if first_name in names else next(iter(names), None)),
@@ -54,12 +52,12 @@ def build_try_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> None:
         # Both models report the same error in the sentence; show it once.
         return "".join(notice(text, "error") for text in dict.fromkeys(problems)), columns
 
-    asked = {"inputs": [first, second, text], "outputs": [problem, answers], "api_visibility": "private"}
-    found = {"inputs": [first, second], "outputs": [first, second], "api_visibility": "private"}
-    page.load(find_models, **found).then(predict, **asked)
-    tab.select(find_models, **found)
+    predict_event = {"inputs": [first, second, text], "outputs": [problem, answers], "api_visibility": "private"}
+    find_event = {"inputs": [first, second], "outputs": [first, second], "api_visibility": "private"}
+    page.load(find_models, **find_event).then(predict, **predict_event)
+    tab.select(find_models, **find_event)
     # A request during a prediction is run after it instead of dropped.
-    gr.on([ask.click, text.submit, first.input, second.input], predict, **asked, trigger_mode="always_last")
+    gr.on([ask.click, text.submit, first.input, second.input], predict, **predict_event, trigger_mode="always_last")
 
     @gr.render(inputs=answers, triggers=[answers.change])
     def show(columns: list[tuple[str, list[TaskAnswer]]]) -> None:

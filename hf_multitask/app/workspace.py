@@ -44,24 +44,24 @@ class Workspace:
 
         A run that has no model because it is training or was killed is represented by its last complete checkpoint.
         """
-        found = []
+        folders = []
         for folder, names in self._walk():
             path: Path | None = folder
             if CONFIG_NAME not in names:
                 path = find_last_checkpoint(folder)
             if path is not None and _is_model(path):
-                found.append(path)
-        return _newest_first({self.name_of(path): path for path in found}, CONFIG_NAME)
+                folders.append(path)
+        return _newest_first({self.name_of(path): path for path in folders}, CONFIG_NAME)
 
     def studies(self) -> dict[str, Path]:
         """Return the folders of studies by name, newest first."""
-        found = {self.name_of(folder): folder for folder, names in self._walk() if STUDY_NAME in names}
-        return _newest_first(found, STUDY_NAME)
+        folders = {self.name_of(folder): folder for folder, names in self._walk() if STUDY_NAME in names}
+        return _newest_first(folders, STUDY_NAME)
 
     def datasets(self) -> dict[str, Path]:
         """Return the configs of uploaded data by name, newest first."""
-        found = {path.parent.name: path.parent for path in self.data_dir.glob(f"*/{DATA_CONFIG}")}
-        return {name: path / DATA_CONFIG for name, path in _newest_first(found, DATA_CONFIG).items()}
+        folders = {path.parent.name: path.parent for path in self.data_dir.glob(f"*/{DATA_CONFIG}")}
+        return {name: path / DATA_CONFIG for name, path in _newest_first(folders, DATA_CONFIG).items()}
 
     def new_folder(self, parent: Path, name: str) -> Path:
         """Create a folder that did not exist before.
@@ -133,11 +133,11 @@ def _is_model(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == MultiTaskConfig.model_type
 
 
-def _newest_first(found: Mapping[str, Path], file: str) -> dict[str, Path]:
+def _newest_first(folders: Mapping[str, Path], file: str) -> dict[str, Path]:
     def age(name: str) -> float:
         try:
-            return -(found[name] / file).stat().st_mtime
+            return -(folders[name] / file).stat().st_mtime
         except OSError:
             return 0.0  # Deleted in the meantime: choosing it raises an error.
 
-    return {name: found[name] for name in sorted(found, key=age)}
+    return {name: folders[name] for name in sorted(folders, key=age)}

@@ -101,8 +101,8 @@ def _labels_table(task: str, data_set: DatasetInspection) -> Table:
 def _print_broken(console: Console, task: str, data_set: DatasetInspection) -> None:
     for counts in data_set.splits.values():
         for broken in counts.tasks[task].broken_tags:
-            found = f"{task}: {broken.tag!r} (word {broken.word}, {broken.text!r}) breaks the rule of its scheme"
-            _print(console, Text(f"{broken.place}: {found}; expected {broken.expected!r}", "red"))
+            problem = f"{task}: {broken.tag!r} (word {broken.word}, {broken.text!r}) breaks the rule of its scheme"
+            _print(console, Text(f"{broken.place}: {problem}; expected {broken.expected!r}", "red"))
 
 
 def _print_sample(console: Console, sample: RowSample, inspection: DataInspection) -> None:

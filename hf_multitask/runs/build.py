@@ -86,7 +86,7 @@ def load_parts(config: RunConfig, arguments: MultiTaskTrainingArguments, data: P
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
         data = prepare_datasets(config.data_configs, tokenizer, tasks)
-    # Set here, so that the initial weights of new heads do not depend on what the data has drawn.
+    # Set after the data is prepared, so that the initial weights of new heads do not depend on its random draws.
     set_seed(arguments.seed)
     model = _build_model(config, source_config, data.tasks)
     _save_length_settings(config.data_configs[0], model, tokenizer)

@@ -1,4 +1,4 @@
-"""Files of a run in its output directory: what is complete, what may be replaced, what is removed."""
+"""Output directory of a run: its complete checkpoints, and the files that a new run may replace."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | 
         return checkpoint
     state = PartialState()
     has_model = any((output_dir / name).exists() for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME)) or checkpoint
-    # Every process has looked before the first one can write.
+    # Wait until every process has looked, before the first one can write.
     state.wait_for_everyone()
     if has_model and not overwrite:
         raise FileExistsError(

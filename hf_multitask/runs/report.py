@@ -63,7 +63,7 @@ def report_run(output_dir: Path, trainer: MultiTaskTrainer, record: TrainingReco
 
 
 def _run_summary(config: RunConfig, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:
-    """Return what the run consisted of, as text by title."""
+    """Return the facts of a run for its report, as text by title."""
     args, state = trainer.args, trainer.state
     rows = {split: f"{report.rows:,}" for split, report in data.reports.items() if report.rows}
     if isinstance(data["train"], TrainingStream):

@@ -1,4 +1,4 @@
-"""A tiny config, a model trained from it in no time, and a study, for the tests of the app."""
+"""A tiny config, an untrained model of it, and a study, for the tests of the app."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.tiny import save_tiny_run
 
 @pytest.fixture(scope="session")
 def app_config(tmp_path_factory):
-    """Write a config with its data and a tiny encoder beside it; return its path."""
+    """Write a config with its data and a tiny encoder in the same folder, and return its path."""
     folder = tmp_path_factory.mktemp("config")
     training = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 4}
     return save_tiny_run(folder, training, "out").rename(folder / "tiny.yaml")

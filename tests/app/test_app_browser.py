@@ -1,6 +1,6 @@
-"""The app in a real browser: what a user clicks, and what the page then says.
+"""The app in a real browser.
 
-One app and one browser serve all tests, which build on each other's runs in the order of the file.
+All tests share one app and one browser, and use the runs of earlier tests in the order of the file.
 """
 
 import json
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.app
 REPOSITORY = Path(__file__).parents[2]
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
 SECONDS_TO_START = 90
-# As slow as a busy machine may be.
+# Milliseconds, with a margin for a busy machine.
 WAIT = 30_000
 TRAINING = 90_000
 STEPS_TO_LEARN = 400
-# What Gradio says of a request that a reload of the page breaks off; errors of the app itself are in its log.
+# Messages of Gradio about a request that a reload interrupts. Errors of the app itself are in its log.
 BROKEN_OFF = re.compile("AbortError|Connection errored out")
 
 
@@ -56,7 +56,7 @@ def browser(playwright_api):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, save_study):
-    """Return the app's folder, with a study in it."""
+    """Return the folder of the app, which contains a study."""
     folder = tmp_path_factory.mktemp("app") / "out"
     save_study(folder / "studies" / "places")
     return folder
@@ -87,35 +87,35 @@ def url(folder, app_config):
         process.wait(30)
 
 
-def collect_errors(page, complaints):
-    """Add to a list what a page's console and scripts complain of."""
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+def collect_errors(page, errors):
+    """Append the errors of a page's console and scripts to a list."""
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
 
 
 @pytest.fixture
 def open_page(browser, url, expect):
-    """Return a function that opens the app in a new tab, and look afterwards at what the tabs asked for."""
+    """Return a function that opens the app in a new tab, and check the requests of all tabs afterwards."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(WAIT)
-    asked, complaints = [], []
-    context.on("request", lambda request: asked.append(request.url))
+    requests, errors = [], []
+    context.on("request", lambda request: requests.append(request.url))
 
     def open_tab():
         page = context.new_page()
-        collect_errors(page, complaints)
+        collect_errors(page, errors)
         page.goto(url)
-        # What is looked for when the page has loaded is there.
+        # The events of a loaded page have run.
         expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
         expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
         return page
 
     yield open_tab
     context.close()
-    elsewhere = [address for address in asked if not address.startswith((url, "data:", "blob:"))]
-    assert asked
+    elsewhere = [address for address in requests if not address.startswith((url, "data:", "blob:"))]
+    assert requests
     assert not elsewhere
-    assert not [text for text in complaints if not BROKEN_OFF.search(text)]
+    assert not [text for text in errors if not BROKEN_OFF.search(text)]
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_the_plan_follows_each_choice_at_once(page, expect):
     expect(plan).not_to_contain_text("Everything is frozen")
     choose(page, "schedule", "three-stage")
     expect(plan).to_contain_text("upper third")
-    # What the data are like is there to be seen.
+    # The figure of the data is drawn.
     expect(page.locator("#data-picture img")).to_be_visible()
     assert page.locator("#data-picture img").evaluate("image => image.naturalWidth") > 500
 
@@ -154,7 +154,7 @@ def test_the_plan_follows_each_choice_at_once(page, expect):
 def choose(page, name, option):
     page.locator(f"#{name} input").click()
     page.get_by_role("option", name=option, exact=True).click()
-    # Until it is closed, its options are there beside those of the next.
+    # Until the list is closed, its options could be taken for those of the next list.
     page.get_by_role("option").first.wait_for(state="detached")
 
 
@@ -177,7 +177,7 @@ def test_a_model_is_trained_to_its_end(page, expect, folder):
         expect(page.locator(f"#{plot} .vega-embed, #{plot} svg.marks, #{plot} canvas").first).to_be_visible()
 
 
-def test_two_tabs_start_one_run_which_is_found_again_and_stopped(open_page, expect, folder):
+def test_two_tabs_start_one_run_that_a_reload_finds_and_that_can_be_stopped(open_page, expect, folder):
     first, second = open_page(), open_page()
     for page in (first, second):
         go_to(page, "Train")
@@ -191,7 +191,7 @@ def test_two_tabs_start_one_run_which_is_found_again_and_stopped(open_page, expe
     state = first.locator("#run-state")
     expect(state).to_contain_text("app/run-2 trains: step", timeout=TRAINING)
     expect(first.locator("#start")).to_be_disabled()
-    # It goes on by itself, and the curves with it.
+    # The progress and the curves update without a click.
     step = step_of(state)
     expect(state).not_to_contain_text(f"step {step} of")
     expect(first.locator("#losses svg.marks, #losses canvas").first).to_be_visible()
@@ -202,7 +202,7 @@ def test_two_tabs_start_one_run_which_is_found_again_and_stopped(open_page, expe
     assert step_of(state) > step
     expect(first.locator("#losses svg.marks, #losses canvas").first).to_be_visible()
 
-    # The next test asks this model for what it has learned.
+    # The next test needs a model that has learned its sentences.
     for _ in range(TRAINING // 500):
         if step_of(state) > STEPS_TO_LEARN:
             break
@@ -219,9 +219,9 @@ def step_of(state):
     return int(re.search(r"step (\d+) of", state.inner_text())[1])
 
 
-def test_a_sentence_is_read_by_two_models_and_one_that_is_deleted_is_said(page, expect, folder):
+def test_two_models_predict_a_sentence_and_a_deleted_model_is_reported(page, expect, folder):
     go_to(page, "Try")
-    # The newest model has read a sentence already.
+    # The newest model has predicted the first sentence already.
     answers = page.locator(".answer:visible")
     expect(answers).to_have_count(2)
     page.locator("#sentence textarea").fill("play some music by the beatles in paris")
@@ -230,7 +230,7 @@ def test_a_sentence_is_read_by_two_models_and_one_that_is_deleted_is_said(page, 
     page.locator("#ask").click()
     expect(answers).to_have_count(4)
     expect(page.get_by_text("PlayMusic").first).to_be_visible()
-    # The model in whose training each sentence came hundreds of times knows the place.
+    # The second model has seen each sentence hundreds of times and knows the place.
     expect(answers.nth(3)).to_contain_text("paris")
     expect(answers.nth(3)).to_contain_text("place")
 
@@ -248,7 +248,7 @@ def test_a_sentence_is_read_by_two_models_and_one_that_is_deleted_is_said(page, 
     expect(answers).to_have_count(0)
 
 
-def test_a_study_is_a_table_to_sort_and_curves_to_hover_over(page, expect, folder):
+def test_a_study_has_a_sortable_table_and_curves_with_tooltips(page, expect, folder):
     go_to(page, "Compare")
     expect(page.locator("#advice")).to_contain_text("Freeze nothing: it scores best")
     table = page.locator("#results")
@@ -283,7 +283,7 @@ def test_a_study_is_a_table_to_sort_and_curves_to_hover_over(page, expect, folde
     shutil.rmtree(broken)
 
 
-def test_bad_uploads_are_said_and_a_good_one_can_be_trained_on(page, expect, folder, tmp_path):
+def test_invalid_uploads_are_reported_and_a_valid_one_can_be_trained_on(page, expect, folder, tmp_path):
     before = sorted(folder.parent.rglob("*"))
     go_to(page, "Train")
     expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
@@ -326,7 +326,7 @@ def clear_upload(page):
     page.locator("#upload-train").get_by_label(re.compile("clear|remove", re.IGNORECASE)).first.click()
 
 
-def test_files_outside_of_the_folder_are_not_served(browser, url, folder):
+def test_files_outside_the_folder_are_not_served(browser, url, folder):
     secret = folder.parent / "secret.txt"
     secret.write_text("xyzzy")
     context = browser.new_context()
@@ -343,14 +343,14 @@ def test_reports_open_offline_without_an_error(browser, base, tmp_path):
     run_training(replace(base, output_dir=str(tmp_path / "run")))
     context = browser.new_context(offline=True)
     page = context.new_page()
-    asked, complaints = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    collect_errors(page, complaints)
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    collect_errors(page, errors)
     for report in (tmp_path / "study" / "study.html", tmp_path / "run" / "report.html"):
-        asked.clear()
+        requests.clear()
         page.goto(report.as_uri())
         assert page.locator("svg:visible").count() > 1
         assert page.locator("table:visible").count() > 1
-        assert [address for address in asked if not address.startswith("data:")] == [report.as_uri()]
-    assert not complaints
+        assert [address for address in requests if not address.startswith("data:")] == [report.as_uri()]
+    assert not errors
     context.close()

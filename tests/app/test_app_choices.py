@@ -1,4 +1,4 @@
-"""What the page asks for becomes the config of a run, and nothing else."""
+"""Choices on the page become the config of a run."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from hf_multitask.runs.inspection import inspect_data
 from hf_multitask.runs.training import run_plan
 
 
-def test_the_boxes_are_named_by_the_tasks(base):
+def test_the_boxes_are_named_after_the_tasks(base):
     assert freezable_groups(base.tasks) == [
         ("freeze encoder", "encoder"),
         ("freeze head intent", "head.intent"),
@@ -50,13 +50,13 @@ def test_choices_become_a_config(changes, freeze, base, services, tmp_path):
     assert config.training["num_train_epochs"] == 7
     assert config.tasks == base.tasks
     assert config.data == base.data
-    # It is the same again from the file that a run reads.
+    # The config is the same after a run reads it from its file.
     path = tmp_path / "config.yaml"
     path.write_text(config_as_yaml(config))
     assert RunConfig.from_file(path) == config
 
 
-def test_a_schedule_of_the_config_is_offered_and_kept(base, services, tmp_path):
+def test_the_schedule_of_the_config_is_offered_and_kept(base, services, tmp_path):
     staged = replace(base, freeze={"preset": "gradual", "epochs": 0.5})
     assert AS_IN_CONFIG in schedule_names(staged)
     assert AS_IN_CONFIG not in schedule_names(base)
@@ -65,7 +65,7 @@ def test_a_schedule_of_the_config_is_offered_and_kept(base, services, tmp_path):
     assert build_config(staged, choices, services.workspace, tmp_path).freeze == staged.freeze
 
 
-def test_tasks_are_a_line_each(base):
+def test_tasks_have_one_line_each(base):
     text = tasks_as_yaml(base.tasks)
     assert text == ("- {name: intent, type: sequence_classification}\n- {name: slots, type: token_classification}")
     longer = text.replace("type: token_classification", "type: token_classification, column: tags, crf: true")
@@ -86,18 +86,18 @@ def test_tasks_are_a_line_each(base):
         ({"encoder": "tests"}, "encoder: expected a hub name"),
     ],
 )
-def test_what_cannot_be_is_refused(changes, message, base, services, tmp_path):
+def test_invalid_choices_are_refused(changes, message, base, services, tmp_path):
     with pytest.raises(ValueError, match=message):
         build_config(base, replace(default_choices(base), **changes), services.workspace, tmp_path)
 
 
-def test_a_model_of_the_workspace_can_be_gone_on_from(base, services, save_model, app_config, tmp_path):
+def test_a_run_can_continue_from_a_model_of_the_workspace(base, services, save_model, app_config, tmp_path):
     folder = save_model(app_config, services.workspace.root / "first")
     config = build_config(base, replace(default_choices(base), encoder="first"), services.workspace, tmp_path)
     assert config.encoder == str(folder)
 
 
-def test_plans_are_those_of_the_command_and_follow_each_choice(base, services, tmp_path):
+def test_plans_equal_those_of_the_command_and_follow_each_choice(base, services, tmp_path):
     cache = PlanCache()
     given = default_choices(base)
     for changes in (
@@ -113,13 +113,13 @@ def test_plans_are_those_of_the_command_and_follow_each_choice(base, services, t
         assert is_everything_frozen(stages) == (len(changes.get("frozen", [])) == 3)
     with pytest.raises(ValueError, match="allowed: top:1 to top:3"):
         cache.plan(build_config(base, replace(given, schedule="top:9"), services.workspace, tmp_path))
-    # Another task is another model.
+    # Other tasks need another model.
     fewer = replace(given, tasks=tasks_as_yaml(base.tasks[:1]))
     (stage,) = cache.plan(build_config(base, fewer, services.workspace, tmp_path))
     assert "head.slots" not in stage.trained_groups
 
 
-def test_the_bundled_data_is_there_at_once(tmp_path, monkeypatch):
+def test_the_bundled_data_is_available_at_once(tmp_path, monkeypatch):
     from hf_multitask.app.services import BUNDLED_DATA, Services
 
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,7 @@ def test_the_bundled_data_is_there_at_once(tmp_path, monkeypatch):
         services.base_config("../x")
 
 
-def test_a_wrong_config_is_said_at_the_start(tmp_path):
+def test_an_invalid_config_is_reported_at_the_start(tmp_path):
     from hf_multitask.app.services import Services
 
     path = tmp_path / "c.yaml"
@@ -142,7 +142,7 @@ def test_a_wrong_config_is_said_at_the_start(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_picture_is_drawn_once(services, base, app_config):
+def test_the_figure_is_drawn_once(services, base, app_config):
     choices = default_choices(base)
     path = services.figure(str(app_config), choices)
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -153,7 +153,7 @@ def test_the_picture_is_drawn_once(services, base, app_config):
     assert inspect_data(base, 0).datasets[0].tasks == ["intent", "slots"]
 
 
-def test_a_sentence_is_answered_and_a_model_that_is_gone_is_said(save_model, app_config, tmp_path):
+def test_a_sentence_is_predicted_and_a_deleted_model_is_reported(save_model, app_config, tmp_path):
     cache = ModelCache()
     folders = [save_model(app_config, tmp_path / name) for name in ("a", "b", "c")]
     for folder in folders:
@@ -170,7 +170,7 @@ def test_a_sentence_is_answered_and_a_model_that_is_gone_is_said(save_model, app
     assert cache.answer(folders[1], "play")
 
 
-def test_a_study_is_a_table_of_numbers_and_curves(save_study, tmp_path):
+def test_a_study_becomes_a_table_of_numbers_and_curves(save_study, tmp_path):
     from hf_multitask.study import load_study
 
     study = load_study(save_study(tmp_path / "s"))
@@ -193,6 +193,6 @@ def test_a_study_is_a_table_of_numbers_and_curves(save_study, tmp_path):
     assert len(study_curves(study, 100, names["slots: f1 on validation"])) == 6
 
 
-def test_html_of_strangers_is_text():
+def test_untrusted_html_is_escaped():
     assert notice("<script>") == '<p class="notice info" role="status">&lt;script&gt;</p>'
     assert "<td>a<br>&lt;b&gt;</td>" in table(["x"], [["a\n<b>"]])

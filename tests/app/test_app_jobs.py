@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: one at a time, found again, stopped, failed."""
+"""Training jobs in separate processes: only one at a time, found again, stopped, failed."""
 
 import json
 import resource
@@ -28,7 +28,7 @@ def wait(jobs, until, seconds=120):
 
 @pytest.fixture
 def start(services, app_config):
-    """Return a function that starts a run, and end what still runs afterwards."""
+    """Return a function that starts a run, and end running processes afterwards."""
 
     def start(**changes):
         config = services.run_config(
@@ -44,7 +44,7 @@ def start(services, app_config):
 
 
 @pytest.mark.slow
-def test_of_many_that_start_together_one_trains_to_its_end(services, start):
+def test_of_several_runs_started_together_one_trains_to_its_end(services, start):
     jobs = services.jobs
     assert jobs.latest() is None
     outcomes = []
@@ -63,7 +63,7 @@ def test_of_many_that_start_together_one_trains_to_its_end(services, start):
     assert outcomes.count("app/run-1") == 1
     assert sum("app/run-1 is training already: only one run at a time" in text for text in outcomes) == 3
 
-    # Whoever looks later, as a page that is loaded anew, finds it; and it is seen while it goes on.
+    # A page that is opened later finds the run and its progress.
     running = wait(Jobs(services.workspace), lambda status: status.progress.max_steps)
     assert running.state == "running"
     assert running.message.startswith("app/run-1 trains: step ")
@@ -76,7 +76,7 @@ def test_of_many_that_start_together_one_trains_to_its_end(services, start):
     assert status.metrics.keys() == {"validation", "test"}
     tasks, history = status.progress.tasks, status.progress.history
     assert {point.curve for point in loss_curves(history, tasks)} == {
-        f"{task}, {what}" for task in ("intent", "slots") for what in ("training", "validation")
+        f"{task}, {split}" for task in ("intent", "slots") for split in ("training", "validation")
     }
     scores = score_curves(history, tasks)
     assert {point.curve for point in scores} == {"intent, accuracy", "slots, f1"}
@@ -86,7 +86,7 @@ def test_of_many_that_start_together_one_trains_to_its_end(services, start):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_keeps_a_checkpoint_to_go_on_from(services, start):
+def test_a_stopped_run_keeps_a_checkpoint_to_resume_from(services, start):
     start(epochs=5000)
     jobs = services.jobs
     wait(jobs, lambda status: status.progress.step > 20)
@@ -97,7 +97,7 @@ def test_a_run_that_is_stopped_keeps_a_checkpoint_to_go_on_from(services, start)
     folder = services.workspace.root / "app" / "run-1"
     assert (folder / f"checkpoint-{step}").is_dir()
     assert f"app/run-1 was stopped at step {step}. Kept: app/run-1/checkpoint-{step}" in status.message
-    # The command that the page names goes on from it.
+    # The command on the page resumes from it.
     config = folder / "_app" / "config.yaml"
     assert f"hf-multitask train {config} --resume continues from it" in status.message
     values = RunConfig.from_file(config)
@@ -107,7 +107,7 @@ def test_a_run_that_is_stopped_keeps_a_checkpoint_to_go_on_from(services, start)
 
 
 @pytest.mark.slow
-def test_a_failure_is_said_and_the_next_run_starts(services, start, app_config):
+def test_a_failure_is_reported_and_the_next_run_starts(services, start, app_config):
     config = services.run_config(str(app_config), default_choices(services.base_config(str(app_config))))
     config.training["metric_for_best_model"] = "no_metric"
     services.jobs.start(config)
@@ -116,7 +116,7 @@ def test_a_failure_is_said_and_the_next_run_starts(services, start, app_config):
     assert status.message.startswith("app/run-1 failed: ")
     assert "no_metric" in status.message
     assert start() == "app/run-2"
-    # Ended from outside, it is not taken for one that runs, whoever has its number later.
+    # A killed process is not taken for a running one, even if another process gets its id.
     process = psutil.Process(json.loads((services.workspace.app_dir / "run-2/_app/process.json").read_text())["pid"])
     process.kill()
     status = wait(services.jobs, lambda status: not status.is_active)
@@ -126,9 +126,9 @@ def test_a_failure_is_said_and_the_next_run_starts(services, start, app_config):
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_is_said_and_nothing_else_is_lost(services, start):
+def test_a_full_disk_is_reported_and_nothing_else_is_lost(services, start):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Enough for notes, not for weights.
+    # Enough for the progress, not for weights.
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
     try:
         start()
@@ -141,19 +141,19 @@ def test_a_disk_that_fills_is_said_and_nothing_else_is_lost(services, start):
     assert services.data_names()
 
 
-def test_a_folder_that_is_deleted_meanwhile_is_no_run_any_more(services):
+def test_a_deleted_folder_is_not_a_run_any_more(services):
     folder = services.workspace.app_dir / "run-1" / "_app"
     folder.mkdir(parents=True)
     (folder / "process.json").write_text(json.dumps({"pid": psutil.Process().pid, "started": 0.0}))
     status = services.jobs.latest()
-    # This process has that number, but did not start then.
+    # This process has the same id but another start time.
     assert status.state == "failed"
     shutil.rmtree(folder.parent)
     assert services.jobs.latest() is None
     services.jobs.stop()
 
 
-def test_a_half_written_line_is_left_for_the_next_look(tmp_path):
+def test_an_incomplete_line_is_left_for_the_next_read(tmp_path):
     (tmp_path / "progress.jsonl").write_text('{"tasks": []}\n{"loss": 1.0, "step": 1}\n{"loss": 0.')
     assert read_progress(tmp_path).history == [{"loss": 1.0, "step": 1}]
     assert read_progress(tmp_path / "nowhere").history == []

@@ -1,4 +1,4 @@
-"""What a browser sends is checked before it is kept, and kept in one folder only."""
+"""Uploaded files are checked before they are saved, and saved in one folder only."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def receive(workspace):
-    """Return a function that puts a file where Gradio puts what it has received."""
+    """Return a function that puts a file where Gradio puts received files."""
 
     def put(name, content):
         folder = workspace.received_dir / "0123"
@@ -58,7 +58,7 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
     data = config.data_configs[0]
     assert data.validation_split == 0.1
     assert (data.train, data.test) == tuple(str(workspace.data_dir / name / f) for f in ("train.jsonl", "test.JSONL"))
-    # The same name again is another dataset.
+    # The same name again is a new dataset.
     assert keep_upload(workspace, {"train": receive("My Rows (1).jsonl", jsonl(ROWS))}, base) == "My-Rows-1-2"
 
 
@@ -81,20 +81,20 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
         ),
     ],
 )
-def test_what_is_no_data_is_refused_and_not_kept(name, content, message, workspace, receive, base):
+def test_files_that_are_not_data_are_refused_and_not_saved(name, content, message, workspace, receive, base):
     with pytest.raises(ValueError, match=message):
         keep_upload(workspace, {"train": receive(name, content)}, base)
     assert files_of(workspace) == []
 
 
-def test_a_broken_second_file_keeps_nothing_of_the_first(workspace, receive, base):
+def test_an_invalid_second_file_saves_nothing_of_the_first(workspace, receive, base):
     files = {"train": receive("a.jsonl", jsonl(ROWS)), "validation": receive("b.jsonl", "no json\n")}
     with pytest.raises(ValueError, match=r"^upload: b\.jsonl:1: "):
         keep_upload(workspace, files, base)
     assert files_of(workspace) == []
 
 
-def test_training_rows_must_be_there(workspace, receive, base):
+def test_training_rows_are_required(workspace, receive, base):
     with pytest.raises(ValueError, match="a file with training rows is missing"):
         keep_upload(workspace, {"train": None, "test": receive("a.jsonl", jsonl(ROWS))}, base)
 
@@ -107,7 +107,7 @@ def test_a_gigabyte_is_refused_unread(workspace, receive, base):
         keep_upload(workspace, {"train": path}, base)
 
 
-def test_a_disk_that_fills_is_said_before_and_leaves_nothing(workspace, receive, base, monkeypatch):
+def test_a_full_disk_is_reported_first_and_leaves_nothing(workspace, receive, base, monkeypatch):
     path = receive("a.jsonl", jsonl(ROWS))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: usage(2**40, 2**40, 2**20))
@@ -126,7 +126,7 @@ def test_a_disk_that_fills_is_said_before_and_leaves_nothing(workspace, receive,
 
 
 @pytest.mark.parametrize("way", ["absolute", "dots", "link"])
-def test_a_file_outside_of_what_was_received_is_refused(way, workspace, base, tmp_path):
+def test_a_file_that_was_not_uploaded_is_refused(way, workspace, base, tmp_path):
     secret = tmp_path / "secret.jsonl"
     secret.write_text(jsonl(ROWS))
     path = {"absolute": secret, "dots": workspace.received_dir / "../../.." / secret.name}.get(way)
@@ -151,11 +151,11 @@ def test_a_file_outside_of_what_was_received_is_refused(way, workspace, base, tm
         (".hidden", "data"),
     ],
 )
-def test_names_of_strangers_become_harmless(given, expected):
+def test_untrusted_names_become_safe(given, expected):
     assert safe_name(given, "data") == expected
 
 
-def test_columns_are_recognised():
+def test_columns_are_recognized():
     rows = [
         {"utterance": "play some jazz", "intent": "Play", "moods": ["a", "b"], "id": i, "price": i / 7, "eval": "x"}
         for i in range(20)
@@ -173,7 +173,7 @@ def test_columns_are_recognised():
     assert [task["name"] for task in describe_rows(pairs)[0]] == ["same"]
 
 
-def test_a_csv_with_columns_of_its_own_can_be_read(workspace, receive, base, tmp_path):
+def test_a_csv_with_other_column_names_can_be_read(workspace, receive, base, tmp_path):
     table = tmp_path / "t.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -184,7 +184,7 @@ def test_a_csv_with_columns_of_its_own_can_be_read(workspace, receive, base, tmp
     assert values["data"] == {"columns": {"text": "utterance"}, "validation_split": 0.1, "train": "train.csv"}
 
 
-def test_models_and_studies_are_found_below_the_folder_only(workspace, save_model, app_config, tmp_path, save_study):
+def test_models_and_studies_are_found_only_in_the_folder(workspace, save_model, app_config, tmp_path, save_study):
     assert workspace.models() == {}
     save_model(app_config, workspace.root / "quick" / "one")
     save_model(app_config, tmp_path / "outside")

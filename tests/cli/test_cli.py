@@ -1,4 +1,4 @@
-"""The command line, in this process and as others start it."""
+"""Command line, in this process and through launchers."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.tiny import ROWS, save_tiny_run
 
 @pytest.fixture
 def config(tmp_path):
-    """Write a config in a folder with a space in its name, and its data and encoder beside it."""
+    """Write a config, its data and its encoder to a folder with a space in its name."""
     folder = tmp_path / "a folder"
     folder.mkdir()
     training = {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 8}
@@ -124,7 +124,7 @@ def test_freezing_from_the_command_line(frozen, config):
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(config):
-    """Without dropout, 2 × 4 rows a step give the weights of 1 × 8, and the same scores."""
+    """Without dropout, 2 × 4 rows per step result in the weights and scores of 1 × 8."""
     encoder_config = json.loads((config.parent / "encoder" / "config.json").read_text())
     encoder_config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (config.parent / "encoder" / "config.json").write_text(json.dumps(encoder_config))
@@ -175,7 +175,7 @@ def test_an_interrupt_leaves_the_last_checkpoint_usable(config):
     process = start(
         *("-m", "hf_multitask", "train", config, "--training.num_train_epochs", "2000"),
         cwd=config.parent,
-        # A test run that was itself started in the background ignores the signal, and so would its children.
+        # Tests that run in the background ignore the signal, and their children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120

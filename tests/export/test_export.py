@@ -1,4 +1,4 @@
-"""Exported graphs: what they compute is what the model computes, in this process and in others."""
+"""Exported graphs compute the same predictions as their models."""
 
 import contextlib
 import io
@@ -33,13 +33,13 @@ TASKS = [
     TaskConfig("slots", "token_classification", labels=["O", "B-place", "I-place", "B-x", "I-x"]),
 ]
 WORDS = [word for sentence in SENTENCES for word in sentence.split()]
-# Of one window and of several, of one word, and with a word that has no subword.
+# One window and several windows, one word, and words without a subword.
 TEXTS = [*SENTENCES, " ".join(WORDS * 3), "play", " ".join(WORDS * 2), "play \u200b some \u0301 music"]
 MAX_LENGTH = 24
 
 
 def save_model(encoder, folder, tasks=TASKS, pooling="mean", std=2.0):
-    """Save a model whose random heads are of a scale that predicts many labels."""
+    """Save a model whose random heads are scaled so that they predict many labels."""
     torch.manual_seed(0)
     model = MultiTaskModel.from_encoder(encoder, tasks, pooling=pooling)
     for head in model.heads.values():
@@ -60,7 +60,7 @@ def batch_of(tokenizer, tasks, rows, max_length=None):
 
 @pytest.fixture(scope="module")
 def command(encoders, tmp_path_factory, write_jsonl):
-    """Write all graphs of a model to another folder by the command; return the folders and what was printed."""
+    """Export a model to another folder by the command. Return both folders and the printed output."""
     folder = save_model(encoders["bert"], tmp_path_factory.mktemp("exported") / "model")
     output = folder.parent / "a folder"
     rows = write_jsonl([{**row, "topics": ["x"], "grade": 1.0} for row in ROWS])
@@ -73,7 +73,7 @@ def command(encoders, tmp_path_factory, write_jsonl):
 
 @pytest.fixture(scope="module")
 def exported(command):
-    """Return the folder of a model with all of its graphs."""
+    """Return the folder of a model with all its graphs."""
     folder, output, _ = command
     return shutil.copytree(output, shutil.copytree(folder, folder.parent / "with graphs"), dirs_exist_ok=True)
 
@@ -89,7 +89,7 @@ def test_the_command_writes_the_files_and_prints_their_scores(command):
     scores = {line[0]: [float(cell) for cell in line[1:]] for line in lines if len(line) == 4}
     assert {"intent_accuracy", "slots_f1", "joint_accuracy", "loss"} < scores.keys()
     for name, (of_torch, of_graph, _) in scores.items():
-        # Labels are the same, and losses but for the last digit that is printed.
+        # Labels are equal, and losses differ at most in the last printed digit.
         assert of_graph == pytest.approx(of_torch, abs=2e-4 if "loss" in name else 0)
     assert scores["loss"][0] != scores["loss"][2] == pytest.approx(scores["loss"][0], rel=0.1)
 
@@ -114,7 +114,7 @@ def assert_pipelines_agree(folder, **options):
     assert found == approximately(expected, abs=1e-4, rel=1e-4)
 
 
-def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported):
+def test_one_batch_per_thread_of_torch_is_computed_at_the_same_time(exported):
     torch.set_num_threads(2)
     predict = pipeline("multi-task", model=str(exported), backend="onnx", batch_size=2)
     expected = pipeline("multi-task", model=str(exported), batch_size=2)(SENTENCES[:8])
@@ -122,7 +122,7 @@ def test_as_many_batches_as_torch_has_threads_are_computed_side_by_side(exported
 
     class Meeting:
         def run(self, names, inputs):
-            both.wait()  # an error where the batches come one after the other
+            both.wait()  # Fails if the batches come one after the other.
             return run(names, inputs)
 
     predict._session.session = Meeting()
@@ -185,18 +185,18 @@ def test_names_and_axes_of_the_graph(exported):
     }
 
 
-def test_only_tasks_that_are_asked_for_are_computed(exported):
+def test_only_requested_tasks_are_computed(exported):
     predict = pipeline("multi-task", model=str(exported), backend="onnx", tasks=["intent"])
-    asked, run = [], predict._session.session.run
+    requested, run = [], predict._session.session.run
 
     class Watched:
         def run(self, names, inputs):
-            asked.append(names)
+            requested.append(names)
             return run(names, inputs)
 
     predict._session.session = Watched()
     assert predict(SENTENCES[0]).keys() == {"intent"}
-    assert asked == [["intent"]]
+    assert requested == [["intent"]]
 
 
 @pytest.mark.parametrize(("kind", "pooling"), [("sequence_classification", "max"), ("token_classification", "mean")])
@@ -216,7 +216,7 @@ def test_heads_of_other_kinds(head, encoders, tmp_path):
     assert_pipelines_agree(folder)
 
 
-def test_an_encoder_that_is_told_segments(encoders, tmp_path):
+def test_an_encoder_with_token_types(encoders, tmp_path):
     folder = save_model(encoders["bert"], tmp_path, pooling="cls")
     names = ["input_ids", "token_type_ids", "attention_mask"]
     PreTrainedTokenizerFast(
@@ -241,7 +241,7 @@ def test_8_bits_are_smaller_and_answer_nearly_the_same(exported):
     ]
     assert sum(one == other for one, other in pairs) / len(pairs) > 0.9
     scores = [(text["intent"]["score"], other["intent"]["score"]) for text, other in zip(expected, found, strict=True)]
-    assert 1e-6 < max(abs(one - other) for one, other in scores) < 0.2  # 8 bits they are, and near
+    assert 1e-6 < max(abs(one - other) for one, other in scores) < 0.2  # Not equal, as they have 8 bits, but close.
     assert sizes[1] < sizes[0]
 
 
@@ -297,7 +297,7 @@ def test_a_backend_that_is_not_on_the_cpu_is_refused(exported):
         pipeline("multi-task", model=str(exported), backend="onnx", device="meta")
 
 
-# In a process of its own: packages that cannot be imported, as if they were not installed.
+# In a separate process: packages that cannot be imported, as if they were not installed.
 WITHOUT = """
 import sys
 from transformers import pipeline

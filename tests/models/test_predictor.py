@@ -1,4 +1,4 @@
-"""Predictions: one label a word, entities as characters of the caller's text."""
+"""Predictions: one label per word, and entities as slices of the given text."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ TASKS = [
 
 
 def eager_model(folder):
-    """Return a model that tags eagerly: random heads of this scale predict many entities."""
+    """Return a model whose random heads are scaled so that they predict many entities."""
     torch.manual_seed(0)
     model = MultiTaskModel.from_encoder(folder, TASKS)
     torch.nn.init.normal_(model.heads["slots"].classifier.weight, std=2.0)
@@ -44,7 +44,7 @@ def test_an_entity_is_a_slice_of_the_text(architecture, models, text):
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta"])
 @given(tokens=st.lists(st.text(max_size=8), min_size=1, max_size=60))
-def test_one_label_a_word_whatever_the_tokenizer_drops_or_cuts(architecture, models, tokens):
+def test_one_label_per_word_whatever_the_tokenizer_drops_or_cuts(architecture, models, tokens):
     prediction = predict(*models[architecture], [{"tokens": tokens}])[0]["slots"]
     assert len(prediction["labels"]) == len(tokens)
     joined = " ".join(tokens)
@@ -56,11 +56,11 @@ def test_the_models_do_find_entities(models):
     assert any(prediction["slots"]["entities"] for prediction in predict(*models["bert"], SENTENCES))
 
 
-def test_words_with_their_text_give_places_in_the_text(models):
+def test_words_with_their_text_give_positions_in_the_text(models):
     row = {"text": "Play  it,\nin paris!", "tokens": ["Play", "it", ",", "in", "paris", "!"]}
     prediction = predict(*models["bert"], [row])[0]["slots"]
-    apart = predict(*models["bert"], [{"tokens": row["tokens"]}])[0]["slots"]
-    assert prediction["labels"] == apart["labels"]
+    without_text = predict(*models["bert"], [{"tokens": row["tokens"]}])[0]["slots"]
+    assert prediction["labels"] == without_text["labels"]
     assert prediction["entities"]
     for entity in prediction["entities"]:
         assert row["text"][entity["start"] : entity["end"]] == entity["text"]

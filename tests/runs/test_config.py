@@ -1,4 +1,4 @@
-"""The config of a run: what it holds, what it refuses."""
+"""Config of a run: its values, defaults and errors."""
 
 import pytest
 import yaml

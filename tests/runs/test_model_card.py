@@ -1,4 +1,4 @@
-"""What a model card says, by whom it is written, and that what it says is so."""
+"""Model cards: their content, and that it is true."""
 
 import json
 import runpy
@@ -24,7 +24,7 @@ def card_in(folder):
 
 @pytest.fixture(scope="module")
 def run_folder(encoder, write_jsonl, tmp_path_factory):
-    """Return the folder of a whole run with a schedule."""
+    """Return the output directory of a run with a schedule."""
     folder = tmp_path_factory.mktemp("run")
     rows = {"train": ROWS, "validation": ROWS[:9], "test": ROWS[9:]}
     values = {

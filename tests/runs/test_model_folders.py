@@ -1,4 +1,4 @@
-"""What is wrong with a model's folder is said before anything is computed with it, and no pickle is read."""
+"""Invalid model folders are refused before anything is computed, and no pickle is read."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from hf_multitask.models import load_model
 
 
 class Code:
-    """What a pickle may hold: a call that loading makes."""
+    """Content of a malicious pickle: a call that loading would make."""
 
     def __init__(self, path):
         self.path = path
@@ -31,7 +31,7 @@ def folder(model, tokenizer, tmp_path):
 
 @pytest.fixture
 def edit_config(folder):
-    """Return a function that changes what config.json holds."""
+    """Return a function that changes config.json."""
 
     def edit(change):
         values = json.loads((folder / "config.json").read_text())
@@ -69,7 +69,7 @@ def test_a_pipeline_refuses_pickled_weights(folder, tmp_path):
 
 
 def test_an_encoders_pickle_runs_no_code(encoder, data, tmp_path):
-    # Many encoders on the hub have nothing else; torch reads weights alone from them.
+    # Many encoders on the hub have no other file; torch reads only weights from it.
     shutil.copytree(encoder, tmp_path / "encoder")
     weights = load_file(tmp_path / "encoder" / "model.safetensors")
     (tmp_path / "encoder" / "model.safetensors").unlink()

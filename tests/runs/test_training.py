@@ -1,4 +1,4 @@
-"""Whole runs: what a model directory holds, and when a run refuses to start."""
+"""Whole runs: the content of a model directory, and runs that refuse to start."""
 
 import json
 
@@ -96,7 +96,7 @@ def test_a_resumed_run_ends_as_the_whole_one(values, tmp_path):
     for path in last.iterdir():
         path.unlink()
     last.rmdir()
-    # A checkpoint whose writing was cut short is passed over.
+    # A checkpoint that was not written completely is skipped.
     (tmp_path / "out" / "checkpoint-99").mkdir()
     (tmp_path / "out" / "checkpoint-99" / "model.safetensors").write_bytes(b"")
     assert run(values, resume=True) == whole
