@@ -8,7 +8,7 @@ from .config import SPLITS, DataConfig
 from .preparation import DATASET_COLUMN, PreparedData, prepare_datasets
 from .preparation_report import PreparationReport
 from .readers.rows import Rows
-from .readers.sources import load_hub_split, read_rows
+from .readers.sources import load_hub_split
 from .streaming import StreamBatches, TrainingStream
 
 __all__ = [
@@ -30,5 +30,4 @@ __all__ = [
     "TrainingStream",
     "load_hub_split",
     "prepare_datasets",
-    "read_rows",
 ]

@@ -8,9 +8,9 @@ import datasets
 import pytest
 
 from hf_multitask import DataConfig, MultiTaskDataCollator, MultiTaskModel, TaskConfig, prepare_datasets
-from hf_multitask.data import read_rows
 from hf_multitask.data.labels.stratified_split import split_validation
 from hf_multitask.data.readers.sources import load_hub_split
+from tests.data.reading import read_rows
 from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, ROWS, make_tokenizer
 

@@ -8,7 +8,6 @@ import yaml
 
 from hf_multitask import RunConfig, load_tokenizer, recommend_schedule
 from hf_multitask.cli import main
-from hf_multitask.data import read_rows
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.quickstart import QUICKSTART_CONFIG
 from hf_multitask.recommendation.data_facts import collect_facts
@@ -25,6 +24,7 @@ from hf_multitask.recommendation.language import general_sample
 from hf_multitask.recommendation.recommend import load_encoder
 from hf_multitask.runs.training import run_plan
 from tests.conftest import MINILM
+from tests.data.reading import read_rows
 from tests.recommendation.example_texts import OTHER_LANGUAGES, TEXTS
 from tests.tiny import ROWS
 

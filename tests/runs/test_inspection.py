@@ -12,11 +12,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from hf_multitask import RunConfig
-from hf_multitask.data import Rows, read_rows
+from hf_multitask.data import Rows
 from hf_multitask.data.inspection.duplicates import Duplicates, RowKeys
 from hf_multitask.data.inspection.lengths import Lengths
 from hf_multitask.reports.data_figures import MAX_LABELS, save_data_figure
 from hf_multitask.runs.inspection import inspect_data
+from tests.data.reading import read_rows
 from tests.tiny import SPECIAL, save_tiny_encoder
 
 WORDS = ["play", "##ing", "song", "in", "paris", "rain", "##y", "new", "york", "a"]

@@ -79,8 +79,8 @@ def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
         word = first_invalid_tag(tags, scheme)
         if word is not None:
             raise ValueError(
-                f"{_place(rows, i, word, column)}: {tags[word]!r} (word {word}, {row[TOKENS_COLUMN][word]!r}) is no "
-                f"{scheme} tag; expected {tag_forms(scheme)}. Allowed as tag_scheme: {', '.join(TAG_SCHEMES)}."
+                f"{_place(rows, i, word, column)}: {tags[word]!r} (word {word}, {row[TOKENS_COLUMN][word]!r}) is not "
+                f"a tag of {scheme}; expected {tag_forms(scheme)}. Allowed as tag_scheme: {', '.join(TAG_SCHEMES)}."
             )
         row[column], broken = to_iob2_checked(tags, scheme)
         if broken is not None:

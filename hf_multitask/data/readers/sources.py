@@ -10,7 +10,7 @@ from ...models.messages import unknown_name_message
 from ...models.type_aliases import Row
 from .file_formats import file_features, open_file
 from .file_reader import Columns
-from .rows import LocatedRow, Rows, dataset_rows, rename_columns, rename_row, unplaced
+from .rows import LocatedRow, dataset_rows, rename_columns, rename_row, unplaced
 
 Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | Sequence[Row]
 
@@ -41,28 +41,6 @@ def open_rows(
     else:
         rows = (dict(row) for row in source)
     return rename_columns(map(unplaced, rows), columns, name)
-
-
-def read_rows(source: Source, name: str = "rows", format: str | None = None, columns: Columns | None = None) -> Rows:
-    """Read all rows of one split.
-
-    Args:
-        source: See `open_rows`.
-        name: See `open_rows`.
-        format: See `open_rows`.
-        columns: See `open_rows`.
-
-    Returns:
-        The rows.
-
-    Raises:
-        ValueError: If there are no rows, or the file is not in its format. The message names file and line.
-        FileNotFoundError: If there is no such file.
-    """
-    rows = Rows.collect(source_name(source, name), open_rows(source, name, format, columns))
-    if not rows.rows:
-        raise ValueError(f"{rows.source}: expected at least one row, found none.")
-    return rows
 
 
 def class_names(source: Source, format: str | None = None, columns: Columns | None = None) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import datasets
 import pytest
 
 from hf_multitask import TaskConfig, prepare_datasets
-from hf_multitask.data import read_rows
+from tests.data.reading import read_rows
 from tests.tiny import ROWS
 
 NER = {"tokens": 0, "ner": 1}
@@ -192,7 +192,6 @@ def test_packed_lines(write):
         ("a.conll", "a\tO\nb\n", {"columns": NER}, r"a\.conll:2: expected at least 2 columns, found 1: 'b'"),
         ("a.conll", "a\tO\n", {}, r"needs `columns`, such as \{tokens: 0, ner: 1\}; its first line is 'a\\tO'"),
         ("a.conll", "a\tO\n", {"columns": {"tokens": "word"}}, r"columns.tokens: expected the number of a column"),
-        ("a.conll", "\n\n", {"columns": NER}, r"a\.conll: expected at least one row, found none"),
         ("a.json", '{"text": "x"}', {}, r"expected a list of JSON objects"),
         ("a.json", '[{"text": "x"},\n{]', {}, r"a\.json:2: expected JSON"),
         ("a.dat", "x", {}, r"unknown extension '\.dat'; give `format`: jsonl, json, csv"),
@@ -203,6 +202,12 @@ def test_packed_lines(write):
 def test_what_is_wrong_in_a_file_is_said(name, content, given, message, write):
     with pytest.raises(ValueError, match=message):
         read_rows(write(name, content), **given)
+
+
+def test_a_file_without_rows_is_refused(write, tokenizer):
+    task = TaskConfig("ner", "token_classification")
+    with pytest.raises(ValueError, match=r"a\.conll: expected at least one row, found none"):
+        prepare_datasets({"train": write("a.conll", "\n\n")}, tokenizer, [task], columns=NER)
 
 
 def test_a_packed_file_that_ends_early_is_refused(write, tmp_path):
