@@ -1,4 +1,4 @@
-"""Predictions for files of any size: read, predicted and written in chunks, on any number of processes, resumable."""
+"""Resumable predictions for files of any size, in chunks, on any number of processes."""
 
 from .batch_size import AUTO
 from .file_job import BulkPrediction, PredictionCounts

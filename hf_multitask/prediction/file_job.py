@@ -1,4 +1,4 @@
-"""Predictions for a whole file, of any size, on any number of processes."""
+"""Predictions for files of any size, on any number of processes."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
@@ -18,12 +18,13 @@ from ..data.readers.file_reader import Columns
 from ..models import MultiTaskModel
 from ..models.messages import unknown_name_message
 from ..models.predictor import OutputOptions, Predictor
+from ..models.type_aliases import JsonObject
 from ..models.weights_digest import add_tensor
 from ..runtime.processes import join_processes
 from .batch_size import AUTO, BatchLimit, find_limit, limit_rows, predict_chunk
 from .output_formats import OUTPUT_FORMATS, OutputFormat
 from .prepared_chunks import ChunkPreparer, EndOfInput, PreparedChunk, prepared_chunks
-from .working_folder import WorkingFolder
+from .working_folder import PartReport, WorkingFolder
 
 ON_ERROR = STOP, SKIP = ("stop", "skip")
 ERRORS_SUFFIX = ".errors.jsonl"
@@ -31,12 +32,12 @@ ERRORS_SUFFIX = ".errors.jsonl"
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """What became of the rows of a file.
+    """Numbers of rows of a predicted file.
 
     Args:
-        predicted: Rows with predictions.
-        skipped: Broken rows that were left out.
-        earlier: Rows among all of them that an earlier run, which did not come to its end, had done.
+        predicted: Number of rows with predictions.
+        skipped: Number of broken rows that were skipped.
+        earlier: Number of these rows that an earlier, unfinished run had processed.
     """
 
     predicted: int
@@ -45,39 +46,40 @@ class PredictionCounts:
 
     @property
     def read(self) -> int:
-        """All rows."""
+        """Number of all rows."""
         return self.predicted + self.skipped
 
 
-# Called with the rows that are done, and how much of the input is: from 0 to 1, or None where that is not known.
+# Called with the number of processed rows and the processed share of the input, from 0 to 1, or None if unknown.
 OnProgress = Callable[[int, float | None], None]
 
 
 @dataclass(frozen=True)
 class BulkPrediction:
-    """A file of texts and the file that its predictions go to.
+    """A file of texts to predict, and the file to write the predictions to.
 
-    The input is read in chunks, whose predictions are kept in a folder beside the output, ``OUTPUT.parts``, until all
-    are there. A run that was killed goes on with the chunks that are missing, on any number of processes. Where
-    ``torchrun`` or ``accelerate launch`` started several, each predicts a share of the chunks.
+    The input is read in chunks. Their predictions are kept in a folder next to the output, ``OUTPUT.parts``, until all
+    are complete. After a run was killed, the next one continues with the missing chunks, on any number of processes.
+    If ``torchrun`` or ``accelerate launch`` started several processes, each predicts a share of the chunks.
 
     Args:
-        input: File with ``text`` or ``tokens``, in a format of `open_file`, or ``.txt`` with a text a line.
+        input: File with ``text`` or ``tokens``, in a format of `open_file`, or ``.txt`` with a text per line.
         output: File to write: ``.jsonl``, ``.csv`` or ``.parquet``.
-        options: What predictions hold.
-        keep: Columns of the input to copy to the output, under the names that the file gives them.
-        format: Format of the input; by its extension where None.
+        options: Content of the predictions.
+        keep: Columns of the input to copy to the output, under their names in the input.
+        format: Format of the input. Defaults to the format of the file's extension.
         columns: See `open_file`.
-        batch_size: Rows a pass and process; ``"auto"`` for batches of as many tokens as are fastest on the device.
-        workers: Processes that each process starts to read and tokenize ahead.
-        on_error: What a broken row does: ``"stop"``, or ``"skip"``: it is left out and named in
+        batch_size: Number of rows per forward pass on each process, or ``"auto"`` for batches of the number of tokens
+            that is fastest on the device.
+        workers: Number of processes that each process starts to read and tokenize ahead.
+        on_error: What to do with a broken row: ``"stop"``, or ``"skip"`` to leave it out and list it in
             ``OUTPUT.errors.jsonl``.
-        overwrite: Replace the output if it exists, and parts that were made with other settings.
+        overwrite: Whether to replace an existing output, and parts that were made with other settings.
 
     Raises:
-        ValueError: If an argument is not as described.
-        FileNotFoundError: If there is no such input, or no such folder for the output.
-        FileExistsError: If the output exists and is not to be replaced.
+        ValueError: If an argument is invalid.
+        FileNotFoundError: If the input or the folder of the output does not exist.
+        FileExistsError: If the output exists and ``overwrite`` is False.
     """
 
     input: Path
@@ -104,39 +106,39 @@ class BulkPrediction:
         if self.output.exists() and not self.overwrite:
             raise FileExistsError(f"output: {str(self.output)!r} exists already. Use --overwrite to replace it.")
         if self.on_error not in ON_ERROR:
-            raise ValueError(f"on_error: {unknown_name_message('way', self.on_error, ON_ERROR)}")
-        if self.batch_size != AUTO and not _is_whole(self.batch_size, 1):
+            raise ValueError(f"on_error: {unknown_name_message('value', self.on_error, ON_ERROR)}")
+        if self.batch_size != AUTO and not _is_integer(self.batch_size, 1):
             raise ValueError(f"batch_size must be 'auto' or a whole number from 1, found {self.batch_size!r}.")
-        if not _is_whole(self.workers, 0):
+        if not _is_integer(self.workers, 0):
             raise ValueError(f"workers must be a whole number from 0, found {self.workers!r}.")
 
     @property
     def errors_path(self) -> Path:
-        """The file that names the rows that are skipped."""
+        """File that lists the skipped rows."""
         return self.output.with_name(self.output.name + ERRORS_SUFFIX)
 
     def run(
         self, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, on_progress: OnProgress | None = None
     ) -> PredictionCounts | None:
-        """Predict the file; each of several processes calls this.
+        """Predict the file. With several processes, each of them must call this.
 
         Args:
-            model: The model; it is put into eval mode and onto this process's device.
-            tokenizer: Its tokenizer.
+            model: The model. It is moved to the device of this process and set to eval mode.
+            tokenizer: The tokenizer of the model.
             on_progress: Called on the main process after each chunk.
 
         Returns:
-            The counts, on the main process, once the output is written; None on the others.
+            The counts on the main process, after the output is written; None on the other processes.
 
         Raises:
-            ValueError: If a row is broken and none is to be skipped, the input is not in its format or empty, or an
-                option does not fit the model. What is predicted so far is kept.
-            FileExistsError: If there are parts that were made with other settings, or another process makes some.
+            ValueError: If a row is broken and ``on_error`` is ``"stop"``, the input is empty or not in its format, or
+                an option does not fit the model. Finished predictions are kept.
+            FileExistsError: If there are parts made with other settings, or another run is predicting to this output.
             OSError: If a file cannot be read or written.
         """
         state = join_processes()
-        run = _Run(self, model.to(state.device), tokenizer)
-        # Each process has seen that there is no output before the first of them can write one.
+        run = _ProcessRun(self, model.to(state.device), tokenizer)
+        # All processes check that there is no output before one of them can write it.
         state.wait_for_everyone()
         if state.is_main_process:
             run.folder.open(run.settings, self.overwrite)
@@ -149,13 +151,13 @@ class BulkPrediction:
                 run.folder.close()
 
 
-class _Run:
-    """One process's work on a file.
+class _ProcessRun:
+    """The part of a job that one process does.
 
     Args:
-        job: What is to be done.
+        job: The job.
         model: The model, on the device.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the model.
     """
 
     def __init__(self, job: BulkPrediction, model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -173,8 +175,8 @@ class _Run:
         self.earlier = 0
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
-        """What the predictions depend on, but for the size of batches."""
+    def settings(self) -> JsonObject:
+        """Everything the predictions depend on, except the batch size."""
         job = self.job
         return {
             "input": _describe_input(job.input),
@@ -186,15 +188,15 @@ class _Run:
         }
 
     def predict_share(self, state: PartialState, on_progress: OnProgress | None) -> int:
-        """Predict the chunks that fall to this process; return how many the whole input has."""
+        """Predict this process's share of the chunks and return the number of chunks of the whole input."""
         done = self.folder.whole_parts()
-        self.earlier = sum(self._rows(index) for index in done)
+        self.earlier = sum(self._num_rows(index) for index in done)
         prepare = ChunkPreparer(
             self.source, self.predictor.align, self.predictor.splits_words, self.job.keep, self.job.on_error == SKIP
         )
         items = prepared_chunks(prepare, done, state.process_index, state.num_processes, self.job.workers)
         first = next(items)
-        # The main process has the first chunk if anyone has one.
+        # If any chunk is missing, the main process gets the first one.
         if state.is_main_process and isinstance(first, PreparedChunk):
             self._choose_limit(first)
         state.wait_for_everyone()
@@ -211,10 +213,16 @@ class _Run:
         return count
 
     def finish(self, count: int) -> PredictionCounts:
-        """Put the parts of all processes together.
+        """Merge the parts of all processes into the output.
 
         Args:
-            count: Number of the parts.
+            count: Number of parts.
+
+        Returns:
+            The counts of the whole input.
+
+        Raises:
+            ValueError: If the input has no rows.
         """
         self.folder.wait_for(count)
         predicted = skipped = 0
@@ -231,7 +239,7 @@ class _Run:
         return PredictionCounts(predicted, skipped, self.earlier)
 
     def _choose_limit(self, first: PreparedChunk) -> None:
-        """Note for all processes, and for a run that goes on, what a batch may hold."""
+        """Write the limit of a batch for all processes, and for a run that resumes this one."""
         size = self.job.batch_size
         if size != AUTO:
             limit = limit_rows(int(size), self.predictor.align.max_length)
@@ -242,14 +250,14 @@ class _Run:
         self.folder.write_manifest({"settings": self.settings, "batch": limit})
 
     def _predict(self, chunk: PreparedChunk, limit: BatchLimit) -> BatchLimit:
-        """Write the part of a chunk; return what memory sufficed for."""
+        """Predict a chunk, write its part and return the limit that fitted into memory."""
         predictions, limit = predict_chunk(self.predictor, chunk.inputs, chunk.rows, limit)
         rows = [{**kept, **prediction} for kept, prediction in zip(chunk.kept, predictions, strict=True)]
-        report = {"predicted": len(rows), "skipped": chunk.skipped}
+        report: PartReport = {"predicted": len(rows), "skipped": chunk.skipped}
         self.folder.write_part(chunk.number, partial(self.format.write, rows=rows), report)
         return limit
 
-    def _rows(self, index: int) -> int:
+    def _num_rows(self, index: int) -> int:
         report = self.folder.report(index)
         return report["predicted"] + len(report["skipped"])
 
@@ -259,18 +267,18 @@ class _Run:
             file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in skipped)
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_integer(value: object, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
-def _describe_input(path: Path) -> list[list[Any]]:
-    """Return what tells a file, or the files of a folder, from what it was before."""
+def _describe_input(path: Path) -> list[list[str | int]]:
+    """Return name, size and modification time of a file, or of all files of a folder, to detect changes."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _digest(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Digest what a model predicts with: config, tokenizer and weights, wherever they were loaded from."""
+    """Return a digest of config, tokenizer and weights, regardless of where they were loaded from."""
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     texts = [json.dumps(config, sort_keys=True, default=str), tokenizer.backend_tokenizer.to_str()]
     digest = hashlib.blake2b(json.dumps([*texts, tokenizer.model_max_length]).encode(), digest_size=16)

@@ -1,4 +1,4 @@
-"""Chunks of an input made ready for the model, here or in processes that work ahead."""
+"""Chunks of an input, prepared for the model in this process or ahead in worker processes."""
 
 import datetime
 import decimal
@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -17,36 +17,39 @@ from ..models.messages import unknown_name_message
 from ..models.predictor import prepare_inputs
 from ..models.text_alignment import Aligner
 from ..models.text_inputs import TextInput, check_characters, check_input, read_input
+from ..models.type_aliases import JsonObject, Row
+
+Item = TypeVar("Item")
 
 
 class PreparedChunk(NamedTuple):
     """A chunk of rows, tokenized.
 
     Args:
-        number: Its number.
+        number: Number of the chunk.
         inputs: The texts.
-        rows: The texts as the collator takes them.
-        kept: By text, the columns that are copied to the output.
-        skipped: Rows that are left out: where they stand, and why.
-        share: How much of the input ends with this chunk; None where that is not known.
+        rows: The texts as rows for the collator.
+        kept: For each text, the columns to copy to the output.
+        skipped: Position and reason of each skipped row.
+        share: Share of the input up to the end of this chunk; None if unknown.
     """
 
     number: int
     inputs: list[TextInput]
-    rows: list[dict[str, Any]]
-    kept: list[dict[str, Any]]
-    skipped: list[dict[str, Any]]
+    rows: list[Row]
+    kept: list[Row]
+    skipped: list[JsonObject]
     share: float | None
 
 
 class EndOfInput(NamedTuple):
-    """What comes behind the last chunk: how many chunks there are."""
+    """Marker after the last chunk, with the number of all chunks."""
 
     chunks: int
 
 
 class Failure(NamedTuple):
-    """Why there are no more chunks."""
+    """Marker for an error that ends the chunks."""
 
     error: Exception
 
@@ -57,10 +60,10 @@ class ChunkPreparer:
 
     Args:
         source: The input.
-        align: What tokenizes words.
-        splits_words: Whether texts are split into words.
-        keep: Columns that are copied to the output.
-        skip: Leave broken rows out instead of stopping at the first.
+        align: Tokenizes words.
+        splits_words: Whether to split texts into words.
+        keep: Columns to copy to the output.
+        skip: Whether to skip broken rows instead of stopping at the first.
     """
 
     source: ChunkedFile
@@ -73,9 +76,11 @@ class ChunkPreparer:
         """Prepare a chunk.
 
         Raises:
-            ValueError: At the first broken row, unless such are skipped. The message names file and line.
+            ValueError: At the first broken row, if they are not skipped. The message names file and line.
         """
-        inputs, kept, skipped = [], [], []
+        inputs: list[TextInput] = []
+        kept: list[Row] = []
+        skipped: list[JsonObject] = []
         for row in self.source.parse(chunk):
             try:
                 text, columns = self._read(row)
@@ -90,33 +95,33 @@ class ChunkPreparer:
         rows = prepare_inputs(self.align, inputs) if inputs else []
         return PreparedChunk(chunk.number, inputs, rows, kept, skipped, chunk.share)
 
-    def _read(self, read: ReadRow) -> tuple[TextInput, dict[str, Any]]:
-        if read.row is None:
-            raise ValueError(read.reason)
-        row = self.source.rename(read.row)
-        check_input(row, read.place)
-        kept = {name: _kept_value(name, read.row, read.place) for name in self.keep}
-        return read_input(row, read.place, self.splits_words), kept
+    def _read(self, found: ReadRow) -> tuple[TextInput, Row]:
+        if found.row is None:
+            raise ValueError(found.reason)
+        row = self.source.rename(found.row)
+        check_input(row, found.place)
+        kept = {name: _kept_value(name, found.row, found.place) for name in self.keep}
+        return read_input(row, found.place, self.splits_words), kept
 
 
 def prepared_chunks(
     prepare: ChunkPreparer, done: Set[int], process: int, processes: int, workers: int
 ) -> Iterator[PreparedChunk | EndOfInput]:
-    """Yield the chunks that are still to be predicted, each to one of the processes.
+    """Yield this process's share of the chunks that are not predicted yet.
 
     Args:
-        prepare: What prepares them.
-        done: The chunks that are predicted already.
-        process: Number of this process.
-        processes: How many there are.
-        workers: Processes that this one starts to prepare chunks ahead; where 0, it prepares each when it is taken.
+        prepare: Prepares the chunks.
+        done: Numbers of the chunks that are predicted already.
+        process: Index of this process.
+        processes: Number of processes.
+        workers: Number of worker processes that prepare chunks ahead; with 0, each chunk is prepared when it is taken.
 
     Yields:
-        The chunks, and behind them at least one `EndOfInput`.
+        The chunks, followed by at least one `EndOfInput`.
 
     Raises:
-        ValueError: If the input is not in its format, or a row is broken.
-        OSError: If it cannot be read.
+        ValueError: If the input is not in its format, or a row is broken and not skipped.
+        OSError: If the input cannot be read.
     """
     chunks = _PendingChunks(prepare, done, process, processes)
     loader = DataLoader(
@@ -134,7 +139,7 @@ def prepared_chunks(
 
 
 class _PendingChunks(IterableDataset):
-    """What one process has to predict, dealt out among its workers."""
+    """This process's share of the missing chunks, dealt out among its workers."""
 
     def __init__(self, prepare: ChunkPreparer, done: Set[int], process: int, processes: int) -> None:
         self.prepare, self.done, self.process, self.processes = prepare, done, process, processes
@@ -153,15 +158,15 @@ class _PendingChunks(IterableDataset):
                     yield self.prepare(chunk)
                 pending += 1
         except (ValueError, OSError) as error:
-            # An error that a worker raises comes with another message.
+            # The loader would change the message of an error that a worker raises.
             yield Failure(error)
         else:
             yield EndOfInput(chunks)
 
 
 def _end_with_parent(worker: int) -> None:
-    """See to it that a worker does not outlive a process that was killed."""
-    # The loader's own watch leaves a worker alone that is writing what nobody reads any more.
+    """End a worker when the process that started it is killed."""
+    # The loader does not notice it while the worker is blocked writing to a queue that nobody reads.
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
@@ -172,12 +177,12 @@ def _wait_for_parent() -> None:
         os._exit(1)
 
 
-def _unchanged(item: Any) -> Any:
+def _unchanged(item: Item) -> Item:
     return item
 
 
-def _kept_value(name: str, row: dict[str, Any], place: str) -> Any:
-    """Return a column's value as JSON can hold it."""
+def _kept_value(name: str, row: Row, place: str) -> object:
+    """Return the value of a column as JSON can represent it."""
     if name not in row:
         raise ValueError(f"{place}: keep: {unknown_name_message('column', name, row)}")
     try:
@@ -188,7 +193,7 @@ def _kept_value(name: str, row: dict[str, Any], place: str) -> Any:
     return json.loads(written)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, (datetime.date, datetime.time, decimal.Decimal)):
         return str(value)
-    raise TypeError(f"expected a value that JSON can hold, not of type {type(value).__name__}")
+    raise TypeError(f"expected a value that JSON can represent, not of type {type(value).__name__}")

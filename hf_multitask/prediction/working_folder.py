@@ -1,32 +1,40 @@
-"""The folder in which an unfinished run keeps its parts: what is whole stays, whatever ends the run."""
+"""Working folder of an unfinished prediction. Completed parts survive any end of the run."""
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypedDict
 
 from filelock import FileLock, Timeout
 
-from ..runtime.atomic_files import write_json, write_whole
+from ..models.type_aliases import JsonObject
+from ..runtime.atomic_files import read_json, write_json, write_whole
 
 MANIFEST_NAME = "manifest.json"
 _SUFFIX = ".parts"
 _LOCK_NAME = "lock"
-_SECONDS_BETWEEN_LOOKS = 0.2
-# The workers of a process that was killed hold its lock until they notice.
-_SECONDS_TO_WAIT = 10
+_POLL_SECONDS = 0.2
+# The workers of a killed process keep its lock until they notice that it is gone.
+_LOCK_TIMEOUT_SECONDS = 10
+
+
+class PartReport(TypedDict):
+    """Contents of a part: the number of predicted rows, and position and reason of each skipped row."""
+
+    predicted: int
+    skipped: list[JsonObject]
 
 
 class WorkingFolder:
-    """The parts of an output that is not whole yet, beside it.
+    """Folder with the parts of an unfinished output, next to it.
 
-    A part is a file with predictions and one that says which rows were skipped; the one with the predictions gets its
-    name last, so that where it is both are whole.
+    A part consists of a file with predictions and a report. The file with the predictions gets its name last, so if it
+    exists, both are complete.
 
     Args:
-        output: The file that the parts are for.
+        output: The output file.
     """
 
     def __init__(self, output: Path) -> None:
@@ -34,20 +42,20 @@ class WorkingFolder:
         self.path = output.with_name(output.name + _SUFFIX)
         self.lock = FileLock(self.path / _LOCK_NAME)
 
-    def open(self, settings: Mapping[str, Any], overwrite: bool) -> None:
-        """Make the folder, or take over what an earlier run left in it.
+    def open(self, settings: JsonObject, overwrite: bool) -> None:
+        """Create the folder, or resume with the parts of an earlier run.
 
         Args:
-            settings: What the predictions depend on, as JSON holds it.
-            overwrite: Begin anew where the parts were made with other settings.
+            settings: Everything the predictions depend on.
+            overwrite: Whether to start over if the parts were made with other settings.
 
         Raises:
-            FileExistsError: If another process is writing to it, or without ``overwrite``, if the parts were made with
-                other settings. The message names them.
+            FileExistsError: If another process is writing to the folder; or if the parts were made with other settings
+                and ``overwrite`` is False. The message lists the differences.
         """
         self.path.mkdir(exist_ok=True)
         try:
-            self.lock.acquire(timeout=_SECONDS_TO_WAIT)
+            self.lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS)
         except Timeout as error:
             raise FileExistsError(f"{self.path}: another process is predicting into it.") from error
         manifest = self.manifest() if self.whole_parts() else None
@@ -59,55 +67,52 @@ class WorkingFolder:
         if changed:
             self._clear()
 
-    def manifest(self) -> dict[str, Any] | None:
-        """Return what the parts were made with, None where it is not written yet."""
-        try:
-            return json.loads((self.path / MANIFEST_NAME).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
+    def manifest(self) -> JsonObject | None:
+        """Return the settings and the batch limit of the parts, or None if they are not written yet."""
+        return read_json(self.path / MANIFEST_NAME)
 
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Write what the parts are made with; before the first of them."""
+    def write_manifest(self, manifest: JsonObject) -> None:
+        """Write the settings and the batch limit, before the first part."""
         write_json(self.path / MANIFEST_NAME, manifest)
 
     def whole_parts(self) -> set[int]:
-        """Return the numbers of the parts that are written."""
+        """Return the numbers of the completed parts."""
         return {int(path.stem) for path in self.path.glob("[0-9]*.part")}
 
-    def write_part(self, index: int, write: Callable[[BinaryIO], Any], report: Mapping[str, Any]) -> None:
+    def write_part(self, index: int, write: Callable[[BinaryIO], object], report: PartReport) -> None:
         """Write a part.
 
         Args:
-            index: Its number.
-            write: What writes the predictions.
-            report: What else is to be known of it.
+            index: Number of the part.
+            write: Writes the predictions to a file.
+            report: Report of the part.
         """
         write_json(self._report_path(index), report)
         write_whole(self.part_path(index), write)
 
     def part_path(self, index: int) -> Path:
-        """Return the file of a part's predictions."""
+        """Return the path of a part's predictions."""
         return self.path / f"{index:08}.part"
 
-    def report(self, index: int) -> dict[str, Any]:
-        """Return what else is known of a part."""
+    def report(self, index: int) -> PartReport:
+        """Return the report of a part."""
         return json.loads(self._report_path(index).read_text(encoding="utf-8"))
 
     def wait_for(self, count: int) -> None:
-        """Wait until all parts are written, by whichever process.
+        """Wait until all processes have written their parts.
 
         Args:
-            count: Their number.
+            count: Number of parts.
         """
-        # Not a barrier of the process group: that gives up where the slowest process is minutes behind.
+        # A barrier of the process group would time out if the slowest process is minutes behind.
         while len(self.whole_parts()) < count:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_SECONDS)
 
-    def finish(self, files: Sequence[tuple[Path, Callable[[BinaryIO], Any] | None]]) -> None:
-        """Write the files that the parts make, each whole or not at all, and remove the folder.
+    def finish(self, files: Sequence[tuple[Path, Callable[[BinaryIO], object] | None]]) -> None:
+        """Write the files made from the parts, each completely or not at all, and remove the folder.
 
         Args:
-            files: Each with what writes it; None for one that is to be absent. The last is the output.
+            files: Each file with the function that writes it, or with None to delete the file. The output comes last.
         """
         for path, write in files:
             if write is None:
@@ -117,7 +122,7 @@ class WorkingFolder:
         shutil.rmtree(self.path)
 
     def close(self) -> None:
-        """Let other processes write to the folder; its parts stay, without any it is removed."""
+        """Release the folder for other processes. It is removed if it contains no part."""
         if self.lock.is_locked and not self.whole_parts():
             shutil.rmtree(self.path, ignore_errors=True)
         self.lock.release()
@@ -131,13 +136,13 @@ class WorkingFolder:
                 path.unlink()
 
 
-def _describe(changed: Sequence[str], earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _describe(changed: Sequence[str], earlier: JsonObject, now: JsonObject) -> str:
     differences = "; ".join(f"{name}: {_short(earlier.get(name))}, now {_short(now[name])}" for name in changed)
     return (
-        f"an unfinished run has left parts that are not of this one ({differences}). Run it as before to go on with "
-        "them, or use --overwrite to begin anew."
+        f"an unfinished run has left parts made with other settings ({differences}). Run it as before to resume it, "
+        "or use --overwrite to start over."
     )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return json.dumps(value)[:80]

@@ -288,7 +288,7 @@ def test_a_broken_file_is_refused_whatever_is_to_be_skipped(name, content, messa
         ({"batch_size": 0}, ValueError, "batch_size must be 'auto' or a whole number from 1, found 0"),
         ({"batch_size": "large"}, ValueError, "batch_size must be 'auto' or"),
         ({"workers": -1}, ValueError, "workers must be a whole number from 0"),
-        ({"on_error": "skp"}, ValueError, "on_error: unknown way 'skp'. Did you mean 'skip'"),
+        ({"on_error": "skp"}, ValueError, "on_error: unknown value 'skp'. Did you mean 'skip'"),
         ({"format": "jsnl"}, ValueError, "unknown format 'jsnl'"),
     ],
 )
@@ -366,7 +366,7 @@ def test_a_run_goes_on_with_another_batch_size_and_with_workers(stopped, model):
 
 
 def test_two_runs_do_not_write_the_same_parts(stopped, model, monkeypatch):
-    monkeypatch.setattr(working_folder, "_SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr(working_folder, "_LOCK_TIMEOUT_SECONDS", 0)
     with (
         FileLock(f"{stopped.output}.parts/lock"),
         pytest.raises(FileExistsError, match="another process is predicting into it"),
@@ -384,7 +384,7 @@ def test_workers_change_nothing(workers, model, tmp_path):
 
 
 def test_batches_found_automatically_change_no_prediction(model, expected, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(batch_size, "_WORTH_MEASURING", 1)
+    monkeypatch.setattr(batch_size, "_MIN_TOKENS_TO_MEASURE", 1)
     monkeypatch.setattr(batch_size, "_MIN_TOKENS", 8)
     caplog.set_level("INFO")
     run(model, write_texts(tmp_path / "a.jsonl"), tmp_path / "out.jsonl", batch_size="auto")
@@ -407,7 +407,7 @@ def test_batches_are_halved_until_they_fit_into_memory(model, expected, tmp_path
     assert sizes[:3] == [5, 4, 2]
     assert max(sizes[3:]) == 2
     assert read_jsonl(tmp_path / "out.jsonl") == approximately(expected, abs=1e-5)
-    assert "Out of memory: going on with batches of at most 2 rows" in caplog.text
+    assert "Out of memory: continuing with batches of at most 2 rows" in caplog.text
 
 
 @pytest.mark.parametrize(
