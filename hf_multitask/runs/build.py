@@ -77,7 +77,9 @@ def load_parts(config: RunConfig, arguments: MultiTaskTrainingArguments, data: P
     source_config = load_config(find_model(config.encoder))
     encoder_config, tasks, known_tasks = source_config, config.tasks, set()
     if isinstance(source_config, MultiTaskConfig):
-        encoder_config, tasks = source_config.encoder_config, _continued_tasks(config, source_config)
+        # Its ``__post_init__`` has made a config of a mapping.
+        encoder_config = source_config.encoder_config  # type: ignore[assignment]
+        tasks = _continued_tasks(config, source_config)
         known_tasks = {task.name for task in source_config.tasks}
     if data is None:
         check_task_names(config.data_configs, tasks, known_tasks)

@@ -93,6 +93,7 @@ def score_split(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> Sp
     """
     # `evaluate` logs the same metrics but keeps no predictions.
     output = trainer.predict(data[split], metric_key_prefix=split)
-    trainer.log(output.metrics)
-    metrics = select_metrics(output.metrics, task_metric_names(data.tasks), split)
+    all_metrics = output.metrics or {}
+    trainer.log(all_metrics)
+    metrics = select_metrics(all_metrics, task_metric_names(data.tasks), split)
     return SplitResult(metrics, output, data.texts[split])
