@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import torch
 
-from tests.distributed.run_schedule import alone, run
+from tests.distributed.run_schedule import run
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240
@@ -51,9 +52,10 @@ def accelerate(processes, folder):
     return ["-m", "accelerate.commands.launch", "--config_file", str(config)]
 
 
-def launch(launcher, program, folder, **given):
-    """Run a module of tests.distributed with its JSON argument; nothing that it started outlives it."""
-    argument = json.dumps({**given, "folder": str(folder)})
+def launch(launcher, program, folder, scenarios, encoder):
+    """Run scenarios with a module of tests.distributed. No process that it starts outlives it."""
+    given = {"encoder": str(encoder), "folder": str(folder), "scenarios": [asdict(scenario) for scenario in scenarios]}
+    argument = json.dumps(given)
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -83,7 +85,7 @@ def launch(launcher, program, folder, **given):
 
 def launch_scenarios(launcher, scenarios, encoder, folder):
     """Run scenarios of `run_schedule` and see them all end well."""
-    done = launch(launcher, "run_schedule", folder, encoder=str(encoder), scenarios=scenarios)
+    done = launch(launcher, "run_schedule", folder, scenarios, encoder)
     assert done.returncode == 0, done.output[-5000:]
     return done
 
@@ -96,7 +98,7 @@ def largest_difference(weights, others):
 def difference_to_one_process(done, scenario, encoder, folder):
     """Train the same on one process, this one, and return the largest difference of a weight."""
     folder = folder / "alone"
-    error = run(alone(scenario), str(encoder), folder)
+    error = run(scenario.alone(), str(encoder), folder)
     assert error is None
-    weights = torch.load(folder / f"{scenario['name']}.pt")
-    return largest_difference(weights, done.weights(scenario["name"]))
+    weights = torch.load(folder / f"{scenario.name}.pt")
+    return largest_difference(weights, done.weights(scenario.name))

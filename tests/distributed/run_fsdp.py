@@ -18,7 +18,7 @@ from hf_multitask.freezing.apply import train_only
 from hf_multitask.freezing.checks import check_fsdp, check_optimizer
 from hf_multitask.freezing.schedule import FreezeSchedule
 from hf_multitask.models.layer_groups import find_layers
-from tests.distributed.run_schedule import DEFAULTS, make_multitask, run
+from tests.distributed.run_schedule import Scenario, make_multitask, run
 
 STEPS_PER_STAGE = 2
 ROWS_PER_STEP = 8
@@ -112,7 +112,7 @@ def train(model, groups, optimizer, data, tokenizer):
 
 def run_fsdp(way, encoder, folder):
     """Train one way (``alone``, ``by hand``, ``accelerate``) and let the main process write what came out."""
-    model, data, tokenizer = make_multitask({**DEFAULTS, "missing": {"slots": 1}, "batch": 1}, encoder)
+    model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1), encoder)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -142,7 +142,7 @@ def main():
     """Run a scenario of `run_schedule` with FSDP asked for, and the loop in both ways of sharding."""
     given = json.loads(sys.argv[1])
     for scenario in given["scenarios"]:
-        error = run(scenario, given["encoder"], given["folder"])
+        error = run(Scenario(**scenario), given["encoder"], given["folder"])
         assert error is None, error
     for way in ("by hand", "accelerate"):
         run_fsdp(way, given["encoder"], given["folder"])

@@ -1,12 +1,13 @@
-"""Train a tiny model as scenarios say and record what every step did on every rank.
+"""Train a tiny model in given scenarios and record the effect of every step on every rank.
 
-Started by torchrun or ``accelerate launch`` with one JSON argument; `run` also serves a test in its own process.
+torchrun or ``accelerate launch`` start it with one JSON argument. Tests also call `run` in their own process.
 """
 
 import json
 import os
 import shutil
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -33,64 +34,102 @@ from hf_multitask.training import trainer as trainer_module
 from tests.tiny import INTENTS, ROWS
 
 TASKS = {"intent": "sequence_classification", "slots": "token_classification"}
-DEFAULTS = {
-    "trainer": "multitask",  # or plain: a stock model and Trainer; naive: without any care; unregistered: a stale DDP
-    "world_size": 2,  # processes
-    "batch": 6,  # rows of a process and micro-batch
-    "accumulation": 1,
-    "rows": 22,
-    "data": "whole",  # or mixed: a dataset a task; streamed; windows: rows longer than the longest length
-    "slots": {},  # further fields of the token task
-    "missing": {},  # by task, the rank that never has its labels
-    "schedule": None,
-    "epochs": 4,
-    "frozen_before": [],
-    "own_optimizer": False,
-    "metric_differs": False,  # evaluation gives each rank another loss
-    "resume": None,  # name of an earlier scenario, and the step of its checkpoint
-    "arguments": {},
-}
 
 
-def alone(scenario):
-    """Return the same training on one process, with the same rows in each optimizer step."""
-    full = {**DEFAULTS, **scenario}
-    batch = full["batch"] * full["world_size"] * full["accumulation"]
-    step_batches = full["world_size"] * full["accumulation"] if counts_tokens(full) else 1
-    arguments = full["arguments"]
-    if full["trainer"] == "multitask":
+@dataclass
+class Scenario:
+    """A training, the same on every number of processes.
+
+    Args:
+        name: Name of the scenario and of its files.
+        schedule: Freeze schedule.
+        trainer: ``multitask``; ``plain``, a stock model and Trainer; ``naive``, which unfreezes without any care;
+            ``unregistered``, with a DDP that is not rebuilt.
+        world_size: Number of processes.
+        batch: Rows per process and micro-batch.
+        accumulation: Micro-batches per optimizer step.
+        rows: Number of training rows.
+        data: ``whole``; ``mixed``, one dataset per task; ``streamed``; ``windows``, rows longer than the maximum
+            length.
+        slots: Further fields of the token task.
+        missing: By task, the rank that never has its labels.
+        epochs: Number of epochs.
+        frozen_before: Groups that are frozen before the trainer is built.
+        own_optimizer: Whether the trainer is given an optimizer.
+        metric_differs: Whether evaluation gives each rank another loss.
+        resume: Name of an earlier scenario and the step of its checkpoint.
+        arguments: Further training arguments.
+        is_alone: Whether one process takes the rows of all processes and micro-batches in each optimizer step.
+    """
+
+    name: str = ""
+    schedule: dict | str | None = None
+    trainer: str = "multitask"
+    world_size: int = 2
+    batch: int = 6
+    accumulation: int = 1
+    rows: int = 22
+    data: str = "whole"
+    slots: dict = field(default_factory=dict)
+    missing: dict = field(default_factory=dict)
+    epochs: int = 4
+    frozen_before: list = field(default_factory=list)
+    own_optimizer: bool = False
+    metric_differs: bool = False
+    resume: list | None = None
+    arguments: dict = field(default_factory=dict)
+    is_alone: bool = False
+
+    @property
+    def is_plain(self):
+        """Whether the model and the Trainer are stock ones."""
+        return self.trainer in ("plain", "naive")
+
+    @property
+    def counts_tokens(self):
+        """Whether batches have a maximum number of tokens."""
+        return "max_tokens_per_batch" in self.arguments
+
+    @property
+    def rows_per_batch(self):
+        """Rows per process and micro-batch."""
+        return self.batch * self.world_size * self.accumulation if self.is_alone else self.batch
+
+    @property
+    def batches_per_step(self):
+        """Micro-batches per process and optimizer step."""
+        if not self.is_alone:
+            return self.accumulation
+        return self.world_size * self.accumulation if self.counts_tokens else 1
+
+    def alone(self):
+        """Return the same training on one process, with the same rows in each optimizer step."""
         # What several processes read from a store, one process computes.
-        arguments = {**arguments, "store_frozen": "never"}
-    how = {"arguments": arguments, "alone": True, "step_rows": batch, "step_batches": step_batches}
-    return {**full, **how, "metric_differs": False}
-
-
-def counts_tokens(scenario):
-    """Return whether batches have as many rows as fit into a number of tokens."""
-    return "max_tokens_per_batch" in scenario["arguments"]
+        arguments = {**self.arguments, "store_frozen": "never"} if self.trainer == "multitask" else self.arguments
+        return replace(self, arguments=arguments, is_alone=True, metric_differs=False)
 
 
 def make_rows(scenario):
-    """Return rows that lack a task's labels wherever they go to one rank; in order of the file."""
+    """Return rows without the labels of a task on the rank that the scenario names."""
     rows = []
-    for i in range(scenario["rows"]):
-        rank = i // scenario["batch"] % scenario["world_size"]
-        without = {task: None for task, lacking in scenario["missing"].items() if lacking == rank}
+    for i in range(scenario.rows):
+        rank = i // scenario.batch % scenario.world_size
+        without = {task: None for task, lacking in scenario.missing.items() if lacking == rank}
         rows.append({**ROWS[i % len(ROWS)], **without})
     return rows
 
 
 def make_data(scenario):
-    """Return the datasets that a scenario trains on."""
+    """Return the datasets of a scenario."""
     rows = make_rows(scenario)
-    if scenario["data"] == "mixed":
+    if scenario.data == "mixed":
         return [DataConfig(train=rows[i:], validation=ROWS[:10], tasks=[task]) for i, task in enumerate(TASKS)]
-    options = {"streamed": {"streaming": True}, "windows": {"max_length": 8}}.get(scenario["data"], {})
+    options = {"streamed": {"streaming": True}, "windows": {"max_length": 8}}.get(scenario.data, {})
     return DataConfig(train=rows, validation=ROWS[:10], **options)
 
 
 class Recorder(TrainerCallback):
-    """Notes after every step what trains, what has moved, and whether all ranks have the same weights."""
+    """Records after every step what trains, what has moved, and whether all ranks have the same weights."""
 
     def __init__(self, groups, world_size):
         self.groups = groups
@@ -132,7 +171,7 @@ class Recorder(TrainerCallback):
 
 
 def count_bytes(recorder):
-    """Let every DDP that accelerate or the library registers a hook for count the gradients that it reduces."""
+    """Count the bytes of gradients that every DDP reduces."""
 
     def hook(group, bucket):
         recorder.bytes += bucket.buffer().numel() * bucket.buffer().element_size()
@@ -142,7 +181,7 @@ def count_bytes(recorder):
 
 
 class RecordingTrainer(MultiTaskTrainer):
-    """Counts each batch's labels, and gives each rank another validation loss where that is asked for."""
+    """Counts the labels of each batch, and gives each rank another validation loss if asked for."""
 
     recorder = None
     metric_differs = False
@@ -162,7 +201,7 @@ class RecordingTrainer(MultiTaskTrainer):
 
 
 def take_as_many_batches(trainer, processes):
-    """Let one process, too, take as many batches counted in tokens as several can share."""
+    """Let one process take the number of batches that several processes take together."""
     token_batches = trainer.dataloaders.token_batches
 
     def shared(dataset, is_training):
@@ -175,7 +214,7 @@ def take_as_many_batches(trainer, processes):
 
 
 class NaiveCallback(TrainerCallback):
-    """Unfreezes everything at the third step and tells nobody."""
+    """Unfreezes everything at the third step, without DDP or the optimizer knowing."""
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         if state.global_step == 2:
@@ -185,8 +224,11 @@ class NaiveCallback(TrainerCallback):
 def make_multitask(scenario, encoder):
     """Return a model and its data, both without any dropout."""
     tokenizer = load_tokenizer(encoder)
-    tasks = [TaskConfig(name, kind, dropout=0.0, **scenario.get(name, {})) for name, kind in TASKS.items()]
-    # The first rows have every label, so that the label sets are the same whatever is missing.
+    tasks = [
+        TaskConfig(name, kind, dropout=0.0, **(scenario.slots if name == "slots" else {}))
+        for name, kind in TASKS.items()
+    ]
+    # The label sets are those of complete rows, whatever labels are missing in the scenario.
     prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
     data = prepare_datasets(make_data(scenario), tokenizer, prepared.tasks)
     torch.manual_seed(0)
@@ -194,12 +236,12 @@ def make_multitask(scenario, encoder):
 
 
 def make_plain(scenario, encoder):
-    """Return a stock model and rows of one length."""
+    """Return a stock model and rows of equal length."""
     tokenizer = load_tokenizer(encoder)
     torch.manual_seed(0)
     model = BertForSequenceClassification(AutoConfig.from_pretrained(encoder, num_labels=4))
     names = sorted(set(INTENTS))
-    texts = [" ".join(ROWS[i % len(ROWS)]["tokens"]) for i in range(scenario["rows"])]
+    texts = [" ".join(ROWS[i % len(ROWS)]["tokens"]) for i in range(scenario.rows)]
     encoded = tokenizer(texts, padding=True)
     rows = [
         {
@@ -214,27 +256,26 @@ def make_plain(scenario, encoder):
 
 def make_trainer(scenario, encoder, folder):
     """Return the scenario's trainer and the recorder of its steps."""
-    is_plain = scenario["trainer"] in ("plain", "naive")
+    is_plain = scenario.is_plain
     model, data, tokenizer = (make_plain if is_plain else make_multitask)(scenario, encoder)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    if scenario["frozen_before"]:
-        freeze(model, scenario["frozen_before"])
-    is_alone = scenario.get("alone", False)
+    if scenario.frozen_before:
+        freeze(model, scenario.frozen_before)
     args = (TrainingArguments if is_plain else MultiTaskTrainingArguments)(
-        output_dir=str(folder / scenario["name"]),
-        per_device_train_batch_size=scenario["step_rows"] if is_alone else scenario["batch"],
-        gradient_accumulation_steps=scenario["step_batches"] if is_alone else scenario["accumulation"],
-        num_train_epochs=scenario["epochs"],
-        train_sampling_strategy="group_by_length" if counts_tokens(scenario) else "sequential",
+        output_dir=str(folder / scenario.name),
+        per_device_train_batch_size=scenario.rows_per_batch,
+        gradient_accumulation_steps=scenario.batches_per_step,
+        num_train_epochs=scenario.epochs,
+        train_sampling_strategy="group_by_length" if scenario.counts_tokens else "sequential",
         learning_rate=1e-3,
         warmup_steps=0,
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
-        **{"save_strategy": "no", **scenario["arguments"]},
+        **{"save_strategy": "no", **scenario.arguments},
     )
     recorder = Recorder(layer_groups(model), args.world_size)
     count_bytes(recorder)
@@ -246,27 +287,27 @@ def make_trainer(scenario, encoder, folder):
         "processing_class": tokenizer,
         "callbacks": [recorder],
     }
-    if scenario["own_optimizer"]:
+    if scenario.own_optimizer:
         common["optimizers"] = (torch.optim.AdamW(model.parameters(), lr=1e-3), None)
     if is_plain:
-        own = NaiveCallback() if scenario["trainer"] == "naive" else FreezeCallback(scenario["schedule"])
+        own = NaiveCallback() if scenario.trainer == "naive" else FreezeCallback(scenario.schedule)
         trainer = Trainer(**{**common, "callbacks": [own, recorder]})
-        # BERT's forward takes num_items_in_batch and does nothing with it: the Trainer, which believes that the loss
-        # was divided by it, would make the loss greater by the numbers of processes and of accumulated batches.
+        # BERT's forward accepts num_items_in_batch and ignores it. The Trainer assumes that the loss is divided by it,
+        # and would scale the loss by the numbers of processes and of accumulated batches.
         trainer.model_accepts_loss_kwargs = False
         return trainer, recorder
     sampling = Sampling("temperature", stopping="all_exhausted")
-    trainer = RecordingTrainer(freeze_schedule=scenario["schedule"], sampling=sampling, **common)
-    trainer.recorder, trainer.metric_differs = recorder, scenario["metric_differs"]
-    take_as_many_batches(trainer, scenario["world_size"])
+    trainer = RecordingTrainer(freeze_schedule=scenario.schedule, sampling=sampling, **common)
+    trainer.recorder, trainer.metric_differs = recorder, scenario.metric_differs
+    take_as_many_batches(trainer, scenario.world_size)
     return trainer, recorder
 
 
 def copy_run(scenario, folder, trainer):
-    """Copy the folder of the run that is resumed, so that it stays as it was; return the checkpoint."""
-    if scenario["resume"] is None:
+    """Copy the folder of the run that is resumed, and return the checkpoint in the copy."""
+    if scenario.resume is None:
         return None
-    name, step = scenario["resume"]
+    name, step = scenario.resume
     if trainer.args.process_index == 0:
         shutil.copytree(folder / name, trainer.args.output_dir, dirs_exist_ok=True)
     trainer.accelerator.wait_for_everyone()
@@ -274,15 +315,14 @@ def copy_run(scenario, folder, trainer):
 
 
 def run(scenario, encoder, folder):
-    """Train as a scenario says; rank 0 writes ``<name>.pt``, the weights, and ``<name>.json``, the report."""
-    scenario = {**DEFAULTS, **scenario}
+    """Train a scenario. Rank 0 writes the weights to ``<name>.pt`` and the report to ``<name>.json``."""
     folder = Path(folder)
     rebuild_ddp = trainer_module.rebuild_ddp
     register_hook = DistributedDataParallelKwargs.register_comm_hook
     error = None
     trainer, recorder = make_trainer(scenario, encoder, folder)
     try:
-        if scenario["trainer"] == "unregistered":
+        if scenario.trainer == "unregistered":
             trainer_module.rebuild_ddp = lambda *_: None
         trainer.train(resume_from_checkpoint=copy_run(scenario, folder, trainer))
     except ValueError as refusal:
@@ -316,16 +356,16 @@ def run(scenario, encoder, folder):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(
             {name: weight.detach() for name, weight in trainer.model.named_parameters()},
-            folder / f"{scenario['name']}.pt",
+            folder / f"{scenario.name}.pt",
         )
-        (folder / f"{scenario['name']}.json").write_text(json.dumps(report))
+        (folder / f"{scenario.name}.json").write_text(json.dumps(report))
     return error
 
 
 def main():
-    """Run the scenarios of the argument; exit with 1 if training was refused in any."""
+    """Run the scenarios of the argument. Exit with 1 if training was refused in one of them."""
     given = json.loads(sys.argv[1])
-    errors = [run(scenario, given["encoder"], given["folder"]) for scenario in given["scenarios"]]
+    errors = [run(Scenario(**scenario), given["encoder"], given["folder"]) for scenario in given["scenarios"]]
     refused = [error for error in errors if error is not None]
     for error in refused:
         print(error, file=sys.stderr)

@@ -1,5 +1,7 @@
 """Freezing in stages on several processes: equal replicas, the weights of one process, only what trains is reduced."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.distributed.launching import (
@@ -10,6 +12,7 @@ from tests.distributed.launching import (
     launch_scenarios,
     torchrun,
 )
+from tests.distributed.run_schedule import Scenario
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -33,7 +36,7 @@ PROTECTED = {
     "stages": [{"train": "heads", "steps": 2}, {"train": ["encoder", "head.intent"], "steps": 3}, {"train": "all"}],
     "protect": {"slots": {"distill": 0.5}},
 }
-# No epoch makes the loss that much better, but for the rank that finds another one.
+# No epoch improves the loss that much, except on the rank that gets another loss.
 BY_METRIC = {
     "stages": [
         {"train": "heads", "until": {"metric": "loss", "patience": 1, "min_delta": 0.5}},
@@ -41,7 +44,7 @@ BY_METRIC = {
         {"train": "all"},
     ]
 }
-# The F1 of slots stays 0: the first evaluation is the best, and its weights come back at the second.
+# The F1 of slots stays 0: the first evaluation is the best, and its weights are restored at the second.
 RESTORING = {
     "stages": [
         {"train": ["heads", "encoder.2"], "until": {"metric": "slots_f1", "patience": 1}, "restore_best": True},
@@ -65,112 +68,74 @@ DOWN = {
     ]
 }
 SLOTS_MISSING = {"missing": {"slots": 1}}
-STORED = {"schedule": DOWN, "rows": 25, "arguments": {"store_frozen": "always", "eval_strategy": "epoch"}}
+STORED = {"rows": 25, "arguments": {"store_frozen": "always", "eval_strategy": "epoch"}}
+SMALL = {"batch": 3, "accumulation": 2}
 EACH_EPOCH = {"eval_strategy": "epoch"}
 
 # A batch of 6 on each of 2 processes leaves 10 of 22 rows for the last step, and one row of 25, on rank 0.
 EXACT = [
-    {"name": "stages", "schedule": STAGES, **SLOTS_MISSING},
-    {"name": "accumulated", "schedule": STAGES, "batch": 3, "accumulation": 2, "rows": 25, **SLOTS_MISSING},
-    {"name": "one row left", "schedule": STAGES, "rows": 25, "missing": {"intent": 1}},
-    {"name": "by task", "schedule": BY_TASK, "missing": {"intent": 0, "slots": 1}},
-    {"name": "mixed", "schedule": STAGES, "data": "mixed"},
-    {"name": "mixed accumulated", "schedule": STAGES, "data": "mixed", "batch": 3, "accumulation": 2},
-    {"name": "streamed", "schedule": STAGES, "data": "streamed", "arguments": {"max_steps": 9}},
-    {
-        "name": "streamed by workers",
-        "schedule": STAGES,
-        "data": "streamed",
-        "batch": 3,
-        "accumulation": 2,
-        "arguments": {"max_steps": 9, "dataloader_num_workers": 2},
-    },
-    {"name": "windows", "schedule": STAGES, "data": "windows", "rows": 25},
-    {"name": "gradual", "schedule": "gradual", "epochs": 5, **SLOTS_MISSING},
-    {"name": "stored", **STORED, **SLOTS_MISSING},
-    {"name": "stored accumulated", **STORED, "batch": 3, "accumulation": 2},
-    {"name": "stored windows", **STORED, "data": "windows"},
-    {"name": "protected", "schedule": PROTECTED, "arguments": EACH_EPOCH, **SLOTS_MISSING},
-    {"name": "frozen before", "schedule": STAGES, "frozen_before": ["encoder"], **SLOTS_MISSING},
-    {
-        "name": "checkpointing",
-        "schedule": STAGES,
-        "batch": 3,
-        "accumulation": 2,
-        "rows": 25,
-        "arguments": {"activation_checkpointing": True},
-        **SLOTS_MISSING,
-    },
-    {
-        "name": "restoring",
-        "schedule": RESTORING,
-        "epochs": 4,
-        "arguments": EACH_EPOCH,
-        **SLOTS_MISSING,
-    },
-    {
-        "name": "by metric",
-        "schedule": BY_METRIC,
-        "epochs": 8,
-        "metric_differs": True,
-        "arguments": EACH_EPOCH,
-        **SLOTS_MISSING,
-    },
+    Scenario("stages", STAGES, **SLOTS_MISSING),
+    Scenario("accumulated", STAGES, rows=25, **SMALL, **SLOTS_MISSING),
+    Scenario("one row left", STAGES, rows=25, missing={"intent": 1}),
+    Scenario("by task", BY_TASK, missing={"intent": 0, "slots": 1}),
+    Scenario("mixed", STAGES, data="mixed"),
+    Scenario("mixed accumulated", STAGES, data="mixed", **SMALL),
+    Scenario("streamed", STAGES, data="streamed", arguments={"max_steps": 9}),
+    Scenario(
+        "streamed by workers",
+        STAGES,
+        data="streamed",
+        arguments={"max_steps": 9, "dataloader_num_workers": 2},
+        **SMALL,
+    ),
+    Scenario("windows", STAGES, data="windows", rows=25),
+    Scenario("gradual", "gradual", epochs=5, **SLOTS_MISSING),
+    Scenario("stored", DOWN, **STORED, **SLOTS_MISSING),
+    Scenario("stored accumulated", DOWN, **STORED, **SMALL),
+    Scenario("stored windows", DOWN, **STORED, data="windows"),
+    Scenario("protected", PROTECTED, arguments=EACH_EPOCH, **SLOTS_MISSING),
+    Scenario("frozen before", STAGES, frozen_before=["encoder"], **SLOTS_MISSING),
+    Scenario("checkpointing", STAGES, rows=25, arguments={"activation_checkpointing": True}, **SMALL, **SLOTS_MISSING),
+    Scenario("restoring", RESTORING, epochs=4, arguments=EACH_EPOCH, **SLOTS_MISSING),
+    Scenario("by metric", BY_METRIC, epochs=8, metric_differs=True, arguments=EACH_EPOCH, **SLOTS_MISSING),
 ]
-SAVED = {
-    "name": "saved",
-    "schedule": STAGES,
-    "arguments": {"save_strategy": "steps", "save_steps": 1, "store_frozen": "always"},
+SAVED = Scenario(
+    "saved",
+    STAGES,
+    arguments={"save_strategy": "steps", "save_steps": 1, "store_frozen": "always"},
     **SLOTS_MISSING,
-}
-RESUMED = [{**SAVED, "name": f"resumed {step}", "resume": ["saved", step]} for step in (2, 5)]
-BF16 = {"name": "bf16", "schedule": STAGES, "arguments": {"bf16": True}, **SLOTS_MISSING}
-COMPILED = {
-    "name": "compiled",
-    "schedule": STAGES,
-    "arguments": {"torch_compile": True, "torch_compile_backend": "eager"},
-    "rows": 24,  # a multiple of the batch: Dynamo is slow, and a last batch of another size would be compiled too
-}
+)
+RESUMED = [replace(SAVED, name=f"resumed {step}", resume=["saved", step]) for step in (2, 5)]
+BF16 = Scenario("bf16", STAGES, arguments={"bf16": True}, **SLOTS_MISSING)
+# The rows are a multiple of the batch: Dynamo is slow, and would compile a last batch of another size too.
+COMPILED = Scenario("compiled", STAGES, rows=24, arguments={"torch_compile": True, "torch_compile_backend": "eager"})
 PLAIN = [
-    {"name": "plain", "trainer": "plain", "rows": 24, "schedule": PLAIN_STAGES},
-    {
-        "name": "plain accumulated",
-        "trainer": "plain",
-        "rows": 24,
-        "schedule": PLAIN_STAGES,
-        "batch": 3,
-        "accumulation": 2,
-    },
+    Scenario("plain", PLAIN_STAGES, "plain", rows=24),
+    Scenario("plain accumulated", PLAIN_STAGES, "plain", rows=24, **SMALL),
 ]
 WRONG = [
-    {"name": "naive", "trainer": "naive", "rows": 24, "frozen_before": ["encoder"], "own_optimizer": True},
-    {"name": "unregistered", "trainer": "unregistered", "schedule": STAGES, "frozen_before": ["encoder"]},
+    Scenario("naive", None, "naive", rows=24, frozen_before=["encoder"], own_optimizer=True),
+    Scenario("unregistered", STAGES, "unregistered", frozen_before=["encoder"]),
 ]
-FROZEN = {"trainer": "plain", "rows": 24, "schedule": PLAIN_STAGES, "frozen_before": ["encoder"]}
+FROZEN = Scenario("frozen", PLAIN_STAGES, "plain", rows=24, frozen_before=["encoder"])
 REFUSED = [
-    ({**FROZEN, "name": "frozen"}, "the optimizer does not contain"),
-    ({**FROZEN, "name": "frozen, own optimizer", "own_optimizer": True}, "was frozen when DDP wrapped the model"),
+    (FROZEN, "the optimizer does not contain"),
+    (replace(FROZEN, name="frozen, own optimizer", own_optimizer=True), "was frozen when DDP wrapped the model"),
     (
-        {**PLAIN[0], "name": "no look-out", "arguments": {"activation_checkpointing": True}},
+        replace(PLAIN[0], name="no look-out", arguments={"activation_checkpointing": True}),
         "Set ddp_find_unused_parameters=True",
     ),
 ]
 ON_THREE = [
-    {"name": "stages", "schedule": STAGES, "batch": 4, "world_size": 3, **SLOTS_MISSING},
-    {
-        "name": "accumulated",
-        "schedule": BY_TASK,
-        "batch": 2,
-        "accumulation": 2,
-        "rows": 25,
-        "world_size": 3,
-        "missing": {"intent": 0, "slots": 2},
-    },
+    Scenario("stages", STAGES, batch=4, world_size=3, **SLOTS_MISSING),
+    Scenario(
+        "accumulated", BY_TASK, batch=2, accumulation=2, rows=25, world_size=3, missing={"intent": 0, "slots": 2}
+    ),
 ]
 
 
 def by_name(scenarios):
-    return pytest.mark.parametrize("scenario", scenarios, ids=lambda scenario: scenario["name"])
+    return pytest.mark.parametrize("scenario", scenarios, ids=lambda scenario: scenario.name)
 
 
 @pytest.fixture(scope="module")
@@ -186,27 +151,27 @@ def on_three(encoder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_accelerate(encoder, tmp_path_factory):
-    """Run what ends well and then what is refused, so that the exit code is not 0."""
+    """Run a scenario that succeeds and then the refused ones, so that the exit code is not 0."""
     folder = tmp_path_factory.mktemp("accelerate")
     scenarios = [EXACT[0], *(scenario for scenario, _ in REFUSED)]
-    return launch(accelerate(2, folder), "run_schedule", folder, encoder=str(encoder), scenarios=scenarios)
+    return launch(accelerate(2, folder), "run_schedule", folder, scenarios, encoder)
 
 
 def check_ranks(report, scenario, processes):
-    """See that so many ranks ran, and that the labels were missing where the scenario says."""
+    """Check the number of ranks, and that labels were missing on the ranks that the scenario names."""
     ranks = report["ranks"]
     assert report["world_size"] == processes
     assert report["is_ddp"]
     assert [rank["rank"] for rank in ranks] == list(range(processes))
     assert len({rank["pid"] for rank in ranks}) == processes
-    for task, without in scenario.get("missing", {}).items():
+    for task, without in scenario.missing.items():
         for rank in ranks:
             labelled = sum(step["labelled"][task] for step in rank["steps"])
             assert (labelled == 0) == (rank["rank"] == without), f"labels of {task} on rank {rank['rank']}"
 
 
 def check_steps(report, only_trained_is_reduced=True):
-    """See that after every step all ranks have the same weights, and just what the stage trains has moved."""
+    """Check that all ranks have the same weights after every step, and that exactly the trained groups have moved."""
     stages = set()
     for rank in report["ranks"]:
         for number, step in enumerate(rank["steps"], 1):
@@ -221,7 +186,7 @@ def check_steps(report, only_trained_is_reduced=True):
 
 @by_name(EXACT)
 def test_two_processes_train_as_one_and_reduce_only_what_trains(on_two, scenario, encoder, tmp_path):
-    report = on_two.report(scenario["name"])
+    report = on_two.report(scenario.name)
     check_ranks(report, scenario, 2)
     check_steps(report)
     assert difference_to_one_process(on_two, scenario, encoder, tmp_path) < 1e-5
@@ -229,7 +194,7 @@ def test_two_processes_train_as_one_and_reduce_only_what_trains(on_two, scenario
 
 @by_name(ON_THREE)
 def test_three_processes_train_as_one_and_reduce_only_what_trains(on_three, scenario, encoder, tmp_path):
-    report = on_three.report(scenario["name"])
+    report = on_three.report(scenario.name)
     check_ranks(report, scenario, 3)
     check_steps(report)
     assert difference_to_one_process(on_three, scenario, encoder, tmp_path) < 1e-5
@@ -256,17 +221,17 @@ def test_best_weights_come_back_on_every_rank(on_two):
 
 @by_name(RESUMED)
 def test_a_resumed_run_ends_with_the_same_bits(on_two, scenario):
-    report = on_two.report(scenario["name"])
+    report = on_two.report(scenario.name)
     check_ranks(report, scenario, 2)
     check_steps(report)
-    assert len(report["ranks"][0]["steps"]) == 8 - scenario["resume"][1]
-    assert largest_difference(on_two.weights(scenario["name"]), on_two.weights("saved")) == 0
+    assert len(report["ranks"][0]["steps"]) == 8 - scenario.resume[1]
+    assert largest_difference(on_two.weights(scenario.name), on_two.weights("saved")) == 0
 
 
-@by_name([scenario for scenario in EXACT if scenario["name"].startswith("stored")])
+@by_name([scenario for scenario in EXACT if scenario.name.startswith("stored")])
 def test_every_rank_reads_stored_states_while_layers_are_frozen(on_two, scenario):
-    for rank in on_two.report(scenario["name"])["ranks"]:
-        micro_batches = scenario.get("accumulation", 1)
+    for rank in on_two.report(scenario.name)["ranks"]:
+        micro_batches = scenario.accumulation
         stored = [step["stored_batches"] for step in rank["steps"]]
         assert stored[:8] == [micro_batches, micro_batches, min(micro_batches, 1)] * 2 + [micro_batches] * 2
         assert set(stored[8:]) == {0}
@@ -292,13 +257,13 @@ def test_compiled_replicas_stay_equal_and_reduce_only_what_trains(encoder, tmp_p
     assert report["is_compiled"]
     check_ranks(report, COMPILED, 2)
     check_steps(report)
-    eager = {**COMPILED, "arguments": {}}
+    eager = replace(COMPILED, arguments={})
     assert difference_to_one_process(done, eager, encoder, tmp_path) < 1e-5
 
 
 @by_name(PLAIN)
 def test_a_plain_trainer_with_the_callback_trains_as_one_process(on_two, scenario, encoder, tmp_path):
-    report = on_two.report(scenario["name"])
+    report = on_two.report(scenario.name)
     check_ranks(report, scenario, 2)
     check_steps(report, only_trained_is_reduced=False)
     assert difference_to_one_process(on_two, scenario, encoder, tmp_path) < 1e-5
@@ -306,17 +271,17 @@ def test_a_plain_trainer_with_the_callback_trains_as_one_process(on_two, scenari
 
 @by_name(WRONG)
 def test_the_check_notices_replicas_that_drift_apart(on_two, scenario):
-    report = on_two.report(scenario["name"])
+    report = on_two.report(scenario.name)
     with pytest.raises(AssertionError, match="the replicas differ by"):
         check_steps(report)
     # Until the encoder is unfrozen, nothing is wrong.
     assert [step["equal"] for step in report["ranks"][0]["steps"][:3]] == [True, True, False]
 
 
-@pytest.mark.parametrize(("scenario", "message"), REFUSED, ids=lambda value: isinstance(value, dict) and value["name"])
+@pytest.mark.parametrize(("scenario", "message"), REFUSED, ids=lambda value: getattr(value, "name", False))
 def test_what_would_let_replicas_drift_is_refused_in_a_plain_trainer(by_accelerate, scenario, message):
     assert by_accelerate.returncode != 0
     assert message in by_accelerate.output
-    for rank in by_accelerate.report(scenario["name"])["ranks"]:
+    for rank in by_accelerate.report(scenario.name)["ranks"]:
         assert message in rank["error"]
         assert rank["steps"] == []

@@ -1,8 +1,11 @@
 """An LSTM, mixed layers, a CRF and averaged weights on two processes: equal replicas, the weights of one process."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.distributed.launching import difference_to_one_process, largest_difference, launch_scenarios, torchrun
+from tests.distributed.run_schedule import Scenario
 from tests.distributed.test_ddp import EACH_EPOCH, STAGES, by_name, check_ranks, check_steps
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -10,11 +13,11 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 HEAD = {"head": "lstm", "mix_layers": True, "crf": True}
 STEPS = {**EACH_EPOCH, "save_strategy": "steps", "save_steps": 1, "ema_decay": 0.8}
 EXACT = [
-    {"name": "heads", "schedule": STAGES, "slots": HEAD, "arguments": STEPS},
+    Scenario("heads", STAGES, slots=HEAD, arguments=STEPS),
     # DDP would wait for the weights of a head whose batch has no labels.
-    {"name": "missing", "schedule": STAGES, "slots": HEAD, "missing": {"slots": 1}, "arguments": STEPS},
+    Scenario("missing", STAGES, slots=HEAD, missing={"slots": 1}, arguments=STEPS),
 ]
-RESUMED = [{**EXACT[0], "name": "resumed", "resume": ["heads", 3]}]
+RESUMED = [replace(EXACT[0], name="resumed", resume=["heads", 3])]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def on_two(encoder, tmp_path_factory):
 
 @by_name(EXACT)
 def test_two_processes_train_as_one(on_two, scenario, encoder, tmp_path):
-    report = on_two.report(scenario["name"])
+    report = on_two.report(scenario.name)
     check_ranks(report, scenario, 2)
     check_steps(report)
     assert difference_to_one_process(on_two, scenario, encoder, tmp_path) < 1e-5
@@ -32,6 +35,6 @@ def test_two_processes_train_as_one(on_two, scenario, encoder, tmp_path):
 
 @by_name(RESUMED)
 def test_a_resumed_run_ends_with_the_same_bits(on_two, scenario):
-    report = on_two.report(scenario["name"])
+    report = on_two.report(scenario.name)
     check_ranks(report, scenario, 2)
-    assert largest_difference(on_two.weights(scenario["name"]), on_two.weights(scenario["resume"][0])) == 0
+    assert largest_difference(on_two.weights(scenario.name), on_two.weights(scenario.resume[0])) == 0

@@ -1,6 +1,7 @@
 """Freezing in stages under FSDP2 on the CPU: in a loop of one's own, as accelerate shards, and as the Trainer does."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,14 @@ from tests.distributed.test_ddp import EXACT, check_ranks, check_steps
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
-ASKED_FOR = {**EXACT[0], "name": "fsdp asked for", "arguments": {"fsdp": True}}
+ASKED_FOR = replace(EXACT[0], name="fsdp asked for", arguments={"fsdp": True})
 WAYS = ["by hand", "accelerate"]
 
 
 @pytest.fixture(scope="module")
 def on_two(encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fsdp")
-    done = launch(torchrun(2), "run_fsdp", folder, encoder=str(encoder), scenarios=[ASKED_FOR])
+    done = launch(torchrun(2), "run_fsdp", folder, [ASKED_FOR], encoder)
     assert done.returncode == 0, done.output[-5000:]
     return done
 
@@ -70,8 +71,8 @@ def test_frozen_layers_stay_in_eval_mode_when_sharded(on_two, alone, way):
 def test_accelerate_makes_ddp_of_fsdp_on_the_cpu_and_the_schedule_holds(on_two, encoder, tmp_path):
     # Should this change, the Trainer itself can be tested under FSDP here.
     assert on_two.report("accelerate")["found"] == "MULTI_CPU"
-    report = on_two.report(ASKED_FOR["name"])
+    report = on_two.report(ASKED_FOR.name)
     assert report["distributed_type"] == "MULTI_CPU"
     check_ranks(report, ASKED_FOR, 2)
     check_steps(report)
-    assert difference_to_one_process(on_two, {**ASKED_FOR, "arguments": {}}, encoder, tmp_path) < 1e-5
+    assert difference_to_one_process(on_two, replace(ASKED_FOR, arguments={}), encoder, tmp_path) < 1e-5
