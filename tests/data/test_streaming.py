@@ -10,8 +10,8 @@ import torch
 from hf_multitask import DataConfig, MultiTaskModel, RunConfig, Sampling, TaskConfig, prepare_datasets
 from hf_multitask.data import StreamBatches, TrainingStream, streaming
 from hf_multitask.data.streaming import identity
-from tests.freezing.training import make_trainer
 from tests.tiny import ROWS
+from tests.trainers import make_trainer
 
 NAMES = ["place", "song"]
 

@@ -19,6 +19,7 @@ from hf_multitask.freezing.checks import check_fsdp, check_optimizer
 from hf_multitask.freezing.schedule import FreezeSchedule
 from hf_multitask.models.layer_groups import find_layers
 from tests.distributed.run_schedule import Scenario, make_multitask, run
+from tests.trainers import without_dropout
 
 STEPS_PER_STAGE = 2
 ROWS_PER_STEP = 8
@@ -113,9 +114,7 @@ def train(model, groups, optimizer, data, tokenizer):
 def run_fsdp(way, encoder, folder):
     """Train one way (``alone``, ``by hand``, ``accelerate``) and let the main process write what came out."""
     model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1), encoder)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    without_dropout(model)
     groups = model.layer_groups()
     optimizer = make_optimizer(model)
     found = None

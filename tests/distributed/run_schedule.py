@@ -32,6 +32,7 @@ from hf_multitask import (
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.training import trainer as trainer_module
 from tests.tiny import INTENTS, ROWS
+from tests.trainers import without_dropout
 
 TASKS = {"intent": "sequence_classification", "slots": "token_classification"}
 
@@ -258,9 +259,7 @@ def make_trainer(scenario, encoder, folder):
     """Return the scenario's trainer and the recorder of its steps."""
     is_plain = scenario.is_plain
     model, data, tokenizer = (make_plain if is_plain else make_multitask)(scenario, encoder)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    without_dropout(model)
     if scenario.frozen_before:
         freeze(model, scenario.frozen_before)
     args = (TrainingArguments if is_plain else MultiTaskTrainingArguments)(

@@ -1,4 +1,4 @@
-"""Trains the tiny model with a freeze schedule, dies where it is told to, and goes on from its last checkpoint.
+"""Train the tiny model with a freeze schedule, die at a given place, and resume from the last checkpoint.
 
 ``python -m tests.freezing.resume_program SPEC.json``; the tests also call `run` in their own process.
 """
@@ -15,8 +15,6 @@ from transformers import TrainerCallback
 
 from hf_multitask import (
     MultiTaskModel,
-    MultiTaskTrainer,
-    MultiTaskTrainingArguments,
     TaskConfig,
     load_tokenizer,
     prepare_datasets,
@@ -24,13 +22,14 @@ from hf_multitask import (
 from hf_multitask.freezing import snapshots
 from hf_multitask.runs.output_dir import find_last_checkpoint
 from hf_multitask.runtime.training_history import TrainingHistory
+from tests import trainers
 from tests.tiny import ROWS
 
 # Events of a callback that comes before the schedule's, and of one that comes after it.
 EARLY = ("step_begin", "substep_end", "pre_optimizer_step", "optimizer_step", "step_end", "evaluate", "save")
 LATE = ("stage_entered", "evaluation_seen", "schedule_saved")
 _LATE_EVENTS = dict(zip(LATE, ("step_begin", "evaluate", "save"), strict=True))
-# Methods of the trainer, each in front of which, or behind which, the run dies.
+# Methods of the trainer before or after which the run dies.
 INSIDE = {
     "weights_written": ("before", "_save_optimizer_and_scheduler"),
     "optimizer_written": ("after", "_save_optimizer_and_scheduler"),
@@ -39,20 +38,18 @@ INSIDE = {
 PLACES = (*EARLY, *LATE, *INSIDE, "state_opened", "snapshot_half_written", "restored")
 
 ARGUMENTS = {
-    "per_device_train_batch_size": 4,
     "num_train_epochs": 2,
     "learning_rate": 1e-3,
+    "warmup_steps": 0.1,
     "save_strategy": "steps",
     "save_steps": 2,
     "logging_steps": 5,
-    "report_to": "none",
     "use_cpu": True,
-    "disable_tqdm": True,
 }
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL in a process that goes on."""
+    """Stands for SIGKILL in a process that survives."""
 
 
 def kill_process():
@@ -71,7 +68,7 @@ def prepare(encoder):
 
 
 def few_metrics(output):
-    """Return each task's loss and accuracy: faster than the metrics of a report."""
+    """Return the loss and accuracy of each task, which is faster than all metrics."""
     metrics = {}
     for name, gold in output.label_ids.items():
         found = output.predictions[name]
@@ -81,24 +78,17 @@ def few_metrics(output):
 
 
 def make_trainer(spec, prepared, seed=0):
-    """Build model and trainer anew, as a process that starts does; the seed is that of the model's first weights."""
+    """Build model and trainer as a new process does; ``seed`` is the seed of the initial weights."""
     tokenizer, data = prepared
     torch.manual_seed(seed)
     model = MultiTaskModel.from_encoder(spec["encoder"], data.tasks)
-    arguments = {**ARGUMENTS, **spec.get("arguments", {}), "output_dir": spec["output_dir"]}
-    return MultiTaskTrainer(
-        compute_metrics=None if spec.get("all_metrics") else few_metrics,
-        model=model,
-        args=MultiTaskTrainingArguments(**arguments),
-        freeze_schedule=spec["schedule"],
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=tokenizer,
-    )
+    given = {"compute_metrics": None if spec.get("all_metrics") else few_metrics}
+    arguments = {**ARGUMENTS, **spec.get("arguments", {})}
+    return trainers.make_trainer(model, data, tokenizer, spec["output_dir"], spec["schedule"], given, **arguments)
 
 
 class DieAt(TrainerCallback):
-    """Ends the run in an event of a step."""
+    """Ends the run at an event of a step."""
 
     def __init__(self, event, step, die):
         def end(args, state, control, **kwargs):
@@ -109,7 +99,7 @@ class DieAt(TrainerCallback):
 
 
 def arm(trainer, place, step, die):
-    """Let a trainer die in a place of a step."""
+    """Let a trainer die at a place of a step."""
     if place in EARLY:
         trainer.callback_handler.callbacks.insert(1, DieAt(place, step, die))
     elif place in LATE:
@@ -127,7 +117,7 @@ def arm(trainer, place, step, die):
 
         setattr(trainer, name, dying)
     elif place == "state_opened":
-        # Behind the RNG state there is only trainer_state.json: opened, and nothing in it.
+        # Only trainer_state.json is written after the RNG state. It is opened and still empty.
         method = trainer._save_rng_state
 
         def opening(folder):
@@ -169,9 +159,9 @@ def arm(trainer, place, step, die):
 
 
 def run(spec, prepared, kill=None, die=raise_killed, change=None):
-    """Train from the last checkpoint, or from the start, to the end or until the run dies."""
+    """Train from the last checkpoint or from the start, to the end or until the run dies."""
     checkpoint = find_last_checkpoint(Path(spec["output_dir"]))
-    # What is not in the checkpoint must not come from the first weights by chance.
+    # Anything that is not in the checkpoint must not be right by chance.
     trainer = make_trainer(spec, prepared, seed=99 if checkpoint else 0)
     if kill is not None:
         arm(trainer, *kill, die)
@@ -182,7 +172,7 @@ def run(spec, prepared, kill=None, die=raise_killed, change=None):
 
 
 def outcome(trainer):
-    """Return what two runs are compared by: final weights, the log of the stages, evaluations and steps."""
+    """Return what two runs are compared by: final weights, log of the stages, evaluations and steps."""
     history = trainer.state.log_history
     return {
         "weights": {name: value.clone() for name, value in trainer.model.state_dict().items()},
@@ -204,7 +194,7 @@ def run_and_report(spec, prepared, kill, rank=0):
 
 
 def in_new_process(*args):
-    """Run in a process of its own, which has nothing but the imports; return how it ended."""
+    """Run in a forked process, which has only the imports, and return its exit code."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -219,7 +209,7 @@ def in_new_process(*args):
 
 
 def main(path):
-    """Run what a file says; with ``kills`` once for each of them, and then to the end."""
+    """Run the spec of a file; with ``kills``, once for each of them and then to the end."""
     spec = json.loads(Path(path).read_text())
     rank = int(os.environ.get("RANK", 0))
     if "kills" in spec:

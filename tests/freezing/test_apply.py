@@ -5,8 +5,8 @@ import torch
 
 from hf_multitask import MultiTaskModel, freeze
 from hf_multitask.models.layer_groups import find_layers
-from tests.freezing.training import make_trainer
 from tests.tiny import ARCHITECTURES
+from tests.trainers import make_trainer
 
 COMBINATIONS = [
     ["encoder"],

@@ -17,7 +17,8 @@ from transformers import (
 
 from hf_multitask.freezing import FreezeCallback, FreezeSchedule, FreezeStage, OnWorse, build_schedule, freeze
 from hf_multitask.models.layer_groups import layer_groups
-from tests.freezing.training import make_trainer as make_multitask_trainer
+from tests.trainers import make_trainer as make_multitask_trainer
+from tests.trainers import without_dropout
 
 HEADS_THEN_ALL = {"stages": [{"name": "heads", "train": "heads", "steps": 2}, {"name": "all"}]}
 FOUR_STAGES = {
@@ -350,13 +351,6 @@ def train_multitask(model, data, tokenizer, folder, schedule, **arguments):
 
 def steps_with(trainer, key):
     return [entry["step"] for entry in trainer.state.log_history if key in entry]
-
-
-def without_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hf_multitask.freezing.checks import (
     check_replicas,
     looks_for_unused_parameters,
 )
-from tests.freezing.training import make_trainer as make_multitask_trainer
+from tests.trainers import make_trainer as make_multitask_trainer
 
 TWO_STAGES = {"stages": [{"train": "heads", "steps": 1}, {}]}
 WATCHING = {"stages": [{"train": "heads", "until": {"metric": "loss"}}, {}]}

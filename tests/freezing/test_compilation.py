@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel
 from tests.freezing.test_callback import without_dropout
-from tests.freezing.training import make_trainer
+from tests.trainers import make_trainer
 
 HEADS_THEN_ALL = {"stages": [{"train": "heads", "steps": 4}, {}]}
 FOUR_STAGES = {

@@ -8,8 +8,8 @@ from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel
 from hf_multitask.models.layer_groups import find_layers
-from tests.freezing.training import make_trainer
 from tests.tiny import ARCHITECTURES
+from tests.trainers import make_trainer
 
 # ALBERT's layers are one module, run several times.
 WITH_LAYERS = [name for name in ARCHITECTURES if name != "albert"]

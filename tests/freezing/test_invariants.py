@@ -1,4 +1,4 @@
-"""Frozen means frozen, unfrozen means training: over random schedules, models and ways to train."""
+"""Frozen means frozen and unfrozen means training, for random schedules, models and ways to train."""
 
 import pytest
 import torch
@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TrainerCallback
 
-from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments
+from hf_multitask import MultiTaskModel
 from hf_multitask.freezing import FreezeSchedule, FreezeStage
 from tests.tiny import ARCHITECTURES
+from tests.trainers import make_trainer
 
 HEADS = ["head.intent", "head.slots"]
 LAYERS = ["embeddings", "encoder.0", "encoder.1", "encoder.2"]
@@ -21,7 +22,7 @@ OPTIMIZERS = [
 
 
 class Watch(TrainerCallback):
-    """Keeps the groups' weights at each step, and checks gradients and modes of what is frozen in it."""
+    """Keeps the weights of the groups at each step, and checks gradients and modes of frozen groups."""
 
     def __init__(self, schedule, groups, model):
         self.groups, self.model = groups, model
@@ -94,26 +95,19 @@ def test_frozen_means_frozen_and_unfrozen_means_training(run, encoders, data, to
     architecture, schedule, arguments = run
     model = MultiTaskModel.from_encoder(encoders[architecture], data.tasks)
     watch = Watch(schedule, model.layer_groups(), model)
-    args = MultiTaskTrainingArguments(
-        output_dir=str(tmp_path),
+    trainer = make_trainer(
+        model,
+        data,
+        tokenizer,
+        tmp_path,
+        schedule,
+        {"callbacks": [watch]},
         per_device_train_batch_size=2,
         max_steps=len(watch.trained),
         learning_rate=1e-2,
-        warmup_steps=0,
         lr_scheduler_type="constant",
-        save_strategy="no",
-        report_to="none",
         use_cpu=True,
-        disable_tqdm=True,
         **arguments,
-    )
-    trainer = MultiTaskTrainer(
-        model=model,
-        args=args,
-        freeze_schedule=schedule,
-        train_dataset=data["train"],
-        processing_class=tokenizer,
-        callbacks=[watch],
     )
     trainer.train()
     watch.check()

@@ -10,8 +10,8 @@ from transformers.optimization import Adafactor
 from hf_multitask import FreezeSchedule
 from hf_multitask.cli import main
 from hf_multitask.freezing.plan import optimizer_state_bytes
-from tests.freezing.training import make_trainer
 from tests.tiny import ROWS
+from tests.trainers import make_trainer
 
 
 @pytest.mark.parametrize("schedule", [None, "none", "encoder", "heads-then-all", "three-stage", "top:1"])

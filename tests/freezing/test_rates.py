@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 from hf_multitask import MultiTaskModel
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, OnWorse
 from hf_multitask.freezing.rates import StageRateFactor, peak_rates
-from tests.freezing.training import make_trainer
+from tests.trainers import make_trainer
 
 ENCODER = ["embeddings", "encoder.0", "encoder.1", "encoder.2"]
 HEADS = ["head.intent", "head.slots"]

@@ -8,9 +8,9 @@ import torch
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, load_tokenizer, prepare_datasets
 from hf_multitask.freezing import freeze
 from hf_multitask.models.heads import LayerMix, LSTMHead
-from tests.freezing.training import make_trainer
 from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, INTENTS, ROWS, SENTENCES
+from tests.trainers import make_trainer
 
 LABELS = {"intent": sorted(set(INTENTS)), "slots": ["O", "B-place", "I-place"]}
 KINDS = {

@@ -17,9 +17,9 @@ from hf_multitask import (
     run_training,
 )
 from hf_multitask.runs.training import run_plan
-from tests.freezing.training import make_trainer
 from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, ROWS, SENTENCES
+from tests.trainers import make_trainer
 
 LENGTH = TaskConfig("length", "sequence_classification", labels=["long", "short"])
 ROWS_WITH_LENGTH = [{**row, "length": "long" if len(row["tokens"]) > 6 else "short"} for row in ROWS]

@@ -11,9 +11,9 @@ from hf_multitask import DataConfig, MultiTaskModel, RunConfig, TaskConfig, prep
 from hf_multitask.models.hub_card import build_model_card
 from hf_multitask.models.hub_card_metadata import TrainingFacts
 from tests.conftest import MINILM
-from tests.freezing.training import make_trainer
 from tests.hub.server import metadata_errors
 from tests.tiny import ROWS
+from tests.trainers import make_trainer
 
 TEXTS = [{"text": " ".join(row["tokens"]), "intent": row["intent"]} for row in ROWS]
 

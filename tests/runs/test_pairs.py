@@ -21,8 +21,8 @@ from hf_multitask.prediction import BulkPrediction
 from hf_multitask.runs.evaluation import run_evaluation
 from hf_multitask.runs.inspection import inspect_data
 from tests.comparison import approximately
-from tests.freezing.training import make_trainer
 from tests.tiny import SENTENCES, SPECIAL, save_tiny_encoder, wordpiece
+from tests.trainers import make_trainer
 
 SAME = TaskConfig("same", "sequence_classification")
 SLOTS = TaskConfig("slots", "token_classification")

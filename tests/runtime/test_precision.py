@@ -9,7 +9,7 @@ import torch
 
 from hf_multitask.runtime import precision
 from hf_multitask.runtime.precision import has_native_bf16, log_precision
-from tests.freezing.training import make_trainer
+from tests.trainers import make_trainer
 
 CPU = torch.device("cpu")
 

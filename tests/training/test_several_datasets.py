@@ -22,9 +22,9 @@ from hf_multitask import (
 )
 from hf_multitask.data import DATASET_COLUMN
 from hf_multitask.models.tags_schemes import from_iob2
-from tests.freezing.training import make_trainer
 from tests.predictions import predict
 from tests.tiny import ROWS
+from tests.trainers import make_trainer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "wnut17-clinc150.yaml"
 TASKS = [

@@ -18,6 +18,7 @@ from hf_multitask import (
 )
 from hf_multitask.training.dataloaders import check_training_rows
 from tests.tiny import ROWS
+from tests.trainers import without_dropout
 from tests.training.test_trainer import SOME_MISSING, KeepGradients, make_trainer
 
 LONG = {"tokens": ["paris"] * 60, "intent": "PlayMusic", "slots": ["B-place"] * 60}
@@ -49,10 +50,7 @@ def still(encoder, tokenizer, tasks):
     """Return a model without dropout, and rows with some labels missing."""
     data = prepare_datasets({"train": SOME_MISSING, "validation": ROWS}, tokenizer, tasks)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model, data
+    return without_dropout(model), data
 
 
 def test_losses_and_gradients_do_not_depend_on_the_batches(still, tokenizer, tmp_path):

@@ -10,7 +10,9 @@ from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, prepare_datasets
 from hf_multitask.freezing import build_schedule
+from tests import trainers
 from tests.tiny import ROWS
+from tests.trainers import without_dropout
 
 SOME_MISSING = [
     {**row, **({"intent": None} if i % 3 == 0 else {}), **({"slots": None} if i % 4 == 1 else {})}
@@ -19,26 +21,13 @@ SOME_MISSING = [
 
 
 def make_trainer(
-    model, data, tokenizer, folder, callbacks=None, trainer=MultiTaskTrainer, freeze_schedule=None, **arguments
+    model, data, tokenizer, folder, callbacks=None, trainer=MultiTaskTrainer, freeze_schedule=None, **rest
 ):
-    defaults = {"per_device_train_batch_size": 4, "max_steps": 3, "report_to": "none", "save_strategy": "no"}
-    args = MultiTaskTrainingArguments(output_dir=str(folder), **{**defaults, **arguments})
-    return trainer(
-        model=model,
-        args=args,
-        freeze_schedule=freeze_schedule,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=tokenizer,
-        callbacks=callbacks,
+    """Build a trainer of three steps."""
+    given = {"callbacks": callbacks}
+    return trainers.make_trainer(
+        model, data, tokenizer, folder, freeze_schedule, given, trainer, **{"max_steps": 3, **rest}
     )
-
-
-def without_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model
 
 
 class KeepGradients(TrainerCallback):

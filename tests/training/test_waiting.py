@@ -11,8 +11,8 @@ from transformers import TrainerCallback
 from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_multitask.freezing import rates
 from hf_multitask.models import encoder_attention
-from tests.freezing.training import make_trainer
 from tests.tiny import ARCHITECTURES
+from tests.trainers import make_trainer
 
 # What has to have the tensor's values on the host to go on: .item(), bool(), and shapes that depend on them.
 READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"}
@@ -137,10 +137,7 @@ def test_a_loss_of_nan_is_in_the_log_and_does_not_stay_there(model, data, tokeni
                 model.zero_grad()
             return torch.tensor(0.0)
 
-    args = MultiTaskTrainingArguments(
-        output_dir=str(tmp_path), max_steps=3, logging_steps=1, report_to="none", save_strategy="no"
-    )
-    trainer = Once(model=model, args=args, train_dataset=data["train"], processing_class=tokenizer)
+    trainer = make_trainer(model, data, tokenizer, tmp_path, trainer=Once, max_steps=3, logging_steps=1)
     trainer.train()
     losses = torch.tensor([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert losses.isnan().tolist() == [False, True, False]

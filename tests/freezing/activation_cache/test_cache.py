@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, load_tokenizer, prepare_datasets
 from hf_multitask.freezing import freeze
 from hf_multitask.freezing.activation_cache import cache, store
-from tests.freezing.training import make_trainer
 from tests.tiny import ARCHITECTURES, ROWS
+from tests.trainers import make_trainer
 
 DOWN = {
     "stages": [
