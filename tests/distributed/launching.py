@@ -1,4 +1,4 @@
-"""Start a program on several processes of this machine."""
+"""Launch programs on several processes of this machine."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from tests.distributed.run_schedule import run
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240
 
-# The launcher of accelerate starts several processes on the CPU only where it takes them for GPUs' and is told not to
-# use these: of `accelerate launch --cpu`, and of a config of the type MULTI_CPU without MPI, one process starts.
+# The launcher of accelerate starts several processes on the CPU only with the type MULTI_GPU and use_cpu. With
+# `accelerate launch --cpu`, or the type MULTI_CPU without MPI, it starts one process.
 ACCELERATE_CONFIG = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU
@@ -30,7 +30,7 @@ mixed_precision: 'no'
 
 
 class Launch:
-    """What a launched program has left."""
+    """Results of a launched program."""
 
     def __init__(self, returncode, output, folder):
         self.returncode, self.output, self.folder = returncode, output, folder
@@ -75,7 +75,7 @@ def launch(launcher, program, folder, scenarios, encoder):
     try:
         output, _ = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        # torchrun gives each worker a session of its own, so that no signal to a group reaches them.
+        # torchrun gives each worker a separate session, so no signal to a process group reaches the workers.
         for started in [*psutil.Process(process.pid).children(recursive=True), process]:
             started.kill()
         output, _ = process.communicate()
@@ -84,7 +84,7 @@ def launch(launcher, program, folder, scenarios, encoder):
 
 
 def launch_scenarios(launcher, scenarios, encoder, folder):
-    """Run scenarios of `run_schedule` and see them all end well."""
+    """Run scenarios with `run_schedule`, and check that all succeed."""
     done = launch(launcher, "run_schedule", folder, scenarios, encoder)
     assert done.returncode == 0, done.output[-5000:]
     return done
@@ -96,7 +96,7 @@ def largest_difference(weights, others):
 
 
 def difference_to_one_process(done, scenario, encoder, folder):
-    """Train the same on one process, this one, and return the largest difference of a weight."""
+    """Train the scenario in this process only, and return the largest difference of a weight."""
     folder = folder / "alone"
     error = run(scenario.alone(), str(encoder), folder)
     assert error is None

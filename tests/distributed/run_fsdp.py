@@ -1,4 +1,4 @@
-"""Train a tiny model under FSDP2 in a hand-written loop, with groups frozen and unfrozen; started by torchrun."""
+"""Train a tiny model under FSDP2 in a hand-written loop with freezing; started by torchrun."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ STAGES = [
 
 
 def shard_by_hand(model, optimizer):
-    """Shard layer by layer with the API of torch; return model and an optimizer of the sharded weights."""
+    """Shard layer by layer with torch, and return the model and an optimizer of the sharded weights."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for layer in find_layers(model.encoder):
         fully_shard(layer, mesh=mesh)
@@ -41,10 +41,10 @@ def shard_by_hand(model, optimizer):
 
 
 def shard_with_accelerate(model, optimizer):
-    """Shard as accelerate does where it trains with FSDP2.
+    """Shard with accelerate's own FSDP2 code.
 
-    On the CPU it never does by itself: the state is told that the type is FSDP, which it is on GPUs, so that all that
-    follows is accelerate's own code.
+    On a CPU accelerate does not choose FSDP. So its state is set to the type FSDP, as on GPUs, and everything after
+    that is accelerate's code.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     plugin = FullyShardedDataParallelPlugin(
@@ -63,8 +63,8 @@ def shard_with_accelerate(model, optimizer):
 
 
 def make_optimizer(model):
-    # Some weights have no gradient but rounding, of which Adam's usual eps makes whole updates: biases of attention
-    # keys, embeddings of a rare subword.
+    # The gradient of some weights is only rounding noise, such as biases of attention keys and embeddings of rare
+    # subwords. With Adam's usual eps the noise would make full updates.
     return torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, eps=1e-4)
 
 
@@ -74,7 +74,7 @@ def full(weight):
 
 
 def train(model, groups, optimizer, data, tokenizer):
-    """Train the stages in turn; return a record of each and the weights at the end, all as full tensors."""
+    """Train the stages in turn, and return a record of each and the final weights as full tensors."""
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     collate = MultiTaskDataCollator(tokenizer, model.config.tasks)
     groups = groups.bind(model)
@@ -90,7 +90,7 @@ def train(model, groups, optimizer, data, tokenizer):
             batch = collate(rows)
             items = {task.name: (batch["labels"][task.name] != -100).sum() for task in model.config.tasks}
             local = collate(rows[rank::world_size])
-            # Processes average their gradients: each one's loss counts as many times as there are processes.
+            # Processes average their gradients, so each loss is multiplied by the number of processes.
             loss = model(**local, num_items_in_batch=items).loss * world_size
             loss.backward()
             with_gradient = [
@@ -112,7 +112,7 @@ def train(model, groups, optimizer, data, tokenizer):
 
 
 def run_fsdp(way, encoder, folder):
-    """Train one way (``alone``, ``by hand``, ``accelerate``) and let the main process write what came out."""
+    """Train in one way (``alone``, ``by hand``, ``accelerate``) and let the main process write the results."""
     model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1), encoder)
     without_dropout(model)
     groups = model.layer_groups()
@@ -138,7 +138,7 @@ def run_fsdp(way, encoder, folder):
 
 
 def main():
-    """Run a scenario of `run_schedule` with FSDP asked for, and the loop in both ways of sharding."""
+    """Run the given scenarios with `run_schedule`, and the loop with both ways of sharding."""
     given = json.loads(sys.argv[1])
     for scenario in given["scenarios"]:
         error = run(Scenario(**scenario), given["encoder"], given["folder"])

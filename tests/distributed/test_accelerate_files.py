@@ -1,4 +1,4 @@
-"""The files for `accelerate launch` start a whole run, on processes of a CPU in the place of GPUs."""
+"""The config files for `accelerate launch` start a whole run, on CPU processes in place of GPUs."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def config(encoder, write_jsonl, tmp_path):
 
 
 def start(name, folder, config, *options, **changes):
-    """Start a launcher with a file, changed to processes of a CPU."""
+    """Start a launcher with a config file, changed to CPU processes."""
     values = yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
     on_cpu = folder / f"{'-'.join([*options, name])}"
     on_cpu.write_text(yaml.safe_dump({**values, "use_cpu": True, "enable_cpu_affinity": False, **changes}))
@@ -62,7 +62,7 @@ def check_trained(processes, folder, num_processes):
     assert {"validation"} == json.loads((folder / "out" / "metrics.json").read_text()).keys()
     report = (folder / "out" / "report.html").read_text(encoding="utf-8")
     assert f"{num_processes} × cpu" in report
-    # Rows are counted once: 22 rows an epoch, whatever the last batch was filled up with.
+    # Rows are counted once, 22 per epoch, without the rows that fill the last batch.
     history = json.loads((folder / "out" / "history.json").read_text())["history"]
     assert sum(entry.get("intent_rows", 0) for entry in history) == 44
 

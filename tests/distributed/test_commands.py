@@ -1,4 +1,4 @@
-"""Commands on several processes of a machine without an accelerator, where none is told to use the CPU."""
+"""Commands on several processes of a machine without an accelerator, without use_cpu."""
 
 import json
 import os
@@ -56,5 +56,5 @@ def test_train_is_one_training(encoder, write_jsonl, tmp_path):
     }
     printed = run(torchrun(2), "train", write_jsonl([config]))
     assert printed.count("are in") == 1
-    # Of 16 rows each of two processes takes half.
+    # Each of two processes takes half of 16 rows.
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]

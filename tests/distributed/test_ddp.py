@@ -1,4 +1,4 @@
-"""Freezing in stages on several processes: equal replicas, the weights of one process, only what trains is reduced."""
+"""Freezing in stages on several processes: equal replicas, equal to one process, reducing only trained weights."""
 
 from dataclasses import replace
 
@@ -214,7 +214,7 @@ def test_ranks_whose_metrics_differ_make_the_same_transitions(on_two):
     assert all("loss has stopped improving" in entry["freeze_reason"] for entry in first[1:])
 
 
-def test_best_weights_come_back_on_every_rank(on_two):
+def test_best_weights_are_restored_on_every_rank(on_two):
     for rank in on_two.report("restoring")["ranks"]:
         assert [entry.get("restored_step") for entry in rank["transitions"]] == [None, 2]
 
@@ -229,7 +229,7 @@ def test_a_resumed_run_ends_with_the_same_bits(on_two, scenario):
 
 
 @by_name([scenario for scenario in EXACT if scenario.name.startswith("stored")])
-def test_every_rank_reads_stored_states_while_layers_are_frozen(on_two, scenario):
+def test_every_rank_reads_cached_states_while_layers_are_frozen(on_two, scenario):
     for rank in on_two.report(scenario.name)["ranks"]:
         micro_batches = scenario.accumulation
         stored = [step["stored_batches"] for step in rank["steps"]]
@@ -274,12 +274,12 @@ def test_the_check_notices_replicas_that_drift_apart(on_two, scenario):
     report = on_two.report(scenario.name)
     with pytest.raises(AssertionError, match="the replicas differ by"):
         check_steps(report)
-    # Until the encoder is unfrozen, nothing is wrong.
+    # Replicas are equal until the encoder is unfrozen.
     assert [step["equal"] for step in report["ranks"][0]["steps"][:3]] == [True, True, False]
 
 
 @pytest.mark.parametrize(("scenario", "message"), REFUSED, ids=lambda value: getattr(value, "name", False))
-def test_what_would_let_replicas_drift_is_refused_in_a_plain_trainer(by_accelerate, scenario, message):
+def test_settings_that_let_replicas_drift_are_refused_in_a_plain_trainer(by_accelerate, scenario, message):
     assert by_accelerate.returncode != 0
     assert message in by_accelerate.output
     for rank in by_accelerate.report(scenario.name)["ranks"]:

@@ -1,4 +1,4 @@
-"""An LSTM, mixed layers, a CRF and averaged weights on two processes: equal replicas, the weights of one process."""
+"""An LSTM, mixed layers, a CRF and an EMA on two processes: equal replicas, equal to one process."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ HEAD = {"head": "lstm", "mix_layers": True, "crf": True}
 STEPS = {**EACH_EPOCH, "save_strategy": "steps", "save_steps": 1, "ema_decay": 0.8}
 EXACT = [
     Scenario("heads", STAGES, slots=HEAD, arguments=STEPS),
-    # DDP would wait for the weights of a head whose batch has no labels.
+    # A head whose batch has no labels must not make DDP wait for its gradients.
     Scenario("missing", STAGES, slots=HEAD, missing={"slots": 1}, arguments=STEPS),
 ]
 RESUMED = [replace(EXACT[0], name="resumed", resume=["heads", 3])]

@@ -1,4 +1,4 @@
-"""Batches counted in tokens on several processes: equal replicas, the weights of one process, resume."""
+"""Batches with a maximum of tokens on several processes: equal replicas, equal to one process, resume."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.distributed.test_ddp import EACH_EPOCH, STAGES, by_name, check_ranks,
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 SAVING = {**EACH_EPOCH, "save_strategy": "steps", "save_steps": 1}
-# One process would take 7 batches, two take 4 each; of the mix 11 and 6 each, of the windows 9 and 5 each.
+# One process would take 7 batches, two take 4 each; 11 and 6 each of the mix, 9 and 5 each of the windows.
 EXACT = [
     Scenario("tokens", STAGES, rows=25, arguments={"max_tokens_per_batch": 36, **SAVING}),
     Scenario("accumulated", STAGES, accumulation=2, rows=25, arguments={"max_tokens_per_batch": 36, **SAVING}),

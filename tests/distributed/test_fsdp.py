@@ -1,4 +1,4 @@
-"""Freezing in stages under FSDP2 on the CPU: in a loop of one's own, as accelerate shards, and as the Trainer does."""
+"""Freezing in stages under FSDP2 on the CPU: in a hand-written loop, with accelerate, and with the Trainer."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_sharded_stages_train_as_one_process(on_two, alone, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_sharded_stages_move_just_what_they_train(on_two, way):
+def test_sharded_stages_move_exactly_what_they_train(on_two, way):
     stages = on_two.report(way)["stages"]
     assert [stage["moved"] for stage in stages] == STAGES
     assert [stage["with_gradient"] for stage in stages] == STAGES
@@ -68,8 +68,8 @@ def test_frozen_layers_stay_in_eval_mode_when_sharded(on_two, alone, way):
     ]
 
 
-def test_accelerate_makes_ddp_of_fsdp_on_the_cpu_and_the_schedule_holds(on_two, encoder, tmp_path):
-    # Should this change, the Trainer itself can be tested under FSDP here.
+def test_accelerate_turns_fsdp_into_ddp_on_the_cpu_and_the_schedule_is_followed(on_two, encoder, tmp_path):
+    # If this changes, the Trainer itself can be tested under FSDP here.
     assert on_two.report("accelerate")["found"] == "MULTI_CPU"
     report = on_two.report(ASKED_FOR.name)
     assert report["distributed_type"] == "MULTI_CPU"

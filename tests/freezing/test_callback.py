@@ -1,4 +1,4 @@
-"""Freezing in stages while a trainer trains: with a plain Trainer on stock models, and what MultiTaskTrainer adds."""
+"""Freezing in stages: with a plain Trainer on stock models, and with MultiTaskTrainer."""
 
 import copy
 import json
@@ -112,7 +112,7 @@ def transitions(trainer):
     return [entry for entry in trainer.state.log_history if "freeze_stage" in entry]
 
 
-def test_a_plain_trainer_trains_just_what_each_stage_says(stock, rows, tmp_path):
+def test_a_plain_trainer_trains_exactly_the_groups_of_each_stage(stock, rows, tmp_path):
     watch = Watch()
     make_trainer(stock, rows, tmp_path, [FreezeCallback(FOUR_STAGES), watch]).train()
     groups = layer_groups(stock)
@@ -124,14 +124,14 @@ def test_a_plain_trainer_trains_just_what_each_stage_says(stock, rows, tmp_path)
 
 
 class NaiveUnfreezing(TrainerCallback):
-    """What is often done: frozen before train(), unfrozen in a callback."""
+    """Unfreezes in a callback what was frozen before train(), a common mistake."""
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         if state.global_step == 2:
             freeze(model, "none")
 
 
-def test_the_naive_way_leaves_what_it_unfreezes_as_it_was(stock, rows, tmp_path):
+def test_the_naive_way_never_trains_what_it_unfreezes(stock, rows, tmp_path):
     watch = Watch()
     freeze(stock, "encoder")
     make_trainer(stock, rows, tmp_path, [NaiveUnfreezing(), watch]).train()
@@ -139,7 +139,7 @@ def test_the_naive_way_leaves_what_it_unfreezes_as_it_was(stock, rows, tmp_path)
     assert watch.moved(2, 6) == ["head.classifier"]
 
 
-def test_the_model_trains_as_before_when_the_training_is_over(stock, rows, tmp_path):
+def test_the_model_is_trainable_as_before_after_training(stock, rows, tmp_path):
     stock.classifier.bias.requires_grad_(False)
     trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback({"stages": [{"train": "encoder.1"}]})])
     flags = [weight.requires_grad for weight in stock.parameters()]
@@ -150,7 +150,7 @@ def test_the_model_trains_as_before_when_the_training_is_over(stock, rows, tmp_p
     assert not any("train" in vars(module) for module in stock.modules())
 
 
-def test_the_model_trains_as_before_when_the_training_was_refused(stock, rows, tmp_path):
+def test_the_model_is_trainable_as_before_after_a_refused_training(stock, rows, tmp_path):
     schedule = {"stages": [{"train": "heads", "until": {"metric": "none"}}, {}]}
     trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback(schedule)], eval_strategy="epoch")
     with pytest.raises(ValueError, match="unknown metric 'none'"):
@@ -207,7 +207,7 @@ def test_the_schedule_is_in_every_checkpoint_and_in_the_runs_folder(stock, rows,
         assert FreezeSchedule.from_file(tmp_path / path) == schedule
 
 
-def test_what_each_stage_gave_is_in_stages_json(stock, rows, tmp_path):
+def test_the_results_of_each_stage_are_in_stages_json(stock, rows, tmp_path):
     trainer = make_trainer(
         stock,
         rows,
@@ -236,7 +236,7 @@ def test_what_each_stage_gave_is_in_stages_json(stock, rows, tmp_path):
     assert stages[0]["trained_groups"] == ["head.classifier"]
 
 
-def test_the_best_weights_of_a_stage_come_back(stock, rows, tmp_path):
+def test_the_best_weights_of_a_stage_are_restored(stock, rows, tmp_path):
     watch = Watch()
 
     class Entered(TrainerCallback):
@@ -310,7 +310,7 @@ def test_evaluation_before_and_after_the_training_does_not_disturb(stock, rows, 
     "arguments", [{"eval_strategy": "steps", "eval_steps": 1}, {"save_strategy": "steps", "save_steps": 1}]
 )
 def test_evaluations_and_checkpoints_at_every_step_change_no_weight(arguments, stock, rows, tmp_path):
-    # The order of an evaluation's rows is drawn too, and dropout would be another one after it.
+    # An evaluation draws random numbers for the order of its rows, so dropout would differ after it.
     without_dropout(stock)
     results = []
     for i, given in enumerate(({}, arguments)):
@@ -324,7 +324,7 @@ def test_evaluations_and_checkpoints_at_every_step_change_no_weight(arguments, s
 
 
 class Probe(TrainerCallback):
-    """Measures the drift at each step's begin."""
+    """Measures the drift at the beginning of each step."""
 
     def __init__(self):
         self.drift = {}
@@ -344,7 +344,7 @@ def train_multitask(model, data, tokenizer, folder, schedule, **arguments):
     }
     probe = Probe()
     probe.trainer = make_multitask_trainer(model, data, tokenizer, folder, schedule, **{**defaults, **arguments})
-    probe.trainer.add_callback(probe)  # behind the trainer's own, which enters the stage
+    probe.trainer.add_callback(probe)  # after the trainer's own callback, which enters the stage
     probe.trainer.train()
     return probe.trainer, probe
 
@@ -374,7 +374,7 @@ def fit(model, data, tokenizer, tmp_path):
     ],
     ids=str,
 )
-def test_drift_is_logged_where_a_head_is_frozen_over_an_encoder_that_trains(stages, measured, fit):
+def test_drift_is_logged_if_a_head_is_frozen_over_a_training_encoder(stages, measured, fit):
     trainer, probe, _ = fit({"stages": stages})
     for kind in ("eval_drift_pooled", "eval_drift_tokens"):
         assert steps_with(trainer, kind) == measured
@@ -385,7 +385,7 @@ def test_drift_is_logged_where_a_head_is_frozen_over_an_encoder_that_trains(stag
 
 
 @pytest.mark.parametrize(("weight", "task"), [(2.0, "intent"), (0.5, "slots")])
-def test_a_frozen_head_is_held_by_what_it_said(weight, task, fit):
+def test_a_frozen_head_is_protected_by_its_own_outputs(weight, task, fit):
     freezing = {"stages": [{"steps": 1, "train": "heads"}, {"freeze": f"head.{task}"}]}
     name = f"{task}_distill_loss"
     trainer, _, _ = fit({**freezing, "protect": {task: {"distill": weight}}})
@@ -412,7 +412,7 @@ def test_protection_keeps_the_outputs_of_the_frozen_task(fit, model, data):
     assert distances[20.0] < 0.5 * distances[None]
 
 
-def test_accumulation_does_not_change_what_a_head_is_held_by(fit):
+def test_accumulation_does_not_change_the_distillation(fit):
     schedule = {"stages": [{"freeze": "heads"}], "protect": {task: {"distill": 2.0} for task in ("intent", "slots")}}
     runs = []
     for batch_size, accumulation in ((8, 1), (4, 2), (2, 4)):
@@ -434,7 +434,7 @@ def test_accumulation_does_not_change_what_a_head_is_held_by(fit):
 
 
 class Interrupted(BaseException):
-    """As Ctrl-C is."""
+    """Stands for Ctrl-C."""
 
 
 class InterruptAt(TrainerCallback):
@@ -443,7 +443,7 @@ class InterruptAt(TrainerCallback):
             raise Interrupted
 
 
-def test_a_training_that_was_broken_off_leaves_no_group_frozen_after_the_next(stock, rows, tmp_path):
+def test_an_interrupted_training_leaves_no_group_frozen_after_the_next_one(stock, rows, tmp_path):
     callback = FreezeCallback({"stages": [{"train": "heads"}]})
     trainer = make_trainer(stock, rows, tmp_path, [callback, InterruptAt()])
     with pytest.raises(Interrupted):

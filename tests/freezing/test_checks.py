@@ -1,4 +1,4 @@
-"""What would train something else than the schedule says is refused before the first step."""
+"""Trainings that would not do what the schedule says are refused before the first step."""
 
 from types import SimpleNamespace
 
@@ -102,13 +102,13 @@ def test_a_multitask_trainer_does_not_start(schedule, arguments, message, model,
 
 
 @pytest.mark.parametrize("frozen", ["encoder", "embeddings", "encoder.1"])
-def test_what_was_frozen_before_train_would_never_be_updated(frozen, stock, rows, tmp_path):
+def test_weights_frozen_before_train_would_never_be_updated(frozen, stock, rows, tmp_path):
     freeze(stock, frozen)
     message = rf"group '{frozen if '.' in frozen else 'embeddings'}' is to train, but the optimizer does not contain"
     refused(lambda: train_stock(stock, rows, tmp_path, TWO_STAGES), stock, message)
 
 
-def test_what_was_frozen_before_train_may_stay_frozen(stock, rows, tmp_path):
+def test_weights_frozen_before_train_may_stay_frozen(stock, rows, tmp_path):
     freeze(stock, "embeddings")
     trainer = train_stock(
         stock, rows, tmp_path, {"stages": [{"train": "heads", "steps": 1}, {"freeze": "embeddings"}]}
@@ -116,7 +116,7 @@ def test_what_was_frozen_before_train_may_stay_frozen(stock, rows, tmp_path):
     assert trainer.state.global_step == 3
 
 
-def test_an_optimizer_of_ones_own_must_hold_all_weights_that_train(stock, rows, tmp_path):
+def test_an_optimizer_given_by_the_user_must_contain_all_weights_that_train(stock, rows, tmp_path):
     some = {"optimizers": (torch.optim.SGD(stock.classifier.parameters(), lr=0.1), None)}
     message = (
         "'embeddings' is to train, but the optimizer does not contain .*An optimizer of your own must contain all"
@@ -158,7 +158,7 @@ def test_rates_by_stage_and_protection_need_the_multitask_trainer(stage, others,
     refused(lambda: train_stock(stock, rows, tmp_path, schedule, eval_strategy="epoch"), stock, message)
 
 
-def test_gradual_in_a_plain_trainer_works_as_the_message_says(stock, rows, tmp_path):
+def test_gradual_in_a_plain_trainer_works_as_the_message_suggests(stock, rows, tmp_path):
     arguments = {"max_steps": 15}
     message = "{preset: gradual, layer_lr_decay: null}"
     refused(lambda: train_stock(stock, rows, tmp_path, "gradual", **arguments), stock, message)
@@ -211,7 +211,7 @@ def test_a_metric_that_compute_metrics_does_not_return_is_refused_before_the_fir
     assert train_stock(stock, rows, tmp_path, schedule, metrics, eval_strategy="epoch").state.global_step == 3
 
 
-def test_an_optimizer_of_ones_own_trains_in_stages(model, data, tokenizer, tmp_path):
+def test_an_optimizer_given_by_the_user_trains_in_stages(model, data, tokenizer, tmp_path):
     whole = {"optimizers": (torch.optim.SGD(model.parameters(), lr=0.1), None)}
     assert train_multitask(model, data, tokenizer, tmp_path, TWO_STAGES, whole).state.global_step == 3
 
@@ -223,7 +223,7 @@ def test_rates_by_stage_need_an_optimizer_with_groups_by_layer(model, data, toke
     refused(lambda: train_multitask(model, data, tokenizer, tmp_path, schedule, whole), model, message)
 
 
-def test_own_metrics_of_a_multitask_trainer_are_checked_before_the_first_step(model, data, tokenizer, tmp_path):
+def test_metrics_given_by_the_user_are_checked_before_the_first_step(model, data, tokenizer, tmp_path):
     metrics = {"compute_metrics": lambda _: {"accuracy": 0.5}}
     schedule = {"stages": [{"train": "heads", "until": {"metric": "slots_f1"}}, {}]}
     arguments = {"eval_strategy": "epoch"}
@@ -235,14 +235,14 @@ def test_a_baseline_in_a_plain_trainer_is_refused_with_what_to_call(stock, rows,
     refused(lambda: train_stock(stock, rows, tmp_path, "all"), stock, "call trainer.evaluate.. without train")
 
 
-def test_the_callback_is_refused_where_the_trainer_has_its_own(model, data, tokenizer, tmp_path):
+def test_a_second_freeze_callback_is_refused(model, data, tokenizer, tmp_path):
     callbacks = {"callbacks": [FreezeCallback("encoder")]}
     with pytest.raises(ValueError, match=r"found a FreezeCallback; give its schedule as freeze_schedule instead"):
         train_multitask(model, data, tokenizer, tmp_path, None, callbacks)
 
 
 def test_deepspeed_is_refused():
-    # Stands for TrainingArguments, which cannot be made with deepspeed where it is not installed.
+    # Stands for TrainingArguments, which cannot be built with deepspeed if it is not installed.
     args = SimpleNamespace(ddp_static_graph=False, deepspeed="zero3.json", eval_strategy="no", logging_strategy="no")
     with pytest.raises(ValueError, match=r"DeepSpeed is not supported.*Use DDP or FSDP2"):
         check_arguments(FreezeSchedule([FreezeStage("a")]), args)
@@ -297,7 +297,7 @@ def test_replicas_that_would_drift_apart_are_refused(model):
     check_replicas(groups, ["encoder.1"], world_size=1, find_unused=False)
 
 
-def test_replicas_that_would_wait_for_frozen_gradients_are_refused(model):
+def test_replicas_that_would_wait_for_gradients_of_frozen_weights_are_refused(model):
     with pytest.raises(
         ValueError, match=r"DDP would wait .*ddp_find_unused_parameters=True .*or use MultiTaskTrainer"
     ):
@@ -319,7 +319,7 @@ def test_ddp_looks_for_unused_parameters_unless_activations_are_checkpointed(arg
     assert looks_for_unused_parameters(args, stock) is expected
 
 
-def test_a_model_that_checkpoints_its_activations_is_seen(stock, tmp_path):
+def test_a_model_that_checkpoints_its_activations_is_recognized(stock, tmp_path):
     stock.gradient_checkpointing_enable()
     assert not looks_for_unused_parameters(TrainingArguments(output_dir=str(tmp_path), report_to="none"), stock)
 

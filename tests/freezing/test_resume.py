@@ -1,4 +1,4 @@
-"""A run that is killed and resumed is the run that was not: weights bit-equal, the same stages at the same steps."""
+"""A killed and resumed run equals an uninterrupted one: bit-equal weights, the same stages at the same steps."""
 
 import copy
 import gc
@@ -104,7 +104,7 @@ CASES = {
     "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
     "accumulated, protected": (PROTECTED, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
 }
-# Evaluated at the end of an epoch, at whose last step a checkpoint is due.
+# Evaluated at the end of an epoch, and a checkpoint is due at its last step.
 ONE_EPOCH = {"metric": "loss", "patience": 1, "min_delta": 100.0, "max_epochs": 9}
 EPOCH_CASES = {
     "by time": BY_TIME,
@@ -122,7 +122,7 @@ EPOCH_CASES = {
 
 @pytest.fixture(scope="module")
 def prepared(encoders):
-    # Each training collects garbage, which takes long with all that is imported.
+    # Each training collects garbage, which takes long with everything that is imported.
     gc.collect()
     gc.freeze()
     yield prepare(encoders["bert"])
@@ -144,7 +144,7 @@ def make_spec(encoders, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(encoders, prepared, tmp_path_factory):
-    """Return a function that runs a spec without a kill, each only once."""
+    """Return a function that runs each spec once, without a kill."""
     known = {}
 
     def run_whole(spec):
@@ -210,11 +210,11 @@ def test_killed_at_random_steps(case, save_steps, make_spec, prepared, whole):
     found = kill_and_resume(spec, prepared, kills)
     assert_same(found, expected)
     if case == "progressive":
-        # Its decisions compare them, so none may be lost with the process.
+        # Its decisions compare losses, so none may be lost with the process.
         assert found["train_losses"] == expected["train_losses"]
 
 
-def test_the_cases_hold_what_they_are_for(make_spec, whole):
+def test_the_cases_contain_the_changes_they_are_for(make_spec, whole):
     def transitions(case, **arguments):
         schedule, others = CASES[case]
         return whole(make_spec(schedule, {**others, "save_steps": 2, **arguments}))["transitions"]
@@ -228,7 +228,7 @@ def test_the_cases_hold_what_they_are_for(make_spec, whole):
 
 
 @pytest.mark.parametrize("place", ["evaluate", "evaluation_seen", "step_end", "weights_written", "schedule_saved"])
-def test_killed_between_the_best_evaluation_and_its_return(place, make_spec, prepared, whole):
+def test_killed_between_the_best_evaluation_and_the_restoring(place, make_spec, prepared, whole):
     schedule, arguments = CASES["restoring"]
     spec = make_spec(schedule, {**arguments, "save_steps": 1})
     expected = whole(spec)
@@ -239,7 +239,7 @@ def test_killed_between_the_best_evaluation_and_its_return(place, make_spec, pre
 
 
 @pytest.mark.parametrize("save_steps", [1, 2, 3])
-def test_killed_while_the_best_weights_are_written_or_brought_back(save_steps, make_spec, prepared, whole):
+def test_killed_while_the_best_weights_are_written_or_restored(save_steps, make_spec, prepared, whole):
     schedule, arguments = CASES["restoring"]
     spec = make_spec(schedule, {**arguments, "save_steps": save_steps})
     expected = whole(spec)
@@ -254,7 +254,7 @@ def test_killed_while_the_best_weights_are_written_or_brought_back(save_steps, m
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_the_teacher_comes_back_in_the_middle_of_its_stage(accumulation, make_spec, prepared, whole):
+def test_the_teacher_is_restored_in_the_middle_of_its_stage(accumulation, make_spec, prepared, whole):
     teachers = []
 
     def keep_teacher(trainer, checkpoint):
@@ -301,13 +301,13 @@ def test_an_evaluation_that_is_delayed_is_not_made_on_resume(make_spec, prepared
     assert_same(kill_and_resume(spec, prepared, [("schedule_saved", 6)]), whole(spec))
 
 
-def test_a_checkpoint_whose_state_was_cut_short_is_passed_over(make_spec, prepared, whole):
+def test_a_checkpoint_with_a_truncated_state_is_skipped(make_spec, prepared, whole):
     spec = make_spec(BY_TIME)
     assert_same(kill_and_resume(spec, prepared, [("state_opened", 2), ("state_opened", 8)]), whole(spec))
 
 
 @pytest.mark.parametrize("case", ["protected", "protected twice", "restoring"])
-def test_each_checkpoint_that_is_kept_can_be_resumed(case, make_spec, prepared, whole, tmp_path):
+def test_every_kept_checkpoint_can_be_resumed(case, make_spec, prepared, whole, tmp_path):
     schedule, arguments = CASES.get(case, (PROTECTED_TWICE, {}))
     spec = make_spec(schedule, {**arguments, "save_steps": 8})
     kept = kill_and_resume(spec, prepared, [("step_begin", 11)])
@@ -318,7 +318,7 @@ def test_each_checkpoint_that_is_kept_can_be_resumed(case, make_spec, prepared, 
     assert_same(run(spec, prepared), kept)
 
 
-def test_without_the_random_state_a_resumed_run_is_another(make_spec, prepared, whole):
+def test_without_the_random_state_a_resumed_run_differs(make_spec, prepared, whole):
     spec = make_spec(BY_TIME)
     with pytest.raises(Killed):
         run(spec, prepared, ("step_end", 7))
@@ -326,7 +326,7 @@ def test_without_the_random_state_a_resumed_run_is_another(make_spec, prepared, 
     assert different_weights(found, whole(spec))
 
 
-def test_with_the_position_kept_in_memory_only_a_resumed_run_is_another(make_spec, prepared, whole):
+def test_with_the_position_only_in_memory_a_resumed_run_differs(make_spec, prepared, whole):
     def count_from_here(trainer, checkpoint):
         make_run = trainer.freeze_callback.make_run
 
@@ -349,7 +349,7 @@ def test_with_the_position_kept_in_memory_only_a_resumed_run_is_another(make_spe
     assert different_weights(found, whole(spec))
 
 
-def test_without_the_losses_logged_at_each_checkpoint_the_gap_is_another(make_spec, prepared, monkeypatch):
+def test_without_losses_logged_at_each_checkpoint_the_gap_differs(make_spec, prepared, monkeypatch):
     monkeypatch.setattr(FreezeRun, "_log_loss_if_needed", lambda run, control: None)
     arguments = {"eval_strategy": "steps", "eval_steps": 4, "logging_steps": 3, "save_steps": 2}
     spec = make_spec({"preset": "progressive"}, arguments)
@@ -388,7 +388,7 @@ ENDING = {
 
 
 @pytest.mark.parametrize("arguments", [{**EACH_STEP, "save_steps": 1}, {**EACH_EPOCH, "save_steps": 3}])
-def test_an_ended_schedule_trains_no_further_step(arguments, make_spec, prepared, whole):
+def test_a_finished_schedule_trains_no_further_step(arguments, make_spec, prepared, whole):
     spec = make_spec(ENDING, arguments)
     expected = whole(spec)
     assert expected["transitions"][-1]["freeze_stage"] is None
@@ -462,7 +462,7 @@ def test_a_plain_trainer_resumes_the_same_run(case, tmp_path):
     assert_same(run_plain(tmp_path / "killed", schedule, **arguments), expected)
 
 
-def test_a_plain_trainer_trains_no_further_step_where_the_schedule_has_ended(tmp_path):
+def test_a_plain_trainer_trains_no_further_step_after_the_schedule(tmp_path):
     arguments = {**EACH_STEP, "save_steps": 1}
     expected = run_plain(tmp_path, ENDING, **arguments)
     with pytest.raises(ValueError, match=f"ended at step {expected['steps']} .* nothing left to train"):
@@ -485,7 +485,7 @@ def start(spec, tmp_path, processes=1):
         text=True,
         timeout=300,
     )
-    sys.stderr.write(done.stderr[-5000:])  # shown by pytest where the test fails
+    sys.stderr.write(done.stderr[-5000:])  # pytest shows it if the test fails
     return done.returncode
 
 
@@ -515,7 +515,7 @@ def test_processes_killed_with_signal_9(case, make_spec, prepared, whole, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_a_new_interpreter_goes_on_where_the_killed_one_was(make_spec, prepared, whole, tmp_path):
+def test_a_new_interpreter_resumes_where_the_killed_one_was(make_spec, prepared, whole, tmp_path):
     spec = make_spec(BY_TIME)
     assert start({**spec, "kill": [("step_end", 5)]}, tmp_path) == -signal.SIGKILL
     assert start(spec, tmp_path) == 0
@@ -542,7 +542,7 @@ def two_processes_whole(encoders, tmp_path_factory):
     "kills",
     [
         [("stage_entered", 3), ("pre_optimizer_step", 5), ("save", 8)],
-        # The first process ends its checkpoint, the second has not yet written its random state.
+        # The first process has finished its checkpoint, the second has not written its random state.
         [[("save", 6), ("optimizer_written", 6)]],
     ],
     ids=["at once", "one earlier"],

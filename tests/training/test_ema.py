@@ -1,4 +1,4 @@
-"""The moving average of weights: its numbers, what is evaluated and saved, freezing, resume."""
+"""The moving average of weights: its values, evaluation and saving, freezing, resume."""
 
 import shutil
 
@@ -30,7 +30,7 @@ AGAIN = {
 
 
 class Recorder(TrainerCallback):
-    """Keeps the weights in front of and behind each step, what trains, and what an evaluation sees."""
+    """Keeps the weights before and after each step, the trained weights, and the weights in each evaluation."""
 
     def __init__(self):
         self.before, self.steps, self.trained, self.evaluated = [], [], [], {}
@@ -51,7 +51,7 @@ def copy_of(model):
 
 
 def averages_by_hand(recorder):
-    """Return what counts behind each step: the average of what trains, and the weights that are frozen."""
+    """Return the expected weights after each step: averages of trained weights, and frozen weights as they are."""
     average, result = {}, []
     for before, after, trained in zip(recorder.before, recorder.steps, recorder.trained, strict=True):
         average = {name: average.get(name, before[name]) for name in trained}
@@ -76,7 +76,7 @@ def prepared(encoder):
 
 @pytest.fixture
 def train(encoder, prepared, tmp_path):
-    """Return a function that trains twelve steps and returns the trainer and what was recorded."""
+    """Return a function that trains twelve steps and returns the trainer and the recorder."""
 
     def train(schedule=None, folder="run", resume=None, ema_decay=DECAY, **arguments):
         spec = {
@@ -104,7 +104,7 @@ def train(encoder, prepared, tmp_path):
     return train
 
 
-def test_the_average_is_that_by_hand_and_the_model_ends_with_it(train, tmp_path):
+def test_the_average_equals_one_by_hand_and_the_model_ends_with_it(train, tmp_path):
     trainer, recorder = train()
     by_hand = averages_by_hand(recorder)
     assert len(by_hand) == 12
@@ -118,7 +118,7 @@ def test_the_average_is_that_by_hand_and_the_model_ends_with_it(train, tmp_path)
     assert same(copy_of(MultiTaskModel.from_pretrained(tmp_path / "saved")), copy_of(trainer.model))
 
 
-def test_training_goes_on_with_the_weights_themselves(train):
+def test_training_continues_with_the_weights_themselves(train):
     _, averaged = train()
     _, plain = train(folder="plain", ema_decay=None)
     for found, expected in zip(averaged.steps, plain.steps, strict=True):
@@ -168,7 +168,7 @@ def test_a_resumed_run_ends_with_the_same_bits(schedule, step, train):
     assert all(same(seen, recorder.evaluated[at]) for at, seen in again.evaluated.items())
 
 
-def test_what_is_frozen_has_no_average_and_what_thaws_begins_where_it_is(train):
+def test_frozen_weights_have_no_average_and_unfrozen_ones_start_from_themselves(train):
     trainer, recorder = train(AGAIN)
     by_hand = averages_by_hand(recorder)
     for step, seen in recorder.evaluated.items():
@@ -180,7 +180,7 @@ def test_what_is_frozen_has_no_average_and_what_thaws_begins_where_it_is(train):
 
 
 @pytest.mark.parametrize("rate", [3.0, 1e-4], ids=["an earlier step", "the last step"])
-def test_restored_weights_are_those_that_were_evaluated_and_their_average_begins_anew(rate, train):
+def test_restored_weights_are_the_evaluated_ones_and_start_a_new_average(rate, train):
     schedule = {
         "stages": [
             {"name": "heads", "train": "heads", "steps": 6, "restore_best": True, "head_learning_rate": rate},
@@ -199,7 +199,7 @@ def test_restored_weights_are_those_that_were_evaluated_and_their_average_begins
         assert torch.allclose(recorder.evaluated[8][name], expected, atol=1e-6)
 
 
-def test_checkpoints_with_and_without_an_average_are_told_apart(train, tmp_path):
+def test_checkpoints_with_and_without_an_average_are_distinguished(train, tmp_path):
     train(max_steps=4)
     assert (tmp_path / "run" / "checkpoint-2" / PLAIN_WEIGHTS_NAME).is_file()
     with pytest.raises(ValueError, match="its model is an average of weights; resume with the ema_decay of its run"):

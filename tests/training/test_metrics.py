@@ -76,7 +76,7 @@ def test_joint_accuracy_counts_rows_with_every_task_right():
     assert {*metrics, "mean_score"} == set(task_metric_names([INTENT, SLOTS, GRADE]))
 
 
-def test_without_a_fully_labelled_row_the_mean_of_the_tasks_scores_stands_for_them():
+def test_without_a_fully_labeled_row_the_mean_of_the_tasks_scores_replaces_joint_accuracy():
     prediction = EvalPrediction(
         predictions={"intent": found([0, 1, 0]), "slots": found([[0, 0], [0, 1], [1, 2]])},
         label_ids={

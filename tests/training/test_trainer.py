@@ -1,4 +1,4 @@
-"""The trainer: losses, metrics, order, resume."""
+"""The trainer: losses, metrics, order of rows, schedule, resume."""
 
 import copy
 import dataclasses
@@ -83,7 +83,7 @@ def test_accumulation_changes_neither_losses_nor_gradients(rows, balance, encode
             assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_stock_normalisation_would_fail_the_accumulation_check(encoder, tasks, tokenizer, tmp_path):
+def test_stock_normalization_would_fail_the_accumulation_check(encoder, tasks, tokenizer, tmp_path):
     class Stock(MultiTaskTrainer):
         def get_batch_samples(self, *args):
             return super(MultiTaskTrainer, self).get_batch_samples(*args)
@@ -130,7 +130,7 @@ def test_the_evaluated_loss_is_the_mean_over_all_items(model, data, tokenizer, t
     assert metrics["eval_slots_loss"] == pytest.approx(expected["slots"].item(), rel=1e-5)
 
 
-def test_predictions_come_in_the_order_of_the_rows_one_a_word(model, data, tokenizer, tmp_path):
+def test_predictions_are_in_the_order_of_the_rows_with_one_per_word(model, data, tokenizer, tmp_path):
     trainer = make_trainer(model, data, tokenizer, tmp_path, per_device_eval_batch_size=4)
     output = trainer.predict(data["train"])
     gold = [row["labels"] for row in data["train"]]
@@ -144,7 +144,7 @@ def test_predictions_come_in_the_order_of_the_rows_one_a_word(model, data, token
     assert alone.predictions["intent"]["ids"][0] == output.predictions["intent"]["ids"][3]
 
 
-def test_words_beyond_the_longest_length_are_predicted_as_outside_and_scored(encoder, tasks, tokenizer, tmp_path):
+def test_words_beyond_the_maximum_length_are_predicted_as_outside_and_scored(encoder, tasks, tokenizer, tmp_path):
     rows = [{"tokens": ["paris"] * 40, "intent": "PlayMusic", "slots": ["B-place"] * 40}, *ROWS]
     data = prepare_datasets({"train": rows, "validation": rows}, tokenizer, tasks, max_length=12, truncate=True)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)
@@ -154,7 +154,7 @@ def test_words_beyond_the_longest_length_are_predicted_as_outside_and_scored(enc
     assert (output.predictions["slots"]["ids"][0][10:] == data.tasks[1].label2id["O"]).all()
 
 
-def test_rows_without_any_label_of_a_task_leave_its_scores_out(encoder, tasks, tokenizer, tmp_path):
+def test_a_task_without_any_label_has_no_scores(encoder, tasks, tokenizer, tmp_path):
     rows = [{**row, "slots": None} for row in ROWS]
     data = prepare_datasets({"train": ROWS, "validation": rows}, tokenizer, tasks)
     trainer = make_trainer(MultiTaskModel.from_encoder(encoder, data.tasks), data, tokenizer, tmp_path)
@@ -185,12 +185,12 @@ def test_the_heads_rate_can_be_set(tmp_path):
 
 
 @pytest.mark.parametrize("argument", [{"label_smoothing_factor": 0.1}, {"batch_eval_metrics": True}])
-def test_arguments_that_would_do_something_else_are_refused(argument, tmp_path):
+def test_arguments_that_have_no_meaning_here_are_refused(argument, tmp_path):
     with pytest.raises(ValueError, match=f"{next(iter(argument))} is not supported"):
         MultiTaskTrainingArguments(output_dir=str(tmp_path), **argument)
 
 
-def test_an_optimizer_with_groups_of_its_own_is_refused(model, data, tokenizer, tmp_path):
+def test_an_optimizer_that_makes_its_own_groups_is_refused(model, data, tokenizer, tmp_path):
     trainer = make_trainer(model, data, tokenizer, tmp_path)
     trainer.optimizer_cls_and_kwargs = (torch.optim.SGD, {"params": [], "lr": 0.1})
     with pytest.raises(ValueError, match="makes its own parameter groups"):

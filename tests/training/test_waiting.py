@@ -1,4 +1,4 @@
-"""A training step waits for the device only where the log asks for a value."""
+"""A training step waits for the device only if a value is logged."""
 
 import itertools
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from hf_multitask.models import encoder_attention
 from tests.tiny import ARCHITECTURES
 from tests.trainers import make_trainer
 
-# What has to have the tensor's values on the host to go on: .item(), bool(), and shapes that depend on them.
+# Operations that need the values of a tensor on the host: .item(), bool(), and shapes that depend on values.
 READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"}
 STAGES = [
     {"train": "heads", "steps": 2},
@@ -25,7 +25,7 @@ PROTECTED = {"stages": STAGES, "protect": {"intent": {"distill": 1.0}}}
 
 
 class Reads(TorchDispatchMode):
-    """Notes what waits for the device, while it is switched on."""
+    """Records operations that wait for the device, while it is switched on."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class Reads(TorchDispatchMode):
 
 
 class Watch(TrainerCallback):
-    """Switches the counting on from the begin of a step, the freezing done, to its end."""
+    """Switches the recording on from the beginning of a step, after the freezing, to its end."""
 
     def __init__(self, reads):
         self.reads = reads
@@ -63,7 +63,7 @@ class Watch(TrainerCallback):
 
 @pytest.fixture
 def reads_of(encoders, data, tokenizer, tmp_path, monkeypatch):
-    # As on a GPU: on a CPU the masks are made the encoder's way, which looks at them.
+    # As on a GPU. On a CPU the encoder makes the masks, and looks at their values.
     monkeypatch.setattr(encoder_attention, "HOST", ())
 
     def train(architecture="bert", freeze_schedule=PROTECTED, **arguments):
@@ -107,14 +107,14 @@ def test_no_step_reads_a_value_back_however_it_trains(arguments, reads_of):
     assert reads_of(**arguments) == []
 
 
-def test_reads_would_be_found(reads_of, monkeypatch):
+def test_reads_of_values_would_be_found(reads_of, monkeypatch):
     assert len(reads_of(logging_nan_inf_filter=True)) == 2 * 8 * 2
     monkeypatch.setattr(encoder_attention, "HOST", ("cpu",))
     assert len(reads_of(freeze_schedule=None)) == 8 * 2
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_masks_that_are_ready_change_no_output(architecture, encoders, data, tokenizer, monkeypatch):
+def test_prebuilt_masks_change_no_output(architecture, encoders, data, tokenizer, monkeypatch):
     model = MultiTaskModel.from_encoder(encoders[architecture], data.tasks).eval()
     for sentences in (["play some music", "weather", "a table for two at the old mill"], ["book a table"]):
         batch = tokenizer(sentences, padding=True, return_tensors="pt")
@@ -143,7 +143,7 @@ def test_a_loss_of_nan_is_in_the_log_and_does_not_stay_there(model, data, tokeni
     assert losses.isnan().tolist() == [False, True, False]
 
 
-def test_a_stages_own_course_is_made_once_a_stage(model, data, tokenizer, tmp_path, monkeypatch):
+def test_the_scheduler_of_a_stage_is_built_once_per_stage(model, data, tokenizer, tmp_path, monkeypatch):
     made = []
 
     def count(stage, length):
@@ -155,7 +155,7 @@ def test_a_stages_own_course_is_made_once_a_stage(model, data, tokenizer, tmp_pa
     assert made == [3, 3]
 
 
-def test_batches_go_to_the_device_without_being_waited_for(tmp_path, monkeypatch):
+def test_batches_are_copied_to_the_device_without_waiting(tmp_path, monkeypatch):
     folder = str(tmp_path)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert MultiTaskTrainingArguments(output_dir=folder).accelerator_config.non_blocking
