@@ -46,7 +46,7 @@ def tags_of(data, i=0):
     ("text", "spans", "message"),
     [
         ("new york city", [[0, 8, "a"], [4, 13, "b"]], r"span 0 .*'new york' and span 1 .*'york city' overlap"),
-        ("new york", [[4, 9, "a"]], r"span 0 \(4 to 9, 'a'\) ends behind the text, which has 8 characters\.$"),
+        ("new york", [[4, 9, "a"]], r"span 0 \(4 to 9, 'a'\) ends after the text, which has 8 characters\.$"),
         ("new york", [[-1, 3, "a"]], r"expected 0 <= start < end, found -1 to 3"),
         ("\U0001f600 anna", [[3, 7, "a"]], r"which has 6 characters\. The offsets seem to count UTF-16 units"),
         (
@@ -90,7 +90,7 @@ def test_rows_of_words_and_text_may_have_no_span(tokenizer):
     ]
     data = prepare(rows, tokenizer)
     assert [tags_of(data, i) for i in range(2)] == [["B-P", "O"], ["O", "O"]]
-    with pytest.raises(ValueError, match="expected one tag a word, found 0 tags for 1 tokens"):
+    with pytest.raises(ValueError, match="expected one tag per word, found 0 tags for 1 tokens"):
         prepare([{"tokens": ["a"], "slots": ["B-x"]}, {"tokens": ["b"], "slots": []}], tokenizer)
 
 

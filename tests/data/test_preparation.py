@@ -146,7 +146,7 @@ def test_label_names_of_a_dataset_are_used(tokenizer):
             {"tokens": ["a"], "intent": "x", "slots": ["X-y"]},
             r"which does not have 'X-y'; expected 'O', 'B-<type>' or 'I-<type>'",
         ),
-        ({"tokens": ["a"], "intent": "x", "slots": "O"}, "expected a list with one tag a word, found 'O'"),
+        ({"tokens": ["a"], "intent": "x", "slots": "O"}, "expected a list with one tag per word, found 'O'"),
         ({"tokens": [], "intent": "x", "slots": []}, "'tokens' is empty"),
         ({"tokens": "a b", "intent": "x"}, "'tokens' must be a list of strings"),
         ({"tokens": ["a", 3], "intent": "x"}, "'tokens' must be a list of strings"),

@@ -340,7 +340,7 @@ def test_validation_split_off_from_train(build, files):
 
 def test_other_errors_in_the_data_are_raised_as_in_a_training(build, files, tmp_path):
     Path(files["test"]).write_text('{"tokens": ["a"], "intent": "music", "ner": ["O", "O"]}\n')
-    with pytest.raises(ValueError, match=r"test.jsonl:1: column 'ner': expected one tag a word, found 2 tags"):
+    with pytest.raises(ValueError, match=r"test.jsonl:1: column 'ner': expected one tag per word, found 2 tags"):
         inspect_data(build(files))
 
 

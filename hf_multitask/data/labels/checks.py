@@ -1,8 +1,7 @@
-"""Checks of the rows that read no label set: columns, words, types."""
+"""Checks of rows that need no label sets: columns, words, types."""
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from ...models.messages import unknown_name_message
 from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
@@ -12,15 +11,15 @@ from ..readers.rows import Rows
 
 
 def words_of(row: Row) -> list[str]:
-    """Return a row's words; a text that is not split into words counts as one."""
+    """Return the words of a row. A text that is not split into words counts as one word."""
     return row.get(TOKENS_COLUMN) or [row[TEXT_COLUMN]]
 
 
 def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
-    """Check that each task's column is there.
+    """Raise if the rows lack the column of a task.
 
     Args:
-        rows: The rows of a split, or the first of them.
+        rows: Rows of a split, or its first rows.
         tasks: The tasks.
 
     Raises:
@@ -35,7 +34,7 @@ def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
 
 
 def check_inputs(rows: Rows) -> None:
-    """Check that each row has words or a text, and that second texts are texts.
+    """Raise if a row has neither words nor a text, or its second text is invalid.
 
     Args:
         rows: The rows of a split.
@@ -49,17 +48,18 @@ def check_inputs(rows: Rows) -> None:
 
 
 def read_values(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
-    """Turn the values of tables and annotation tools into what a task's declared problem type takes, in place.
+    """Convert values of tables and annotation tools to the declared problem type of each task, in place.
 
-    A string becomes a number for a regression; for several labels, the labels of a JSON list in it, or the only one.
-    A list of one becomes its label where a row has one.
+    For a regression, a string becomes a number. For a multi-label task, a string becomes the labels of the JSON list
+    in it, or its only label. For a single-label task, a list with one label becomes this label.
 
     Args:
         rows: The rows of a split.
         tasks: The tasks.
 
     Raises:
-        ValueError: If a string is no number, or begins like a list and is none. The message names file and line.
+        ValueError: If a string is not a number, or starts like a JSON list but is not one. The message names file and
+            line.
     """
     for task in tasks:
         for i, row in enumerate(rows.rows):
@@ -79,7 +79,7 @@ def _number(value: str, place: str) -> float:
         raise ValueError(f"{place}: expected a number, found {value!r:.80}.") from error
 
 
-def _labels(value: str, place: str) -> list[Any]:
+def _labels(value: str, place: str) -> list[object]:
     if not value.startswith("["):
         return [value]
     try:
@@ -89,7 +89,7 @@ def _labels(value: str, place: str) -> list[Any]:
 
 
 def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
-    """Check that each task's column holds values that the task can have.
+    """Raise if the column of a task contains a value that does not fit it.
 
     Args:
         rows: The rows.
@@ -106,13 +106,13 @@ def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
                 check(task, rows, i, value)
 
 
-def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
+def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: object) -> None:
     row, place = rows.rows[i], f"{rows.place(i)}: column {task.column!r}"
     tokens = row[TOKENS_COLUMN]
     if not isinstance(tags, list):
-        raise ValueError(f"{place}: expected a list with one tag a word, found {tags!r:.80}.")
+        raise ValueError(f"{place}: expected a list with one tag per word, found {tags!r:.80}.")
     if len(tags) != len(tokens):
-        raise ValueError(f"{place}: expected one tag a word, found {len(tags)} tags for {len(tokens)} tokens.")
+        raise ValueError(f"{place}: expected one tag per word, found {len(tags)} tags for {len(tokens)} tokens.")
     for word, tag in enumerate(tags):
         if tag is not None and not isinstance(tag, str):
             place = f"{rows.place(i, word)}: column {task.column!r}"
@@ -122,7 +122,7 @@ def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: Any) -> None:
     check_characters("".join(filter(None, tags)), place)
 
 
-def _check_label(task: TaskConfig, rows: Rows, i: int, value: Any) -> None:
+def _check_label(task: TaskConfig, rows: Rows, i: int, value: object) -> None:
     place = f"{rows.place(i)}: column {task.column!r}"
     items = value if isinstance(value, list) else [value]
     wrong = [item for item in items if not isinstance(item, (str, int, float))]

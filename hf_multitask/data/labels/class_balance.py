@@ -1,4 +1,4 @@
-"""Class weights worked out from how often each label occurs in train."""
+"""Class weights computed from the label counts of train."""
 
 import dataclasses
 from collections import Counter
@@ -15,10 +15,10 @@ def label_counts(task: TaskConfig, labels: Sequence[Any]) -> tuple[dict[str, int
 
     Args:
         task: The task, with its labels.
-        labels: The encoded labels of each row, as `LabelEncoder` makes them.
+        labels: Encoded labels of each row, as `LabelEncoder` returns them.
 
     Returns:
-        The counts by label - in rows, or in words for the tags of a token task - and the number of labelled rows.
+        The counts by label, in rows, or in words for the tags of a token task; and the number of labeled rows.
     """
     names = task.labels or []
     if task.problem_type == MULTI_LABEL:
@@ -34,21 +34,22 @@ def label_counts(task: TaskConfig, labels: Sequence[Any]) -> tuple[dict[str, int
 
 
 def complete_class_weights(task: TaskConfig, counts: Mapping[str, int], num_rows: int) -> TaskConfig:
-    """Turn balanced class weights into the weight of each label.
+    """Replace balanced class weights with the weight of each label.
 
-    One label of several gets ``n / (k * n_c)``, scikit-learn's ``class_weight="balanced"`` (King and Zeng 2001,
-    Logistic Regression in Rare Events Data): ``n`` labelled items, ``k`` labels that occur, ``n_c`` items of the
-    label. Over train the mean weight is 1. One of several labels gets ``n_negative / n_positive`` for its presence.
-    A label that train never has, or that all its rows have, gets 1.0.
+    For single-label and token tasks, a label gets ``n / (k * n_c)``, as with scikit-learn's
+    ``class_weight="balanced"`` (King and Zeng 2001, Logistic Regression in Rare Events Data): ``n`` labeled items,
+    ``k`` labels that occur, ``n_c`` items of the label. The mean weight over train is 1. For multi-label tasks, a
+    label gets ``n_negative / n_positive`` for its presence. A label that no training row or every training row has
+    gets 1.0.
 
     Args:
         task: The task, with its labels.
-        counts: How often each label occurs in train: in rows, or in words for the tags of a token task. Labels that
-            the task does not have count for nothing.
-        num_rows: Number of rows of train with a label for the task; read where a row has several labels.
+        counts: Counts of the labels in train: in rows, or in words for the tags of a token task. Labels that the task
+            does not have are ignored.
+        num_rows: Number of training rows with a label for the task. Only used for multi-label tasks.
 
     Returns:
-        The task with the weight of every label, or as it is where its weights are not balanced ones.
+        The task with the weight of every label; unchanged if its weights are not balanced.
 
     Raises:
         ValueError: If the task has no labels yet.

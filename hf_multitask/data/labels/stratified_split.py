@@ -1,4 +1,4 @@
-"""Validation rows taken from train, with each label's share of them."""
+"""Stratified split of training rows into train and validation."""
 
 import math
 import random
@@ -10,21 +10,21 @@ def split_validation(labels: Sequence[Collection[str]], share: float, seed: int)
     """Split rows into train and validation so that each label has its share in both.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, On the Stratification of Multi-Label Data,
-    algorithm 1) into two parts: the label with the fewest rows left goes first, and gets the rows that it still lacks
-    in validation. Where that is no whole number, it is rounded to what brings all of validation closest to its share,
-    so that many rare labels together have their share too. A row stays in train if one of its labels would otherwise
-    have none there: each label keeps a row in train, and a label with a single row has it only there.
+    algorithm 1) into two splits: the label with the fewest remaining rows is next, and gets the rows that validation
+    still lacks. If their number is not an integer, it is rounded so that validation as a whole is closest to its
+    share: many rare labels together then get their share too. A row stays in train if one of its labels would have no
+    row there otherwise. So each label has a row in train, and a label with a single row is only there.
 
     Args:
-        labels: For each row its labels; of several tasks as ``"<task>:<label>"``. A row may have none.
+        labels: Labels of each row; with several tasks as ``"<task>:<label>"``. A row may have none.
         share: Share of the rows that go to validation, in (0, 1).
-        seed: Which of the rows of a label are taken. The same seed and rows give the same split.
+        seed: Seed of the choice among the rows of a label. The same seed and rows give the same split.
 
     Returns:
-        The indexes of the rows of train and those of validation, ascending.
+        The indices of the train rows and of the validation rows, in ascending order.
 
     Raises:
-        ValueError: If ``share`` is not in (0, 1), or no row is left for train or validation.
+        ValueError: If ``share`` is not in (0, 1), or train or validation would be empty.
     """
     if not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ValueError(f"share of validation must be a number in (0, 1), found {share!r}.")
@@ -38,8 +38,8 @@ def split_validation(labels: Sequence[Collection[str]], share: float, seed: int)
     left = [len(rows) for rows in rows_of]
     in_validation = [0] * len(rows_of)
     is_validation: dict[int, bool] = {}
-    taken = 0
-    # A label is in it once for each number of rows that it has had left; the present one comes first.
+    num_validation = 0
+    # The queue contains a label once for each past number of remaining rows. The current number comes first.
     queue = [(count, label) for label, count in enumerate(left)]
     heapify(queue)
     while queue:
@@ -48,18 +48,20 @@ def split_validation(labels: Sequence[Collection[str]], share: float, seed: int)
             continue
         rows = [row for row in rows_of[label] if row not in is_validation]
         own = share * len(rows_of[label]) - in_validation[label]
-        overall = share * (len(is_validation) + len(rows)) - taken
+        overall = share * (len(is_validation) + len(rows)) - num_validation
         wanted = min(max(round(overall), math.floor(own)), math.ceil(own))
         for row in rows:
             train_has_others = all(in_validation[other] + 1 < len(rows_of[other]) for other in ids[row])
             is_validation[row] = wanted > 0 and train_has_others
             wanted -= is_validation[row]
-            taken += is_validation[row]
+            num_validation += is_validation[row]
             for other in ids[row]:
                 left[other] -= 1
                 heappush(queue, (left[other], other))
                 in_validation[other] += is_validation[row]
-    train, validation = ([row for row in range(len(labels)) if is_validation[row] == part] for part in (False, True))
+    train, validation = (
+        [row for row in range(len(labels)) if is_validation[row] == chosen] for chosen in (False, True)
+    )
     if not train or not validation:
         raise ValueError(
             f"share of validation {share!r}: {len(labels)} rows leave {len(train)} for train and {len(validation)} "
@@ -69,9 +71,9 @@ def split_validation(labels: Sequence[Collection[str]], share: float, seed: int)
 
 
 def _label_ids(labels: Sequence[Collection[str]]) -> list[set[int]]:
-    """Number the labels by name, and add one that every row has: rows without a label need their share too.
+    """Number the labels by name, and add a label to every row, so that rows without a label get their share too.
 
-    The order of a set of strings differs from process to process, that of their numbers does not.
+    The order of a set of strings differs between processes, the order of a set of numbers does not.
     """
     ids = {name: i for i, name in enumerate(sorted({name for row in labels for name in row}))}
     return [{len(ids), *(ids[name] for name in row)} for row in labels]

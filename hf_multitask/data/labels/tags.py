@@ -1,4 +1,4 @@
-"""The tags of rows, read from the scheme that they are written in into IOB2."""
+"""Tags of rows, converted from their scheme to IOB2."""
 
 from ...models.tags_schemes import TAG_SCHEMES, SchemeRecognizer, first_invalid_tag, tag_forms, to_iob2_checked
 from ...models.tasks import TaskConfig
@@ -7,27 +7,27 @@ from ..readers.rows import Rows
 
 
 class SchemeScan:
-    """Recognises the tag scheme of a column while rows go by.
+    """Infers the tag scheme of a column from its rows.
 
     Args:
-        column: The column of the tags.
+        column: Column of the tags.
     """
 
     def __init__(self, column: str) -> None:
         self.column = column
         self._recognizer = SchemeRecognizer()
-        self._first_foreign: str | None = None
+        self._first_not_iob2: str | None = None
 
     @property
     def tags(self) -> list[str]:
-        """The tags that occur."""
+        """All tags that occur."""
         return list(self._recognizer.tags)
 
     def add(self, rows: Rows) -> None:
-        """Take rows.
+        """Add rows.
 
         Raises:
-            ValueError: If a value is no tag of any scheme. The message names the row.
+            ValueError: If a value is not a tag of any scheme. The message names the row.
         """
         for i, row in enumerate(rows.rows):
             tags = row.get(self.column)
@@ -37,38 +37,38 @@ class SchemeScan:
                 self._recognizer.add(tags)
             except ValueError as error:
                 raise ValueError(f"{rows.place(i)}: column {self.column!r}: {error}") from error
-            word = first_invalid_tag(tags, "IOB2") if self._first_foreign is None else None
+            word = first_invalid_tag(tags, "IOB2") if self._first_not_iob2 is None else None
             if word is not None:
-                self._first_foreign = rows.place(i, word)
+                self._first_not_iob2 = rows.place(i, word)
 
     def scheme(self) -> str:
         """Return the scheme.
 
         Raises:
-            ValueError: If the tags fit no scheme. The message names the place of the first that is not IOB2.
+            ValueError: If the tags fit no scheme. The message names the location of the first tag that is not IOB2.
         """
         try:
             return self._recognizer.scheme()
         except ValueError as error:
             raise ValueError(
-                f"{self._first_foreign}: column {self.column!r}: {error} Name it as the task's tag_scheme."
+                f"{self._first_not_iob2}: column {self.column!r}: {error} Give it as the task's tag_scheme."
             ) from error
 
 
 def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
-    """Turn a token task's tags into IOB2, in place.
+    """Convert the tags of a token task to IOB2, in place.
 
     Args:
         task: The token task.
         rows: The rows.
-        scheme: The scheme that they are written in.
+        scheme: Scheme of the tags.
 
     Returns:
-        The number of rows whose tags break the rule of their scheme; they are read as conlleval does.
+        Number of rows whose tags break the rule of their scheme. They are read as by conlleval.
 
     Raises:
-        ValueError: If a tag is none of the scheme, or breaks its rule and the task has ``strict_tags``. The message
-            names file, line, word and tag.
+        ValueError: If a tag is not a tag of the scheme, or breaks its rule and the task has ``strict_tags``. The
+            message names file, line, word and tag.
     """
     column = str(task.column)
     broken_rows = 0

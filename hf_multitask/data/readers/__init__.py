@@ -1,1 +1,1 @@
-"""Readers of files, hub datasets and records of annotation tools."""
+"""Readers of files, hub datasets and exports of annotation tools."""

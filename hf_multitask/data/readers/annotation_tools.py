@@ -1,8 +1,8 @@
-"""Records as annotation tools export them, each made one plain row.
+"""Records of annotation tools, read into plain rows.
 
-A row has ``text`` and the classes that were chosen, under plain names: one as it is, several as a list. It has
-``spans``, which `read_spans` reads, where the record tells about spans; a record of text classification alone leaves a
-token task without labels. A span keeps its own ``text`` where the tool exports it, as a check of its offsets.
+A row has ``text`` and the chosen classes under plain names: a single class as it is, several as a list. If the record
+has spans, the row has ``spans``, which `read_spans` reads. A record of text classification only leaves a token task
+without labels. A span keeps its own ``text``, if the tool exports it, to check its offsets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ SPANS_COLUMN = "spans"
 _DOCCANO_TEXTS = ("text", "data")
 _DOCCANO_LABELS = ("label", "labels", "entities")
 
-_LABEL_STUDIO_OWN = (
+_LABEL_STUDIO_FIELDS = (
     "id",
     "annotator",
     "annotation_id",
@@ -34,24 +34,24 @@ _ANSWERS = (_ACCEPT, "reject", "ignore")
 
 
 class _Result(NamedTuple):
-    """What an annotator of Label Studio did with one control."""
+    """The annotation of one control of Label Studio."""
 
-    control: Any
-    kind: Any
-    value: Any
+    control: object
+    kind: object
+    value: object
     place: str
 
 
-def doccano(record: Any, place: str) -> Row | None:
-    """Read a line of doccano's JSONL: sequence labelling, relations, intents with slots, or text classification.
+def doccano(record: object, place: str) -> Row | None:
+    """Read a line of doccano's JSONL: sequence labeling, relations, intents with slots, or text classification.
 
     Args:
-        record: The record: ``text`` (``data`` in old exports) and ``label``, ``labels`` or ``entities``, which hold
-            spans or classes; ``cats`` holds classes. Relations and comments are left out.
-        place: Where the record stands, for messages.
+        record: Record with ``text`` (``data`` in old exports) and ``label``, ``labels`` or ``entities``, which contain
+            spans or classes; ``cats`` contains classes. Relations and comments are ignored.
+        place: Name of the record in messages.
 
     Returns:
-        The row; classes keep the name of their key.
+        The row. Classes are under the key of the record.
 
     Raises:
         ValueError: If the record has another form.
@@ -74,20 +74,20 @@ def doccano(record: Any, place: str) -> Row | None:
     return row
 
 
-def label_studio(record: Any, place: str) -> Row | None:
+def label_studio(record: object, place: str) -> Row | None:
     """Read a task of Label Studio's JSON or JSON-MIN export.
 
     Args:
-        record: The task, its text under ``text``. Spans come from ``Labels``, classes from ``Choices`` about the whole
-            text; what else there is, such as relations and ratings, is left out. JSON-MIN does not tell fields of the
-            data from choices: its strings are all kept.
-        place: Where the record stands, for messages.
+        record: Task with its text under ``text``. Spans come from ``Labels``, classes from ``Choices`` about the whole
+            text. Everything else, such as relations and ratings, is ignored. JSON-MIN does not distinguish fields of
+            the data from choices, so all of its strings are kept.
+        place: Name of the record in messages.
 
     Returns:
-        The row, with choices under the name of their control; None for a task that was skipped or not annotated.
+        The row, with choices under the name of their control; None if the task was skipped or not annotated.
 
     Raises:
-        ValueError: If the record has another form, several annotations that were not cancelled, or spans of several
+        ValueError: If the record has another form, several annotations that were not canceled, or spans of several
             controls, which are several token tasks.
     """
     record = _mapping(record, place, "a task")
@@ -105,17 +105,17 @@ def label_studio(record: Any, place: str) -> Row | None:
     return _label_studio_row(_text(data, (TEXT_COLUMN,), f"{place}: 'data'"), results, place)
 
 
-def prodigy(record: Any, place: str) -> Row | None:
+def prodigy(record: object, place: str) -> Row | None:
     """Read a line of Prodigy's JSONL, as ``db-out`` writes it.
 
     Args:
-        record: The record: ``text``, ``spans``, ``label`` or ``accept`` with the chosen options, and ``answer``,
-            ``accept`` where it is missing, as ``db-in`` takes it. A yes to one suggested span, as ``ner.teach`` asks
-            for, looks like a record with all its spans and is read as one.
-        place: Where the record stands, for messages.
+        record: Record with ``text``, ``spans``, ``label`` or ``accept`` with the chosen options, and ``answer``, which
+            defaults to ``accept``, as for ``db-in``. An accepted suggestion of a single span, as in ``ner.teach``,
+            looks like a record with all its spans and is read as one.
+        place: Name of the record in messages.
 
     Returns:
-        The row, with the classes under ``label`` and ``accept``; None for a record that was rejected or ignored.
+        The row, with the classes under ``label`` and ``accept``; None if the record was rejected or ignored.
 
     Raises:
         ValueError: If the record has another form.
@@ -140,13 +140,13 @@ def prodigy(record: Any, place: str) -> Row | None:
     return row
 
 
-def spacy(record: Any, place: str) -> Row | None:
-    """Read an example as spaCy's documentation writes training data.
+def spacy(record: object, place: str) -> Row | None:
+    """Read an example in the form of training data in spaCy's documentation.
 
     Args:
         record: ``[text, {"entities": [[0, 5, "PER"]], "cats": {"POSITIVE": 1}}]``, or one mapping with ``text``,
             ``entities`` and ``cats``.
-        place: Where the record stands, for messages.
+        place: Name of the record in messages.
 
     Returns:
         The row, with the classes of value 1 as a list under ``cats``.
@@ -174,7 +174,7 @@ def spacy(record: Any, place: str) -> Row | None:
     return row
 
 
-ANNOTATION_TOOLS: dict[str, Callable[[Any, str], Row | None]] = {
+ANNOTATION_TOOLS: dict[str, Callable[[object, str], Row | None]] = {
     "doccano": doccano,
     "label_studio": label_studio,
     "prodigy": prodigy,
@@ -182,15 +182,15 @@ ANNOTATION_TOOLS: dict[str, Callable[[Any, str], Row | None]] = {
 }
 
 
-def _only_annotation(annotations: Any, place: str) -> Mapping | None:
-    """Return the annotation of a task that was not cancelled, None if there is none."""
-    listed = _list(annotations, f"{place}: 'annotations'")
-    found = [_mapping(one, f"{place}: annotation {i}", "an annotation") for i, one in enumerate(listed)]
-    kept = [annotation for annotation in found if not annotation.get("was_cancelled")]
+def _only_annotation(value: object, place: str) -> Mapping | None:
+    """Return the only annotation that was not canceled, or None if there is none."""
+    listed = _list(value, f"{place}: 'annotations'")
+    annotations = [_mapping(one, f"{place}: annotation {i}", "an annotation") for i, one in enumerate(listed)]
+    kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
     if len(kept) > 1:
         names = ", ".join(f"{one.get('id')!r} by {one.get('completed_by')!r}" for one in kept)
         raise ValueError(
-            f"{place}: expected one annotation that was not cancelled, found {len(kept)}: {names}. Leave one a task "
+            f"{place}: expected one annotation that was not canceled, found {len(kept)}: {names}. Keep one per task "
             "before the export."
         )
     return kept[0] if kept else None
@@ -204,7 +204,7 @@ def _label_studio_min(record: Mapping, place: str) -> Row | None:
     results: list[_Result] = []
     for name, value in record.items():
         here = f"{place}: {name!r}"
-        if name in _LABEL_STUDIO_OWN or name == TEXT_COLUMN:
+        if name in _LABEL_STUDIO_FIELDS or name == TEXT_COLUMN:
             continue
         if isinstance(value, str) and value:
             results.append(_Result(name, "choices", {"choices": [value]}, here))
@@ -221,14 +221,14 @@ def _label_studio_row(text: str, results: Sequence[_Result], place: str) -> Row:
     row: Row = {TEXT_COLUMN: text, SPANS_COLUMN: []}
     for result in results:
         if result.kind == "labels":
-            row[SPANS_COLUMN] += _labelled_spans(result)
+            row[SPANS_COLUMN] += _labeled_spans(result)
         elif result.kind == "choices":
             value = _mapping(result.value, result.place, "a value")
-            # Choices with a place are about a region, not about the text.
+            # Choices with offsets are about a region, not about the whole text.
             if "start" in value:
                 continue
             if not isinstance(result.control, str) or result.control in row:
-                raise ValueError(f"{result.place}: expected a name of its own a control, found {result.control!r}.")
+                raise ValueError(f"{result.place}: expected a unique name per control, found {result.control!r}.")
             row[result.control] = _one_or_list(_classes(value.get("choices"), f"{result.place}: 'choices'"))
         elif str(result.kind).endswith("labels"):
             raise ValueError(f"{result.place}: expected spans of plain text, 'labels', found {result.kind!r}.")
@@ -241,7 +241,7 @@ def _label_studio_row(text: str, results: Sequence[_Result], place: str) -> Row:
     return row
 
 
-def _labelled_spans(result: _Result) -> list[Row]:
+def _labeled_spans(result: _Result) -> list[Row]:
     value = _mapping(result.value, result.place, "a value")
     labels = _classes(value.get("labels"), f"{result.place}: 'labels'")
     if not labels:
@@ -249,8 +249,8 @@ def _labelled_spans(result: _Result) -> list[Row]:
     return _spans([{**value, "label": label} for label in labels], result.place)
 
 
-def _spans(values: Any, place: str) -> list[Row]:
-    """Read spans into mappings, with their texts where they have some."""
+def _spans(values: object, place: str) -> list[Row]:
+    """Read spans into mappings, with their texts if given."""
     spans = []
     for i, item in enumerate(_list(values, place)):
         span = read_span(item, f"{place}: span {i}")
@@ -258,15 +258,16 @@ def _spans(values: Any, place: str) -> list[Row]:
     return spans
 
 
-def _classes(values: Any, place: str) -> list[Any]:
-    for value in _list(values, place):
+def _classes(values: object, place: str) -> list[str | int]:
+    classes = _list(values, place)
+    for value in classes:
         if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
             raise ValueError(f"{place}: expected the name of a class, found {value!r:.80}.")
-    return list(values)
+    return list(classes)
 
 
-def _one_or_list(classes: list[Any]) -> Any:
-    """Return the only class as it is, None for none: the tools write lists for tasks with one class, too."""
+def _one_or_list(classes: list[str | int]) -> object:
+    """Return a single class as it is, and None for no class: the tools also write lists for single-label tasks."""
     return classes if len(classes) > 1 else next(iter(classes), None)
 
 
@@ -279,13 +280,13 @@ def _text(record: Mapping, keys: Sequence[str], place: str) -> str:
     return record[key]
 
 
-def _mapping(value: Any, place: str, what: str) -> Mapping:
+def _mapping(value: object, place: str, expected: str) -> Mapping:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{place}: expected {what}, a JSON object; found {value!r:.80}.")
+        raise ValueError(f"{place}: expected {expected}, a JSON object; found {value!r:.80}.")
     return value
 
 
-def _list(value: Any, place: str) -> Sequence[Any]:
+def _list(value: object, place: str) -> Sequence[Any]:
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{place}: expected a list, found {value!r:.80}.")
     return value

@@ -1,4 +1,4 @@
-"""The rows of a split, each with the place it came from."""
+"""Rows of a split, with their locations."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from ...models.type_aliases import Row
 
 
 class LocatedRow(NamedTuple):
-    """A row and where it stands.
+    """A row and its location.
 
     Args:
-        row: A mapping of column names to values.
-        line: Its line, where it came from a file.
-        word_lines: The line of each word, where the file has one a line.
+        row: Values by column.
+        line: Line of the row in its file; None if it has none.
+        word_lines: Line of each word, if the file has a word per line.
     """
 
     row: Row
@@ -26,20 +26,20 @@ class LocatedRow(NamedTuple):
 
 
 def unplaced(row: Row) -> LocatedRow:
-    """Return a row that came from no line of a file."""
+    """Return a row that has no line in a file."""
     return LocatedRow(row, None, [])
 
 
 @dataclass
 class Rows:
-    """Rows of one split, all or some that follow each other.
+    """All rows of a split, or some of them.
 
     Args:
-        source: The file or dataset that they came from.
-        rows: The rows, each a mapping of column names to values.
-        line_numbers: The line of each row, where they came from a file.
-        word_lines: The line of each word of each row, where a file has one a line.
-        numbers: Number of each row in the split, from 0; where they are all of its rows, none are needed.
+        source: Name of the file or dataset in messages.
+        rows: The rows, with their values by column.
+        line_numbers: Line of each row, if they come from a file with lines.
+        word_lines: Line of each word of each row, if the file has a word per line.
+        numbers: Index of each row in the split, from 0. Not needed for all rows of a split.
     """
 
     source: str
@@ -50,14 +50,14 @@ class Rows:
 
     @classmethod
     def collect(cls, source: str, rows: Iterable[LocatedRow], numbers: Sequence[int] = ()) -> "Rows":
-        """Gather rows that are read one after the other."""
+        """Collect rows that are read lazily."""
         located = list(rows)
         lines = [line for _, line, _ in located if line is not None]
         words = [word_lines for _, _, word_lines in located]
         return cls(source, [row for row, _, _ in located], lines, words if any(words) else [], numbers)
 
     def place(self, i: int, word: int | None = None) -> str:
-        """Return where row ``i``, or a word of it, stands, as an error message names it."""
+        """Return the location of row ``i``, or of one of its words, as messages show it."""
         if word is not None and self.word_lines:
             return f"{self.source}:{self.word_lines[i][word]}"
         if self.line_numbers:
@@ -65,7 +65,7 @@ class Rows:
         return f"{self.source}, row {self.numbers[i] if self.numbers else i}"
 
     def take(self, chosen: Sequence[int]) -> "Rows":
-        """Return some of the rows, which keep their places."""
+        """Return some of the rows, with their locations."""
         return Rows(
             self.source,
             [self.rows[i] for i in chosen],
@@ -76,25 +76,25 @@ class Rows:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that occur, in the order of their first row."""
+        """Names of all columns, in the order in which they first occur."""
         return list(dict.fromkeys(key for row in self.rows for key in row))
 
 
 def rename_columns(
     rows: Iterable[LocatedRow], columns: Mapping[str, str | int] | None, source: str
 ) -> Iterator[LocatedRow]:
-    """Give columns our names.
+    """Rename columns to the library's names.
 
     Args:
         rows: The rows.
-        columns: By our name of a column, its name in the rows.
-        source: What messages call the rows' origin.
+        columns: By the library's name of a column, its name in the rows.
+        source: Name of the origin of the rows in messages.
 
     Yields:
-        The rows, with the same places.
+        The renamed rows, with the same locations.
 
     Raises:
-        ValueError: Behind the last row, if none had such a column. The message names those that there are.
+        ValueError: After the last row, if no row has one of the columns. The message names the existing columns.
     """
     if not columns:
         yield from rows
@@ -111,26 +111,26 @@ def rename_columns(
 
 
 def rename_row(row: Row, columns: Mapping[str, str | int]) -> Row:
-    """Return a row with our names of its columns; see `rename_columns`."""
+    """Return a row with the library's names of columns; see `rename_columns`."""
     ours_of = {theirs: ours for ours, theirs in columns.items()}
     return {ours_of.get(name, name): value for name, value in row.items()}
 
 
 def dataset_rows(dataset: datasets.Dataset | datasets.IterableDataset) -> Iterator[Row]:
-    """Yield the rows of a dataset, with names instead of the ids of `ClassLabel` columns."""
+    """Yield the rows of a dataset, with label names instead of the ids of `ClassLabel` columns."""
     for batch in dataset.with_format(None).iter(batch_size=1000):
         yield from with_label_names(columns_to_rows(batch), dataset.features)
 
 
 def with_label_names(rows: Sequence[Row], features: datasets.Features | None) -> Sequence[Row]:
-    """Replace the ids of `ClassLabel` columns by their names, in place.
+    """Replace the ids of `ClassLabel` columns by label names, in place.
 
     Args:
         rows: The rows.
-        features: What the columns hold, where it is known.
+        features: Features of the columns, if known.
 
     Returns:
-        The rows; an id of -1 has become None.
+        The rows. An id of -1 becomes None.
     """
     for column, feature in (features or {}).items():
         label = getattr(feature, "feature", feature)
@@ -140,7 +140,7 @@ def with_label_names(rows: Sequence[Row], features: datasets.Features | None) ->
     return rows
 
 
-def _label_names(label: datasets.ClassLabel, value: Any) -> Any:
+def _label_names(label: datasets.ClassLabel, value: Any) -> object:
     if value is None:
         return None
     if isinstance(value, list):

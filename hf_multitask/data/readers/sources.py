@@ -1,8 +1,8 @@
-"""Opening the rows of a split, whatever holds them."""
+"""Sources of rows: files, folders, datasets, the hub and lists."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import datasets
 
@@ -18,21 +18,21 @@ Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | S
 def open_rows(
     source: Source, name: str = "rows", format: str | None = None, columns: Columns | None = None
 ) -> Iterator[LocatedRow]:
-    """Read the rows of one split one after the other.
+    """Read the rows of a split lazily.
 
     Args:
         source: A file (JSONL, JSON, CSV, TSV, Parquet, CoNLL, exports of annotation tools, also with ``.gz``), a
-            folder that ``save_to_disk`` has written, a dataset of ``datasets`` or a list of rows.
-        name: What messages call a source that is not a file, such as the name of its split.
-        format: The file's format; by its extension where None. See `open_file`.
-        columns: By our name of a column, its name in the source. See `open_file`.
+            folder written by ``save_to_disk``, a dataset of ``datasets`` or a list of rows.
+        name: Name in messages of a source that is not a file, such as the name of its split.
+        format: Format of the file. Defaults to the format of the file's extension. See `open_file`.
+        columns: By the library's name of a column, its name in the source. See `open_file`.
 
     Returns:
-        The rows, with their places.
+        The rows, with their locations.
 
     Raises:
-        ValueError: If the file is not in its format; while the rows are taken. The message names file and line.
-        FileNotFoundError: If there is no such file.
+        ValueError: While iterating, if the file is not in its format. The message names file and line.
+        FileNotFoundError: If the file does not exist.
     """
     if isinstance(source, (str, Path)):
         return open_file(source, format, columns)
@@ -44,7 +44,7 @@ def open_rows(
 
 
 def class_names(source: Source, format: str | None = None, columns: Columns | None = None) -> dict[str, list[str]]:
-    """Return the label names that a source itself declares, as ``ClassLabel`` features.
+    """Return the label names that a source declares as ``ClassLabel`` features.
 
     Args:
         source: See `open_rows`.
@@ -52,7 +52,7 @@ def class_names(source: Source, format: str | None = None, columns: Columns | No
         columns: See `open_rows`.
 
     Returns:
-        The names in the order of their ids, by our name of the column.
+        The names in the order of their ids, by the library's name of the column.
     """
     is_file = isinstance(source, (str, Path))
     features = file_features(str(source), format) if is_file else getattr(source, "features", None)
@@ -62,39 +62,38 @@ def class_names(source: Source, format: str | None = None, columns: Columns | No
 
 
 def source_name(source: Source, name: str) -> str:
-    """Return what messages call a source: its file, or the name that it is given."""
+    """Return the name of a source in messages: its path if it is a file, otherwise the given name."""
     return str(source) if isinstance(source, (str, Path)) else name
 
 
 def load_hub_split(
     name: str, split: str, config: str | None = None, revision: str | None = None, streaming: bool = False
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Load one split of a dataset from the hub, or of a local folder that ``datasets`` can read.
+    """Load a split of a dataset from the hub, or from a local folder that ``datasets`` can read.
 
     Args:
         name: Hub name or folder.
         split: Name of the split.
         config: Name of the dataset's configuration.
         revision: Revision on the hub.
-        streaming: Read the rows over the network while they are used, instead of downloading them first.
+        streaming: Whether to read the rows over the network while they are used, instead of downloading them first.
 
     Returns:
         The split.
 
     Raises:
-        ValueError: If there is no such dataset or split. The message names what there is, or how to go on where the
-            hub is out of reach.
+        ValueError: If the dataset or split does not exist. The message names the existing splits, or what to do if the
+            hub cannot be reached.
     """
-    options: dict[str, Any] = {"revision": revision}
     try:
-        splits = datasets.get_dataset_split_names(name, config, **options)
+        splits = datasets.get_dataset_split_names(name, config, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(
             f"dataset {name!r} could not be read: {reason}. Without the hub it has to be in the cache of `datasets`, "
-            "or in folders: load it once where the hub is in reach, write each split with save_to_disk, and give the "
-            "folders as train, validation and test, without `name`."
+            "or in folders: load it once where the hub can be reached, write each split with save_to_disk, and give "
+            "the folders as train, validation and test, without `name`."
         ) from error
     if split not in splits:
         raise ValueError(f"dataset {name!r}: {unknown_name_message('split', split, splits)}")
-    return datasets.load_dataset(name, config, split=split, streaming=streaming, **options)
+    return datasets.load_dataset(name, config, split=split, streaming=streaming, revision=revision)

@@ -101,7 +101,7 @@ def test_a_span_that_cuts_words_is_widened_or_dropped_and_counted(mismatch, tags
     ],
 )
 def test_a_span_that_cuts_a_word_is_refused_where_asked(span, message):
-    message = rf"rows\.jsonl:3: column 'ner': span 0 {message}; expected a span of whole words; other ways .*'drop'"
+    message = rf"rows\.jsonl:3: column 'ner': span 0 {message}; expected a span of whole words; other values .*'drop'"
     with pytest.raises(ValueError, match=message):
         read("in New York", span, mismatch="error")
 
@@ -232,7 +232,7 @@ def test_overlapping_spans_are_refused_with_both_names(mismatch, second):
         ([0, 4, ""], r"the label must be a string that is not empty, found ''"),
         ([0, 4, " "], r"the label must be a string that is not empty, found ' '"),
         ([0, 4, 1], r"the label must be a string that is not empty, found 1"),
-        ([0, 4, "O"], r"the label 'O' is refused: it is the tag of a word outside"),
+        ([0, 4, "O"], r"the label 'O' is not allowed: it is the tag of words outside"),
         ({"start": 0, "end": 4, "label": "X", "text": 1}, r"the text must be a string, found 1"),
     ],
 )
@@ -254,15 +254,15 @@ def test_what_is_no_list_is_refused(value):
 
 
 def test_an_unknown_way_to_treat_mismatches_is_refused():
-    with pytest.raises(ValueError, match=r"unknown way to treat a mismatch 'widne'\. Did you mean 'widen'\?"):
+    with pytest.raises(ValueError, match=r"unknown span_mismatch 'widne'\. Did you mean 'widen'\?"):
         read("Anna", mismatch="widne")
 
 
 @pytest.mark.parametrize(
     ("text", "item", "message"),
     [
-        ("Anna", [0, 5, "X"], r"span 0 \(0 to 5, 'X'\) ends behind the text, which has 4 characters\.$"),
-        ("Anna  in", [4, 6, "X"], r"span 0 \(4 to 6, 'X'\) '  ' holds only white space"),
+        ("Anna", [0, 5, "X"], r"span 0 \(0 to 5, 'X'\) ends after the text, which has 4 characters\.$"),
+        ("Anna  in", [4, 6, "X"], r"span 0 \(4 to 6, 'X'\) '  ' contains only white space"),
         ("Anna", {"start": 0, "end": 3, "label": "X", "text": "nna"}, r"'Ann' says that its text is 'nna'\.$"),
         ("😀 Anna", [3, 7, "X"], r"which has 6 characters\. The offsets seem to count UTF-16 units, as JavaScript do"),
         ("😀 Anna", [5, 9, "X"], r"which has 6 characters\. The offsets seem to count bytes of UTF-8; expected char"),
