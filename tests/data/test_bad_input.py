@@ -1,4 +1,4 @@
-"""Odd and wrong input: an error says how to mend it, a quirk changes nothing, and what is lost is counted."""
+"""Unusual and invalid input: errors say how to fix it, quirks change nothing, and losses are counted."""
 
 import gzip
 import json
@@ -56,7 +56,7 @@ def tags_of(data, i=0):
         ),
     ],
 )
-def test_spans_that_cannot_be_are_refused_by_line(text, spans, message, tokenizer, write):
+def test_impossible_spans_are_refused_with_their_line(text, spans, message, tokenizer, write):
     path = write(
         "a.jsonl", json.dumps({"text": "ok", "slots": []}) + "\n" + json.dumps({"text": text, "slots": spans})
     )
@@ -75,7 +75,7 @@ def test_spans_that_cannot_be_are_refused_by_line(text, spans, message, tokenize
         ("שָׁלוֹם bar", [3, 5, "x"], ["B-x", "O"]),
     ],
 )
-def test_spans_inside_of_a_combined_character_get_all_of_it_and_are_counted(text, span, tags, tokenizer):
+def test_spans_inside_a_combined_character_get_all_of_it_and_are_counted(text, span, tags, tokenizer):
     data = prepare([{"text": text, "slots": [span]}], tokenizer)
     assert tags_of(data) == tags
     assert data.reports["train"].mismatched_spans == {"slots": 1}
@@ -94,7 +94,7 @@ def test_rows_of_words_and_text_may_have_no_span(tokenizer):
         prepare([{"tokens": ["a"], "slots": ["B-x"]}, {"tokens": ["b"], "slots": []}], tokenizer)
 
 
-def test_spans_that_a_scheme_cannot_tell_apart_are_refused(tokenizer):
+def test_spans_that_a_scheme_cannot_separate_are_refused(tokenizer):
     side_by_side = [{"text": "Anna Karenina", "slots": [[0, 4, "P"], [5, 13, "P"]]}]
     for scheme in ("IOB1", "IOB2", "BILOU", "BIOES"):
         assert tags_of(prepare(side_by_side, tokenizer, tag_scheme=scheme)) == ["B-P", "B-P"]
@@ -120,7 +120,7 @@ def test_spans_that_a_scheme_cannot_tell_apart_are_refused(tokenizer):
         {"text": "ab cd", "intent": ["a", "\ude00"]},
     ],
 )
-def test_half_of_a_surrogate_pair_is_refused_by_line(row, tokenizer, write):
+def test_half_of_a_surrogate_pair_is_refused_with_its_line(row, tokenizer, write):
     path = write("a.jsonl", json.dumps({"text": "a", "slots": [], "intent": None}) + "\n" + json.dumps(row))
     with pytest.raises(ValueError, match=r"a\.jsonl:2: .*found half of a surrogate pair, '\\ud[8e][03][0d]'"):
         prepare(path, tokenizer, *([INTENT] if "intent" in row else [SLOTS]))
@@ -141,7 +141,7 @@ ODD_TEXTS = [f"{FAMILY}👍🏽🇩🇪", "שלום \u202eabc\u202c مرحبا",
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "wordpiece-cased", "byte-level", "byte-fallback", "unigram"])
-def test_odd_characters_are_words_like_others(kind, encoder):
+def test_unusual_characters_are_words_like_others(kind, encoder):
     tokenizer = make_tokenizer(kind)
     rows = [
         {"tokens": [word, "paris", word], "slots": ["B-x", "B-y", "O"], "intent": "a", "text": f"{word} paris {word}"}
@@ -182,7 +182,7 @@ def test_quirks_of_a_file_change_nothing(quirk, name, text, write):
     assert read_rows(write(name + (".gz" if quirk == "packed" else ""), content)).rows == LINES
 
 
-def test_line_separators_part_no_words_of_columns(write):
+def test_line_separators_do_not_split_words_of_columns(write):
     words = ["\u2028", "a\u0085b", "\x1c", "\u00a0", "\x0b", "\u200b", "#"]
     rows = read_rows(write("a.conll", "".join(f"{word} O\n" for word in words)), columns=CONLL)
     assert rows.rows == [{"tokens": words, "slots": ["O"] * len(words)}]
@@ -204,8 +204,8 @@ def test_line_separators_part_no_words_of_columns(write):
     ],
     ids=["NUL", "UTF-16", "carriage returns alone", "a carriage return in a cell", "Latin-1"],
 )
-def test_what_is_no_text_is_refused_by_line(name, content, message, write):
-    # Lines of JSON are read one after the other: the one in front of what is wrong has to be right.
+def test_bytes_that_are_not_text_are_refused_with_their_line(name, content, message, write):
+    # Lines of JSON are parsed one by one, so the line before the error has to be valid.
     if name == "a.jsonl" and content.startswith(b"text,x\na"):
         content = content.replace(b"text,x", b"{}", 1)
     columns = {"columns": CONLL} if name == "a.conll" else {}
@@ -216,7 +216,7 @@ def test_what_is_no_text_is_refused_by_line(name, content, message, write):
 
 
 @pytest.mark.parametrize("cut", [0, 4, 12, 0.5, -8, -1])
-def test_a_parquet_file_that_is_cut_short_is_refused(cut, tmp_path):
+def test_a_truncated_parquet_file_is_refused(cut, tmp_path):
     datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "whole.parquet")
     whole = (tmp_path / "whole.parquet").read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: int(cut * len(whole)) if isinstance(cut, float) else cut])
@@ -226,7 +226,7 @@ def test_a_parquet_file_that_is_cut_short_is_refused(cut, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz", "a.conll.gz"])
 @pytest.mark.parametrize("cut", [5, 40, -9, -4])
-def test_a_packed_file_that_ends_early_is_refused(name, cut, write):
+def test_a_truncated_compressed_file_is_refused(name, cut, write):
     line = '{{"text": {}}}\n' if "jsonl" in name else "{}\tO\n"
     path = write(name, gzip.compress("".join(map(line.format, range(9999))).encode())[:cut])
     with pytest.raises(ValueError, match=r"a\.\w+\.gz: expected a whole gzip file\. Compressed file ended"):
@@ -243,7 +243,7 @@ def test_a_packed_file_that_ends_early_is_refused(name, cut, write):
     ],
     ids=["deep line", "long number in a line", "deep", "long number"],
 )
-def test_json_that_python_does_not_take_is_named(name, content, message, write):
+def test_json_that_python_cannot_parse_is_named(name, content, message, write):
     with pytest.raises(ValueError, match=message):
         read_rows(write(name, content))
 
@@ -251,7 +251,7 @@ def test_json_that_python_does_not_take_is_named(name, content, message, write):
 # Rows
 
 
-def test_a_row_of_100_000_words_is_prepared_whole(tokenizer):
+def test_a_row_of_100_000_words_is_prepared_completely(tokenizer):
     words = ["paris", "in", "rain", "\u200b"] * 25_000
     data = prepare([{"tokens": words, "slots": ["B-x", "O", "O", "O"] * 25_000}], tokenizer)
     row, report = data["train"][0], data.reports["train"]
@@ -292,7 +292,7 @@ def test_a_row_without_a_subword_is_counted_and_harms_no_model(architecture, spe
 # Labels
 
 
-def test_a_column_of_ids_is_told_to_get_names(tokenizer):
+def test_a_column_of_ids_needs_names(tokenizer):
     message = (
         r"train, row 0: column 'slots': expected the name of a tag, found 1 \(word 0, 'a'\)\. "
         r"Ids need names: make the column a ClassLabel of `datasets`, or write the tags as strings\."
@@ -305,7 +305,7 @@ def test_a_column_of_ids_is_told_to_get_names(tokenizer):
     assert tags_of(prepare(given.cast_column("slots", names), tokenizer)) == ["B-x"]
 
 
-def test_a_column_of_texts_is_no_label_set(tokenizer):
+def test_a_column_of_texts_is_not_a_label_set(tokenizer):
     rows = [{"text": "a", "intent": f"id {i}"} for i in range(100_000)]
     message = (
         "train: task 'intent': column 'intent' has 100,000 different labels in 100,000 rows, most of which occur "
@@ -324,7 +324,7 @@ def seconds(call, *arguments, **options):
     return time.process_time() - start
 
 
-def test_100_000_given_labels_take_no_quadratic_time(tokenizer):
+def test_100_000_given_labels_do_not_take_quadratic_time(tokenizer):
     task = TaskConfig("intent", "sequence_classification", labels=MANY, problem_type="single_label_classification")
     rows = [{"text": "a", "intent": label} for label in MANY[::50]]
     assert seconds(prepare, rows, tokenizer, task) < 10
@@ -333,11 +333,11 @@ def test_100_000_given_labels_take_no_quadratic_time(tokenizer):
         prepare([*rows, *unseen], tokenizer, task)
 
 
-def test_many_labels_are_split_in_no_quadratic_time():
+def test_splitting_many_labels_does_not_take_quadratic_time():
     assert seconds(split_validation, [{label} for label in MANY[:30_000] for _ in range(2)], 0.1, 0) < 5
 
 
-def test_labels_that_are_ignored_are_counted_and_only_some_named(tokenizer, caplog):
+def test_ignored_labels_are_counted_and_only_some_are_named(tokenizer, caplog):
     unseen = [{"text": "a", "intent": f"unseen {i:03}"} for i in range(100)]
     splits = {"train": [{"text": "a", "intent": "x"}], "test": unseen}
     data = prepare_datasets(splits, tokenizer, [INTENT], unseen_labels="ignore")
@@ -361,7 +361,7 @@ def test_labels_that_are_ignored_are_counted_and_only_some_named(tokenizer, capl
         ),
     ],
 )
-def test_data_sets_that_disagree_on_labels_are_both_named(first, second, message, tokenizer, write):
+def test_datasets_that_disagree_on_labels_are_both_named(first, second, message, tokenizer, write):
     with pytest.raises(ValueError, match=message):
         prepare_datasets([DataConfig(train=[first]), DataConfig(train=[second])], tokenizer, [INTENT])
     files = [write(f"{i}.jsonl", json.dumps(row) + "\n") for i, row in enumerate((first, second))]
@@ -373,7 +373,7 @@ def test_data_sets_that_disagree_on_labels_are_both_named(first, second, message
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_without_the_hub_it_is_said_how_to_go_on(streaming):
+def test_without_the_hub_the_message_says_what_to_do(streaming):
     message = (
         r"dataset 'some/data' could not be read: Couldn't reach 'some/data' on the Hub \(OfflineModeIsEnabled\)\. "
         r"Without the hub it has to be in the cache .* save_to_disk, and give the folders as train, validation"

@@ -9,6 +9,6 @@ from hf_multitask.data.readers import chunked_file
 if __name__ == "__main__":
     chunked_file.CHUNK_ROWS = int(sys.argv[1])
     status = main(sys.argv[2:])
-    # What getrusage says would include the process that started this one.
+    # getrusage would include the process that started this one.
     print("\n".join(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
     sys.exit(status)

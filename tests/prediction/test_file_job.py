@@ -1,4 +1,4 @@
-"""Files of any size: every form in and out, broken rows, runs that are killed, several processes."""
+"""Files of any size: all input and output formats, broken rows, killed runs, several processes."""
 
 import csv
 import gzip
@@ -70,7 +70,7 @@ def expected(model):
 
 
 def write_texts(path):
-    """Write the texts in the form that a file's name says."""
+    """Write the texts in the format of the file's extension."""
     rows = [{"id": i, "text": text} for i, text in enumerate(TEXTS)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     if path.name.endswith(".jsonl.gz"):
@@ -109,7 +109,7 @@ FORMS = ["a.jsonl", "a.jsonl.gz", "a.json", "a.csv", "a.tsv", "a.parquet", "a.tx
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_of_input_gives_what_predict_gives(name, model, expected, tmp_path):
+def test_every_input_format_gives_the_same_predictions(name, model, expected, tmp_path):
     counts = run(model, write_texts(tmp_path / name), tmp_path / "out.jsonl")
     assert counts == PredictionCounts(predicted=23, skipped=0, earlier=0)
     found = read_jsonl(tmp_path / "out.jsonl")
@@ -125,7 +125,7 @@ def test_words_of_a_conll_file(model, tmp_path):
     assert read_jsonl(tmp_path / "out.jsonl") == approximately(expected, abs=1e-5)
 
 
-def test_parquet_holds_what_jsonl_holds(model, tmp_path):
+def test_parquet_and_jsonl_have_the_same_content(model, tmp_path):
     source = write_texts(tmp_path / "a.parquet")
     for name in ("out.jsonl", "out.parquet"):
         run(model, source, tmp_path / name, keep=["id"], options=OutputOptions(tag_scheme="BILOU", word_labels=True))
@@ -137,7 +137,7 @@ def test_parquet_holds_what_jsonl_holds(model, tmp_path):
 
 @pytest.mark.parametrize("top_k", [None, 2])
 @pytest.mark.parametrize("word_labels", [True, False])
-def test_csv_holds_what_jsonl_holds(top_k, word_labels, model, tmp_path):
+def test_csv_and_jsonl_have_the_same_content(top_k, word_labels, model, tmp_path):
     source = write_texts(tmp_path / "a.jsonl")
     for name in ("out.jsonl", "out.csv", "out.parquet"):
         run(model, source, tmp_path / name, options=OutputOptions(top_k=top_k, word_labels=word_labels))
@@ -205,7 +205,7 @@ BROKEN_JSONL = [
 
 
 @pytest.mark.parametrize(("broken", "reason"), BROKEN_JSONL)
-def test_a_broken_row_stops_or_is_named(broken, reason, model, tmp_path):
+def test_a_broken_row_stops_the_run_or_is_listed(broken, reason, model, tmp_path):
     broken = broken if isinstance(broken, bytes) else broken.encode()
     lines = [GOOD.encode(), b""] * 4 + [broken] + [GOOD.encode()] * 3
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines) + b"\n")
@@ -213,7 +213,7 @@ def test_a_broken_row_stops_or_is_named(broken, reason, model, tmp_path):
         run(model, tmp_path / "a.jsonl", tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
     counts = run(model, tmp_path / "a.jsonl", tmp_path / "out.jsonl", on_error="skip")
-    # What was whole when the first run stopped is not done again.
+    # Parts that the first run completed are not predicted again.
     assert counts == PredictionCounts(predicted=7, skipped=1, earlier=3)
     (skipped,) = read_jsonl(tmp_path / "out.jsonl.errors.jsonl")
     assert skipped["line"] == 9
@@ -238,7 +238,7 @@ def test_broken_rows_of_a_table(model, tmp_path):
     assert "found a NUL byte" in skipped[4]["reason"]
 
 
-def test_a_quote_that_is_never_closed_is_not_skipped_with_all_behind_it(model, tmp_path):
+def test_an_open_quote_is_not_skipped_together_with_all_following_rows(model, tmp_path):
     (tmp_path / "a.csv").write_text('text\nplay\n"stop\n' + "rain\n" * 20)
     with pytest.raises(ValueError, match=r"a\.csv:3: a cell begins with a quote that is never closed"):
         run(model, tmp_path / "a.csv", tmp_path / "out.csv", on_error="skip")
@@ -269,7 +269,7 @@ def test_broken_rows_of_parquet_and_text(model, tmp_path):
     ],
 )
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_file_is_refused_whatever_is_to_be_skipped(name, content, message, workers, model, tmp_path):
+def test_a_broken_file_is_refused_even_if_rows_are_skipped(name, content, message, workers, model, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         run(model, tmp_path / name, tmp_path / "out.jsonl", on_error="skip", workers=workers)
@@ -292,7 +292,7 @@ def test_a_broken_file_is_refused_whatever_is_to_be_skipped(name, content, messa
         ({"format": "jsnl"}, ValueError, "unknown format 'jsnl'"),
     ],
 )
-def test_a_wrong_argument_is_refused_before_a_model_is_loaded(options, error, message, tmp_path):
+def test_an_invalid_argument_is_refused_before_a_model_is_loaded(options, error, message, tmp_path):
     write_texts(tmp_path / "a.jsonl")
     (tmp_path / "old.jsonl").write_text("old")
     (tmp_path / "folder.csv").mkdir()
@@ -303,7 +303,7 @@ def test_a_wrong_argument_is_refused_before_a_model_is_loaded(options, error, me
     assert (tmp_path / "old.jsonl").read_text() == "old"
 
 
-def test_columns_that_a_table_does_not_have(model, tmp_path):
+def test_columns_that_are_missing_from_a_table(model, tmp_path):
     for name in ("a.csv", "a.parquet"):
         with pytest.raises(ValueError, match=r"columns\.text: unknown column 'txt'\. Did you mean 'text'"):
             run(model, write_texts(tmp_path / name), tmp_path / "o.jsonl", columns={"text": "txt"}, on_error="skip")
@@ -319,7 +319,7 @@ def test_overwrite_replaces_the_output_and_its_errors(model, tmp_path):
 
 @pytest.fixture
 def stopped(model, tmp_path):
-    """Return a job that has stopped at its last row."""
+    """Return a job that stopped at its last row."""
     source = write_texts(tmp_path / "a.jsonl")
     with source.open("a") as file:
         file.write("broken\n")
@@ -351,7 +351,7 @@ def test_changed_options_are_refused(changed, message, stopped, model):
     assert stopped.run(*model).earlier == 20
 
 
-def test_another_model_is_refused_and_the_same_from_elsewhere_is_not(stopped, model, model_dir, tmp_path):
+def test_another_model_is_refused_but_the_same_model_from_elsewhere_is_not(stopped, model, model_dir, tmp_path):
     other, tokenizer = MultiTaskModel.from_pretrained(model_dir), model[1]
     other.heads["intent"].classifier.bias.data[0] += 1
     with pytest.raises(FileExistsError, match=r"\(model: "):
@@ -360,7 +360,7 @@ def test_another_model_is_refused_and_the_same_from_elsewhere_is_not(stopped, mo
     assert stopped.run(MultiTaskModel.from_pretrained(tmp_path / "moved"), tokenizer).earlier == 20
 
 
-def test_a_run_goes_on_with_another_batch_size_and_with_workers(stopped, model):
+def test_a_run_resumes_with_another_batch_size_and_with_workers(stopped, model):
     counts = replace(stopped, batch_size=2, workers=2).run(*model)
     assert counts == PredictionCounts(predicted=23, skipped=1, earlier=20)
 
@@ -442,14 +442,14 @@ def test_a_line_of_a_million_characters(name, model, tmp_path, write_jsonl):
 
 
 def command(model_dir, source, output, *options, chunk_rows=40, processes=None):
-    """Return the command line of a run in processes of its own."""
+    """Return the command line of a run in separate processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes else []
     program = ["-m", "tests.prediction.bulk_program", str(chunk_rows), "predict", str(model_dir), str(source)]
     return [sys.executable, *launcher, *program, "--output", str(output), "--batch-size", "16", *options]
 
 
 def start(arguments, **kwargs):
-    # One thread: with more a process sums up in another order than one of two has done.
+    # One thread: with more, the order of sums depends on the number of processes.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
@@ -463,7 +463,7 @@ def finish(arguments, **kwargs):
 
 
 def kill_at_first_part(arguments, output):
-    """Start a run and kill it, with all that it has started, once it has written a part."""
+    """Start a run, and kill it and all its children after it has written a part."""
     process = start(arguments)
     folder = output.with_name(output.name + ".parts")
     deadline = time.monotonic() + 120
@@ -472,7 +472,7 @@ def kill_at_first_part(arguments, output):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     started = psutil.Process(process.pid).children(recursive=True)
-    # torchrun first, or it would end the others in its own way.
+    # torchrun first, or it would terminate the others gracefully.
     for one in [psutil.Process(process.pid), *started]:
         one.send_signal(signal.SIGKILL)
     process.communicate()
@@ -493,29 +493,29 @@ def many_rows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(many_rows, model_dir, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "out.jsonl"
-    status, said = finish(command(model_dir, many_rows, output, "--on-error", "skip", "--keep", "id"))
-    assert status == 0, said
-    assert "1200 rows read, 1187 predicted, 13 skipped: see" in said
+    status, output_text = finish(command(model_dir, many_rows, output, "--on-error", "skip", "--keep", "id"))
+    assert status == 0, output_text
+    assert "1200 rows read, 1187 predicted, 13 skipped: see" in output_text
     ids = [row["id"] for row in read_jsonl(output)]
     assert ids == [i for i in range(1200) if i % 97]
     return output.read_bytes(), output.with_name("out.jsonl.errors.jsonl").read_bytes()
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bytes(many_rows, uninterrupted, model_dir, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(many_rows, uninterrupted, model_dir, tmp_path):
     output = tmp_path / "out.jsonl"
     arguments = command(model_dir, many_rows, output, "--on-error", "skip", "--keep", "id")
     written = kill_at_first_part(arguments, output)
     assert 0 < written < 30
-    status, said = finish(arguments)
-    assert status == 0, said
-    assert re.search(r"1200 rows read \(\d+ of them by an earlier run\), 1187 predicted, 13 skipped", said)
+    status, output_text = finish(arguments)
+    assert status == 0, output_text
+    assert re.search(r"1200 rows read \(\d+ of them by an earlier run\), 1187 predicted, 13 skipped", output_text)
     assert (output.read_bytes(), output.with_name("out.jsonl.errors.jsonl").read_bytes()) == uninterrupted
     assert leftovers(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_workers_end_with_the_run_that_is_killed(many_rows, uninterrupted, model_dir, tmp_path):
+def test_workers_end_with_a_killed_run(many_rows, uninterrupted, model_dir, tmp_path):
     output = tmp_path / "out.jsonl"
     arguments = command(model_dir, many_rows, output, "--on-error", "skip", "--keep", "id", "--workers", "2")
     process = start(arguments)
@@ -524,8 +524,8 @@ def test_workers_end_with_the_run_that_is_killed(many_rows, uninterrupted, model
         time.sleep(0.005)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    status, said = finish(arguments)
-    assert status == 0, said
+    status, output_text = finish(arguments)
+    assert status == 0, output_text
     assert output.read_bytes() == uninterrupted[0]
     gone, alive = psutil.wait_procs(workers, timeout=15)
     assert len(gone) >= 2
@@ -533,19 +533,21 @@ def test_workers_end_with_the_run_that_is_killed(many_rows, uninterrupted, model
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_no_output_and_costs_no_prediction(many_rows, uninterrupted, model_dir, tmp_path):
+def test_a_full_disk_leaves_no_output_and_loses_no_prediction(many_rows, uninterrupted, model_dir, tmp_path):
     output = tmp_path / "out.jsonl"
     arguments = command(model_dir, many_rows, output, "--on-error", "skip", "--keep", "id")
-    # Enough for the parts, not for all of them together.
+    # Enough for each part, but not for the merged output.
     limit = len(uninterrupted[0]) // 2
-    status, said = finish(arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    status, output_text = finish(
+        arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
     assert status == 2
-    assert "error: [Errno 27] File too large" in said
-    assert "Traceback" not in said
+    assert "error: [Errno 27] File too large" in output_text
+    assert "Traceback" not in output_text
     assert not output.exists()
-    status, said = finish(arguments)
-    assert status == 0, said
-    assert "1200 rows read (1200 of them by an earlier run)" in said
+    status, output_text = finish(arguments)
+    assert status == 0, output_text
+    assert "1200 rows read (1200 of them by an earlier run)" in output_text
     assert output.read_bytes() == uninterrupted[0]
 
 
@@ -554,14 +556,14 @@ def test_memory_does_not_grow_with_the_file(model_dir, tmp_path, write_jsonl):
     peaks = {}
     for count in (1_000, 12_000):
         source = write_jsonl([{"text": TEXTS[i % 23]} for i in range(count)], tmp_path / f"{count}.jsonl")
-        status, said = finish(command(model_dir, source, tmp_path / f"{count}.out.jsonl", chunk_rows=500))
-        assert status == 0, said
-        peaks[count] = int(re.search(r"VmHWM:\s+(\d+) kB", said).group(1))
+        status, output_text = finish(command(model_dir, source, tmp_path / f"{count}.out.jsonl", chunk_rows=500))
+        assert status == 0, output_text
+        peaks[count] = int(re.search(r"VmHWM:\s+(\d+) kB", output_text).group(1))
     assert peaks[12_000] <= 1.1 * peaks[1_000]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to(model_dir, tmp_path, capsys):
+def test_a_folder_without_write_permission(model_dir, tmp_path, capsys):
     source = write_texts(tmp_path / "a.jsonl")
     (tmp_path / "locked").mkdir(mode=0o500)
     assert main(["predict", str(model_dir), str(source), "--output", str(tmp_path / "locked" / "out.jsonl")]) == 2
@@ -570,29 +572,29 @@ def test_a_folder_that_may_not_be_written_to(model_dir, tmp_path, capsys):
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes_also_when_killed(many_rows, uninterrupted, model_dir, tmp_path):
+def test_two_processes_write_the_same_output_as_one_even_when_killed(many_rows, uninterrupted, model_dir, tmp_path):
     output = tmp_path / "out.jsonl"
     options = ["--on-error", "skip", "--keep", "id"]
-    # A sum may be rounded otherwise in another process.
+    # Sums may be rounded differently in another process.
     rows = approximately([json.loads(line) for line in uninterrupted[0].splitlines()], abs=1e-6)
     on_two = command(model_dir, many_rows, output, *options, processes=2)
-    status, said = finish(on_two)
-    assert status == 0, said
-    assert said.count("1200 rows read, 1187 predicted, 13 skipped") == 1
+    status, output_text = finish(on_two)
+    assert status == 0, output_text
+    assert output_text.count("1200 rows read, 1187 predicted, 13 skipped") == 1
     assert read_jsonl(output) == rows
     assert output.with_name("out.jsonl.errors.jsonl").read_bytes() == uninterrupted[1]
     output.unlink()
 
     kill_at_first_part(on_two, output)
-    status, said = finish(command(model_dir, many_rows, output, *options))
-    assert status == 0, said
-    assert "of them by an earlier run" in said
+    status, output_text = finish(command(model_dir, many_rows, output, *options))
+    assert status == 0, output_text
+    assert "of them by an earlier run" in output_text
     assert read_jsonl(output) == rows
     output.unlink()
 
     kill_at_first_part(command(model_dir, many_rows, output, *options), output)
-    status, said = finish(on_two)
-    assert status == 0, said
+    status, output_text = finish(on_two)
+    assert status == 0, output_text
     assert read_jsonl(output) == rows
     assert leftovers(tmp_path) == []
 
@@ -600,21 +602,21 @@ def test_two_processes_write_what_one_writes_also_when_killed(many_rows, uninter
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_a_broken_row_ends_all_processes(many_rows, model_dir, tmp_path):
-    status, said = finish(command(model_dir, many_rows, tmp_path / "out.jsonl", processes=2))
+    status, output_text = finish(command(model_dir, many_rows, tmp_path / "out.jsonl", processes=2))
     assert status != 0
-    assert re.search(r"error: .*many\.jsonl:\d+: expected a JSON object", said)
+    assert re.search(r"error: .*many\.jsonl:\d+: expected a JSON object", output_text)
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_the_command_says_what_it_has_done(model_dir, tmp_path, capsys):
+def test_the_command_reports_its_counts(model_dir, tmp_path, capsys):
     source = write_texts(tmp_path / "a.jsonl")
     with source.open("a") as file:
         file.write("broken\n")
     output = tmp_path / "out.csv"
     arguments = ["predict", str(model_dir), str(source), "--output", str(output), "--batch-size", "8"]
     assert main(arguments) == 2
-    assert "error: " in (said := capsys.readouterr().err)
-    assert "a.jsonl:24: expected a JSON object" in said
+    assert "error: " in (output_text := capsys.readouterr().err)
+    assert "a.jsonl:24: expected a JSON object" in output_text
     assert main([*arguments, "--on-error", "skip", "--tasks", "intent,grade", "--overwrite"]) == 0
     assert capsys.readouterr().out.startswith("24 rows read, 23 predicted, 1 skipped: see ")
     assert output.read_text().splitlines()[0] == "intent,intent_score,grade"

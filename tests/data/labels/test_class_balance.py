@@ -1,4 +1,4 @@
-"""Balanced class weights, worked out from counts."""
+"""Balanced class weights, computed from counts."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ def sequence(labels, weights="balanced", **given):
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=50))
-def test_balanced_weights_are_those_of_scikit_learn(values):
+def test_balanced_weights_are_the_same_as_in_scikit_learn(values):
     task = complete_class_weights(sequence(sorted(set(values))), Counter(values), len(values))
     expected = compute_class_weight("balanced", classes=np.unique(values), y=values)
     assert list(task.class_weights.values()) == pytest.approx(list(expected))
@@ -34,7 +34,7 @@ def test_the_mean_weight_over_train_is_one(counts):
     assert total == pytest.approx(sum(counts.values()))
 
 
-def test_a_label_that_train_never_has_gets_one_and_does_not_change_the_others():
+def test_a_label_missing_from_train_gets_one_and_does_not_change_the_others():
     task = complete_class_weights(sequence(["a", "b", "never"]), {"a": 1, "b": 3, "unseen": 100}, 104)
     assert task.class_weights == pytest.approx({"a": 2.0, "b": 2 / 3, "never": 1.0})
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hf_multitask.data.labels import stratified_split
 from hf_multitask.data.labels.stratified_split import split_validation
 
-# The file alone: the whole package takes seconds to import.
+# Only this file: importing the whole package takes seconds.
 PROGRAM = """
 import random, runpy, sys
 split_validation = runpy.run_path(sys.argv[1])["split_validation"]
@@ -31,7 +31,7 @@ def labels_of(rows, indexes):
 
 
 def skewed_rows(num_rows, num_labels, most_labels, seed):
-    """Rows with one to some labels, the first of which are far more frequent than the last."""
+    """Rows with one or more labels. The first labels are far more frequent than the last."""
     rng = random.Random(seed)
     weights = [1 / (i + 1) for i in range(num_labels)]
     return [
@@ -41,7 +41,7 @@ def skewed_rows(num_rows, num_labels, most_labels, seed):
 
 
 @given(st.lists(st.sets(names, max_size=4), min_size=1, max_size=60), shares, st.integers(0, 3))
-def test_every_row_is_in_one_part_and_every_label_in_train(rows, share, seed):
+def test_every_row_is_in_one_split_and_every_label_in_train(rows, share, seed):
     try:
         train, validation = split_validation(rows, share, seed)
     except ValueError as error:
@@ -55,7 +55,7 @@ def test_every_row_is_in_one_part_and_every_label_in_train(rows, share, seed):
 
 
 @given(st.lists(names, min_size=20, max_size=200), shares, st.integers(0, 3))
-def test_each_of_one_label_a_row_is_within_a_row_of_its_share(values, share, seed):
+def test_with_one_label_per_row_each_is_within_a_row_of_its_share(values, share, seed):
     _, validation = split_validation([{value} for value in values], share, seed)
     in_validation = Counter(values[i] for i in validation)
     for label, count in Counter(values).items():
@@ -76,7 +76,7 @@ def test_many_rare_labels_together_have_their_share(counts, share):
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_each_of_several_labels_a_row_has_its_share(share, seed):
+def test_with_several_labels_per_row_each_has_its_share(share, seed):
     rows = skewed_rows(3000, 40, 5, seed)
     _, validation = split_validation(rows, share, seed)
     found, counts = labels_of(rows, validation), labels_of(rows, range(len(rows)))
@@ -111,7 +111,7 @@ def test_a_label_named_twice_in_a_row_counts_once():
     assert split_validation(rows, 0.3, 0) == split_validation([set(row) for row in rows], 0.3, 0)
 
 
-def test_the_seed_decides_which_rows_are_taken():
+def test_the_seed_decides_which_rows_are_chosen():
     rows = skewed_rows(200, 5, 2, 0)
     assert split_validation(rows, 0.2, 0) == split_validation(rows, 0.2, 0)
     assert split_validation(rows, 0.2, 0) != split_validation(rows, 0.2, 1)
@@ -132,7 +132,7 @@ def test_every_process_gives_the_same_split():
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan"), "0.1"])
-def test_a_share_that_is_none_is_refused(share):
+def test_an_invalid_share_is_refused(share):
     with pytest.raises(ValueError, match=r"share of validation must be a number in \(0, 1\), found "):
         split_validation([{"a"}] * 10, share, 0)
 
@@ -145,6 +145,6 @@ def test_a_share_that_is_none_is_refused(share):
         ([{"a"}, {"b"}, {"c"}], "3 rows leave 3 for train and 0 for validation, .* keeps a row in train"),
     ],
 )
-def test_a_part_without_a_row_is_refused(rows, message):
+def test_an_empty_split_is_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         split_validation(rows, 0.5, 0)

@@ -1,4 +1,4 @@
-"""Tags of every scheme become IOB2, and what breaks its scheme is counted or refused."""
+"""Tags of every scheme become IOB2, and tags that break their scheme are counted or refused."""
 
 import copy
 
@@ -8,7 +8,7 @@ from hf_multitask import MultiTaskModel, TaskConfig, prepare_datasets
 from hf_multitask.models.tags_schemes import from_iob2
 from tests.tiny import ROWS
 
-# Two entities of one type side by side tell IOB1 from the others; raw types would join them.
+# Two adjacent entities of one type distinguish IOB1 from the other schemes; raw types would merge them.
 NEIGHBOURS = {"tokens": ["paris", "london", "rain"], "intent": "GetWeather", "slots": ["B-place", "B-place", "O"]}
 
 
@@ -34,7 +34,7 @@ def test_each_scheme_gives_the_labels_of_iob2(scheme, tokenizer):
     assert data["train"]["labels"] == expected["train"]["labels"]
 
 
-def test_the_scheme_of_train_holds_for_all_splits(tokenizer):
+def test_the_scheme_of_train_applies_to_all_splits(tokenizer):
     only_one_word = [{"tokens": ["paris"], "slots": ["I-place"]}]
     data = prepared(rows_in("IOB1"), tokenizer, validation=only_one_word)
     assert data["validation"][0]["labels"]["slots"] == [1]
@@ -50,7 +50,7 @@ def test_broken_tags_are_read_as_conlleval_does_and_counted(tokenizer, caplog):
     assert "1 of 23 rows have tags of 'slots' that break their scheme's rule" in caplog.text
 
 
-def test_broken_tags_are_refused_where_asked(tokenizer, write_jsonl):
+def test_broken_tags_are_refused_with_strict_tags(tokenizer, write_jsonl):
     message = (
         r"rows\.jsonl:23: column 'slots': 'I-place' \(word 1, 'paris'\) breaks the rule of IOB2; expected 'B-place'"
     )
@@ -63,7 +63,7 @@ def test_ids_without_names_are_refused(tokenizer):
         prepared([{"tokens": ["paris"], "slots": [1]}], tokenizer)
 
 
-def test_the_rows_of_the_caller_stay_as_they_are(tokenizer):
+def test_the_rows_of_the_caller_are_unchanged(tokenizer):
     rows = rows_in("BILOU")
     before = copy.deepcopy(rows)
     prepared(rows, tokenizer)

@@ -1,4 +1,4 @@
-"""Exports of annotation tools become plain rows, and what they leave open is refused."""
+"""Exports of annotation tools become plain rows, and ambiguous ones are refused."""
 
 import copy
 
@@ -117,7 +117,7 @@ def test_each_export_gives_the_same_row(tool, record, others):
         ("spacy", {"text": TEXT, "cats": {"A": 0, "B": 1}}, {"cats": ["B"]}),
     ],
 )
-def test_no_spans_and_nothing_said_about_spans_are_told_apart(tool, record, row):
+def test_empty_spans_and_missing_spans_are_distinguished(tool, record, row):
     assert read(tool, record) == {"text": TEXT, **row}
 
 
@@ -132,7 +132,7 @@ def test_no_spans_and_nothing_said_about_spans_are_told_apart(tool, record, row)
         ("prodigy", {"text": TEXT, "label": "A", "answer": "reject"}),
     ],
 )
-def test_what_the_annotator_rejected_or_skipped_is_no_row(tool, record):
+def test_rejected_and_skipped_records_give_no_row(tool, record):
     assert read(tool, record) is None
 
 
@@ -141,7 +141,7 @@ def several(*annotations):
     return {"data": {"text": TEXT}, "annotations": found}
 
 
-def test_a_cancelled_annotation_beside_another_is_left_out():
+def test_a_canceled_annotation_besides_another_is_ignored():
     record = several(task(labels(0, 4, "LOC"), was_cancelled=True), task(*RESULTS))
     assert read("label_studio", record) == {"text": TEXT, "spans": SPANS}
 
@@ -152,7 +152,7 @@ def test_several_annotations_of_one_task_are_refused_with_their_names():
         read("label_studio", several(task(*RESULTS), task(*RESULTS, id=9, completed_by="x@y.org")))
 
 
-def test_the_own_text_of_a_span_checks_its_offsets():
+def test_the_text_of_a_span_checks_its_offsets():
     record = task(labels(1, 5, "PER", text="Anna"))
     record["data"]["text"] = "😀Anna is in"
     row = read("label_studio", record)
@@ -172,7 +172,7 @@ def test_several_labels_of_one_region_are_left_to_the_check_for_overlaps():
 
 @pytest.mark.parametrize("tool", ANNOTATION_TOOLS)
 @pytest.mark.parametrize("record", [None, "text", 3, [], [TEXT], [TEXT, LISTS], [TEXT, {}, {}], {}])
-def test_what_is_no_record_is_refused(tool, record):
+def test_invalid_records_are_refused(tool, record):
     with pytest.raises(ValueError, match=r"^export\.jsonl:3: .*(expected|must be) .*(found|unknown key) "):
         read(tool, record)
 
@@ -228,6 +228,6 @@ def test_what_is_no_record_is_refused(tool, record):
         ("spacy", [TEXT, {"cats": ["A"]}], "'cats': expected classes with 0 or 1, .*found"),
     ],
 )
-def test_other_shapes_are_refused_with_what_was_expected(tool, record, message):
+def test_other_forms_are_refused_with_the_expected_form(tool, record, message):
     with pytest.raises(ValueError, match=rf"^export\.jsonl:3: .*{message}"):
         read(tool, record)

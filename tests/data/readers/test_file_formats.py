@@ -1,4 +1,4 @@
-"""Files of rows in every form, with the place of what is wrong."""
+"""Files of rows in every format, and the locations of errors in them."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ def test_a_table_with_tabs_and_other_names(write):
     assert rows.rows == [{"intent": "RateBook", "text": "five stars", "id": "1"}]
 
 
-def test_a_table_with_a_word_a_line(write):
+def test_a_table_with_a_word_per_line(write):
     text = "Sentence #,Word,Tag\n1,new,B-place\n,york,I-place\n2,rain,O\n"
     columns = {"row": "Sentence #", "tokens": "Word", "ner": "Tag"}
     rows = read_rows(write("a.csv", text), columns=columns)
@@ -57,7 +57,7 @@ def test_columns_of_words_and_tags(write):
     assert [rows.place(0), rows.place(1), rows.place(1, 1)] == [f"{rows.source}:{line}" for line in (3, 7, 8)]
 
 
-def test_columns_with_spaces_and_more_columns_than_wanted(write):
+def test_columns_with_spaces_and_more_columns_than_needed(write):
     text = "# a comment\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n# SYM O O\n"
     rows = read_rows(write("a.txt", text), "train", "conll", {"tokens": 0, "ner": 3})
     assert rows.rows == [{"tokens": ["EU", "rejects", "#"], "ner": ["I-ORG", "O", "O"]}]
@@ -174,7 +174,7 @@ def test_exports_of_annotation_tools_become_tagged_words(tool, write, tokenizer,
     assert ("1 records that the annotator rejected" in caplog.text) == (tool == "prodigy")
 
 
-def test_packed_lines(write):
+def test_compressed_lines(write):
     text = "".join(json.dumps(row) + "\n" for row in ROWS)
     assert read_rows(write("a.jsonl.gz", text)).rows == ROWS
 
@@ -199,7 +199,7 @@ def test_packed_lines(write):
         ("a.parquet", b"PAR1 cut short", {}, r"a\.parquet: expected a whole Parquet file"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said(name, content, given, message, write):
+def test_errors_name_the_problem_in_a_file(name, content, given, message, write):
     with pytest.raises(ValueError, match=message):
         read_rows(write(name, content), **given)
 
@@ -210,14 +210,14 @@ def test_a_file_without_rows_is_refused(write, tokenizer):
         prepare_datasets({"train": write("a.conll", "\n\n")}, tokenizer, [task], columns=NER)
 
 
-def test_a_packed_file_that_ends_early_is_refused(write, tmp_path):
+def test_a_truncated_compressed_file_is_refused(write, tmp_path):
     whole = write("a.jsonl.gz", "".join(json.dumps(row) + "\n" for row in ROWS)).read_bytes()
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-20])
     with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: expected a whole gzip file"):
         read_rows(tmp_path / "cut.jsonl.gz")
 
 
-def test_a_wrong_tag_is_named_by_the_line_of_its_word(write, tokenizer):
+def test_an_invalid_tag_is_named_with_the_line_of_its_word(write, tokenizer):
     path = write("a.conll", "rain\tO\nin\tB-x\nparis\tplace\n")
     task = TaskConfig("ner", "token_classification")
     with pytest.raises(ValueError, match=r"a\.conll:3: column 'ner': the tags fit none of the schemes"):
@@ -238,7 +238,7 @@ def test_numbers_of_a_table_are_read_for_a_regression(write, tokenizer):
 
 
 @pytest.mark.realdata
-def test_the_published_files_are_read_whole(real_data):
+def test_the_published_files_are_read_completely(real_data):
     for split, number in (("train", 3394), ("validation", 1009), ("test", 1287)):
         path = real_data / "wnut17" / f"{split}.conll"
         rows = read_rows(path, columns=NER).rows

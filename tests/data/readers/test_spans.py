@@ -1,4 +1,4 @@
-"""Spans of characters become tags: exactly where they fit words, and as asked where they do not."""
+"""Spans of characters become tags: exactly if they fit the words, otherwise as configured."""
 
 import re
 
@@ -43,12 +43,12 @@ def entities(text, tags, words):
         ({"start": 0, "end": 5, "label": "PER"}, False),
     ],
 )
-def test_spans_are_told_from_tags(value, expected):
+def test_spans_and_tags_are_distinguished(value, expected):
     assert is_span_list(value) is expected
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_the_caller_says_what_an_empty_list_is(empty):
+def test_the_caller_decides_the_meaning_of_an_empty_list(empty):
     assert is_span_list([], empty=empty) is empty
     assert is_span_list(["O"], empty=empty) is False
 
@@ -67,17 +67,17 @@ def test_each_form_of_a_span_gives_the_same_tags(item):
     assert read("Anna in Paris.", [0, 4, "PER"], item) == (["B-PER", "O", "B-LOC", "O"], 0)
 
 
-def test_a_row_without_spans_is_outside_of_all():
+def test_a_row_without_spans_has_only_outside_tags():
     assert read("Anna in Paris") == (["O", "O", "O"], 0)
 
 
-def test_spans_may_come_in_any_order_and_stand_side_by_side():
+def test_spans_may_be_unordered_and_adjacent():
     tags, mismatched = read("Anna Karenina Paris", [14, 19, "LOC"], [5, 13, "PER"], [0, 4, "PER"])
     assert (tags, mismatched) == (["B-PER", "B-PER", "B-LOC"], 0)
 
 
 @pytest.mark.parametrize("mismatch", SPAN_MISMATCH)
-def test_white_space_at_the_edges_is_no_mismatch(mismatch):
+def test_white_space_at_the_edges_is_not_a_mismatch(mismatch):
     assert read("in New York now", [2, 12, "LOC"], mismatch=mismatch) == (["O", "B-LOC", "I-LOC", "O"], 0)
 
 
@@ -100,7 +100,7 @@ def test_a_span_that_cuts_words_is_widened_or_dropped_and_counted(mismatch, tags
         ([3, 9, "LOC"], r"\(3 to 9, 'LOC'\) 'New Yo' ends inside the word 'York' \(7 to 11\)"),
     ],
 )
-def test_a_span_that_cuts_a_word_is_refused_where_asked(span, message):
+def test_a_span_that_cuts_a_word_is_refused_with_error(span, message):
     message = rf"rows\.jsonl:3: column 'ner': span 0 {message}; expected a span of whole words; other values .*'drop'"
     with pytest.raises(ValueError, match=message):
         read("in New York", span, mismatch="error")
@@ -116,11 +116,11 @@ def test_a_span_that_cuts_a_word_is_refused_where_asked(span, message):
         ("drop", [[0, 3, "A"], [4, 13, "B"]], [None, None]),
     ],
 )
-def test_spans_that_meet_in_a_word_share_it_out_and_are_both_counted(mismatch, spans, tags):
+def test_of_spans_that_meet_in_a_word_one_gets_it_and_both_are_counted(mismatch, spans, tags):
     assert read("New-York city", *spans, mismatch=mismatch) == (tags, 2)
 
 
-def test_a_word_goes_to_the_first_span_even_if_that_lost_its_other_words():
+def test_a_word_goes_to_the_first_span_even_if_that_span_lost_its_other_words():
     assert read("a-b c-d", [0, 1, "A"], [2, 5, "B"], [6, 7, "C"]) == (["B-A", "B-B"], 3)
 
 
@@ -155,18 +155,18 @@ def test_the_message_names_the_combined_character_that_is_cut():
         read(f"Zo{E_ACUTE}", [0, 3, "X"], mismatch="error", tokens=["Zoe", "\u0301"])
 
 
-def test_flags_side_by_side_are_cut_between_but_not_inside():
+def test_adjacent_flags_are_cut_between_but_not_inside():
     assert read("🇩🇪🇫🇷", [0, 2, "A"], [2, 4, "B"], mismatch="error").tags == ["B-A", "B-B"]
     assert read("🇩🇪🇫🇷", [0, 3, "A"]) == (["B-A", "I-A"], 1)
     assert read("🇩🇪🇫🇷", [0, 3, "A"], tokens=list("🇩🇪🇫🇷")) == (["B-A", "I-A", "I-A", "I-A"], 1)
 
 
-def test_widening_to_a_whole_character_goes_on_to_the_end_of_its_last_word():
+def test_widening_to_a_whole_character_continues_to_the_end_of_its_last_word():
     assert read(f"カﾞb{E_ACUTE} c", [0, 1, "X"], tokens=["カ", f"ﾞb{E_ACUTE}", "c"]) == (["B-X", "I-X", "O"], 1)
     assert read("aﾞb\u0301c", [0, 1, "X"], tokens=["a", "ﾞb", "\u0301", "c"]) == (["B-X", "I-X", "I-X", "O"], 1)
 
 
-def test_two_spans_in_one_combining_sequence_share_it_out():
+def test_one_of_two_spans_in_a_combining_sequence_gets_it():
     assert read(E_ACUTE, [0, 1, "A"], [1, 2, "B"]) == (["B-A"], 2)
     assert read(E_ACUTE, [0, 1, "A"], [1, 2, "B"], tokens=list(E_ACUTE)) == (["B-A", "I-A"], 2)
 
@@ -179,7 +179,7 @@ def test_two_spans_in_one_combining_sequence_share_it_out():
         pytest.param("ක\u200d ක", [0, 2, "X"], id="joiner in front of a space"),
     ],
 )
-def test_what_looks_like_a_cut_but_is_none(text, span):
+def test_an_apparent_cut_that_is_not_one(text, span):
     assert read(text, span, mismatch="error").mismatched == 0
 
 
@@ -188,7 +188,7 @@ def test_given_tokens_may_leave_characters_out():
     assert read("👨\u200d👩", [0, 1, "X"], tokens=["👨", "👩"]) == (["B-X", "I-X"], 1)
 
 
-def test_white_space_at_the_edges_of_given_tokens_is_no_word():
+def test_white_space_at_the_edges_of_given_tokens_is_not_a_word():
     tags = read("New York", [0, 3, "A"], [4, 8, "B"], tokens=["New", " York"], mismatch="error").tags
     assert tags == ["B-A", "B-B"]
     assert read("a  b", [0, 4, "A"], tokens=["a", "  ", "b"], mismatch="error").tags == ["B-A", "I-A", "I-A"]
@@ -199,7 +199,7 @@ def test_a_span_without_any_word_is_counted(mismatch):
     assert read("(Anna)", [0, 1, "X"], tokens=["Anna"], mismatch=mismatch) == (["O"], 1)
 
 
-def test_a_span_without_any_word_is_refused_where_asked():
+def test_a_span_without_any_word_is_refused_with_error():
     with pytest.raises(ValueError, match=r"span 0 \(0 to 1, 'X'\) '\(' covers none of the words"):
         read("(Anna)", [0, 1, "X"], tokens=["Anna"], mismatch="error")
 
@@ -243,17 +243,17 @@ def test_malformed_spans_are_refused(item, message):
         read_span(item, "here")
 
 
-def test_a_span_keeps_its_own_text():
+def test_a_span_keeps_its_text():
     assert read_span({"start": 0, "end": 4, "label": "PER", "text": "Anna"}, "here") == Span(0, 4, "PER", "Anna")
 
 
 @pytest.mark.parametrize("value", ["PER", {"start": 0, "end": 1, "label": "X"}, 3])
-def test_what_is_no_list_is_refused(value):
+def test_a_value_that_is_not_a_list_is_refused(value):
     with pytest.raises(ValueError, match=r"rows\.jsonl:3.*expected a list of spans, each as .*, found "):
         read_spans("Anna", split_words("Anna"), value, PLACE)
 
 
-def test_an_unknown_way_to_treat_mismatches_is_refused():
+def test_an_unknown_span_mismatch_is_refused():
     with pytest.raises(ValueError, match=r"unknown span_mismatch 'widne'\. Did you mean 'widen'\?"):
         read("Anna", mismatch="widne")
 
@@ -286,7 +286,7 @@ def test_spans_that_do_not_fit_the_text_are_refused(text, item, message):
 
 
 @pytest.mark.parametrize("own", ["New York", " New York ", "NewYork"])
-def test_white_space_in_the_own_text_of_a_span_may_differ(own):
+def test_white_space_in_the_text_of_a_span_may_differ(own):
     assert read("New\nYork", {"start": 0, "end": 8, "label": "X", "text": own}) == (["B-X", "I-X"], 0)
 
 
@@ -306,7 +306,7 @@ def test_a_lone_surrogate_is_a_character(mismatch):
         ({"start": 3, "end": 5, "label": "X", "text": "\ude00"}, "says that its text is"),
     ],
 )
-def test_a_lone_surrogate_is_no_crash(item, message):
+def test_a_lone_surrogate_does_not_crash(item, message):
     with pytest.raises(ValueError, match=message):
         read(LONE_SURROGATES, item)
 
@@ -324,7 +324,7 @@ TEXTS = st.lists(CHARACTERS, min_size=1, max_size=20).map("".join)
 
 
 def is_cut(text, i):
-    """Tell whether a cut parts a grapheme cluster; white space is none of its parts."""
+    """Return whether a cut splits a grapheme cluster. White space does not belong to clusters."""
     if not 0 < i < len(text) or text[i - 1].isspace() or text[i].isspace():
         return False
     run = next(run for run in re.finditer(r"\S+", text) if run.start() < i < run.end())
@@ -332,7 +332,7 @@ def is_cut(text, i):
 
 
 def whole_edges(text, words):
-    """Return where a span may start or end without cutting anything."""
+    """Return the offsets at which a span may start or end without cutting anything."""
     return {edge for word in words for edge in (word.start, word.end) if not is_cut(text, edge)}
 
 
@@ -393,7 +393,7 @@ def test_widened_spans_cover_the_given_ones_and_cut_nothing(drawn):
 
 
 @given(texts_with_spans())
-def test_one_span_alone_is_widened_no_further_than_it_must(drawn):
+def test_a_single_span_is_widened_no_further_than_needed(drawn):
     text, words, spans = drawn
     edges = whole_edges(text, words)
     for start, end, label in spans:
@@ -404,7 +404,7 @@ def test_one_span_alone_is_widened_no_further_than_it_must(drawn):
 
 
 @given(st.lists(st.text("ab 😀\u0301", min_size=1, max_size=4), min_size=1, max_size=6), st.data())
-def test_given_tokens_keep_to_the_same_rules(tokens, data):
+def test_given_tokens_follow_the_same_rules(tokens, data):
     text = data.draw(st.sampled_from(["", " ", "-"])).join(tokens)
     words: list[Word] = locate_words(tokens, text)
     start = data.draw(st.integers(0, len(text) - 1))
