@@ -7,6 +7,9 @@ import hf_multitask
 project = "hf_multitask"
 author = "The hf_multitask authors"
 release = version = hf_multitask.__version__
+# autodoc finds no name that the package only imports when it is asked for.
+for name in hf_multitask.__all__:
+    getattr(hf_multitask, name)
 
 extensions = [
     "myst_parser",

@@ -17,7 +17,14 @@ CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_
 
 
 def find_last_checkpoint(output_dir: Path) -> Path | None:
-    """Return the last complete checkpoint, or None if there is none."""
+    """Return the last complete checkpoint.
+
+    Args:
+        output_dir: Directory of the run.
+
+    Returns:
+        The folder of the checkpoint, or None if there is none.
+    """
     complete = {
         step: path
         for step, path in checkpoints(output_dir).items()

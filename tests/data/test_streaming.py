@@ -186,7 +186,7 @@ def test_a_streamed_run_needs_its_number_of_steps(tmp_path):
     }
     with pytest.raises(ValueError, match=r"training\.max_steps is missing: with data\.streaming"):
         RunConfig.from_dict(values)
-    assert RunConfig.from_dict({**values, "training": {"max_steps": 3}}).data_sets[0].streaming
+    assert RunConfig.from_dict({**values, "training": {"max_steps": 3}}).data_configs[0].streaming
 
 
 @pytest.mark.parametrize("workers", [0, 2])
