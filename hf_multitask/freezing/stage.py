@@ -111,8 +111,8 @@ class OnWorse:
         owners = [head for head in heads if self.metric.startswith(f"{head.removeprefix(HEAD)}_")]
         if not owners and self.do != "stop":
             raise ValueError(
-                f"on_worse: {self.metric!r} is not the metric of a head, found {', '.join(heads)}; set `groups` to the "
-                f"layer groups that {self.do!r} applies to."
+                f"on_worse: {self.metric!r} is not the metric of a head, found {', '.join(heads)}; set `groups` to "
+                f"the layer groups that {self.do!r} applies to."
             )
         return [max(owners, key=len)] if owners else []
 
