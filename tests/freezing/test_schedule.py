@@ -273,7 +273,7 @@ def test_a_stage_trains_what_it_selects_less_what_it_freezes(stage, trained, gro
         ),
         (
             {"on_worse": [OnWorse("accuracy", "refreeze")]},
-            "stage 'a': on_worse: 'accuracy' is not the metric of a head, found .*; set `groups` to the layer groups that 'refreeze'",
+            "stage 'a': on_worse: 'accuracy' is not .*; set `groups` to the layer groups that 'refreeze'",
         ),
         ({"on_worse": [OnWorse("accuracy", "lower_lr")]}, "set `groups` to the layer groups that 'lower_lr'"),
         ({"on_worse": [OnWorse("loss", "refreeze", groups="hads")]}, "unknown group 'hads'. Did you mean 'heads'"),
