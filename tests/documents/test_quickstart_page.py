@@ -1,12 +1,14 @@
 """docs/QUICKSTART.md runs from its first row to its last stage, with a tiny encoder and few of the sentences."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from hf_multitask.cli import main
 from tests.conftest import MINILM
-from tests.documents.blocks import claim, run_commands, run_python, write_yaml
+from tests.documents.blocks import ROOT, claim, run_commands, run_python, write_yaml
 from tests.documents.files import write_bundled
 
 PAGE = "docs/QUICKSTART.md"
@@ -17,6 +19,7 @@ TRAIN = claim(PAGE, "bash", "hf-multitask predict")
 IN_PYTHON = claim(PAGE, "python", "pipeline(")
 PLAN = claim(PAGE, "bash", "hf-multitask plan")
 FREEZE = claim(PAGE, "bash", "--freeze encoder")
+SCORE = re.compile(r"\| `(\w+)` \| ([\d.]+) ± ([\d.]+) \| ([\d.]+) ± ([\d.]+) \|")
 
 
 @pytest.mark.slow
@@ -43,3 +46,21 @@ def test_the_quickstart(encoder, tmp_path, monkeypatch, capsys):
     run_commands(FREEZE)
     stages = json.loads(Path("out/three-stage/stages.json").read_text())["stages"]
     assert [stage["name"] for stage in stages] == ["heads", "upper third", "all"]
+
+
+@pytest.mark.slow
+def test_make_quickstart_gives_the_scores_of_the_page(tmp_path, monkeypatch, capsys):
+    """Another processor rounds differently, so a run may differ from the mean of the seeds by four deviations."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["quickstart"]) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads(Path("out/quickstart/metrics.json").read_text())
+    scores = SCORE.findall((ROOT / PAGE).read_text(encoding="utf-8"))
+    assert len(scores) == 3
+    for name, *numbers in scores:
+        validation, validation_sd, test, test_sd = map(float, numbers)
+        assert metrics["validation"][name] == pytest.approx(validation, abs=4 * validation_sd + 0.005)
+        assert metrics["test"][name] == pytest.approx(test, abs=4 * test_sd + 0.005)
+    assert re.search(r"^topic: \w+ \(0\.\d+\)$", printed, re.MULTILINE)
+    assert "[Paris](LOC)" in printed
+    assert printed.index("Next steps:") > printed.index("entities: ")
