@@ -147,7 +147,7 @@ def test_a_canceled_annotation_besides_another_is_ignored():
 
 
 def test_several_annotations_of_one_task_are_refused_with_their_names():
-    message = r"export\.jsonl:3: expected one annotation .* found 2: 7 by 1, 9 by 'x@y\.org'\. Leave one a task"
+    message = r"export\.jsonl:3: expected one annotation .* found 2: 7 by 1, 9 by 'x@y\.org'\. Keep one per task before the export"
     with pytest.raises(ValueError, match=message):
         read("label_studio", several(task(*RESULTS), task(*RESULTS, id=9, completed_by="x@y.org")))
 
@@ -204,8 +204,8 @@ def test_invalid_records_are_refused(tool, record):
         ("label_studio", task(labels("/p[1]", 4, "X")), "result 0: span 0: the start must be a whole number"),
         ("label_studio", task({"type": "hypertextlabels"}), "result 0: expected spans of plain .*'hypertextlabels'"),
         ("label_studio", task(choices(None)), "result 0: 'choices': expected the name of a class, found None"),
-        ("label_studio", task(choices("A"), choices("B")), "result 1: expected a name of its own .*found 'intent'"),
-        ("label_studio", task(choices("A", control="text")), "result 0: expected a name of its own .*found 'text'"),
+        ("label_studio", task(choices("A"), choices("B")), "result 1: expected a unique name per control, found 'intent'"),
+        ("label_studio", task(choices("A", control="text")), "result 0: expected a unique name per control, found 'text'"),
         (
             "label_studio",
             task(*RESULTS, labels(5, 7, "X", "pos")),
