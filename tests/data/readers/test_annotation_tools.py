@@ -204,8 +204,16 @@ def test_invalid_records_are_refused(tool, record):
         ("label_studio", task(labels("/p[1]", 4, "X")), "result 0: span 0: the start must be a whole number"),
         ("label_studio", task({"type": "hypertextlabels"}), "result 0: expected spans of plain .*'hypertextlabels'"),
         ("label_studio", task(choices(None)), "result 0: 'choices': expected the name of a class, found None"),
-        ("label_studio", task(choices("A"), choices("B")), "result 1: expected a unique name per control, found 'intent'"),
-        ("label_studio", task(choices("A", control="text")), "result 0: expected a unique name per control, found 'text'"),
+        (
+            "label_studio",
+            task(choices("A"), choices("B")),
+            "result 1: expected a unique name per control, found 'intent'",
+        ),
+        (
+            "label_studio",
+            task(choices("A", control="text")),
+            "result 0: expected a unique name per control, found 'text'",
+        ),
         (
             "label_studio",
             task(*RESULTS, labels(5, 7, "X", "pos")),
