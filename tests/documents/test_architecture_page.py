@@ -23,6 +23,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 import hf_multitask
 from hf_multitask import MultiTaskTrainer
+from hf_multitask.runtime.extras import missing_packages
 from tests.documents.blocks import ROOT
 
 PAGE = "docs/ARCHITECTURE.md"
@@ -68,8 +69,10 @@ NOT_PRIVATE = {"_asdict", "_fields", "_replace", "_exit", "_abc_impl", "_is_prot
 
 
 def modules():
+    """Import the modules of the package. Those of the app need Gradio, which not every environment has."""
+    left_out = ("hf_multitask.__main__",) + (("hf_multitask.app",) if missing_packages("app") else ())
     names = [module.name for module in pkgutil.walk_packages(hf_multitask.__path__, "hf_multitask.")]
-    return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+    return [importlib.import_module(name) for name in names if not name.startswith(left_out)]
 
 
 def is_private(name):
