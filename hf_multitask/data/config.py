@@ -46,7 +46,8 @@ class DataConfig:
         overlap: Number of subwords that consecutive windows share. Defaults to a quarter of ``max_length``.
         truncate: Whether to truncate rows longer than ``max_length`` instead.
         label_subwords: Subwords of a word that have a label in training: ``"first"``, ``"all"`` (I- after the first)
-            or ``"last"``. Prediction reads the first subword, or the last.
+            or ``"last"``. Prediction reads the first subword, or the last. If None, a run chooses it, and
+            `prepare_datasets` takes ``"first"``.
         num_proc: Number of processes that tokenize.
 
     Raises:
@@ -71,7 +72,7 @@ class DataConfig:
     max_length: int | None = None
     overlap: int | None = None
     truncate: bool = False
-    label_subwords: str = "first"
+    label_subwords: str | None = None
     num_proc: int | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class DataConfig:
             ("unseen_labels", UNSEEN_LABELS),
             ("label_subwords", LABEL_SUBWORDS),
         ):
-            if getattr(self, key) not in allowed:
+            if getattr(self, key) not in (*allowed, None):
                 raise ValueError(unknown_name_message(key, getattr(self, key), allowed))
         if self.tag_scheme is not None:
             self.tag_scheme = scheme_of_name(self.tag_scheme)

@@ -154,7 +154,9 @@ def build_aligner(
         split: The split.
     """
     # Labels of all subwords are for training only: a prediction has one per word.
-    label_subwords = "first" if config.label_subwords == "all" and split != TRAIN else config.label_subwords
+    label_subwords = config.label_subwords or "first"
+    if label_subwords == "all" and split != TRAIN:
+        label_subwords = "first"
     return Aligner(tokenizer, tasks, config.max_length, config.overlap, config.truncate, label_subwords)
 
 
@@ -179,7 +181,7 @@ def check_task_names(configs: Sequence[DataConfig], tasks: Sequence[TaskConfig],
             raise ValueError(f"data: no dataset has the task {name!r}; name it in the `tasks` of one.")
 
 
-def _with_subword(task: TaskConfig, label_subwords: str) -> TaskConfig:
+def _with_subword(task: TaskConfig, label_subwords: str | None) -> TaskConfig:
     """Set the subword of a word that a token task reads; the model predicts with it."""
     if not task.is_token_task:
         return task

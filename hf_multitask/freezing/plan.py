@@ -75,6 +75,7 @@ def plan_stages(
     max_steps: int,
     learning_rate: float,
     head_learning_rate: float,
+    layer_lr_decay: float | None,
     optimizer_class: type[torch.optim.Optimizer],
     optimizer_kwargs: Mapping[str, Any],
 ) -> list[StagePlan]:
@@ -87,6 +88,7 @@ def plan_stages(
         max_steps: Optimizer steps of the run.
         learning_rate: The run's peak rate of the encoder.
         head_learning_rate: The run's peak rate of the heads.
+        layer_lr_decay: The run's factor of the rate from each layer to the layer below it.
         optimizer_class: Class of the optimizer.
         optimizer_kwargs: Arguments of the optimizer.
 
@@ -105,7 +107,7 @@ def plan_stages(
         trained = stage.trained(groups)
         trained_so_far.update(trained)
         weights = list(groups.parameters_of(trained).values())
-        rates = peak_rates(groups, learning_rate, head_learning_rate, stage)
+        rates = peak_rates(groups, learning_rate, head_learning_rate, stage, layer_lr_decay)
         length = stage.max_steps(steps_per_epoch)
         if length is None and start is not None:
             length = max_steps - start

@@ -10,7 +10,11 @@ from .stage import FreezeStage
 
 
 def peak_rates(
-    groups: LayerGroups, learning_rate: float, head_learning_rate: float, stage: FreezeStage | None = None
+    groups: LayerGroups,
+    learning_rate: float,
+    head_learning_rate: float,
+    stage: FreezeStage | None = None,
+    layer_lr_decay: float | None = None,
 ) -> dict[str, float]:
     """Return the peak learning rate of each group.
 
@@ -21,16 +25,17 @@ def peak_rates(
         groups: The model's groups, from the bottom up.
         learning_rate: The run's peak rate of the encoder.
         head_learning_rate: The run's peak rate of the heads.
-        stage: Stage whose own rates take precedence.
+        stage: Stage whose own rates and decay take precedence.
+        layer_lr_decay: The run's factor of the rate from each layer to the layer below it. No decay if None.
 
     Returns:
         Rates by group name.
     """
-    decay = 1.0
     if stage is not None:
         learning_rate = learning_rate if stage.learning_rate is None else stage.learning_rate
         head_learning_rate = head_learning_rate if stage.head_learning_rate is None else stage.head_learning_rate
-        decay = decay if stage.layer_lr_decay is None else stage.layer_lr_decay
+        layer_lr_decay = layer_lr_decay if stage.layer_lr_decay is None else stage.layer_lr_decay
+    decay = 1.0 if layer_lr_decay is None else layer_lr_decay
     encoder = [group.name for group in groups if not group.is_head]
     # A final norm has the rate of the layer below it.
     below_top = {name: depth for depth, name in enumerate(reversed([name for name in encoder if name != NORM]))}

@@ -83,6 +83,7 @@ def example_losses(
             None.
     """
     logits = logits.float()
+    smoothing = task.label_smoothing or 0.0
     if task.crf:
         if crf is None:
             raise ValueError(f"task {task.name!r} has the loss of its CRF; give it: model.crfs[{task.name!r}].")
@@ -93,7 +94,7 @@ def example_losses(
         if task.problem_type == REGRESSION:
             losses = functional.mse_loss(logits, targets, reduction="none")
         else:
-            targets = targets * (1 - task.label_smoothing) + task.label_smoothing / 2
+            targets = targets * (1 - smoothing) + smoothing / 2
             losses = functional.binary_cross_entropy_with_logits(
                 logits, targets, pos_weight=_class_weights(task, logits.device), reduction="none"
             )
@@ -102,7 +103,7 @@ def example_losses(
         logits.flatten(0, -2),
         labels.flatten(),
         weight=_class_weights(task, logits.device),
-        label_smoothing=task.label_smoothing,
+        label_smoothing=smoothing,
         reduction="none",
         ignore_index=IGNORE_INDEX,
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from torch import nn
 
@@ -27,6 +27,9 @@ LINEAR_HEAD = "linear"
 LSTM_HEAD = "lstm"
 HEAD_KINDS = (LINEAR_HEAD, LSTM_HEAD)
 REMOVED_HEAD = "mlp"
+
+# Fields of a task that a run chooses if they are None.
+CHOSEN_FIELDS = ("label_smoothing", "head", "mix_layers")
 
 # The name of a metric is <split>_<task>_<metric>: a task with one of these names would make names collide.
 RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
@@ -59,11 +62,11 @@ class TaskConfig:
             the weight of the presence of a label (``pos_weight``). Once the labels are known, it contains the weight
             of every label.
         label_smoothing: Share of the target that is spread evenly over the labels, in [0, 1). For multi-label tasks,
-            the targets 0 and 1 move by half of it towards 0.5.
+            the targets 0 and 1 move by half of it towards 0.5. If None, a run chooses it; a model has 0.0.
         head: Kind of head: ``"linear"`` or, for token tasks, ``"lstm"`` (a bidirectional LSTM over the words of a
-            text).
+            text). If None, a run chooses it; a model has ``"linear"``.
         mix_layers: For token tasks, whether the head reads a learned mix of the states of all layers instead of the
-            states of the last layer.
+            states of the last layer. If None, a run chooses it; a model has False.
         crf: For token tasks, whether the head has a linear-chain conditional random field on its outputs: the loss and
             the predictions are those of whole tag sequences.
 
@@ -83,9 +86,9 @@ class TaskConfig:
     label_subword: str = "first"
     strict_tags: bool = False
     class_weights: str | dict[str, float] | None = None
-    label_smoothing: float = 0.0
-    head: str = LINEAR_HEAD
-    mix_layers: bool = False
+    label_smoothing: float | None = None
+    head: str | None = None
+    mix_layers: bool | None = None
     crf: bool = False
 
     def __post_init__(self) -> None:
@@ -132,6 +135,15 @@ class TaskConfig:
     def to_dict(self) -> JsonObject:
         """Return the fields as a mapping that can be written as JSON and YAML."""
         return asdict(self)
+
+    def with_defaults(self) -> "TaskConfig":
+        """Return the task with the values of a plain head for the fields of `CHOSEN_FIELDS` that are None."""
+        return replace(
+            self,
+            label_smoothing=self.label_smoothing or 0.0,
+            head=self.head or LINEAR_HEAD,
+            mix_layers=bool(self.mix_layers),
+        )
 
     @property
     def is_token_task(self) -> bool:
@@ -197,7 +209,7 @@ class TaskConfig:
             )
 
     def _check_balance(self) -> None:
-        smoothing = self.label_smoothing
+        smoothing = 0.0 if self.label_smoothing is None else self.label_smoothing
         if isinstance(smoothing, bool) or not isinstance(smoothing, (int, float)) or not 0 <= smoothing < 1:
             raise ValueError(f"task {self.name!r}: label_smoothing must be a number in [0, 1), found {smoothing!r}.")
         if self.problem_type == REGRESSION and (smoothing or self.class_weights is not None):
@@ -218,12 +230,14 @@ class TaskConfig:
                 f"task {self.name!r}: the head {REMOVED_HEAD!r} was removed because it did not improve scores. Use "
                 f"{instead}; a saved model with this head has to be trained again."
             )
-        if self.head not in HEAD_KINDS:
+        if self.head is not None and self.head not in HEAD_KINDS:
             raise ValueError(f"task {self.name!r}: {unknown_name_message('head', self.head, HEAD_KINDS)}")
         if self.head == LSTM_HEAD and not self.is_token_task:
             raise ValueError(f"task {self.name!r}: head='lstm' is for token tasks; choose 'linear'.")
         for name in ("mix_layers", "crf"):
             value = getattr(self, name)
+            if value is None and name in CHOSEN_FIELDS:
+                continue
             if not isinstance(value, bool):
                 raise ValueError(f"task {self.name!r}: {name} must be true or false, found {value!r}.")
             if value and not self.is_token_task:

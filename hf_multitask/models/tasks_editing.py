@@ -1,7 +1,7 @@
 """Editing the tasks of a model: adding, removing and renaming heads, without changes to the others."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -11,10 +11,8 @@ from .messages import MAX_NAMES_SHOWN, unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
 from .tasks import TaskConfig
 
-# Fields of a task that determine the structure of its head, with their defaults.
-_HEAD_FIELDS = {
-    field.name: field.default for field in fields(TaskConfig) if field.name in ("head", "mix_layers", "crf")
-}
+# Fields of a task that determine the structure of its head, with the values that leave them to the trained head.
+_HEAD_FIELDS = {"head": (None,), "mix_layers": (None,), "crf": (False,)}
 
 
 def find_task(tasks: Sequence[TaskConfig], name: str) -> TaskConfig:
@@ -71,6 +69,7 @@ def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> N
     Raises:
         ValueError: If a task has no labels, or token tasks do not read the same subword of a word.
     """
+    tasks = [task.with_defaults() for task in tasks]
     _check_subwords(model.config.tasks, tasks)
     heads: dict[str, nn.Module] = {}
     for task in tasks:
@@ -79,7 +78,7 @@ def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> N
             head.dropout.p = task.dropout
         heads[task.name] = head
     model.heads = nn.ModuleDict(heads)
-    model.config.tasks = list(tasks)
+    model.config.tasks = tasks
 
 
 def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) -> list[TaskConfig]:
@@ -138,10 +137,10 @@ def _check_subwords(present: Sequence[TaskConfig], tasks: Sequence[TaskConfig]) 
 
 def _check_continues(task: TaskConfig, known: TaskConfig) -> None:
     """Raise if a task does not fit the trained head of the same name."""
-    defaults = {"type": None, "problem_type": None, **_HEAD_FIELDS}
-    for key, default in defaults.items():
+    left_out = {"type": (), "problem_type": (None,), **_HEAD_FIELDS}
+    for key, values in left_out.items():
         given, trained = getattr(task, key), getattr(known, key)
-        if given not in (default, trained):
+        if given not in (*values, trained):
             raise ValueError(
                 f"task {task.name!r}: {key} is {given!r}, but {trained!r} in the trained model. {_INSTEAD}"
             )

@@ -23,6 +23,11 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     Args:
         head_learning_rate: Peak learning rate of the heads; 10 times ``learning_rate`` if None.
+        layer_lr_decay: Factor of the encoder's learning rate from each layer to the layer below it, in (0, 1]
+            (layer-wise learning rate decay; Howard and Ruder 2018). A stage of a freeze schedule can have its own. All
+            layers have ``learning_rate`` if None.
+        early_stopping_patience: Number of evaluations without a better ``metric_for_best_model`` after which the
+            training stops. It needs ``load_best_model_at_end``. No early stop if None.
         store_frozen: Whether to cache the states of frozen layers on disk: ``"auto"`` if that saves more than it costs
             and there is space, ``"always"``, ``"never"``.
         store_dtype: Type of the cached states: ``"float32"``, ``"bfloat16"`` (computed in it too) or ``"float16"``.
@@ -44,6 +49,14 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the heads; 10 times learning_rate if not given."}
+    )
+    layer_lr_decay: float | None = field(
+        default=None,
+        metadata={"help": "Factor of the learning rate from each layer to the one below, such as 0.85."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after this many evaluations without a better metric_for_best_model."},
     )
     max_tokens_per_batch: int | None = field(
         default=None,
@@ -110,6 +123,9 @@ class MultiTaskTrainingArguments(TrainingArguments):
             raise ValueError(f"store_max_bytes must be at least 0, found {self.store_max_bytes}.")
         if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
             raise ValueError(f"ema_decay must be a number in (0, 1), found {self.ema_decay!r}.")
+        if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:
+            raise ValueError(f"layer_lr_decay must be a number in (0, 1], found {self.layer_lr_decay!r}.")
+        self._check_early_stopping()
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor is not supported: it has no meaning for several tasks.")
         if self.batch_eval_metrics:
@@ -120,6 +136,19 @@ class MultiTaskTrainingArguments(TrainingArguments):
     def __getstate__(self) -> JsonObject:
         """Leave the token out of training_args.bin, which the Trainer saves and pushes with the model."""
         return {**self.__dict__, "hub_token": None}
+
+    def _check_early_stopping(self) -> None:
+        if self.early_stopping_patience is None:
+            return
+        if self.early_stopping_patience < 1:
+            raise ValueError(
+                f"early_stopping_patience must be a whole number from 1, found {self.early_stopping_patience!r}."
+            )
+        if not self.load_best_model_at_end:
+            raise ValueError(
+                "early_stopping_patience needs load_best_model_at_end=True: otherwise the run would end with weights "
+                "that are worse than its best ones."
+            )
 
     def _check_max_tokens(self, max_tokens: object) -> None:
         if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:

@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, PredictionOutput, TrainOutput
 
 from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
@@ -115,6 +115,8 @@ class MultiTaskTrainer(Trainer):
         if self.ema is not None:
             # After the schedule's callback, which decides what trains.
             self.add_callback(self.ema)
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         self._decayed = set(self.get_decay_parameter_names(model))
         self._cache: ActivationCache | NoCache = NoCache()
 
@@ -170,6 +172,7 @@ class MultiTaskTrainer(Trainer):
             max_steps,
             self.args.learning_rate,
             self.args.peak_head_learning_rate,
+            self.args.layer_lr_decay,
             *self.get_optimizer_cls_and_kwargs(self.args, self.model),
         )
 
@@ -183,7 +186,13 @@ class MultiTaskTrainer(Trainer):
 
     def _peak_rates(self, stage: FreezeStage | None = None) -> dict[str, float]:
         """Return the peak learning rate of each layer group, of the run or of a stage."""
-        return peak_rates(self.layer_groups, self.args.learning_rate, self.args.peak_head_learning_rate, stage)
+        return peak_rates(
+            self.layer_groups,
+            self.args.learning_rate,
+            self.args.peak_head_learning_rate,
+            stage,
+            self.args.layer_lr_decay,
+        )
 
     @property
     def _protected_tasks(self) -> list[TaskConfig]:

@@ -74,6 +74,15 @@ def test_each_layer_has_a_lower_rate_than_the_one_above_it(model):
     assert [rates[name] for name in HEADS] == [1e-2, 1e-2]
 
 
+def test_the_decay_of_the_run_is_for_stages_without_their_own(model):
+    groups = model.layer_groups()
+    for stage in (None, FreezeStage("a")):
+        rates = peak_rates(groups, 1e-3, 1e-2, stage, layer_lr_decay=0.5)
+        assert [rates[name] for name in reversed(ENCODER)] == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4])
+    rates = peak_rates(groups, 1e-3, 1e-2, FreezeStage("a", layer_lr_decay=1.0), layer_lr_decay=0.5)
+    assert rates == expected_rates(1.0)
+
+
 def test_a_final_norm_has_the_rate_of_the_uppermost_layer(encoders, data):
     groups = MultiTaskModel.from_encoder(encoders["modernbert"], data.tasks).layer_groups()
     rates = peak_rates(groups, 1e-3, 1e-2, FreezeStage("a", layer_lr_decay=0.5))

@@ -48,8 +48,15 @@ def test_a_task_that_was_saved_without_a_kind_of_head_has_a_linear_one():
     values = TaskConfig("ner", "token_classification").to_dict()
     for name in ("head", "mix_layers", "crf"):
         del values[name]
-    task = TaskConfig.from_dict(values)
+    task = TaskConfig.from_dict(values).with_defaults()
     assert (task.head, task.mix_layers, task.crf) == ("linear", False, False)
+
+
+def test_defaults_replace_only_what_is_left_out():
+    task = TaskConfig("ner", "token_classification", head="lstm", label_smoothing=0.1)
+    assert (task.head, task.mix_layers, task.label_smoothing) == ("lstm", None, 0.1)
+    completed = task.with_defaults()
+    assert (completed.head, completed.mix_layers, completed.label_smoothing) == ("lstm", False, 0.1)
 
 
 @pytest.mark.parametrize("labels", [None, ["a", "b"]])

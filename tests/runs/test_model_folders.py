@@ -74,7 +74,8 @@ def test_an_encoders_pickle_runs_no_code(encoder, data, tmp_path):
     weights = load_file(tmp_path / "encoder" / "model.safetensors")
     (tmp_path / "encoder" / "model.safetensors").unlink()
     torch.save(weights, tmp_path / "encoder" / "pytorch_model.bin")
-    assert MultiTaskModel.from_encoder(tmp_path / "encoder", data.tasks).config.tasks == data.tasks
+    tasks = MultiTaskModel.from_encoder(tmp_path / "encoder", data.tasks).config.tasks
+    assert tasks == [task.with_defaults() for task in data.tasks]
     torch.save({**weights, "code": Code(tmp_path / "ran")}, tmp_path / "encoder" / "pytorch_model.bin")
     with pytest.raises(Exception, match=r"(?i)weights.only|unpickl"):
         MultiTaskModel.from_encoder(tmp_path / "encoder", data.tasks)

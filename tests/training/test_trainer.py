@@ -184,6 +184,45 @@ def test_the_heads_rate_can_be_set(tmp_path):
     assert args.peak_head_learning_rate == pytest.approx(2e-3)
 
 
+def test_the_optimizer_has_rates_that_fall_from_layer_to_layer(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, learning_rate=1e-4, layer_lr_decay=0.5)
+    rates = {group["layer_group"]: group["lr"] for group in trainer.create_optimizer().param_groups}
+    layers = [name for name in rates if not name.startswith("head.")]
+    assert [rates[name] for name in reversed(layers)] == pytest.approx([1e-4 * 0.5**i for i in range(len(layers))])
+    assert trainer.plan()[0].learning_rates == pytest.approx(rates)
+
+
+def test_training_stops_early_without_a_better_score(model, data, tokenizer, tmp_path):
+    """With a learning rate of 0 no evaluation is better than the first."""
+    arguments = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    trainer = make_trainer(
+        model,
+        data,
+        tokenizer,
+        tmp_path,
+        max_steps=36,
+        learning_rate=0.0,
+        head_learning_rate=0.0,
+        early_stopping_patience=2,
+        **arguments,
+    )
+    trainer.train()
+    assert trainer.state.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer_lr_decay": 1.5}, r"layer_lr_decay must be a number in \(0, 1\], found 1.5"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience must be a whole number from 1, found 0"),
+        ({"early_stopping_patience": 2}, "early_stopping_patience needs load_best_model_at_end=True"),
+    ],
+)
+def test_invalid_arguments_are_refused(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), **arguments)
+
+
 @pytest.mark.parametrize("argument", [{"label_smoothing_factor": 0.1}, {"batch_eval_metrics": True}])
 def test_arguments_that_have_no_meaning_here_are_refused(argument, tmp_path):
     with pytest.raises(ValueError, match=f"{next(iter(argument))} is not supported"):
