@@ -1,7 +1,7 @@
 """Plans of runs, with the model and the data in memory for the next plan."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from ..freezing.plan import StagePlan
 from ..runs import RunConfig
@@ -35,13 +35,12 @@ class PlanCache:
             ValueError: If the config or the data is invalid, or the schedule does not fit.
         """
         key = _cache_key(config)
-        arguments = config.training_arguments()
         # A plan must not create a repository on the hub.
-        arguments.push_to_hub = False
+        config = replace(config, training={**config.training, "push_to_hub": False})
         if self._parts is None or key != self._key:
             self._parts = None  # Frees the last model before the next one is loaded.
-            self._parts, self._key = load_parts(config, arguments), key
-        return assemble_trainer(config, arguments, self._parts).plan()
+            self._parts, self._key = load_parts(config), key
+        return assemble_trainer(config, self._parts).plan()
 
 
 def is_everything_frozen(stages: Sequence[StagePlan]) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
@@ -13,11 +13,11 @@ from ..data.preparation import check_task_names
 from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
 from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import load_config
-from ..models.tasks import REGRESSION
 from ..models.tasks_editing import continued_tasks, set_tasks
-from ..training.arguments import MultiTaskTrainingArguments
 from ..training.progress import RunProgressCallback
+from ..training.settings import RunFacts
 from ..training.trainer import MultiTaskTrainer
+from .chosen_settings import settings_of, with_label_subwords
 from .config import RunConfig
 
 logger = logging.getLogger(__name__)
@@ -30,12 +30,14 @@ class RunParts:
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        data: The prepared data.
+        data: The prepared data, with the tasks of the model.
+        facts: Facts that settings are chosen from.
     """
 
     model: MultiTaskModel
     tokenizer: PreTrainedTokenizerBase
     data: PreparedData
+    facts: RunFacts
 
 
 def build_trainer(
@@ -54,17 +56,15 @@ def build_trainer(
     Raises:
         ValueError: If the config or the data is invalid.
     """
-    arguments = config.training_arguments()
-    parts = load_parts(config, arguments, data)
-    return assemble_trainer(config, arguments, parts, callbacks), parts.data
+    parts = load_parts(config, data)
+    return assemble_trainer(config, parts, callbacks), parts.data
 
 
-def load_parts(config: RunConfig, arguments: MultiTaskTrainingArguments, data: PreparedData | None = None) -> RunParts:
+def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
     """Load the model and the tokenizer of a run, and prepare its data.
 
     Args:
         config: Config of the run.
-        arguments: Its training arguments.
         data: See `build_trainer`.
 
     Returns:
@@ -73,6 +73,7 @@ def load_parts(config: RunConfig, arguments: MultiTaskTrainingArguments, data: P
     Raises:
         ValueError: If the config or the data is invalid.
     """
+    arguments = config.training_arguments()
     # The encoder and the tasks are checked before the data, which takes longer to prepare.
     source_config = load_config(find_model(config.encoder))
     encoder_config, tasks, known_tasks = source_config, config.tasks, set()
@@ -87,26 +88,25 @@ def load_parts(config: RunConfig, arguments: MultiTaskTrainingArguments, data: P
         check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
-        data = prepare_datasets(config.data_configs, tokenizer, tasks)
+        data = prepare_datasets(with_label_subwords(config).data_configs, tokenizer, tasks)
+    facts = RunFacts.of(data, encoder_config, arguments.world_size * arguments.gradient_accumulation_steps)
+    data = replace(data, tasks=settings_of(config, facts).tasks)
     # Set after the data is prepared, so that the initial weights of new heads do not depend on its random draws.
     set_seed(arguments.seed)
     model = _build_model(config, source_config, data.tasks)
     _save_length_settings(config.data_configs[0], model, tokenizer)
     _save_special_tokens(model, tokenizer)
-    return RunParts(model, tokenizer, data)
+    return RunParts(model, tokenizer, data, facts)
 
 
 def assemble_trainer(
-    config: RunConfig,
-    arguments: MultiTaskTrainingArguments,
-    parts: RunParts,
-    callbacks: Sequence[TrainerCallback] = (),
+    config: RunConfig, parts: RunParts, callbacks: Sequence[TrainerCallback] = ()
 ) -> MultiTaskTrainer:
     """Build the trainer of a run from loaded parts.
 
     Args:
-        config: Config of the run.
-        arguments: Its training arguments. If the config names no ``metric_for_best_model``, it is set here.
+        config: Config of the run. Its ``training`` and ``freeze`` may differ from those that the parts were loaded
+            with.
         parts: Parts of the run.
         callbacks: More callbacks of the trainer.
 
@@ -116,16 +116,14 @@ def assemble_trainer(
     Raises:
         ValueError: If the schedule does not fit the model, or ``max_tokens_per_batch`` the training rows.
     """
-    validation = parts.data.get("validation")
-    if validation is not None and "metric_for_best_model" not in config.training:
-        arguments.metric_for_best_model, arguments.greater_is_better = _best_metric(parts.data)
+    arguments = config.training_arguments(settings_of(config, parts.facts).training)
     trainer = MultiTaskTrainer(
         model=parts.model,
         args=arguments,
         freeze_schedule=config.freeze,
         sampling=config.sampling,
         train_dataset=parts.data["train"],
-        eval_dataset=validation,
+        eval_dataset=parts.data.get("validation"),
         processing_class=parts.tokenizer,
         callbacks=list(callbacks),
     )
@@ -172,10 +170,3 @@ def _save_special_tokens(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBa
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         if (token_id := getattr(tokenizer, name)) is not None:
             setattr(model.config, name, token_id)
-
-
-def _best_metric(data: PreparedData) -> tuple[str, bool]:
-    """Return the metric that chooses the best checkpoint, and whether greater is better."""
-    if all(task.problem_type == REGRESSION for task in data.tasks):
-        return "loss", False
-    return ("joint_accuracy" if data.reports["validation"].fully_labelled_rows else "mean_score"), True

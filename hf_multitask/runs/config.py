@@ -6,6 +6,7 @@ from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -19,6 +20,7 @@ from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, check_keys, check_required
 from ..training.arguments import MultiTaskTrainingArguments
+from ..training.settings import EFFORTS, STANDARD
 
 # Defaults of a run where they differ from those of TrainingArguments.
 TRAINING_DEFAULTS: JsonObject = {
@@ -54,10 +56,13 @@ class RunConfig:
         freeze: Freeze schedule: a preset such as ``"three-stage"``, a file of stages, the groups that do not train, or
             a mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``. Defaults to the encoder's own pooling.
+        effort: Training time that a better score is worth: ``"quick"``, ``"standard"`` or ``"thorough"``. Decides on
+            the settings that are left out; see `choose_settings`.
         attn_implementation: Attention implementation of the encoder, such as ``"sdpa"`` or ``"flash_attention_2"``.
             Defaults to the encoder's own choice.
         sampling: Shares of the datasets in training.
-        training: Fields of `MultiTaskTrainingArguments`.
+        training: Fields of `MultiTaskTrainingArguments`. Those that are left out and that matter for the scores are
+            chosen from the data.
         output_dir: Folder of the model and its checkpoints.
     """
 
@@ -66,6 +71,7 @@ class RunConfig:
     data: DataConfig | list[DataConfig]
     output_dir: str
     freeze: str | list[str] | JsonObject = "none"
+    effort: str = STANDARD
     pooling: str | None = None
     attn_implementation: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -73,6 +79,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check the fields that depend on each other."""
+        if self.effort not in EFFORTS:
+            raise ValueError(unknown_name_message("effort", self.effort, EFFORTS))
         if not self.tasks:
             raise ValueError("tasks is empty; expected at least one task.")
         if not self.data_configs:
@@ -154,10 +162,13 @@ class RunConfig:
         }
         return build(cls, {**values, **parsed})
 
-    def training_arguments(self) -> MultiTaskTrainingArguments:
+    def training_arguments(self, chosen: Mapping[str, object] = MappingProxyType({})) -> MultiTaskTrainingArguments:
         """Build the training arguments: the defaults of a run, the config's ``training``, and ``output_dir``.
 
         Building them resets accelerate's state, which belongs to the process, to that of these arguments.
+
+        Args:
+            chosen: Fields that are chosen from the data. They replace defaults, but not the config's ``training``.
 
         Raises:
             ValueError: If a field is unknown, or its value has the wrong type.
@@ -173,7 +184,7 @@ class RunConfig:
             defaults |= STREAMING_DEFAULTS
         if not any(config.validation or config.validation_split for config in self.data_configs):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
-        values = {**defaults, **self.training, "output_dir": self.output_dir}
+        values = {**defaults, **chosen, **self.training, "output_dir": self.output_dir}
         # The annotation of transformers is a NewType that no dataclass has.
         parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
         try:

@@ -1,6 +1,6 @@
 """Reports of a run: ``history.json``, ``report.html``, and what its trackers show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +25,11 @@ def remove_report(folder: Path) -> None:
 
 
 def training_record(
-    config: RunConfig, trainer: MultiTaskTrainer, data: PreparedData, results: Mapping[str, SplitResult]
+    config: RunConfig,
+    trainer: MultiTaskTrainer,
+    data: PreparedData,
+    results: Mapping[str, SplitResult],
+    problems: Sequence[str] = (),
 ) -> TrainingRecord:
     """Collect the content of a run's report.
 
@@ -34,12 +38,13 @@ def training_record(
         trainer: The trainer, after training.
         data: The data.
         results: Results of the run by split.
+        problems: Signs that the run has learned nothing, or not enough.
 
     Returns:
         The record.
     """
     return TrainingRecord(
-        facts=_run_summary(config, trainer, data),
+        facts=_run_summary(config, trainer, data) | ({"Problems": " ".join(problems)} if problems else {}),
         tasks=data.tasks,
         history=trainer.state.log_history,
         stages=read_stage_results(config.output_dir),

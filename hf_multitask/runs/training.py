@@ -1,5 +1,6 @@
 """Training runs: from a config to a model directory, or to the plan of its stages."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +13,15 @@ from ..data import SPLITS
 from ..freezing.plan import StagePlan
 from ..reports.training_report import write_history
 from ..runtime.atomic_files import write_json
-from .build import build_trainer
+from .build import assemble_trainer, build_trainer, load_parts
+from .chosen_settings import completed_config, settings_of, write_config
 from .config import RunConfig
 from .evaluation import score_split
+from .outcome import find_problems
 from .output_dir import METRICS_NAME, check_output_dir, remove_model
 from .report import remove_report, report_run, training_record
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(
@@ -40,16 +45,23 @@ def run_training(
     """
     output_dir = Path(config.output_dir)
     checkpoint = check_output_dir(output_dir, overwrite, resume)
-    trainer, data = build_trainer(config, callbacks=callbacks)
+    parts = load_parts(config)
+    settings = settings_of(config, parts.facts)
+    # Before the trainer: a config builds training arguments to check them, which resets accelerate's state.
+    completed = completed_config(config, settings)
+    trainer, data = assemble_trainer(config, parts, callbacks), parts.data
     if PartialState().is_main_process:
         if overwrite:
             remove_model(output_dir)
         remove_report(output_dir)
+        logger.info("%s", settings)
+        write_config(completed, settings)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
     results = {split: score_split(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     metrics = {split: dict(result.metrics) for split, result in results.items()}
-    record = training_record(config, trainer, data, results)
+    problems = find_problems(data.tasks, trainer.state.log_history, trainer.state.global_step, results)
+    record = training_record(config, trainer, data, results, problems)
     if trainer.is_world_process_zero():
         write_json(output_dir / METRICS_NAME, metrics)
         write_history(output_dir, record)
@@ -61,6 +73,8 @@ def run_training(
     if trainer.is_world_process_zero():
         # After the push: the report shows texts of the data, which must not go to the hub.
         report_run(output_dir, trainer, record)
+        for problem in problems:
+            logger.warning("%s", problem)
     return metrics
 
 

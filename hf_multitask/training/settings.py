@@ -1,0 +1,332 @@
+"""Settings of a run that its config leaves out, chosen from what is known before training.
+
+Each rule is a function that returns settings with their reasons. docs/RESULTS.md has the measurements behind them. No
+rule knows a dataset by name, and a setting that is given is never replaced.
+"""
+
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedConfig
+
+from ..data import PreparedData, TrainingStream
+from ..models.messages import unknown_name_message
+from ..models.tasks import CHOSEN_FIELDS, LSTM_HEAD, MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.type_aliases import JsonObject
+
+QUICK, STANDARD, THOROUGH = "quick", "standard", "thorough"
+EFFORTS = (QUICK, STANDARD, THOROUGH)
+
+# Rates that were measured with 6 layers of width 384; see `encoder_rate`.
+MEASURED_WIDTH, MEASURED_DEPTH = 384, 6
+MEASURED_RATE = 3e-4
+MEASURED_HEAD_RATE = 1e-3
+MAX_RATE, MAX_HEAD_RATE = 5e-4, 2e-3
+LAYER_LR_DECAY = 0.85
+
+SMOOTHING = 0.1
+# Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
+FEW_ROWS = 1000
+MANY_ROWS = 50_000
+# Evaluations of a run in which an epoch is shorter than an evaluation.
+EVALUATIONS = 5
+TEXT_WIDTH = 100
+
+# Settings that are not chosen if another one is given, because that one takes their place or has its own default.
+IMPLIED = {
+    "training.max_steps": ("training.num_train_epochs",),
+    "training.max_tokens_per_batch": ("training.per_device_train_batch_size",),
+    "training.learning_rate": ("training.head_learning_rate",),
+    "training.warmup_ratio": ("training.warmup_steps",),
+    "training.metric_for_best_model": ("training.greater_is_better",),
+}
+# Settings that depend on each other: if one is given, the defaults of a run hold for the others.
+EVALUATION_KEYS = {
+    f"training.{name}"
+    for name in ("eval_strategy", "eval_steps", "save_strategy", "save_steps", "load_best_model_at_end")
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A chosen setting.
+
+    Args:
+        key: Key in a run's config, such as ``"training.num_train_epochs"`` or ``"tasks.ner.head"``.
+        value: Value.
+        reason: Reason, as a phrase.
+    """
+
+    key: str
+    value: object
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Facts known before training.
+
+    Args:
+        tasks: The tasks, with their labels.
+        rows: Number of training rows; None if they are streamed.
+        validation_rows: Number of validation rows; 0 without validation.
+        fully_labeled: Whether validation rows have a label for every task.
+        batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
+        width: Width of the encoder's hidden states.
+        depth: Number of the encoder's layers.
+    """
+
+    tasks: Sequence[TaskConfig]
+    rows: int | None
+    validation_rows: int
+    fully_labeled: bool
+    width: int
+    depth: int
+    batches_per_step: int = 1
+
+    @classmethod
+    def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
+        """Collect the facts of prepared data and of an encoder.
+
+        Args:
+            data: The data.
+            encoder_config: Config of the encoder.
+            batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
+        """
+        train, validation = data.get("train"), data.get("validation")
+        report = data.reports.get("validation")
+        return cls(
+            tasks=data.tasks,
+            rows=None if train is None or isinstance(train, TrainingStream) else len(train),
+            validation_rows=0 if validation is None or isinstance(validation, TrainingStream) else len(validation),
+            fully_labeled=report is not None and report.fully_labelled_rows > 0,
+            width=encoder_config.hidden_size,
+            depth=encoder_config.num_hidden_layers,
+            batches_per_step=batches_per_step,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that were chosen for a run. Printed as a table with their reasons.
+
+    Args:
+        chosen: The settings.
+        facts: The facts that they were chosen from.
+        effort: Effort of the run.
+    """
+
+    chosen: Sequence[Setting]
+    facts: RunFacts
+    effort: str
+
+    @property
+    def training(self) -> JsonObject:
+        """Chosen fields of `MultiTaskTrainingArguments`."""
+        return {
+            item.key.removeprefix("training."): item.value for item in self.chosen if item.key.startswith("training.")
+        }
+
+    @property
+    def tasks(self) -> list[TaskConfig]:
+        """The tasks with the chosen heads and losses."""
+        return [replace(task, **self._of_task(task.name)).with_defaults() for task in self.facts.tasks]
+
+    def _of_task(self, name: str) -> JsonObject:
+        prefix = f"tasks.{name}."
+        return {item.key.removeprefix(prefix): item.value for item in self.chosen if item.key.startswith(prefix)}
+
+    def __str__(self) -> str:
+        """Return the settings as a table."""
+        rows = "streamed rows" if self.facts.rows is None else f"{self.facts.rows:,} training rows"
+        if not self.chosen:
+            return f"Settings for {rows}: all given."
+        keys = max(len(item.key) for item in self.chosen)
+        values = max(len(_show(item.value)) for item in self.chosen)
+        indent = " " * (keys + values + 6)
+        lines = [f"Settings chosen for {rows}, effort {self.effort}; give a key to set it yourself:"]
+        for item in self.chosen:
+            start = f"  {item.key:<{keys}}  {_show(item.value):<{values}}  "
+            lines += textwrap.wrap(
+                item.reason, TEXT_WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False
+            )
+        return "\n".join(lines)
+
+
+def choose_settings(
+    data: PreparedData | RunFacts,
+    encoder_config: PreTrainedConfig | None = None,
+    effort: str = STANDARD,
+    given: Collection[str] = (),
+) -> Settings:
+    """Choose the settings of a run from its data and its encoder.
+
+    Args:
+        data: The prepared data, or facts about them.
+        encoder_config: Config of the encoder, such as ``model.config.encoder_config``. Not needed with facts.
+        effort: ``"quick"``, ``"standard"`` or ``"thorough"``: how much training time a better score is worth.
+        given: Keys of settings that are given, such as ``"training.learning_rate"``. Fields of tasks that are not
+            None are given, too.
+
+    Returns:
+        The settings that are not given, with their reasons.
+
+    Raises:
+        ValueError: If the effort is unknown, or prepared data come without ``encoder_config``.
+    """
+    if effort not in EFFORTS:
+        raise ValueError(unknown_name_message("effort", effort, EFFORTS))
+    if isinstance(data, PreparedData):
+        if encoder_config is None:
+            raise ValueError("encoder_config is missing; expected the config of the encoder, with prepared data.")
+        data = RunFacts.of(data, encoder_config)
+    left_alone = {*given, *_given_of_tasks(data.tasks)}
+    left_alone |= {key for cause, keys in IMPLIED.items() if cause in left_alone for key in keys}
+    if left_alone & EVALUATION_KEYS:
+        left_alone |= EVALUATION_KEYS
+    chosen = [setting for rule in RULES for setting in rule(data, effort) if setting.key not in left_alone]
+    return Settings(chosen, data, effort)
+
+
+def choose_label_subwords(tasks: Sequence[TaskConfig]) -> Setting | None:
+    """Choose ``data.label_subwords``, which is needed before rows are tokenized.
+
+    Args:
+        tasks: The tasks.
+
+    Returns:
+        The setting; None without token tasks.
+    """
+    if not any(task.is_token_task for task in tasks):
+        return None
+    return Setting("data.label_subwords", "all", "every subword of a word teaches; a word's first one predicts")
+
+
+def encoder_rate(width: int, depth: int) -> float:
+    """Return the peak learning rate of an encoder.
+
+    Measured with width 384 and 6 layers. For other sizes the rate falls with the square of the width and the square
+    root of the depth, which meets the range that Devlin et al. (2019) recommend for BERT-base (2e-5 to 5e-5) and the
+    lower rates of larger encoders.
+
+    Args:
+        width: Width of the hidden states.
+        depth: Number of layers.
+    """
+    rate = MEASURED_RATE * (MEASURED_WIDTH / width) ** 2 * (MEASURED_DEPTH / depth) ** 0.5
+    return _round(min(rate, MAX_RATE))
+
+
+def head_rate(width: int, depth: int) -> float:
+    """Return the peak learning rate of the heads on an encoder; see `encoder_rate`."""
+    return _round(min(MEASURED_HEAD_RATE * (encoder_rate(width, depth) / MEASURED_RATE) ** 0.5, MAX_HEAD_RATE))
+
+
+def _length(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    if facts.rows is None:
+        yield Setting("training.per_device_train_batch_size", 32, "rows are streamed, so their number is unknown")
+        return
+    size = batch_size(facts.rows, effort)
+    of_each = "" if facts.batches_per_step == 1 else f": {size} in the {facts.batches_per_step} batches of a step"
+    yield Setting(
+        "training.per_device_train_batch_size",
+        max(size // facts.batches_per_step, 1),
+        f"the fewer rows, the smaller and the more steps{of_each}",
+    )
+    reason = "the fewer rows, the more often each is read"
+    yield Setting("training.num_train_epochs", num_epochs(facts.rows, effort), reason)
+
+
+def batch_size(rows: int, effort: str) -> int:
+    """Return the number of rows per step: more and smaller steps pay where rows are few."""
+    if effort == QUICK or rows >= MANY_ROWS:
+        return 32
+    size = 4
+    while size < 16 and rows / size > 150:
+        size *= 2
+    return size
+
+
+def num_epochs(rows: int, effort: str) -> int:
+    """Return the number of epochs."""
+    epochs = next((epochs for limit, epochs in ((FEW_ROWS, 10), (MANY_ROWS, 6)) if rows < limit), 3)
+    return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: 2 * epochs}[effort]
+
+
+def _rates(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    size = f"{facts.depth} layers of width {facts.width}"
+    yield Setting("training.learning_rate", encoder_rate(facts.width, facts.depth), f"an encoder of {size}")
+    yield Setting(
+        "training.head_learning_rate", head_rate(facts.width, facts.depth), "heads start from random weights"
+    )
+    yield Setting("training.layer_lr_decay", LAYER_LR_DECAY, "lower layers are more general and need less change")
+    yield Setting("training.warmup_steps", 0.1, "the first tenth of the steps, while heads are still random")
+
+
+def _losses(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    for task in facts.tasks:
+        if task.problem_type in (REGRESSION, MULTI_LABEL) or task.crf:
+            yield Setting(f"tasks.{task.name}.label_smoothing", 0.0, "not for this kind of loss")
+        else:
+            yield Setting(f"tasks.{task.name}.label_smoothing", SMOOTHING, "softer targets for few or noisy labels")
+
+
+def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    for task in facts.tasks:
+        if task.is_token_task and effort == THOROUGH:
+            yield Setting(f"tasks.{task.name}.head", LSTM_HEAD, "better tags, for a third more time per step")
+            yield Setting(f"tasks.{task.name}.mix_layers", True, "pays together with the LSTM")
+        elif task.is_token_task:
+            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM costs time and the scores of other tasks")
+            yield Setting(f"tasks.{task.name}.mix_layers", False, "pays only together with an LSTM")
+        else:
+            yield Setting(f"tasks.{task.name}.head", "linear", "the only head of a sequence task")
+            yield Setting(f"tasks.{task.name}.mix_layers", False, "for token tasks only")
+
+
+def _evaluation(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    if not facts.validation_rows:
+        yield Setting("training.eval_strategy", "no", "there are no validation rows; the last step is saved")
+        yield Setting("training.load_best_model_at_end", False, "needs validation rows")
+        return
+    metric, greater_is_better, reason = _best_metric(facts)
+    yield Setting("training.metric_for_best_model", metric, reason)
+    yield Setting("training.greater_is_better", greater_is_better, f"of {metric}")
+    if facts.rows is None:
+        return
+    if facts.rows < FEW_ROWS:
+        strategy, reason = "steps", f"{EVALUATIONS} times: an epoch is shorter than an evaluation"
+        yield Setting("training.eval_steps", 1 / EVALUATIONS, reason)
+        yield Setting("training.save_steps", 1 / EVALUATIONS, "after each evaluation")
+    else:
+        strategy, reason = "epoch", "once per epoch"
+    yield Setting("training.eval_strategy", strategy, reason)
+    yield Setting("training.save_strategy", strategy, "after each evaluation")
+    yield Setting("training.load_best_model_at_end", True, f"the weights with the best {metric} are kept")
+
+
+def _best_metric(facts: RunFacts) -> tuple[str, bool, str]:
+    if all(task.problem_type == REGRESSION for task in facts.tasks):
+        return "loss", False, "regressions have no common score"
+    if len(facts.tasks) == 1:
+        return "mean_score", True, "the score of the only task"
+    if facts.fully_labeled:
+        return "joint_accuracy", True, "share of rows that are right in every task"
+    return "mean_score", True, "no row has labels for every task"
+
+
+RULES: tuple[Callable[[RunFacts, str], Iterator[Setting]], ...] = (_length, _rates, _losses, _heads, _evaluation)
+
+
+def _given_of_tasks(tasks: Sequence[TaskConfig]) -> list[str]:
+    return [f"tasks.{task.name}.{name}" for task in tasks for name in CHOSEN_FIELDS if getattr(task, name) is not None]
+
+
+def _round(rate: float) -> float:
+    """Round a rate to two digits."""
+    return float(f"{rate:.1e}")
+
+
+def _show(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
