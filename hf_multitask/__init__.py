@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .study import load_study, run_study
     from .training.arguments import MultiTaskTrainingArguments
     from .training.metrics import build_compute_metrics
+    from .training.settings import choose_settings
     from .training.trainer import MultiTaskTrainer
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _LAZY = {
     "RunConfig": "runs",
     "Sampling": "data",
     "build_compute_metrics": "training.metrics",
+    "choose_settings": "training.settings",
     "freeze": "freezing",
     "prepare_datasets": "data",
     "load_study": "study",
@@ -64,6 +66,7 @@ __all__ = [
     "Sampling",
     "TaskConfig",
     "build_compute_metrics",
+    "choose_settings",
     "freeze",
     "load_study",
     "load_tokenizer",

@@ -33,7 +33,7 @@ class RunChoices:
         encoder: Hub name of the encoder, or a model of the workspace to continue from.
         schedule: `AS_TICKED`, `AS_IN_CONFIG` or the name of a preset.
         frozen: Groups that are frozen throughout the run.
-        epochs: Length of the run.
+        epochs: Length of the run. Chosen from the rows if None, like the rates.
         learning_rate: Peak learning rate of the encoder.
         head_learning_rate: Peak learning rate of the heads.
     """
@@ -42,23 +42,22 @@ class RunChoices:
     encoder: str
     schedule: str
     frozen: Sequence[str]
-    epochs: float
-    learning_rate: float
-    head_learning_rate: float
+    epochs: float | None
+    learning_rate: float | None
+    head_learning_rate: float | None
 
 
 def default_choices(base: RunConfig) -> RunChoices:
     """Return the choices that stand for a config."""
-    arguments = base.training_arguments()
     is_plain = base.freeze == "none"
     return RunChoices(
         tasks=tasks_as_yaml(base.tasks),
         encoder=base.encoder,
         schedule=AS_TICKED if is_plain else AS_IN_CONFIG,
         frozen=(),
-        epochs=arguments.num_train_epochs,
-        learning_rate=arguments.learning_rate,
-        head_learning_rate=arguments.peak_head_learning_rate,
+        epochs=base.training.get("num_train_epochs"),
+        learning_rate=base.training.get("learning_rate"),
+        head_learning_rate=base.training.get("head_learning_rate"),
     )
 
 
@@ -95,11 +94,19 @@ def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, out
     if choices.schedule == AS_TICKED:
         # Ignore the box of a task that was renamed after it was ticked.
         freeze = [name for name in choices.frozen if name in names] or "none"
-    rates = {"learning_rate": choices.learning_rate, "head_learning_rate": choices.head_learning_rate}
-    for name, value in {"num_train_epochs": choices.epochs, **rates}.items():
-        if not isinstance(value, (int, float)) or not value > 0:
+    numbers = {
+        "num_train_epochs": choices.epochs,
+        "learning_rate": choices.learning_rate,
+        "head_learning_rate": choices.head_learning_rate,
+    }
+    training = {"logging_steps": LOGGING_STEPS, **base.training}
+    for name, value in numbers.items():
+        if value is None:
+            training.pop(name, None)
+        elif not isinstance(value, (int, float)) or not value > 0:
             raise ValueError(f"{name.replace('_', ' ')}: expected a number above 0, found {value!r}.")
-    training = {"logging_steps": LOGGING_STEPS, **base.training, "num_train_epochs": choices.epochs, **rates}
+        else:
+            training[name] = value
     return replace(
         base,
         encoder=_allowed_encoder(base, choices.encoder, workspace),

@@ -16,6 +16,8 @@ from .services import Services
 from .uploads import MAX_UPLOAD_BYTES
 
 # Errors that the page shows: wrong input, files and disks, and missing extras.
+# Shown in a field that is left empty.
+CHOSEN = "chosen from the rows"
 FORM_ERRORS = (ValueError, OSError, ImportError)
 UPLOAD_HELP = (
     "JSONL, JSON, CSV, TSV, Parquet or CoNLL, at most "
@@ -76,8 +78,8 @@ def build_train_form(services: Services) -> TrainForm:
             elem_id="encoder",
         )
         with gr.Row():
-            rate = gr.Number(defaults.learning_rate, label="Learning rate of the encoder")
-            head_rate = gr.Number(defaults.head_learning_rate, label="Learning rate of the heads")
+            rate = gr.Number(defaults.learning_rate, label="Learning rate of the encoder", placeholder=CHOSEN)
+            head_rate = gr.Number(defaults.head_learning_rate, label="Learning rate of the heads", placeholder=CHOSEN)
     with gr.Row():
         schedule = gr.Dropdown(
             schedule_names(base),
@@ -87,7 +89,7 @@ def build_train_form(services: Services) -> TrainForm:
             scale=2,
             elem_id="schedule",
         )
-        epochs = gr.Number(defaults.epochs, label="Epochs", minimum=0, scale=1, elem_id="epochs")
+        epochs = gr.Number(defaults.epochs, label="Epochs", minimum=0, scale=1, elem_id="epochs", placeholder=CHOSEN)
     frozen = gr.CheckboxGroup(freezable_groups(base.tasks), label="Freeze", elem_id="frozen")
     plan = gr.HTML(elem_id="plan", label="Plan")
     with gr.Row():

@@ -12,14 +12,12 @@ from ..models.layer_groups import LayerGroups
 from ..models.tasks import REGRESSION
 from ..runs.config import RunConfig
 from ..training.metrics import metric_of
+from ..training.settings import MEASURED_DEPTH, MEASURED_WIDTH, STANDARD, batch_size, num_epochs
 from .cost_model import CostModel
-from .encoder_catalogue import KNOWN, MULTILINGUAL, NARROW_RATES, SMALL, EncoderSize, is_on_this_machine, named_groups
+from .encoder_catalogue import KNOWN, MULTILINGUAL, SMALL, EncoderSize, is_on_this_machine, named_groups
 from .recommendation import Recommendation
 from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, find_conflicts, find_depth, find_encoder
 
-FEW_ROWS, SMALL_BATCH, BATCH = 1000, 16, 32
-# A run has at least `MIN_STEPS`, unless that takes more than `MAX_EPOCHS`.
-MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 200, 5, 40
 # A time budget never cuts a run below this length.
 MIN_EPOCHS_IN_BUDGET = 3
 # Minimum ratio of the most frequent to the rarest label with which rare labels get more weight.
@@ -57,14 +55,16 @@ class CandidatePlanner:
         situation: Input of the rules.
         groups: Layer groups of the config's model.
         costs: Model of the training time.
+        effort: Effort of the config.
     """
 
-    def __init__(self, situation: Situation, groups: LayerGroups, costs: CostModel) -> None:
+    def __init__(self, situation: Situation, groups: LayerGroups, costs: CostModel, effort: str = STANDARD) -> None:
         self.situation = situation
         self.facts = situation.facts
         self.groups = groups
         self.costs = costs
-        self.batch_size = SMALL_BATCH if situation.deciding_task.labeled_rows <= FEW_ROWS else BATCH
+        self.batch_size = batch_size(self.facts.rows, effort)
+        self.epochs = num_epochs(self.facts.rows, effort)
 
     def recommend(self, config: RunConfig, time_budget: float | None = None) -> Recommendation:
         """Return the recommendation.
@@ -80,7 +80,7 @@ class CandidatePlanner:
         advised = self._size(encoders[0].advice)
         depths = find_depth(replace(self.situation, encoder=advised))
         conflicts = [*find_conflicts(encoders), *find_conflicts(depths)]
-        wanted = chosen = self.candidate(advised, depths[0].advice, self._epochs())
+        wanted = chosen = self.candidate(advised, depths[0].advice, self.epochs)
         if time_budget is not None and wanted.minutes > time_budget:
             chosen = self._first_within(wanted, time_budget)
             conflicts.append(
@@ -135,11 +135,6 @@ class CandidatePlanner:
     def _size(self, name: str) -> EncoderSize:
         return self.costs.measured if name == self.costs.measured.name else KNOWN[name]
 
-    def _epochs(self) -> int:
-        """Return the number of epochs that gives enough steps."""
-        steps_per_epoch = math.ceil(self.facts.rows / self.batch_size)
-        return min(max(math.ceil(MIN_STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
-
     def _first_within(self, wanted: Candidate, time_budget: float) -> Candidate:
         """Return the first candidate that fits: with fewer epochs, else a smaller encoder, else fewer trained layers.
 
@@ -167,13 +162,13 @@ class CandidatePlanner:
                         yield self.candidate(size, depth, epochs)
 
     def _further_reasons(self, chosen: Candidate) -> Iterator[Finding]:
-        narrow = chosen.size.learning_rate == NARROW_RATES[0]
+        measured = (chosen.size.hidden_size, chosen.size.layers) == (MEASURED_WIDTH, MEASURED_DEPTH)
         yield Finding(
             "learning rates",
-            f"the hidden size is {chosen.size.hidden_size}",
+            f"the encoder has {chosen.size.layers} layers of width {chosen.size.hidden_size}",
             f"{chosen.size.learning_rate:g} for the encoder, {chosen.size.head_learning_rate:g} for the heads",
             "heads start from random weights, the encoder from pretrained ones",
-            "our scores in docs/RESULTS.md" if narrow else "Devlin et al. 2019 (BERT), A.3",
+            "our scores in docs/RESULTS.md" if measured else "Devlin et al. 2019 (BERT), A.3",
         )
         yield Finding(
             "length of the run",

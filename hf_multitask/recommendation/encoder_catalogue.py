@@ -10,6 +10,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from ..models.encoder_loading import find_model
 from ..models.layer_groups import EMBEDDINGS, ENCODER, HEAD, LayerGroup, LayerGroups
+from ..training.settings import encoder_rate, head_rate
 from .language import BIOMEDICAL, FINANCE, LEGAL
 
 SMALL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -22,12 +23,6 @@ OF_DOMAIN = {
     LEGAL: "nlpaueb/legal-bert-base-uncased",
     FINANCE: "ProsusAI/finbert",
 }
-
-# Rates of the encoder and of new heads, measured with all-MiniLM-L6-v2.
-NARROW_RATES = (3e-4, 2e-3)
-# Devlin et al. 2019, appendix A.3, tried 2e-5, 3e-5 and 5e-5 for BERT-base. The heads get ten times the rate.
-BASE_RATES = (5e-5, 5e-4)
-MAX_NARROW_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -56,16 +51,12 @@ class EncoderSize:
     @property
     def learning_rate(self) -> float:
         """Peak learning rate of the encoder."""
-        return self._rates[0]
+        return encoder_rate(self.hidden_size, self.layers)
 
     @property
     def head_learning_rate(self) -> float:
         """Peak learning rate of the heads."""
-        return self._rates[1]
-
-    @property
-    def _rates(self) -> tuple[float, float]:
-        return NARROW_RATES if self.hidden_size <= MAX_NARROW_SIZE else BASE_RATES
+        return head_rate(self.hidden_size, self.layers)
 
     @classmethod
     def of(cls, name: str, config: PreTrainedConfig, weights: int) -> "EncoderSize":

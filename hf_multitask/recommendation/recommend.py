@@ -64,7 +64,9 @@ def recommend_schedule(
         machine=detect_machine(device),
         encoder=size,
     )
-    planner = CandidatePlanner(situation, groups_with_heads(model, names), CostModel(seconds_per_subword, size, facts))
+    planner = CandidatePlanner(
+        situation, groups_with_heads(model, names), CostModel(seconds_per_subword, size, facts), config.effort
+    )
     return planner.recommend(config, time_budget)
 
 

@@ -19,7 +19,8 @@ from ..freezing.presets import build_schedule
 from ..freezing.schedule import encoder_is_divided
 from ..models.layer_groups import LayerGroups
 from ..models.type_aliases import JsonObject
-from ..runs.build import build_trainer
+from ..runs.build import assemble_trainer, load_parts
+from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
 from .scenarios import Scenario, find_scenarios
@@ -126,13 +127,15 @@ def plan_study(
             raise ValueError(f"{name} must be above 0, found {value}.")
     folder = Path(folder)
     _check_splits(config)
-    config = shared_config(config, folder, epochs)
+    parts = load_parts(config)
+    # Chosen once, so that the runs differ in nothing but their scenario and their seed.
+    config = shared_config(completed_config(config, settings_of(config, parts.facts)), folder, epochs)
     settings = study_settings(config, minutes)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     check_folder(folder, settings)
     # A trainer that is never run: it builds and checks all that the runs share.
     with tempfile.TemporaryDirectory() as unused:
-        trainer, data = build_trainer(replace(config, output_dir=unused))
+        trainer, data = assemble_trainer(replace(config, output_dir=unused), parts), parts.data
     groups, arguments = trainer.layer_groups, trainer.args
     chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
     # Streams were refused above, so every split has a length.
@@ -203,6 +206,8 @@ def shared_config(config: RunConfig, folder: Path, epochs: float | None) -> RunC
     if arguments.eval_strategy == "epoch":
         # The loss gap needs a training loss per evaluation, and an epoch of few rows is shorter than `logging_steps`.
         training["logging_strategy"] = "epoch"
+    elif arguments.eval_strategy == "steps":
+        training |= {"logging_strategy": "steps", "logging_steps": arguments.eval_steps}
     if epochs is not None:
         training |= {"num_train_epochs": epochs, "max_steps": -1}
     return replace(config, freeze="none", training=training)

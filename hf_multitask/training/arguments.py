@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedConfig, TrainingArguments
 
+from ..data import PreparedData
 from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
 from ..freezing.activation_cache.settings import CacheSettings
 from ..freezing.activation_cache.store import DTYPES
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.processes import are_several_on_cpu
+from .settings import STANDARD, choose_settings
 
 HEAD_LEARNING_RATE_FACTOR = 10.0
 
@@ -136,6 +139,33 @@ class MultiTaskTrainingArguments(TrainingArguments):
     def __getstate__(self) -> JsonObject:
         """Leave the token out of training_args.bin, which the Trainer saves and pushes with the model."""
         return {**self.__dict__, "hub_token": None}
+
+    @classmethod
+    def for_data(
+        cls,
+        data: PreparedData,
+        encoder_config: PreTrainedConfig,
+        output_dir: str | Path,
+        effort: str = STANDARD,
+        **given: Any,
+    ) -> "MultiTaskTrainingArguments":
+        """Return arguments whose values are chosen from data and encoder; see `choose_settings`.
+
+        Args:
+            data: The prepared data.
+            encoder_config: Config of the encoder, such as ``model.config.encoder_config``.
+            output_dir: Folder of the model and its checkpoints.
+            effort: ``"quick"``, ``"standard"`` or ``"thorough"``.
+            given: Arguments that are not chosen.
+
+        Returns:
+            The arguments, which can be changed.
+
+        Raises:
+            ValueError: If the effort is unknown, or a given argument is not allowed.
+        """
+        settings = choose_settings(data, encoder_config, effort, [f"training.{name}" for name in given])
+        return cls(output_dir=str(output_dir), **{**settings.training, **given})
 
     def _check_early_stopping(self) -> None:
         if self.early_stopping_patience is None:

@@ -4,6 +4,7 @@ Each rule is a function that returns settings with their reasons. docs/RESULTS.m
 rule knows a dataset by name, and a setting that is given is never replaced.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
 FEW_ROWS = 1000
 MANY_ROWS = 50_000
+STEPS, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 1000, 6, 30, 3
 # Evaluations of a run in which an epoch is shorter than an evaluation.
 EVALUATIONS = 5
 TEXT_WIDTH = 100
@@ -249,8 +251,12 @@ def batch_size(rows: int, effort: str) -> int:
 
 
 def num_epochs(rows: int, effort: str) -> int:
-    """Return the number of epochs."""
-    epochs = next((epochs for limit, epochs in ((FEW_ROWS, 10), (MANY_ROWS, 6)) if rows < limit), 3)
+    """Return the number of epochs: as many as take `STEPS` steps, within bounds."""
+    if rows >= MANY_ROWS:
+        epochs = EPOCHS_OF_MANY_ROWS
+    else:
+        steps_per_epoch = math.ceil(rows / batch_size(rows, STANDARD))
+        epochs = min(max(round(STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
     return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: 2 * epochs}[effort]
 
 
