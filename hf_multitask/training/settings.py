@@ -4,7 +4,6 @@ Each rule is a function that returns settings with their reasons. docs/RESULTS.m
 rule knows a dataset by name, and a setting that is given is never replaced.
 """
 
-import math
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from ..data import PreparedData, TrainingStream
 from ..models.messages import unknown_name_message
 from ..models.tasks import CHOSEN_FIELDS, LSTM_HEAD, MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
+from .metrics import metric_of
 
 QUICK, STANDARD, THOROUGH = "quick", "standard", "thorough"
 EFFORTS = (QUICK, STANDARD, THOROUGH)
@@ -30,7 +30,7 @@ SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
 FEW_ROWS = 1000
 MANY_ROWS = 50_000
-STEPS, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 1000, 6, 30, 3
+ROWS_READ, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 4000, 6, 30, 3
 # Evaluations of a run in which an epoch is shorter than an evaluation.
 EVALUATIONS = 5
 TEXT_WIDTH = 100
@@ -244,19 +244,14 @@ def batch_size(rows: int, effort: str) -> int:
     """Return the number of rows per step: more and smaller steps pay where rows are few."""
     if effort == QUICK or rows >= MANY_ROWS:
         return 32
-    size = 4
-    while size < 16 and rows / size > 150:
-        size *= 2
-    return size
+    return 8 if rows < FEW_ROWS else 16
 
 
 def num_epochs(rows: int, effort: str) -> int:
-    """Return the number of epochs: as many as take `STEPS` steps, within bounds."""
-    if rows >= MANY_ROWS:
-        epochs = EPOCHS_OF_MANY_ROWS
-    else:
-        steps_per_epoch = math.ceil(rows / batch_size(rows, STANDARD))
-        epochs = min(max(round(STEPS / steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
+    """Return the number of epochs: as many as read `ROWS_READ` rows, within bounds."""
+    epochs = EPOCHS_OF_MANY_ROWS
+    if rows < MANY_ROWS:
+        epochs = min(max(round(ROWS_READ / rows), MIN_EPOCHS), MAX_EPOCHS)
     return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: 2 * epochs}[effort]
 
 
@@ -316,7 +311,8 @@ def _best_metric(facts: RunFacts) -> tuple[str, bool, str]:
     if all(task.problem_type == REGRESSION for task in facts.tasks):
         return "loss", False, "regressions have no common score"
     if len(facts.tasks) == 1:
-        return "mean_score", True, "the score of the only task"
+        (task,) = facts.tasks
+        return f"{task.name}_{metric_of(task).main_metric}", True, "the score of the only task"
     if facts.fully_labeled:
         return "joint_accuracy", True, "share of rows that are right in every task"
     return "mean_score", True, "no row has labels for every task"

@@ -7,13 +7,14 @@ import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.freezing import build_schedule
-from hf_multitask.recommendation.candidates import MAX_EPOCHS, MIN_EPOCHS, MIN_EPOCHS_IN_BUDGET, CandidatePlanner
+from hf_multitask.recommendation.candidates import MIN_EPOCHS_IN_BUDGET, CandidatePlanner
 from hf_multitask.recommendation.cost_model import CostModel, Machine
 from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
 from hf_multitask.recommendation.domain_distance import Closeness
 from hf_multitask.recommendation.encoder_catalogue import KNOWN, OF_DOMAIN, SMALL, STRONGEST, named_groups
 from hf_multitask.recommendation.language import DomainEvidence, LanguageEvidence
 from hf_multitask.recommendation.rules import ALL, FROZEN, Situation
+from hf_multitask.training.settings import EPOCHS_OF_MANY_ROWS, MAX_EPOCHS, MIN_EPOCHS
 
 TASKS = [{"name": "intent", "type": "sequence_classification"}, {"name": "slots", "type": "token_classification"}]
 # A tenth of a millisecond per subword: 300,000 subwords take half a minute.
@@ -73,7 +74,9 @@ def test_cost_grows_with_the_number_and_the_size_of_layers():
     assert base / small == pytest.approx(2 * 4), "twice as many layers of twice the size"
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(10, MAX_EPOCHS), (160, 20), (1_000_000, MIN_EPOCHS)])
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(10, MAX_EPOCHS), (160, 25), (10_000, MIN_EPOCHS), (1_000_000, EPOCHS_OF_MANY_ROWS)]
+)
 def test_few_rows_take_more_epochs(rows, epochs):
     assert planner(rows).recommend(config()).epochs == epochs
 
@@ -91,7 +94,9 @@ def test_a_budget_reduces_epochs_first():
     assert MIN_EPOCHS_IN_BUDGET <= short.epochs < free.epochs
     assert short.minutes <= free.minutes * 0.7
     (conflict,) = short.conflicts
-    assert re.search(rf"advise {SMALL}, all layers, 5 epochs .* allows {SMALL}, all layers, 3 epochs", conflict)
+    assert re.search(
+        rf"advise {SMALL}, all layers, {MIN_EPOCHS} epochs .* allows {SMALL}, all layers, 4 epochs", conflict
+    )
     assert "takes precedence: a run that does not finish in time is worth nothing" in conflict
 
 
