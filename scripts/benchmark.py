@@ -1,6 +1,7 @@
 """Benchmarks of the library. Each prints a table and can write its results as JSON.
 
 ``python scripts/benchmark.py scores --data DIR`` trains on a dataset with intents and slots and prints the scores.
+``python scripts/benchmark.py defaults --data DIR`` trains configs that name encoder, tasks and data alone.
 ``python scripts/benchmark.py mix CONFIG`` trains on datasets with one task each, mixed and separately.
 ``python scripts/benchmark.py rules --data DIR`` checks the advice on how much to unfreeze with how many rows.
 ``python scripts/benchmark.py data`` measures the cost of preparing, mixing and streaming rows.
@@ -22,6 +23,7 @@ from pathlib import Path
 from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
 from benchmarks.data import data
+from benchmarks.defaults import DATASETS, defaults
 from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.rules import FREEZES, rules
@@ -29,6 +31,8 @@ from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.study import SCENARIOS, study
 from benchmarks.training import mix
+
+from hf_multitask.training.settings import EFFORTS
 
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -58,6 +62,18 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(VARIANTS)}, or several joined by + (default: {BASE})",
     )
     command.set_defaults(run=scores)
+    command = commands.add_parser("defaults", help="scores and time with chosen settings")
+    command.add_argument("--data", type=Path, required=True, help="folder with snips, wnut17 and clinc150")
+    command.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
+    command.add_argument(
+        "--efforts",
+        nargs="+",
+        choices=("given", *EFFORTS),
+        default=["given", "standard"],
+        help="efforts; 'given' has the settings of the README instead (default: given standard)",
+    )
+    command.set_defaults(run=defaults)
     command = commands.add_parser("mix", help="test scores of datasets with one task each, mixed and separately")
     command.add_argument("config", type=Path, help="config in which each dataset names its tasks")
     command.add_argument(

@@ -9,6 +9,9 @@ from typing import Any
 
 from hf_multitask import RunConfig, run_training
 
+# Nothing is chosen by a run, so that variants differ in what they name.
+PLAIN = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0}
+
 Rows = Mapping[str, Sequence[dict[str, Any]]]
 
 
@@ -56,18 +59,20 @@ def train_intents_and_slots(
         The metrics by split, and ``seconds``.
     """
     tasks = [
-        {"name": "intent", "type": "sequence_classification", "labels": labels["intent"], **(intent or {})},
-        {"name": "slots", "type": "token_classification", "labels": labels["slots"], **(slots or {})},
+        {"name": "intent", "type": "sequence_classification", "labels": labels["intent"], **PLAIN, **(intent or {})},
+        {"name": "slots", "type": "token_classification", "labels": labels["slots"], **PLAIN, **(slots or {})},
     ]
     config = RunConfig.from_dict(
         {
             "encoder": arguments.encoder,
             "tasks": tasks,
-            "data": data,
+            "data": {"label_subwords": "first", **data},
             "freeze": freeze,
             "training": {
                 "learning_rate": arguments.learning_rate,
                 "head_learning_rate": arguments.head_learning_rate,
+                "layer_lr_decay": None,
+                "eval_strategy": "epoch",
                 "logging_steps": 100,
                 "disable_tqdm": True,
                 **training,

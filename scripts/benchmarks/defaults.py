@@ -1,0 +1,109 @@
+"""Scores and time of configs that name only encoder, tasks and data, against the settings of the README."""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_multitask import RunConfig, run_training
+
+from .intents_and_slots import read_intents_and_slots
+
+FEW = 400
+INTENT, SLOTS, NER = "intent", "slots", "ner"
+SCORES = {
+    "snips-400": ("intent_accuracy", "slots_f1", "joint_accuracy"),
+    "snips": ("intent_accuracy", "slots_f1", "joint_accuracy"),
+    "wnut17": ("ner_f1",),
+    "clinc150": ("intent_accuracy",),
+}
+DATASETS = tuple(SCORES)
+# The settings of the README before settings were chosen, each one given.
+GIVEN = {
+    "num_train_epochs": 5,
+    "learning_rate": 3e-4,
+    "head_learning_rate": 2e-3,
+    "per_device_train_batch_size": 32,
+    "layer_lr_decay": None,
+    "warmup_steps": 0.1,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "load_best_model_at_end": True,
+}
+GIVEN_OF_TASK = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0}
+
+
+def defaults(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train each dataset with chosen settings and, for comparison of the time, with given ones."""
+    runs = []
+    for name in arguments.datasets:
+        for seed in arguments.seeds:
+            for effort in arguments.efforts:
+                values = read_dataset(arguments.data, name)
+                runs.append({"dataset": name, "settings": effort, "seed": seed, **_train(values, seed, effort)})
+                print(json.dumps(runs[-1]), flush=True)
+    _print_table(arguments, runs)
+    return {"benchmark": "defaults", "runs": runs}
+
+
+def read_dataset(folder: Path, name: str) -> dict[str, Any]:
+    """Return tasks and data of a dataset, as in a config.
+
+    Args:
+        folder: Folder with ``snips``, ``wnut17`` and ``clinc150``.
+        name: One of `DATASETS`.
+    """
+    if name == "wnut17":
+        files = {split: str(folder / name / f"{split}.conll") for split in ("train", "validation", "test")}
+        task = {"name": NER, "type": "token_classification"}
+        return {"tasks": [task], "data": {**files, "columns": {"tokens": 0, NER: 1}}}
+    if name == "clinc150":
+        files = {split: str(folder / name / f"{split}.csv") for split in ("train", "validation", "test")}
+        return {"tasks": [{"name": INTENT, "type": "sequence_classification"}], "data": files}
+    rows, labels = read_intents_and_slots(folder / "snips")
+    if name == "snips-400":
+        rows["train"] = rows["train"][:FEW]
+    tasks = [
+        {"name": INTENT, "type": "sequence_classification", "labels": labels[INTENT]},
+        {"name": SLOTS, "type": "token_classification", "labels": labels[SLOTS]},
+    ]
+    return {"tasks": tasks, "data": rows}
+
+
+def _train(values: Mapping[str, Any], seed: int, effort: str) -> dict[str, Any]:
+    """Train with an effort, or with the given settings if it is ``"given"``; return scores and time."""
+    values = {"encoder": "sentence-transformers/all-MiniLM-L6-v2", **values}
+    training: dict[str, Any] = {"seed": seed, "disable_tqdm": True, "logging_steps": 100}
+    if effort == "given":
+        training |= GIVEN
+        values["tasks"] = [{**task, **GIVEN_OF_TASK} for task in values["tasks"]]
+        values["data"] = {**values["data"], "label_subwords": "first"}
+    else:
+        values["effort"] = effort
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.from_dict({**values, "training": training, "output_dir": folder})
+        start, cpu = time.perf_counter(), time.process_time()
+        metrics = run_training(config)
+        return {
+            "seconds": time.perf_counter() - start,
+            "processor_seconds": time.process_time() - cpu,
+            **metrics,
+        }
+
+
+def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:
+    print(f"\nseeds {', '.join(map(str, arguments.seeds))}; mean ± sd in percent; time of the processor, mean")
+    for name in arguments.datasets:
+        for effort in arguments.efforts:
+            of_both = [run for run in runs if (run["dataset"], run["settings"]) == (name, effort)]
+            cells = [f"{name:<10}{effort:<9}"]
+            for split in ("validation", "test"):
+                for score in SCORES[name]:
+                    values = [100 * run[split][score] for run in of_both]
+                    cells.append(f"{score} {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+            cells.append(f"{statistics.mean(run['processor_seconds'] for run in of_both):.0f} s")
+            print("  ".join(cells))
