@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.layer_groups import LayerGroups, layer_ranges
+from ..models.layer_groups import LayerGroups
 from ..runtime.byte_sizes import format_bytes
-from .rates import peak_rates
+from .rates import peak_rates, rates_in_words
 from .schedule import FreezeSchedule
 from .stage import FreezeStage
 
@@ -47,15 +47,12 @@ class StagePlan:
 
     def in_words(self) -> list[str]:
         """Return the stage as a row of a table under `PLAN_HEADER`."""
-        by_rate: dict[float, list[str]] = {}
-        for group, rate in self.learning_rates.items():
-            by_rate.setdefault(rate, []).append(group)
         state = "unknown" if self.optimizer_bytes is None else format_bytes(self.optimizer_bytes, "MiB")
         return [
             self.name,
             self._steps_in_words(),
             self.end,
-            "\n".join(f"{', '.join(layer_ranges(names))}: {rate:.3g}" for rate, names in by_rate.items()) or "nothing",
+            "\n".join(rates_in_words(self.learning_rates)) or "nothing",
             f"{self.trainable_parameters:,}\n{self.trainable_share:.1%}",
             f"gradients {format_bytes(self.gradient_bytes, 'MiB')}\noptimizer {state}",
         ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from transformers import get_scheduler
 
-from ..models.layer_groups import NORM, LayerGroups
+from ..models.layer_groups import HEAD, NORM, LayerGroups, layer_ranges
 from .stage import FreezeStage
 
 
@@ -43,6 +43,25 @@ def peak_rates(
         group.name: head_learning_rate if group.is_head else learning_rate * decay ** below_top.get(group.name, 0)
         for group in groups
     }
+
+
+def rates_in_words(rates: Mapping[str, float]) -> list[str]:
+    """Return learning rates as lines: the encoder's groups, from the lowest rate to the highest, then the heads.
+
+    Args:
+        rates: Rates by group name.
+    """
+    encoder = {name: rate for name, rate in rates.items() if not name.startswith(HEAD)}
+    lines = []
+    if encoder:
+        lowest, highest = min(encoder.values()), max(encoder.values())
+        span = f"{highest:.3g}" if lowest == highest else f"{lowest:.3g} to {highest:.3g}"
+        lines.append(f"{', '.join(layer_ranges(encoder))}: {span}")
+    by_rate: dict[float, list[str]] = {}
+    for name, rate in rates.items():
+        if name.startswith(HEAD):
+            by_rate.setdefault(rate, []).append(name)
+    return [*lines, *(f"{', '.join(names)}: {rate:.3g}" for rate, names in by_rate.items())]
 
 
 class StageRateFactor:

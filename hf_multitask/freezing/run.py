@@ -16,6 +16,7 @@ from ..runtime.training_history import TrainingHistory
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer
 from .compilation import raise_recompile_limit
+from .rates import rates_in_words
 from .replay import Progress, Transition, check_watched_metrics, replay
 from .run_setup import RunSetup
 from .schedule import SCHEDULE_NAME
@@ -322,7 +323,7 @@ def _format_change(entry: JsonObject) -> str:
         for verb, key in (("unfreeze", "unfrozen_groups"), ("freeze", "frozen_groups"))
         if entry[key]
     ]
-    rates = ", ".join(f"{name} {rate:.3g}" for name, rate in entry.get("learning_rates", {}).items())
+    rates = "; ".join(rates_in_words(entry.get("learning_rates", {})))
     changed = "; ".join(changes) or "the same groups train"
     peaks = f" Peak learning rates: {rates}." if rates else ""
     return (

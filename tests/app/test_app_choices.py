@@ -79,7 +79,7 @@ def test_tasks_have_one_line_each(base):
         ({"tasks": "hello"}, "^tasks: expected one line per task"),
         ({"tasks": "- {name: a, typ: x}"}, "unknown key 'typ'. Did you mean 'type'"),
         ({"epochs": 0}, "num train epochs: expected a number above 0, found 0"),
-        ({"learning_rate": None}, "learning rate: expected a number above 0, found None"),
+        ({"learning_rate": "a"}, "learning rate: expected a number above 0, found 'a'"),
         ({"encoder": "/etc"}, "encoder: expected a hub name .* or a model of .*, found '/etc'"),
         ({"encoder": "../secret"}, "encoder: expected a hub name"),
         ({"encoder": "a/../../b"}, "encoder: expected a hub name"),
@@ -89,6 +89,13 @@ def test_tasks_have_one_line_each(base):
 def test_invalid_choices_are_refused(changes, message, base, services, tmp_path):
     with pytest.raises(ValueError, match=message):
         build_config(base, replace(default_choices(base), **changes), services.workspace, tmp_path)
+
+
+def test_empty_numbers_are_left_to_the_run(base, services, tmp_path):
+    choices = replace(default_choices(base), epochs=None, learning_rate=None, head_learning_rate=1e-3)
+    training = build_config(base, choices, services.workspace, tmp_path).training
+    assert training["head_learning_rate"] == 1e-3
+    assert not {"num_train_epochs", "learning_rate"} & set(training)
 
 
 def test_a_run_can_continue_from_a_model_of_the_workspace(base, services, save_model, app_config, tmp_path):

@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, OnWorse
-from hf_multitask.freezing.rates import StageRateFactor, peak_rates
+from hf_multitask.freezing.rates import StageRateFactor, peak_rates, rates_in_words
 from tests.trainers import make_trainer
 
 ENCODER = ["embeddings", "encoder.0", "encoder.1", "encoder.2"]
@@ -81,6 +81,13 @@ def test_the_decay_of_the_run_is_for_stages_without_their_own(model):
         assert [rates[name] for name in reversed(ENCODER)] == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4])
     rates = peak_rates(groups, 1e-3, 1e-2, FreezeStage("a", layer_lr_decay=1.0), layer_lr_decay=0.5)
     assert rates == expected_rates(1.0)
+
+
+def test_rates_in_words():
+    rates = {"embeddings": 1e-4, "encoder.0": 2e-4, "encoder.1": 4e-4, "head.a": 1e-3, "head.b": 1e-3}
+    assert rates_in_words(rates) == ["embeddings, encoder.0-1: 0.0001 to 0.0004", "head.a, head.b: 0.001"]
+    assert rates_in_words({"encoder.0": 2e-4, "encoder.1": 2e-4}) == ["encoder.0-1: 0.0002"]
+    assert rates_in_words({}) == []
 
 
 def test_a_final_norm_has_the_rate_of_the_uppermost_layer(encoders, data):
