@@ -26,6 +26,7 @@ from ..reports.training_report import REPORT_NAME
 from ..runs import (
     RunConfig,
     find_last_checkpoint,
+    has_unfinished_folds,
     inspect_data,
     run_evaluation,
     run_plan,
@@ -306,6 +307,8 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
     except KeyboardInterrupt:
         checkpoint = find_last_checkpoint(Path(config.output_dir))
         hint = f"resume from {checkpoint} with --resume" if checkpoint else "there is no checkpoint yet"
+        if checkpoint is None and has_unfinished_folds(Path(config.output_dir)):
+            hint = "continue with --resume, which keeps the finished folds"
         typer.echo(f"\nInterrupted; {hint}.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if PartialState().is_main_process:

@@ -11,18 +11,24 @@ from rich.table import Table
 from ..export import ExportedFile
 from ..freezing.plan import PLAN_HEADER, StagePlan
 from ..runtime.byte_sizes import format_bytes
+from ..runtime.fold_scores import MEAN, SD
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
-    """Print metrics as a table with one column per split.
+    """Print metrics as a table with one column per split. The means over folds have their standard deviations.
 
     Args:
         metrics: Metrics by split.
         console: Console to print to. Defaults to standard output.
     """
-    table = Table("metric", *metrics)
-    for name in dict.fromkeys(name for values in metrics.values() for name in values):
-        table.add_row(name, *(f"{values[name]:.4f}" if name in values else "" for values in metrics.values()))
+    spread = metrics.get(SD, {})
+    columns = {split: values for split, values in metrics.items() if split != SD}
+    table = Table("metric", *columns)
+    for name in dict.fromkeys(name for values in columns.values() for name in values):
+        cells = [f"{values[name]:.4f}" if name in values else "" for values in columns.values()]
+        if MEAN in columns and name in spread:
+            cells[list(columns).index(MEAN)] += f" ± {spread[name]:.4f}"
+        table.add_row(name, *cells)
     (console or Console()).print(table)
 
 

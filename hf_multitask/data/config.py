@@ -41,6 +41,8 @@ class DataConfig:
         unseen_labels: Treatment of a label that does not occur in train: ``"error"``, or ``"ignore"`` (it counts for
             no loss and no score).
         validation_split: Share of train to use as validation, stratified by the labels, if there is no validation.
+        folds: Number of folds for cross-validation on train, stratified by the labels, if there is no validation.
+        group: Column whose rows with the same value are in the same fold, such as a document or a speaker.
         max_length: Maximum sequence length in subwords. Defaults to the maximum of the tokenizer. Longer rows are cut
             into windows.
         overlap: Number of subwords that consecutive windows share. Defaults to a quarter of ``max_length``.
@@ -69,6 +71,8 @@ class DataConfig:
     span_mismatch: str = "widen"
     unseen_labels: str = "error"
     validation_split: float | None = None
+    folds: int | None = None
+    group: str | None = None
     max_length: int | None = None
     overlap: int | None = None
     truncate: bool = False
@@ -95,6 +99,31 @@ class DataConfig:
                 raise ValueError("validation and validation_split exclude each other.")
             if self.streams_train:
                 raise ValueError("validation_split needs all rows of train: leave out streaming, or give validation.")
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        if self.folds is None:
+            if self.group is not None:
+                raise ValueError(f"group={self.group!r} has no effect without folds; add folds, such as folds: 5.")
+            return
+        if self.folds < 2:
+            raise ValueError(f"folds must be at least 2, found {self.folds}.")
+        for name in ("validation", "validation_split"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"folds and {name} exclude each other: each fold is the validation rows of one training. Leave "
+                    f"out {name} to cross-validate on train, or leave out folds to validate on {name}."
+                )
+        if self.streams_train:
+            raise ValueError(
+                "folds needs all rows of train: leave out streaming to cross-validate, or leave out folds and give "
+                "validation."
+            )
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether a training has validation rows: a split, a share of train, or the folds."""
+        return any(value is not None for value in (self.validation, self.validation_split, self.folds))
 
     @property
     def streams_train(self) -> bool:
@@ -151,6 +180,12 @@ def data_configs(
                 f"data: {key} must be the same in all datasets, as the model predicts with it; found "
                 f"{', '.join(sorted(map(str, values)))}."
             )
+    folds = {config.folds for config in configs}
+    if len(folds) > 1:
+        raise ValueError(
+            "data: folds must be the same in all datasets, as a fold has rows of each; found "
+            f"{', '.join(sorted(map(str, folds)))}."
+        )
     return configs
 
 

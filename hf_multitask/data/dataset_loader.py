@@ -246,7 +246,13 @@ class DatasetLoader:
         dataset = self.prepare(part, tasks, align)
         for line in part.report.losses():
             logger.warning("%s: %s.", name, line)
-        return dataset.remove_columns([column for column in COUNTED_COLUMNS if column in dataset.column_names])
+        return _without_counts(dataset)
+
+    def align(self, split: str, tasks: Sequence[TaskConfig], aligner: Aligner) -> datasets.Dataset:
+        """Tokenize the encoded rows of a split once more, for another aligner, without counting anything again."""
+        part = self.splits[split]
+        batch = {**self.inputs(part.rows), "labels": part.labels}
+        return _without_counts(tokenize(batch, tasks, aligner, self.config.num_proc, self.name_of(split)))
 
     def split_off_validation(self) -> None:
         """Move a share of the training rows to validation if the config asks for it; see `split_validation`."""
@@ -320,6 +326,10 @@ class DatasetLoader:
                 )
             mismatched += count
         return mismatched
+
+
+def _without_counts(dataset: datasets.Dataset) -> datasets.Dataset:
+    return dataset.remove_columns([column for column in COUNTED_COLUMNS if column in dataset.column_names])
 
 
 def _counted(columns: Batch | datasets.Dataset) -> Batch:

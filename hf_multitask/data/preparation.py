@@ -13,7 +13,8 @@ from ..models.tasks import REGRESSION, TaskConfig
 from ..models.tasks_class_weights import BALANCED
 from ..models.text_alignment import Aligner
 from .config import SPLITS, DataConfig, data_configs
-from .dataset_loader import TRAIN, DatasetLoader
+from .dataset_loader import TRAIN, VALIDATION, DatasetLoader
+from .folds import Folds, build_folds
 from .labels.class_balance import complete_class_weights, label_counts
 from .preparation_report import PreparationReport
 from .provenance import DataProvenance, find_provenance
@@ -35,6 +36,7 @@ class PreparedData:
         reports: Counts of what happened to the rows, for each split that is not streamed.
         origin: Provenance of the rows.
         texts: Texts of the validation and test rows by split.
+        folds: Folds of the training rows, if the config asks for them.
     """
 
     splits: dict[str, datasets.Dataset | TrainingStream]
@@ -42,6 +44,7 @@ class PreparedData:
     reports: dict[str, PreparationReport] = field(default_factory=dict)
     origin: DataProvenance = field(default_factory=DataProvenance)
     texts: dict[str, RowTexts] = field(default_factory=dict)
+    folds: Folds | None = None
 
     def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""
@@ -52,6 +55,43 @@ class PreparedData:
     def get(self, split: str) -> datasets.Dataset | TrainingStream | None:
         """Return a split, or None if the data does not have it."""
         return self.splits.get(split)
+
+    @property
+    def first_training(self) -> "PreparedData":
+        """The data of the first training: of the first fold if there are folds, else the data itself."""
+        return self if self.folds is None else self.fold(0)
+
+    def fold(self, number: int) -> "PreparedData":
+        """Return the data of one training of a cross-validation.
+
+        Tasks, labels and balanced class weights are those of all rows. Nothing is tokenized again.
+
+        Args:
+            number: The fold, from 0.
+
+        Returns:
+            The data, with the rows of the fold as validation and the other rows as train; test is the same.
+
+        Raises:
+            ValueError: If the data has no folds, or not this one.
+        """
+        folds, train = self.folds, self.splits.get(TRAIN)
+        if folds is None or not isinstance(train, datasets.Dataset):
+            raise ValueError("the data has no folds; set folds in DataConfig.")
+        held_out = folds.rows(number)
+        fully_labelled = sum(folds.fully_labelled[row] for row in held_out)
+        splits = {TRAIN: train.select(folds.other_rows(number)), VALIDATION: folds.held_out.select(held_out)}
+        reports = {
+            TRAIN: PreparationReport(rows=len(train) - len(held_out)),
+            VALIDATION: PreparationReport(rows=len(held_out), fully_labelled_rows=fully_labelled),
+        }
+        return dataclasses.replace(
+            self,
+            splits={**self.splits, **splits},
+            reports={**self.reports, **reports},
+            texts={**self.texts, VALIDATION: folds.texts.take(held_out)},
+            folds=None,
+        )
 
 
 def prepare_datasets(
@@ -103,6 +143,9 @@ def prepare_datasets(
                     prepared.texts.setdefault(split, RowTexts()).add(loaded.rows.rows)
         if parts:
             prepared.splits[split] = _joined(parts, has_windows=prepared.reports[split].windowed_rows > 0)
+    train, num_folds = prepared.splits.get(TRAIN), configs[0].folds
+    if num_folds is not None and isinstance(train, datasets.Dataset):
+        prepared.folds = build_folds(loaders, tasks, num_folds, train, aligners)
     if any(config.streams_train for config in configs):
         for loader in loaders:
             # The stream keeps the loader, which does not need the rows of the other splits any more.

@@ -22,6 +22,12 @@ class RowTexts:
         columns = {name: [row.get(name) for row in rows] for name in _SCHEMA.names}
         self._table = pa.concat_tables([self._table, pa.table(columns, schema=_SCHEMA)])
 
+    def take(self, chosen: Sequence[int]) -> "RowTexts":
+        """Return the texts of some of the rows."""
+        texts = RowTexts()
+        texts._table = self._table.take(pa.array(chosen, type=pa.int64()))
+        return texts
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return self._table.num_rows

@@ -48,7 +48,8 @@ def build_model_card(
         _table(["Task", "Type", "Labels"], [_task_row(task) for task in config.tasks]),
         _usage(name, next(iter(training.examples), _EXAMPLE)),
         _data(training),
-        _scores(training.metrics),
+        _folds(training.folds),
+        "" if training.folds and not training.metrics else _scores(training.metrics),
         _stages(training.stages),
         f"## License\n\n{_license(header.license, encoder_metadata, encoder)}",
     ]
@@ -113,6 +114,14 @@ def _scores(metrics: Mapping[str, Mapping[str, float]]) -> str:
         [name, *(f"{scores[name]:.4f}" if name in scores else "" for scores in metrics.values())] for name in names
     ]
     return f"## Scores\n\n{_table(['Metric', *metrics], rows)}"
+
+
+def _folds(table: Sequence[Sequence[str]]) -> str:
+    if not table:
+        return ""
+    header, *rows = table
+    about = "Each fold was scored by a model of the other folds. This model was trained on all rows."
+    return f"## Cross-validation\n\n{about}\n\n{_table(header, rows)}"
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -37,6 +37,7 @@ class TrainingFacts:
         hub_datasets: Names of the datasets from the hub.
         examples: Short texts of the training rows; pairs as mappings with ``text`` and ``text_pair``.
         stages: Entries of ``stages.json``, one per stage.
+        folds: Table of the scores of a cross-validation: a header, and a row for each metric.
     """
 
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class TrainingFacts:
     hub_datasets: Sequence[str] = ()
     examples: Sequence[str | Mapping[str, str]] = ()
     stages: Sequence[Mapping[str, Any]] = ()
+    folds: Sequence[Sequence[str]] = ()
 
 
 def card_metadata(

@@ -12,6 +12,7 @@ from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from ..runtime.byte_sizes import format_bytes
+from ..runtime.fold_scores import FoldScores
 from ..runtime.training_history import LogEntry
 from .class_scores import class_scores, count_confusion, count_entity_errors
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
@@ -41,6 +42,7 @@ class TrainingRecord:
         history: ``trainer.state.log_history``.
         stages: Contents of ``stages.json``; empty without a schedule.
         results: Results by split.
+        folds: Scores of the folds of a cross-validation.
     """
 
     facts: Mapping[str, str]
@@ -48,6 +50,7 @@ class TrainingRecord:
     history: Sequence[LogEntry]
     stages: Sequence[JsonObject]
     results: Mapping[str, SplitResult]
+    folds: FoldScores | None = None
 
     @property
     def was_trained(self) -> bool:
@@ -94,7 +97,11 @@ def report_sections(record: TrainingRecord) -> list[Section]:
         ImportError: If matplotlib is not installed.
     """
     facts = Table(["Run", ""], [[name, value] for name, value in record.facts.items()])
-    sections = [Section("Run", [facts]), Section("Scores", [scores_table(record.results)])]
+    sections = [Section("Run", [facts])]
+    if record.folds is not None:
+        sections.append(Section("Cross-validation", [folds_table(record.folds)]))
+    if record.results or record.folds is None:
+        sections.append(Section("Scores", [scores_table(record.results)]))
     sections.append(Section("Training curves", _curves(record)))
     if record.stages:
         sections.append(Section("Stages", [stage_table(record.stages)]))
@@ -110,6 +117,16 @@ def scores_table(results: Mapping[str, SplitResult]) -> Table | Paragraph:
     names = dict.fromkeys(name for result in results.values() for name in result.metrics)
     rows = [[name, *(_number(result.metrics.get(name)) for result in results.values())] for name in names]
     return Table(["Metric", *results], rows, "The same numbers as in metrics.json.")
+
+
+def folds_table(scores: FoldScores) -> Table:
+    """Return a table of the metrics in each fold, with their mean and standard deviation."""
+    header, *rows = scores.table()
+    caption = (
+        f"Scores of {len(scores.folds)} trainings, each on the rows of one fold that it did not train on. The model "
+        "of this run was trained on all rows."
+    )
+    return Table(header, rows, caption)
 
 
 def stage_table(stages: Sequence[JsonObject]) -> Table:

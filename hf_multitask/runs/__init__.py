@@ -4,7 +4,7 @@ from .build import build_trainer
 from .config import RunConfig
 from .evaluation import evaluate_model, run_evaluation
 from .inspection import inspect_data
-from .output_dir import find_last_checkpoint
+from .output_dir import find_last_checkpoint, has_unfinished_folds
 from .training import run_plan, run_training
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "build_trainer",
     "evaluate_model",
     "find_last_checkpoint",
+    "has_unfinished_folds",
     "inspect_data",
     "run_evaluation",
     "run_plan",

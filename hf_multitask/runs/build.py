@@ -51,7 +51,7 @@ def build_trainer(
         callbacks: More callbacks of the trainer.
 
     Returns:
-        The trainer and the data.
+        The trainer and the data. If the data has folds, the trainer is that of the first fold.
 
     Raises:
         ValueError: If the config or the data is invalid.
@@ -89,7 +89,9 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
         data = prepare_datasets(with_label_subwords(config).data_configs, tokenizer, tasks)
-    facts = RunFacts.of(data, encoder_config, arguments.world_size * arguments.gradient_accumulation_steps)
+    facts = RunFacts.of(
+        data.first_training, encoder_config, arguments.world_size * arguments.gradient_accumulation_steps
+    )
     data = replace(data, tasks=settings_of(config, facts).tasks)
     # Set after the data is prepared, so that the initial weights of new heads do not depend on its random draws.
     set_seed(arguments.seed)
@@ -117,13 +119,14 @@ def assemble_trainer(
         ValueError: If the schedule does not fit the model, or ``max_tokens_per_batch`` the training rows.
     """
     arguments = config.training_arguments(settings_of(config, parts.facts).training)
+    data = parts.data.first_training
     trainer = MultiTaskTrainer(
         model=parts.model,
         args=arguments,
         freeze_schedule=config.freeze,
         sampling=config.sampling,
-        train_dataset=parts.data["train"],
-        eval_dataset=parts.data.get("validation"),
+        train_dataset=data["train"],
+        eval_dataset=data.get("validation"),
         processing_class=parts.tokenizer,
         callbacks=list(callbacks),
     )

@@ -182,7 +182,7 @@ class RunConfig:
         defaults = dict(TRAINING_DEFAULTS)
         if any(config.streams_train for config in self.data_configs):
             defaults |= STREAMING_DEFAULTS
-        if not any(config.validation or config.validation_split for config in self.data_configs):
+        if not any(config.has_validation for config in self.data_configs):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
         values = {**defaults, **chosen, **self.training, "output_dir": self.output_dir}
         # The annotation of transformers is a NewType that no dataclass has.

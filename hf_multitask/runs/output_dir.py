@@ -12,6 +12,9 @@ from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from ..freezing.stage_results import STAGES_NAME
 
 METRICS_NAME = "metrics.json"
+# Scores of the folds, and the folder of the fold that is being trained.
+FOLDS_NAME = "folds.json"
+FOLDS_FOLDER = "folds"
 # trainer_state.json is written last: a checkpoint that contains it is complete.
 CHECKPOINT_FILES = (SAFE_WEIGHTS_NAME, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
@@ -33,6 +36,11 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
     return complete[max(complete)] if complete else None
 
 
+def has_unfinished_folds(output_dir: Path) -> bool:
+    """Return whether a cross-validation has written a checkpoint or the scores of a fold."""
+    return (output_dir / FOLDS_NAME).is_file() or (output_dir / FOLDS_FOLDER).is_dir()
+
+
 def check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | None:
     """Return the checkpoint to resume from, and refuse to replace a model unless asked to.
 
@@ -42,7 +50,7 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | 
         resume: Whether to resume from the last checkpoint.
 
     Returns:
-        The checkpoint if ``resume`` is set, else None.
+        The checkpoint if ``resume`` is set, else None. None too if only folds of a cross-validation can be resumed.
 
     Raises:
         ValueError: If both ``overwrite`` and ``resume`` are set.
@@ -56,11 +64,12 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | 
         raise FileExistsError(f"output_dir {str(output_dir)!r} is a file.")
     checkpoint = find_last_checkpoint(output_dir)
     if resume:
-        if checkpoint is None:
+        if checkpoint is None and not has_unfinished_folds(output_dir):
             raise FileNotFoundError(f"--resume: {str(output_dir)!r} has no complete checkpoint; run without it.")
         return checkpoint
     state = PartialState()
-    has_model = any((output_dir / name).exists() for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME)) or checkpoint
+    has_model = any((output_dir / name).exists() for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME))
+    has_model = has_model or checkpoint is not None or has_unfinished_folds(output_dir)
     # Wait until every process has looked, before the first one can write.
     state.wait_for_everyone()
     if has_model and not overwrite:
@@ -73,9 +82,10 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> Path | 
 
 def remove_model(output_dir: Path) -> None:
     """Remove files of an earlier run that the new run would replace only at its end. Other files stay."""
-    for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME, SCHEDULE_NAME, STAGES_NAME):
+    for name in (CONFIG_NAME, SAFE_WEIGHTS_NAME, METRICS_NAME, SCHEDULE_NAME, STAGES_NAME, FOLDS_NAME):
         (output_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(output_dir / SNAPSHOTS_DIR, ignore_errors=True)
+    for name in (SNAPSHOTS_DIR, FOLDS_FOLDER):
+        shutil.rmtree(output_dir / name, ignore_errors=True)
     for path in checkpoints(output_dir).values():
         shutil.rmtree(path)
 

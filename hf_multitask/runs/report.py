@@ -13,6 +13,7 @@ from ..reports.split_result import SplitResult
 from ..reports.tracking import log_results
 from ..reports.training_report import HISTORY_NAME, REPORT_NAME, TrainingRecord, write_report
 from ..runtime.extras import missing_packages
+from ..runtime.fold_scores import FoldScores
 from ..runtime.training_history import TrainingHistory
 from ..training.trainer import MultiTaskTrainer
 from .config import RunConfig
@@ -30,6 +31,7 @@ def training_record(
     data: PreparedData,
     results: Mapping[str, SplitResult],
     problems: Sequence[str] = (),
+    folds: FoldScores | None = None,
 ) -> TrainingRecord:
     """Collect the content of a run's report.
 
@@ -39,6 +41,7 @@ def training_record(
         data: The data.
         results: Results of the run by split.
         problems: Signs that the run has learned nothing, or not enough.
+        folds: Scores of the run's folds, if any.
 
     Returns:
         The record.
@@ -49,6 +52,7 @@ def training_record(
         history=trainer.state.log_history,
         stages=read_stage_results(config.output_dir),
         results=results,
+        folds=folds,
     )
 
 

@@ -17,6 +17,7 @@ from .build import assemble_trainer, build_trainer, load_parts
 from .chosen_settings import completed_config, settings_of, write_config
 from .config import RunConfig
 from .evaluation import score_split
+from .folds import build_final_trainer, check_final_schedule, train_folds
 from .outcome import find_problems
 from .output_dir import METRICS_NAME, check_output_dir, remove_model
 from .report import remove_report, report_run, training_record
@@ -36,7 +37,8 @@ def run_training(
         callbacks: More callbacks of the trainer.
 
     Returns:
-        The metrics by split, as in ``metrics.json``.
+        The metrics by split, as in ``metrics.json``. With ``data.folds``, ``"folds"`` is the mean over the folds, and
+        ``"folds_sd"`` the standard deviation.
 
     Raises:
         ValueError: If the config or the data is invalid. Nothing has been trained or written then.
@@ -50,26 +52,34 @@ def run_training(
     # Before the trainer: a config builds training arguments to check them, which resets accelerate's state.
     completed = completed_config(config, settings)
     trainer, data = assemble_trainer(config, parts, callbacks), parts.data
+    if data.folds is not None:
+        check_final_schedule(trainer)
     if PartialState().is_main_process:
         if overwrite:
             remove_model(output_dir)
         remove_report(output_dir)
         logger.info("%s", settings)
         write_config(completed, settings)
+    scores = None
+    if data.folds is not None:
+        del trainer, parts  # of the first fold, which have checked the config
+        scores = train_folds(completed, data, resume, callbacks=callbacks)
+        trainer, data = build_final_trainer(completed, data, scores, callbacks)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
     results = {split: score_split(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
-    metrics = {split: dict(result.metrics) for split, result in results.items()}
+    metrics = {} if scores is None else scores.metrics()
+    metrics |= {split: dict(result.metrics) for split, result in results.items()}
     problems = find_problems(data.tasks, trainer.state.log_history, trainer.state.global_step, results)
-    record = training_record(config, trainer, data, results, problems)
+    record = training_record(config, trainer, data, results, problems, scores)
     if trainer.is_world_process_zero():
         write_json(output_dir / METRICS_NAME, metrics)
         write_history(output_dir, record)
     if trainer.args.push_to_hub:
         # save_model has pushed the model already; this pushes its scores.
-        trainer.push_to_hub("Scores of the run", data=data)
+        trainer.push_to_hub("Scores of the run", data=data, folds=scores)
     else:
-        trainer.create_model_card(data=data)
+        trainer.create_model_card(data=data, folds=scores)
     if trainer.is_world_process_zero():
         # After the push: the report shows texts of the data, which must not go to the hub.
         report_run(output_dir, trainer, record)

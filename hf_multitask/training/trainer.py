@@ -28,6 +28,7 @@ from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_errors import explain_upload_errors
 from ..models.type_aliases import Batch
+from ..runtime.fold_scores import FoldScores
 from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
@@ -538,6 +539,7 @@ class MultiTaskTrainer(Trainer):
         tags: str | list[str] | None = None,
         model_name: str | None = None,
         data: PreparedData | None = None,
+        folds: FoldScores | None = None,
     ) -> None:
         """Write the model card to ``output_dir``: tasks, data, scores, results of each freeze stage, usage.
 
@@ -549,12 +551,15 @@ class MultiTaskTrainer(Trainer):
             tags: Further tags.
             model_name: Title of the card.
             data: Data of the training: its provenance, and texts to try the model with.
+            folds: Scores of a cross-validation.
         """
         if not self.is_world_process_zero():
             return
         sets = {"train": self.train_dataset, "validation": self.eval_dataset}
         restores_best = self.args.load_best_model_at_end
         facts = training_facts(self.state, self.tasks, restores_best, str(self.args.output_dir), sets, data)
+        if folds is not None:
+            facts.folds = folds.table()
         name = self.hub_model_id or HERE
         config = self.accelerator.unwrap_model(self.model).config
         card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
