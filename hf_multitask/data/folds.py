@@ -11,7 +11,7 @@ from ..models.messages import unknown_name_message
 from ..models.tags_iob2 import OUTSIDE, entity_type
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_alignment import Aligner
-from .dataset_loader import SPLIT_SEED, TRAIN, DatasetLoader
+from .dataset_loader import SPLIT_SEED, TRAIN, VALIDATION, DatasetLoader
 from .labels.fold_assignment import assign_folds
 from .readers.rows import Rows
 from .row_texts import RowTexts
@@ -59,7 +59,7 @@ def build_folds(
     tasks: Sequence[TaskConfig],
     number: int,
     train: datasets.Dataset,
-    aligner: Aligner,
+    aligners: Mapping[str, Aligner],
 ) -> Folds:
     """Build the folds of prepared training rows.
 
@@ -68,7 +68,7 @@ def build_folds(
         tasks: All tasks of the model, complete.
         number: Number of folds.
         train: The prepared rows of all datasets.
-        aligner: Aligner of validation rows.
+        aligners: Aligners by split.
 
     Returns:
         The folds.
@@ -77,7 +77,8 @@ def build_folds(
         ValueError: See `fold_numbers`.
     """
     held_out, texts = train, RowTexts()
-    if aligner.label_subwords != loaders[0].config.label_subwords:
+    aligner = aligners[VALIDATION]
+    if aligner.label_subwords != aligners[TRAIN].label_subwords:
         held_out = datasets.concatenate_datasets([loader.align(TRAIN, tasks, aligner) for loader in loaders])
         if "window_lengths" in held_out.column_names and "window_lengths" not in train.column_names:
             held_out = held_out.remove_columns("window_lengths")

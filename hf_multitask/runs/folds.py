@@ -22,9 +22,11 @@ from ..runtime.atomic_files import write_json
 from ..runtime.fold_scores import FoldResult, FoldScores
 from ..runtime.training_history import TrainingHistory
 from ..training.trainer import MultiTaskTrainer
-from .build import build_trainer
+from .build import build_trainer, load_parts
+from .chosen_settings import completed_config, settings_of
 from .config import RunConfig
 from .evaluation import score_split
+from .outcome import find_problems
 from .output_dir import FOLDS_FOLDER, FOLDS_NAME, find_last_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ def cross_validate(
     removed at its end. The scores of finished folds are in ``folds.json`` in the folder of the run.
 
     Args:
-        config: Config of the run, with ``data.folds``.
+        config: Config of the run, with ``data.folds``. Settings that it leaves out are chosen once for all folds.
         data: Prepared data of the config. Prepared here if None.
         resume: Whether to keep the finished folds in the folder of the run, and to resume the next one from its last
             checkpoint.
@@ -103,8 +105,20 @@ def cross_validate(
     Raises:
         ValueError: If the config or the data is invalid, or the finished folds are those of another config.
     """
-    if data is None:
-        _, data = build_trainer(config)
+    parts = load_parts(config, data)
+    config, data = completed_config(config, settings_of(config, parts.facts)), parts.data
+    del parts
+    return train_folds(config, data, resume, on_fold, callbacks)
+
+
+def train_folds(
+    config: RunConfig,
+    data: PreparedData,
+    resume: bool = False,
+    on_fold: OnFold | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> FoldScores:
+    """Train a model for each fold, with a config that gives each setting; see `cross_validate`."""
     if data.folds is None:
         raise ValueError("data.folds is missing; expected a number of folds, such as 5.")
     folder = Path(config.output_dir)
@@ -134,7 +148,7 @@ def build_final_trainer(
     of its schedule either.
 
     Args:
-        config: Config of the run.
+        config: Config of the run, which gives each setting.
         data: The prepared data, with folds.
         scores: Scores of the folds.
         callbacks: More callbacks of the trainer.
@@ -159,6 +173,7 @@ def build_final_trainer(
 def final_config(config: RunConfig) -> RunConfig:
     """Return the config of the training on all rows, which has no validation rows."""
     training: JsonObject = {**config.training, "eval_strategy": "no", "load_best_model_at_end": False}
+    training["early_stopping_patience"] = None
     if training.get("save_strategy") == "best":
         training["save_strategy"] = "epoch"
     return replace(config, training=training)
@@ -210,15 +225,17 @@ def _train_fold(
         shutil.rmtree(folder, ignore_errors=True)
     PartialState().wait_for_everyone()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    metrics = dict(score_split(trainer, fold, "validation").metrics)
+    scored = score_split(trainer, fold, "validation")
     state = trainer.state
+    for problem in find_problems(fold.tasks, state.log_history, state.global_step, {"validation": scored}):
+        logger.warning("Fold %d: %s", number + 1, problem)
     kept = state.best_global_step if trainer.args.load_best_model_at_end else None
     evaluation = TrainingHistory(state.log_history).kept_evaluation(kept) if kept is not None else None
     epochs = state.epoch if evaluation is None or evaluation.epoch is None else evaluation.epoch
     result = FoldResult(
         fold=number + 1,
         rows=fold.reports["validation"].rows,
-        metrics=metrics,
+        metrics=dict(scored.metrics),
         epochs=float(epochs or 0),
         steps=state.global_step if kept is None else kept,
         seconds=time.perf_counter() - start,
@@ -235,7 +252,7 @@ def _describe(result: FoldResult, data: PreparedData) -> str:
     names = [f"{task.name}_{main_metric(task)}" for task in data.tasks]
     scores = ", ".join(f"{name} {result.metrics[name]:.4f}" for name in names if name in result.metrics)
     number = result.fold if data.folds is None else f"{result.fold} of {data.folds.number}"
-    kept = f"epoch {result.epochs:g} kept, {result.seconds:,.0f} seconds"
+    kept = f"epoch {result.epochs:.3g} kept, {result.seconds:,.0f} seconds"
     return f"Fold {number}: {scores} on {result.rows:,} rows; {kept}."
 
 

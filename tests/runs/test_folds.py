@@ -33,6 +33,7 @@ def values(encoder, write_jsonl, tmp_path):
         "data": {"train": str(write_jsonl(ROWS)), "test": str(write_jsonl(ROWS[9:])), "folds": FOLDS},
         "training": {
             "num_train_epochs": 3,
+            "eval_strategy": "epoch",
             "learning_rate": 1e-2,
             "per_device_train_batch_size": 4,
             "disable_tqdm": True,
