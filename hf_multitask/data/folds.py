@@ -138,6 +138,28 @@ def label_names(labels: Mapping[str, Any], tasks: Sequence[TaskConfig]) -> set[s
     return {f"{task.name}:{name}" for task in tasks for name in _names_of_task(task, labels[task.name])}
 
 
+def check_labels_of_folds(folds: Folds, tasks: Sequence[TaskConfig]) -> None:
+    """Check that each fold can be scored in each task.
+
+    Args:
+        folds: The folds.
+        tasks: The tasks.
+
+    Raises:
+        ValueError: If a fold has no row with a label of a task, or no entity of a token task.
+    """
+    names = [label_names(labels, tasks) for labels in folds.held_out["labels"]]
+    for task in tasks:
+        empty = {f"{task.name}:{UNLABELLED}", *([f"{task.name}:{OUTSIDE}"] if task.is_token_task else [])}
+        for fold in range(folds.number):
+            if all(names[row] & empty for row in folds.rows(fold)):
+                what = "entity" if task.is_token_task else "label"
+                raise ValueError(
+                    f"data.folds: fold {fold + 1} of {folds.number} has no {what} of task {task.name!r} to score; use "
+                    "fewer folds."
+                )
+
+
 def _names_of_task(task: TaskConfig, value: Any) -> set[str]:
     names = task.labels or []
     if task.is_token_task:

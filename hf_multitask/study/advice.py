@@ -13,14 +13,15 @@ Differences = Mapping[tuple[str, str], Interval | None]
 
 
 def summarize_advice(
-    scenarios: Sequence[ScenarioResult], differences: Mapping[int, Differences], test_rows: int
+    scenarios: Sequence[ScenarioResult], differences: Mapping[int, Differences], test_rows: int, num_folds: int = 0
 ) -> str:
     """Name the cheapest scenario that may be the best, and the scenarios that are not worth their time.
 
     Args:
         scenarios: The scenarios, with their summaries.
         differences: Differences between the scenarios, by number of training rows.
-        test_rows: Number of test rows.
+        test_rows: Number of test rows, or of the rows of all folds.
+        num_folds: Number of folds; 0 if the runs are scored on test.
 
     Returns:
         The paragraph.
@@ -31,7 +32,8 @@ def summarize_advice(
     if len(summaries) < 2:
         return "No advice: it takes at least two scenarios that train all tasks."
     seeds = min(len(summary.seeds) for summary in summaries.values())
-    basis = f"{largest:,} training rows, {seeds} {'seed' if seeds == 1 else 'seeds'}, {test_rows:,} test rows"
+    scored = f"{test_rows:,} rows in {num_folds} folds" if num_folds else f"{test_rows:,} test rows"
+    basis = f"{largest:,} training rows, {seeds} {'seed' if seeds == 1 else 'seeds'}, {scored}"
     lines = [_advise(summaries, differences[largest], basis)]
     for size in reversed(sizes[:-1]):
         smaller = _with_overall_score(scenarios, size)
@@ -39,7 +41,7 @@ def summarize_advice(
             best, cheapest = _choose(smaller, differences[size])
             also = "" if best == cheapest else f", and {cheapest} is the cheapest that may be as good"
             lines.append(f"With {size:,} rows {best} scores highest ({_format_score(smaller[best])}){also}.")
-    if seeds == 1:
+    if seeds == 1 and not num_folds:
         lines.append("With a single seed, these intervals do not cover the variation between seeds.")
     return " ".join(lines)
 

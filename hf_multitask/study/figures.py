@@ -53,8 +53,8 @@ def draw_study(study: Study) -> list[NamedFigure]:
         figures = [
             NamedFigure(
                 "scores",
-                f"Scores on test with {size:,} training rows: mean and standard deviation over the seeds. The dashed "
-                f"line is {study.scenarios[0].name}.",
+                f"Scores on {study.scored_rows} with {size:,} training rows: mean and standard deviation over "
+                f"{study.repeats}. The dashed line is {study.scenarios[0].name}.",
                 _draw_scores(study, size),
             )
         ]
@@ -70,7 +70,9 @@ def draw_study(study: Study) -> list[NamedFigure]:
         if len(study.sizes) > 1:
             figures.append(
                 NamedFigure(
-                    "sizes", "Scores on test by number of training rows, means over the seeds.", _draw_sizes(study)
+                    "sizes",
+                    f"Scores on {study.scored_rows} by number of training rows, means over {study.repeats}.",
+                    _draw_sizes(study),
                 )
             )
     return figures

@@ -17,6 +17,11 @@ ABOUT_TIME = (
     "them computes them, and its time includes that. Memory is the peak during training: of the device, or without "
     "one the resident memory of the process, which includes Python, its libraries and the files that are read."
 )
+ABOUT_TEST = "The epoch of each run was chosen on validation, all scores are on test."
+ABOUT_FOLDS = (
+    "Each run held out one fold, on which its epoch was chosen and its score measured: all scores are a little too "
+    "high, and comparable."
+)
 ABOUT_CHANGES = (
     "Drift measures how far the encoder's states of validation texts moved from the start of a run to its end: the "
     "mean of 1 − cosine over texts and over tokens; 0 if the encoder is frozen. The loss gap is validation loss minus "
@@ -107,8 +112,9 @@ def scores_table(study: Study, size: int) -> Table:
     return Table(
         header,
         rows,
-        f"Scores on test, mean ± standard deviation over the seeds; differences from {first} with their 95 % "
-        "interval by a bootstrap that is paired by row and seed. * marks differences beyond chance.",
+        f"Scores on {study.scored_rows}, mean ± standard deviation over {study.repeats}; differences from {first} "
+        f"with their 95 % interval by a bootstrap that is paired by row{', fold' if study.has_folds else ''} and seed. * "
+        "marks differences beyond chance.",
     )
 
 
@@ -123,14 +129,14 @@ def costs_table(study: Study, size: int) -> Table:
             f"{summary.peak_memory_bytes / 2**20:,.0f}",
             f"{summary.trainable_parameters:,}",
             "yes" if scenario.name in front else NOTHING if summary.overall is None else "no",
-            f"{summary.out_of_time} of {len(summary.seeds)}",
+            f"{summary.out_of_time} of {sum(run.size == size for run in scenario.runs)}",
         ]
         for scenario, summary in study.summaries(size)
     ]
     header = ["scenario", "seconds", "total seconds", "peak MiB", "trainable parameters", "Pareto front", "cut short"]
     if not any(summary.out_of_time for _, summary in study.summaries(size)):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return Table(header, rows, "Means over the seeds; for memory and trainable parameters, the maximum.")
+    return Table(header, rows, f"Means over {study.repeats}; for memory and trainable parameters, the maximum.")
 
 
 def changes_table(study: Study, size: int) -> Table:
@@ -138,7 +144,7 @@ def changes_table(study: Study, size: int) -> Table:
     names = [task.name for task in study.tasks]
     header = ["scenario", "drift of texts", "drift of tokens", "loss gap"]
     header += [f"{name}: drop from its best" for name in names] + [f"{name}: drop from the start" for name in names]
-    header += ["frozen task on test"]
+    header += [f"frozen task on {study.scored_rows}"]
     rows = []
     for scenario, summary in study.summaries(size):
         drops = [summary.forgetting.get(task) for task in names]
@@ -153,7 +159,7 @@ def changes_table(study: Study, size: int) -> Table:
                 NOTHING if frozen is None else f"{frozen.task}: {frozen.before:.4f} before, {frozen.after:.4f} after",
             ]
         )
-    return Table(header, rows, "Means over the seeds.")
+    return Table(header, rows, f"Means over {study.repeats}.")
 
 
 def score_cell(score: Score | None) -> str:
@@ -213,8 +219,7 @@ def _basis(study: Study) -> str:
     limit = "" if minutes is None else f", at most {minutes:g} minutes each"
     return (
         f"Encoder {study.config['encoder']}; rows: {rows}; {budget}{limit}; seeds "
-        f"{', '.join(map(str, study.config['seeds']))}. The epoch of each run was chosen on validation, all scores "
-        "are on test."
+        f"{', '.join(map(str, study.config['seeds']))}. {ABOUT_FOLDS if study.has_folds else ABOUT_TEST}"
     )
 
 

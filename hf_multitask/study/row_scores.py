@@ -78,6 +78,19 @@ def _score_entities(task: TaskConfig, ids: np.ndarray, labels: np.ndarray) -> tu
     return counts[0], counts[1]
 
 
+def spread_scores(scores: RowScores, rows: Sequence[int], num_rows: int) -> RowScores:
+    """Return the scores of some rows as scores of all, of which the others add nothing.
+
+    Args:
+        scores: Scores of the rows.
+        rows: Their indexes.
+        num_rows: Number of all rows.
+    """
+    spread = np.zeros((2, num_rows))
+    spread[:, list(rows)] = scores.numerators, scores.denominators
+    return RowScores(*spread.tolist())
+
+
 def stack_scores(runs: Sequence[RowScores]) -> tuple[np.ndarray, np.ndarray]:
     """Return the numerators and the denominators of several runs, each (num_runs, num_rows)."""
     numerators = np.array([scores.numerators for scores in runs], dtype=float)

@@ -138,6 +138,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
         loss_gap=None if evaluation is None else evaluation.gap,
         history=(run.folder / HISTORY_NAME).as_posix(),
         model=model,
+        fold=run.fold,
     )
     return RunRecord(result, row_scores(output, data.tasks))
 

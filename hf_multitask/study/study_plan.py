@@ -14,6 +14,7 @@ import datasets
 from transformers import TrainingArguments
 
 from ..data import SPLITS, DataConfig, PreparedData
+from ..data.folds import check_labels_of_folds
 from ..freezing.activation_cache.cache_plan import ALWAYS
 from ..freezing.presets import build_schedule
 from ..freezing.schedule import encoder_is_divided
@@ -24,7 +25,7 @@ from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
 from .scenarios import Scenario, find_scenarios
-from .study_results import SkippedRun
+from .study_results import HELD_OUT, SkippedRun
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class PlannedRun:
         seed: Seed of the training and of the choice of rows.
         freeze: Value of the config's ``freeze``.
         keeps_model: Whether the model is kept because other runs start from it.
+        fold: Fold that is held out, from 0; None without folds.
     """
 
     scenario: Scenario
@@ -54,11 +56,13 @@ class PlannedRun:
     seed: int
     freeze: str | JsonObject
     keeps_model: bool
+    fold: int | None = None
 
     @property
     def name(self) -> str:
         """Name of the run in messages."""
-        return f"{self.scenario.name}, {self.size:,} rows, seed {self.seed}"
+        fold = "" if self.fold is None else f", fold {self.fold + 1}"
+        return f"{self.scenario.name}, {self.size:,} rows, seed {self.seed}{fold}"
 
     @property
     def folder(self) -> Path:
@@ -71,8 +75,9 @@ class PlannedRun:
         return None if self.scenario.starts_from is None else self._folder_of(self.scenario.starts_from)
 
     def _folder_of(self, scenario: str) -> Path:
-        """Return the folder of a scenario's run with the same size and seed."""
-        return Path(RUNS_FOLDER, scenario, str(self.size), str(self.seed))
+        """Return the folder of a scenario's run with the same size, seed and fold."""
+        folder = Path(RUNS_FOLDER, scenario, str(self.size), str(self.seed))
+        return folder if self.fold is None else folder / f"fold-{self.fold + 1}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ class StudyPlan:
         scenarios: The scenarios.
         runs: The runs, each after the run that it starts from.
         skipped: Scenarios that cannot be run, by number of training rows.
-        num_rows: Number of rows by split.
+        num_rows: Number of rows by split. With folds, `HELD_OUT` takes the place of validation and test, and train is
+            the smallest number of training rows.
+        folds: Rows of each fold; empty without folds.
     """
 
     config: RunConfig
@@ -100,6 +107,7 @@ class StudyPlan:
     runs: tuple[PlannedRun, ...]
     skipped: tuple[SkippedRun, ...]
     num_rows: dict[str, int]
+    folds: tuple[Sequence[int], ...] = ()
 
 
 def plan_study(
@@ -140,6 +148,11 @@ def plan_study(
     chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
     # Streams were refused above, so every split has a length.
     num_rows = {split: len(rows) for split in SPLITS if isinstance(rows := data.get(split), datasets.Dataset)}
+    folds: tuple[Sequence[int], ...] = ()
+    if data.folds is not None:
+        check_labels_of_folds(data.folds, data.tasks)
+        folds = tuple(map(data.folds.rows, range(data.folds.number)))
+        num_rows = {"train": num_rows["train"] - max(map(len, folds)), HELD_OUT: num_rows["train"]}
     started_from = {scenario.starts_from for scenario in chosen}
     first_seed = int(config.training.get("seed", arguments.seed))
     runs: list[PlannedRun] = []
@@ -148,14 +161,15 @@ def plan_study(
         runnable, too_short = _schedule_scenarios(chosen, size, groups, arguments)
         skipped += too_short
         runs += [
-            PlannedRun(scenario, size, first_seed + i, freeze, scenario.name in started_from)
+            PlannedRun(scenario, size, first_seed + i, freeze, scenario.name in started_from, fold)
             for scenario, freeze in runnable
             for i in range(seeds)
+            for fold in (range(len(folds)) if folds else [None])
         ]
     if not runs:
         raise ValueError(f"no scenario can be run: {skipped[0]['reason']}")
-    plan = StudyPlan(config, folder, digest, settings, minutes, tuple(chosen), tuple(runs), tuple(skipped), num_rows)
-    return plan, data
+    shared = (config, folder, digest, settings, minutes)
+    return StudyPlan(*shared, tuple(chosen), tuple(runs), tuple(skipped), num_rows, folds), data
 
 
 def _schedule_scenarios(
@@ -269,9 +283,14 @@ def _check_splits(config: RunConfig) -> None:
         raise ValueError(
             "study: trains on subsets of several sizes, so it needs all training rows: leave out streaming."
         )
+    if any(data.folds is not None for data in config.data_configs):
+        return
     if all(data.test is None for data in config.data_configs):
-        raise ValueError("study: data.test is missing; the scenarios are compared on its rows.")
-    if all(data.validation is None and data.validation_split is None for data in config.data_configs):
+        raise ValueError(
+            "study: data.test is missing; the scenarios are compared on its rows. Without test, give data.folds: the "
+            "scenarios are then compared on folds of train."
+        )
+    if not any(data.has_validation for data in config.data_configs):
         raise ValueError("study: data.validation is missing; expected a file, or data.validation_split.")
 
 

@@ -12,6 +12,8 @@ from ..runtime.atomic_files import write_json
 from .statistics import Interval
 
 STUDY_NAME = "study.json"
+# Name of the rows of all folds among the numbers of rows, in place of validation and test.
+HELD_OUT = "held out"
 
 
 class SkippedRun(TypedDict):
@@ -76,6 +78,7 @@ class RunResult:
         loss_gap: Validation loss minus mean training loss of the kept epoch; None if either is unknown.
         history: File with ``history``, ``stages`` and ``tasks``, relative to the folder of the study.
         model: Folder of the model, relative to the folder of the study; None if the model was not kept.
+        fold: Fold that was held out, from 0; its rows are validation and test. None without folds.
     """
 
     size: int
@@ -95,6 +98,7 @@ class RunResult:
     loss_gap: float | None
     history: str
     model: str | None
+    fold: int | None = None
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "RunResult":
@@ -104,13 +108,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Score:
-    """A score on test over the seeds.
+    """A score on test over the seeds; with folds, on the held-out rows over folds and seeds.
 
     Args:
         metric: Name of the metric.
-        mean: Mean over the seeds.
-        sd: Sample standard deviation; None with one seed.
-        difference: Difference from the first scenario, paired by row and seed; None for the first scenario.
+        mean: Mean over the runs.
+        sd: Sample standard deviation; None with one run.
+        difference: Difference from the first scenario, paired by row, seed and fold; None for the first scenario.
     """
 
     metric: str
@@ -218,6 +222,21 @@ class Study:
     def sizes(self) -> list[int]:
         """Numbers of training rows, ascending."""
         return sorted({item.size for scenario in self.scenarios for item in scenario.summary})
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether the runs are scored on the folds that they hold out, instead of on test."""
+        return HELD_OUT in self.num_rows
+
+    @property
+    def scored_rows(self) -> str:
+        """The rows that the runs are scored on, as a phrase."""
+        return "the held-out folds" if self.has_folds else "test"
+
+    @property
+    def repeats(self) -> str:
+        """What the runs of a scenario differ in, as a phrase."""
+        return "folds and seeds" if self.has_folds else "the seeds"
 
     def summaries(self, size: int) -> list[tuple[ScenarioResult, Summary]]:
         """Return the scenarios that have runs with a number of training rows, each with its summary."""

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import datasets
 
@@ -23,32 +24,45 @@ class StudyData:
 
     def __init__(self, data: PreparedData) -> None:
         self.data = data
-        self._orders: dict[int, list[int]] = {}
-        self._labels: list[set[str]] | None = None
+        self._orders: dict[tuple[int | None, int], list[int]] = {}
+        self._labels: dict[int | None, list[set[str]]] = {}
 
     def for_run(self, run: PlannedRun) -> PreparedData:
-        """Return the data that a run trains and is scored on.
+        """Return the data that a run trains and is scored on; with folds, validation and test are the held-out fold.
 
         The tasks keep the labels of all training rows, so that the heads are the same for every size.
 
         Args:
             run: The run.
         """
-        train = self.data["train"]
-        if isinstance(train, datasets.Dataset) and run.size < len(train):
+        data = self.data if run.fold is None else self.data.fold(run.fold)
+        train = data["train"]
+        if isinstance(train, datasets.Dataset) and run.size < self._all_rows:
             # In the order of the file, as all rows would be.
-            train = train.select(sorted(self._order(train, run.seed)[: run.size]))
+            train = train.select(sorted(self._order(train, run)[: run.size]))
+        splits = {**data.splits, "train": train}
+        if run.fold is not None:
+            splits["test"] = data["validation"]
         tasks = self.data.tasks
         if run.scenario.only_task is not None:
             tasks = [task for task in tasks if task.name == run.scenario.only_task]
-        return replace(self.data, splits={**self.data.splits, "train": train}, tasks=tasks)
+        return replace(data, splits=splits, tasks=tasks)
 
-    def _order(self, train: datasets.Dataset, seed: int) -> list[int]:
-        if self._labels is None:
-            self._labels = labels_per_row(train, self.data.tasks)
-        if seed not in self._orders:
-            self._orders[seed] = nested_order(self._labels, seed)
-        return self._orders[seed]
+    @cached_property
+    def _all_rows(self) -> int:
+        """The number of training rows, of the smallest training if there are folds, which stands for all rows."""
+        train, folds = self.data["train"], self.data.folds
+        if not isinstance(train, datasets.Dataset):
+            return 0
+        return len(train) - (0 if folds is None else max(len(folds.rows(fold)) for fold in range(folds.number)))
+
+    def _order(self, train: datasets.Dataset, run: PlannedRun) -> list[int]:
+        if run.fold not in self._labels:
+            self._labels[run.fold] = labels_per_row(train, self.data.tasks)
+        key = (run.fold, run.seed)
+        if key not in self._orders:
+            self._orders[key] = nested_order(self._labels[run.fold], run.seed)
+        return self._orders[key]
 
 
 def nested_order(labels: Sequence[Collection[str]], seed: int) -> list[int]:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,36 +12,38 @@ from ..models import TaskConfig
 from ..models.tasks import REGRESSION
 from .advice import Differences, summarize_advice
 from .records import RunRecord, read_record
-from .row_scores import metric_name, stack_scores
-from .scenarios import Scenario
+from .row_scores import RowScores, metric_name, spread_scores, stack_scores
 from .statistics import Interval, bootstrap_scores, mean_and_sd, mean_difference, pareto_front, ratio_scores
 from .study_plan import PlannedRun, StudyPlan
-from .study_results import Forgetting, Front, FrozenTask, RunResult, ScenarioResult, Score, Study, Summary
+from .study_results import HELD_OUT, Forgetting, Front, FrozenTask, RunResult, ScenarioResult, Score, Study, Summary
 
 OVERALL = "mean of the tasks"
 
+Repeat: TypeAlias = tuple[int, int]
+"""Seed and fold of a run."""
+
 
 @dataclass
-class SeedScores:
-    """Test scores of a scenario with one number of training rows, with a column per seed.
+class RepeatScores:
+    """Test scores of a scenario with one number of training rows, with a column per run.
 
     Args:
-        seeds: Seeds.
-        scores: Scores on the original rows (num_seeds), by task or ``OVERALL``.
-        resampled: Scores on resampled rows (resamples, num_seeds), by task or ``OVERALL``. A resample contains the
+        repeats: Seed and fold of each run; the fold is 0 without folds.
+        scores: Scores on the original rows (num_runs), by task or ``OVERALL``.
+        resampled: Scores on resampled rows (resamples, num_runs), by task or ``OVERALL``. A resample contains the
             same rows in all scenarios.
     """
 
-    seeds: list[int]
+    repeats: list[Repeat]
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     resampled: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def difference(self, other: "SeedScores", name: str) -> Interval | None:
-        """Return the difference from another scenario's score over their common seeds, or None without any."""
-        common = [seed for seed in self.seeds if seed in other.seeds]
+    def difference(self, other: "RepeatScores", name: str) -> Interval | None:
+        """Return the difference from another scenario's score over their common repeats, or None without any."""
+        common = [repeat for repeat in self.repeats if repeat in other.repeats]
         if not common or name not in self.scores or name not in other.scores:
             return None
-        mine, theirs = ([scores.seeds.index(seed) for seed in common] for scores in (self, other))
+        mine, theirs = ([scores.repeats.index(repeat) for repeat in common] for scores in (self, other))
         return mean_difference(
             self.scores[name][mine],
             other.scores[name][theirs],
@@ -61,7 +64,7 @@ def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
     """
     records = [(run, _read(plan, run)) for run in plan.runs]
     sizes = sorted({run.size for run in plan.runs})
-    scores = {size: _score_scenarios(plan.scenarios, records, tasks, size) for size in sizes}
+    scores = {size: _score_scenarios(plan, records, tasks, size) for size in sizes}
     scenarios = []
     for scenario in plan.scenarios:
         results = [record.result for run, record in records if run.scenario == scenario]
@@ -84,7 +87,9 @@ def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
         main_metrics={task.name: metric_name(task) for task in tasks},
         scenarios=scenarios,
         pareto=[Front(size, _front(scenarios, size)) for size in sizes],
-        advice=summarize_advice(scenarios, differences, plan.num_rows["test"]),
+        advice=summarize_advice(
+            scenarios, differences, plan.num_rows[HELD_OUT if plan.folds else "test"], len(plan.folds)
+        ),
         skipped=list(plan.skipped),
         folder=plan.folder,
     )
@@ -98,23 +103,20 @@ def _read(plan: StudyPlan, run: PlannedRun) -> RunRecord:
 
 
 def _score_scenarios(
-    scenarios: Sequence[Scenario],
-    records: Sequence[tuple[PlannedRun, RunRecord]],
-    tasks: Sequence[TaskConfig],
-    size: int,
-) -> dict[str, SeedScores]:
+    plan: StudyPlan, records: Sequence[tuple[PlannedRun, RunRecord]], tasks: Sequence[TaskConfig], size: int
+) -> dict[str, RepeatScores]:
     """Score the scenarios with one number of training rows, resampling the test rows of all runs together."""
-    by_scenario: dict[str, dict[int, RunRecord]] = {scenario.name: {} for scenario in scenarios}
+    by_scenario: dict[str, dict[Repeat, Mapping[str, RowScores]]] = {scenario.name: {} for scenario in plan.scenarios}
     for run, record in records:
         if run.size == size:
-            by_scenario[run.scenario.name][run.seed] = record
-    scores = {name: SeedScores(sorted(by_seed)) for name, by_seed in by_scenario.items() if by_seed}
+            by_scenario[run.scenario.name][run.seed, run.fold or 0] = _rows_of_study(plan, run, record)
+    scores = {name: RepeatScores(sorted(by_repeat)) for name, by_repeat in by_scenario.items() if by_repeat}
     for task in tasks:
         runs = [
-            (name, by_scenario[name][seed].rows[task.name])
+            (name, by_scenario[name][repeat][task.name])
             for name in scores
-            for seed in scores[name].seeds
-            if task.name in by_scenario[name][seed].rows
+            for repeat in scores[name].repeats
+            if task.name in by_scenario[name][repeat]
         ]
         if not runs:
             continue
@@ -132,7 +134,15 @@ def _score_scenarios(
     return scores
 
 
-def _add_overall(scores: SeedScores, tasks: Sequence[TaskConfig]) -> None:
+def _rows_of_study(plan: StudyPlan, run: PlannedRun, record: RunRecord) -> Mapping[str, RowScores]:
+    """Return the scores of a run by task; with folds, among the rows of all folds, so that runs can be compared."""
+    if run.fold is None:
+        return record.rows
+    rows, num_rows = plan.folds[run.fold], plan.num_rows[HELD_OUT]
+    return {task: spread_scores(scores, rows, num_rows) for task, scores in record.rows.items()}
+
+
+def _add_overall(scores: RepeatScores, tasks: Sequence[TaskConfig]) -> None:
     """Add the mean over the tasks if the scenario trains all of them."""
     # Errors of regression tasks have other units than accuracy and F1, so they count only if there is nothing else.
     averaged = [task.name for task in tasks if task.problem_type != REGRESSION] or [task.name for task in tasks]
@@ -143,7 +153,7 @@ def _add_overall(scores: SeedScores, tasks: Sequence[TaskConfig]) -> None:
         scores.resampled[OVERALL] = sign * np.mean([scores.resampled[name] for name in averaged], axis=0)
 
 
-def _overall_differences(scores: Mapping[str, SeedScores]) -> Differences:
+def _overall_differences(scores: Mapping[str, RepeatScores]) -> Differences:
     """Return the difference in overall score of each scenario from each other one."""
     overall = {name: of_scenario for name, of_scenario in scores.items() if OVERALL in of_scenario.scores}
     return {
@@ -155,7 +165,7 @@ def _overall_differences(scores: Mapping[str, SeedScores]) -> Differences:
 
 
 def _summarize(
-    runs: Sequence[RunResult], scores: SeedScores, baseline: SeedScores | None, tasks: Sequence[TaskConfig]
+    runs: Sequence[RunResult], scores: RepeatScores, baseline: RepeatScores | None, tasks: Sequence[TaskConfig]
 ) -> Summary:
     """Summarize the runs of a scenario with one number of training rows, and compare its scores with a baseline's."""
 
@@ -166,7 +176,7 @@ def _summarize(
     gaps = [run.loss_gap for run in runs if run.loss_gap is not None]
     return Summary(
         size=runs[0].size,
-        seeds=scores.seeds,
+        seeds=sorted({seed for seed, _ in scores.repeats}),
         scores={task.name: score(task.name, metric_name(task)) for task in tasks if task.name in scores.scores},
         overall=score(OVERALL, OVERALL) if OVERALL in scores.scores else None,
         seconds=statistics.fmean(run.seconds for run in runs),
