@@ -99,6 +99,7 @@ def build_sections(study: Study, scores: Sequence[SvgFigure], curves: Sequence[S
 def scores_table(study: Study, size: int) -> Table:
     """Return the scores on test with a number of training rows, with a row per scenario."""
     first = study.scenarios[0].name
+    pairs = "row, fold and seed" if study.has_folds else "row and seed"
     header = ["scenario"]
     for task in study.tasks:
         header += [study.main_metrics[task.name], f"vs. {first}"]
@@ -113,8 +114,7 @@ def scores_table(study: Study, size: int) -> Table:
         header,
         rows,
         f"Scores on {study.scored_rows}, mean ± standard deviation over {study.repeats}; differences from {first} "
-        f"with their 95 % interval by a bootstrap that is paired by row{', fold' if study.has_folds else ''} and seed. * "
-        "marks differences beyond chance.",
+        f"with their 95 % interval by a bootstrap that is paired by {pairs}. * marks differences beyond chance.",
     )
 
 
