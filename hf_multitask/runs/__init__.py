@@ -3,6 +3,7 @@
 from .build import build_trainer
 from .config import RunConfig
 from .evaluation import evaluate_model, run_evaluation
+from .folds import cross_validate
 from .inspection import inspect_data
 from .output_dir import find_last_checkpoint, has_unfinished_folds
 from .training import run_plan, run_training
@@ -10,6 +11,7 @@ from .training import run_plan, run_training
 __all__ = [
     "RunConfig",
     "build_trainer",
+    "cross_validate",
     "evaluate_model",
     "find_last_checkpoint",
     "has_unfinished_folds",

@@ -11,6 +11,7 @@ from tests.tiny import ROWS
 
 PAGE = "docs/DATA.md"
 ONE = claim(PAGE, "yaml", "tag_scheme: IOB1")
+FOLDS = claim(PAGE, "yaml", "folds: 5\n")
 BATCHES = claim(PAGE, "yaml", "max_tokens_per_batch")
 SEVERAL = claim(PAGE, "yaml", "strategy: temperature")
 IN_PYTHON = claim(PAGE, "python", "prepare_datasets(")
@@ -35,6 +36,13 @@ def test_one_data_set(folder, tokenizer):
     write_tags(folder, columns_between=2)
     data = prepare_datasets(DataConfig(**yaml.safe_load(ONE.text)["data"]), tokenizer, TASKS[:1])
     assert {split: len(data[split]) for split in data.splits} == {"train": 22, "validation": 8, "test": 14}
+
+
+def test_folds(folder, tokenizer, write_jsonl):
+    rows = [{**row, "ner": row["slots"], "document": i // 2} for i, row in enumerate(ROWS)]
+    write_jsonl(rows, folder / "rows.jsonl")
+    data = prepare_datasets(DataConfig(**yaml.safe_load(FOLDS.text)["data"]), tokenizer, TASKS)
+    assert sorted(len(data.fold(number)["validation"]) for number in range(5)) == [4, 4, 4, 4, 6]
 
 
 def test_batches_by_tokens(tmp_path):

@@ -30,6 +30,8 @@ TRAIN_ENTITIES = claim(PAGE, "bash", "entities-first.yaml")
 FEW_DATA = claim(PAGE, "bash", "few/train.jsonl")
 FEW = claim(PAGE, "yaml", "# few.yaml")
 TRAIN_FEW = claim(PAGE, "bash", "hf-multitask train few.yaml")
+FEW_FOLDS = claim(PAGE, "yaml", "# few-folds.yaml")
+TRAIN_FOLDS = claim(PAGE, "bash", "hf-multitask train few-folds.yaml")
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +121,18 @@ def test_few_rows(sentences, encoder):
         "encoder.1",
         "embeddings",
     ]
+
+
+def test_few_rows_in_folds(sentences, encoder):
+    run_commands(FEW_DATA)
+    few_labels = {
+        MINILM: str(encoder),
+        "folds: 5}": "folds: 2}",
+        "out/few-folds": "out/few-folds\ntraining: {max_steps: 4}",
+    }
+    write_yaml(FEW_FOLDS, few_labels)
+    run_commands(TRAIN_FOLDS)
+    metrics = json.loads(Path("out/few-folds/metrics.json").read_text())
+    assert {"topic_accuracy", "entities_f1"} <= metrics["folds"].keys() & metrics["folds_sd"].keys()
+    study = json.loads(Path("out/few-folds-study/study.json").read_text())
+    assert [scenario["name"] for scenario in study["scenarios"]] == ["encoder-frozen", "top:2", "nothing-frozen"]

@@ -86,6 +86,6 @@ def test_a_fold_without_an_entity_is_refused_before_training(config, write_jsonl
     path = write_jsonl([*plain[:6], {**ROWS[0], "tokens": ["paris"], "slots": ["B-place"]}])
     values = yaml.safe_load(config.read_text()) | {"output_dir": str(tmp_path / "out")}
     values |= {"encoder": str(config.parent / "encoder"), "data": {"train": str(path), "folds": 2}}
-    with pytest.raises(ValueError, match="data.folds: fold [12] of 2 has no entity of task 'slots' to score"):
+    with pytest.raises(ValueError, match=r"data.folds: fold [12] of 2 has no entity of task 'slots' to score"):
         run_study(RunConfig.from_dict(values), tmp_path / "study", ["nothing-frozen"])
     assert not (tmp_path / "study" / "runs").exists()
