@@ -11,7 +11,13 @@ from tests.tiny import save_tiny_run
 def config(tmp_path_factory):
     """Write a config, with its data and its encoder in the same folder."""
     folder = tmp_path_factory.mktemp("a study")
-    training = {"num_train_epochs": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "seed": 3}
+    training = {
+        "num_train_epochs": 2,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 4,
+        "seed": 3,
+        "eval_strategy": "epoch",
+    }
     return save_tiny_run(folder, training, folder / "out")
 
 
