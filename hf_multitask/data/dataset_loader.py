@@ -12,7 +12,7 @@ import datasets
 
 from ..models.tags_schemes import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
-from ..models.text_alignment import Aligner
+from ..models.text_alignment import TAG_WORDS_COLUMN, Aligner
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ..models.text_words import locate_words, split_words
 from ..models.type_aliases import Batch, Row
@@ -239,14 +239,16 @@ class DatasetLoader:
         part.report.add_tokenized(_counted(columns))
         return columns
 
-    def prepare_split(self, split: str, tasks: Sequence[TaskConfig], aligner: Aligner) -> datasets.Dataset:
+    def prepare_split(
+        self, split: str, tasks: Sequence[TaskConfig], aligner: Aligner, keep_tag_words: bool = False
+    ) -> datasets.Dataset:
         """Prepare a split that is not streamed, or take it from the cache, and log what was cut or lost."""
         part, name = self.splits[split], self.name_of(split)
         align = partial(tokenize, tasks=tasks, aligner=aligner, num_proc=self.config.num_proc, name=name)
         dataset = self.prepare(part, tasks, align)
         for line in part.report.losses():
             logger.warning("%s: %s.", name, line)
-        return _without_counts(dataset)
+        return _without_counts(dataset, keep_tag_words)
 
     def align(self, split: str, tasks: Sequence[TaskConfig], aligner: Aligner) -> datasets.Dataset:
         """Tokenize the encoded rows of a split once more, for another aligner, without counting anything again."""
@@ -328,8 +330,9 @@ class DatasetLoader:
         return mismatched
 
 
-def _without_counts(dataset: datasets.Dataset) -> datasets.Dataset:
-    return dataset.remove_columns([column for column in COUNTED_COLUMNS if column in dataset.column_names])
+def _without_counts(dataset: datasets.Dataset, keep_tag_words: bool = False) -> datasets.Dataset:
+    unneeded = [*COUNTED_COLUMNS, *([] if keep_tag_words else [TAG_WORDS_COLUMN])]
+    return dataset.remove_columns([column for column in unneeded if column in dataset.column_names])
 
 
 def _counted(columns: Batch | datasets.Dataset) -> Batch:

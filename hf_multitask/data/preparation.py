@@ -16,7 +16,7 @@ from .config import SPLITS, DataConfig, data_configs
 from .dataset_loader import TRAIN, VALIDATION, DatasetLoader
 from .folds import Folds, build_folds
 from .labels.class_balance import complete_class_weights, label_counts
-from .preparation_report import PreparationReport
+from .preparation_report import PreparationReport, TeacherReport
 from .provenance import DataProvenance, find_provenance
 from .readers.sources import Source
 from .row_texts import RowTexts
@@ -35,8 +35,9 @@ class PreparedData:
         tasks: The tasks, each with its labels.
         reports: Counts of what happened to the rows, for each split that is not streamed.
         origin: Provenance of the rows.
-        texts: Texts of the validation and test rows by split.
+        texts: Texts of the validation and test rows by split, and of the training rows if they were asked for.
         folds: Folds of the training rows, if the config asks for them.
+        teacher: What a teacher says about the training rows, if `add_teacher_targets` has added it.
     """
 
     splits: dict[str, datasets.Dataset | TrainingStream]
@@ -45,6 +46,7 @@ class PreparedData:
     origin: DataProvenance = field(default_factory=DataProvenance)
     texts: dict[str, RowTexts] = field(default_factory=dict)
     folds: Folds | None = None
+    teacher: TeacherReport | None = None
 
     def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""
@@ -98,6 +100,7 @@ def prepare_datasets(
     data: Mapping[str, Source] | DataConfig | Sequence[DataConfig],
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[TaskConfig],
+    train_texts: bool = False,
     **options: Any,
 ) -> PreparedData:
     """Read, check, tokenize and align the splits of one or several datasets.
@@ -113,6 +116,7 @@ def prepare_datasets(
             Labels that a task does not name are read from train.
         tokenizer: A fast tokenizer, as returned by `load_tokenizer`.
         tasks: The tasks. A task with labels need not be in any of the datasets; no row has a label for it then.
+        train_texts: Whether to keep the texts of the training rows too, which `add_teacher_targets` needs.
         options: Further fields of `DataConfig`, such as ``max_length``, if ``data`` is a mapping.
 
     Returns:
@@ -135,11 +139,11 @@ def prepare_datasets(
         parts = []
         for number, loader in enumerate(loaders):
             if split in loader.splits:
-                part = loader.prepare_split(split, tasks, aligners[split])
+                part = loader.prepare_split(split, tasks, aligners[split], keep_tag_words=train_texts)
                 parts.append(part.add_column(DATASET_COLUMN, [number] * len(part)) if len(loaders) > 1 else part)
                 loaded = loader.splits[split]
                 prepared.reports.setdefault(split, PreparationReport()).add(loaded.report)
-                if split != TRAIN:
+                if split != TRAIN or train_texts:
                     prepared.texts.setdefault(split, RowTexts()).add(loaded.rows.rows)
         if parts:
             prepared.splits[split] = _joined(parts, has_windows=prepared.reports[split].windowed_rows > 0)

@@ -7,6 +7,28 @@ from ..models.messages import MAX_NAMES_SHOWN
 from ..models.type_aliases import Batch
 
 
+@dataclass(frozen=True)
+class TeacherReport:
+    """What a teacher says about training rows.
+
+    Args:
+        rows: Number of rows with scores of the teacher.
+        labeled_rows: By task that the teacher has, how many of these rows have a label too.
+        agreement: By task, the share of labels that the teacher predicts: of rows, or of words for a token task.
+            Regressions, and tasks without a label in these rows, are left out.
+    """
+
+    rows: int
+    labeled_rows: dict[str, int]
+    agreement: dict[str, float]
+
+    def __str__(self) -> str:
+        """Return the counts as a sentence."""
+        found = [f"{share:.1%} of labels of {name!r}" for name, share in self.agreement.items()]
+        labeled = ", ".join(f"{rows:,} labeled for {name!r}" for name, rows in self.labeled_rows.items())
+        return f"{self.rows:,} rows ({labeled}); predicts {', '.join(found) or 'tasks without labels'}"
+
+
 @dataclass
 class PreparationReport:
     """Counts of what happened to the rows of a split.

@@ -22,6 +22,11 @@ class RowTexts:
         columns = {name: [row.get(name) for row in rows] for name in _SCHEMA.names}
         self._table = pa.concat_tables([self._table, pa.table(columns, schema=_SCHEMA)])
 
+    @property
+    def table(self) -> pa.Table:
+        """The columns ``text``, ``text_pair`` and ``tokens``; a row has a text, words, or both."""
+        return self._table
+
     def take(self, chosen: Sequence[int]) -> "RowTexts":
         """Return the texts of some of the rows."""
         texts = RowTexts()

@@ -7,6 +7,7 @@ import datasets
 import torch
 from torch.nn import functional
 
+from ..models.collator import TEACHER_COLUMN
 from ..models.encoder_pooling import pool
 from ..models.modeling_multitask import MultiTaskModel
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
@@ -115,7 +116,7 @@ class Teacher:
             Distances by task, without their weights.
         """
         # The teacher's layers may differ from the layers whose states are cached.
-        left_out = ("labels", "stored_states", "entering")
+        left_out = ("labels", "stored_states", "entering", TEACHER_COLUMN)
         with torch.no_grad():
             teacher_logits = self.model(
                 **{name: value for name, value in inputs.items() if name not in left_out}
@@ -127,7 +128,13 @@ class Teacher:
         }
 
 
-def distances(task: TaskConfig, logits: torch.Tensor, teacher_logits: torch.Tensor, inputs: Batch) -> torch.Tensor:
+def distances(
+    task: TaskConfig,
+    logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    inputs: Batch,
+    temperature: float = TEMPERATURE,
+) -> torch.Tensor:
     """Compute the distance between a task's logits and the teacher's.
 
     Cross entropy of the softened probabilities minus its minimum, times the temperature squared so that gradients have
@@ -138,6 +145,7 @@ def distances(task: TaskConfig, logits: torch.Tensor, teacher_logits: torch.Tens
         logits: Logits of the model (batch, …, num_labels).
         teacher_logits: Logits of the teacher, of the same shape.
         inputs: The batch.
+        temperature: Divisor of the logits, which makes probabilities more even.
 
     Returns:
         Distance per row, or per word for a token task; 0 at padding.
@@ -149,9 +157,9 @@ def distances(task: TaskConfig, logits: torch.Tensor, teacher_logits: torch.Tens
         targets = teacher_logits.sigmoid()
         minimum = functional.binary_cross_entropy_with_logits(teacher_logits, targets, reduction="none")
         return (functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") - minimum).sum(-1)
-    log_probs = functional.log_softmax(logits / TEMPERATURE, dim=-1)
-    targets = functional.log_softmax(teacher_logits / TEMPERATURE, dim=-1)
-    divergence = functional.kl_div(log_probs, targets, log_target=True, reduction="none").sum(-1) * TEMPERATURE**2
+    log_probs = functional.log_softmax(logits / temperature, dim=-1)
+    targets = functional.log_softmax(teacher_logits / temperature, dim=-1)
+    divergence = functional.kl_div(log_probs, targets, log_target=True, reduction="none").sum(-1) * temperature**2
     return divergence * (inputs["tag_positions"] >= 0) if task.is_token_task else divergence
 
 

@@ -11,13 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from .losses import IGNORE_INDEX
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
-from .text_alignment import NO_POSITION
+from .text_alignment import NO_POSITION, TAG_WORDS_COLUMN, spread_scores
 from .type_aliases import Batch, Row
 
 # Index of a row in its dataset. Batches carry it if something is stored per row.
 ROW_NUMBER_COLUMN = "row_number"
+# Scores of a teacher by task, which a student is trained on: a column of rows and an entry of batches.
+TEACHER_COLUMN = "teacher"
 # Entries of a batch with one item per row; all others have one item per window.
-_PER_ROW = ("labels", "tag_positions", "row_numbers")
+_PER_ROW = ("labels", "tag_positions", "row_numbers", TEACHER_COLUMN)
 
 
 @dataclass
@@ -48,7 +50,9 @@ class MultiTaskDataCollator:
     @property
     def columns(self) -> list[str]:
         """Columns of the rows that batches are built from, if the rows have them."""
-        return [*self.tokenizer.model_input_names, "labels", "tag_positions", "window_lengths", ROW_NUMBER_COLUMN]
+        of_teacher = [TEACHER_COLUMN, TAG_WORDS_COLUMN]
+        per_row = ["labels", "tag_positions", "window_lengths", ROW_NUMBER_COLUMN, *of_teacher]
+        return [*self.tokenizer.model_input_names, *per_row]
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         """Build a batch.
@@ -61,7 +65,8 @@ class MultiTaskDataCollator:
             ``attention_mask`` and the other inputs that the tokenizer makes (batch, seq_len). If a row has several
             windows, these inputs are (num_windows, seq_len), ``row_windows`` (batch, num_windows) marks the windows of
             each row, and ``tag_positions`` count through all windows. ``row_numbers`` is a list, which stays on the
-            host when a batch moves to a device.
+            host when a batch moves to a device. ``teacher`` has the scores of a teacher by task, with the shape of the
+            task's logits and NaN where there are none, if the rows have them.
         """
         batch: Batch = {}
         windows = [_window_lengths(row) for row in rows]
@@ -72,6 +77,9 @@ class MultiTaskDataCollator:
             batch["labels"] = {
                 task.name: _labels(task, [row["labels"][task.name] for row in rows]) for task in self.tasks
             }
+        if TEACHER_COLUMN in rows[0]:
+            taught = [task for task in self.tasks if task.name in rows[0][TEACHER_COLUMN]]
+            batch[TEACHER_COLUMN] = {task.name: _teacher_scores(task, rows) for task in taught}
         if "tag_positions" in rows[0]:
             batch["tag_positions"] = _pad([row["tag_positions"] for row in rows], NO_POSITION)
         padding = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
@@ -125,6 +133,20 @@ def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:
     is_float = task.problem_type in (MULTI_LABEL, REGRESSION)
     # Through an array: torch converts the numbers of a list one by one.
     return torch.from_numpy(np.array(labels, dtype=np.float32 if is_float else np.int64))
+
+
+def _teacher_scores(task: TaskConfig, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    """Return a teacher's scores (batch, num_labels), or padded with NaN (batch, num_words, num_labels)."""
+    scores = [np.asarray(row[TEACHER_COLUMN][task.name], dtype=np.float32) for row in rows]
+    if not task.is_token_task:
+        return torch.from_numpy(np.stack(scores))
+    words = [row_scores.reshape(-1, task.num_labels) for row_scores in scores]
+    if TAG_WORDS_COLUMN in rows[0]:
+        words = [spread_scores(task, of_row, row[TAG_WORDS_COLUMN]) for of_row, row in zip(words, rows, strict=True)]
+    padded = np.full((len(rows), max(map(len, words)), task.num_labels), np.nan, dtype=np.float32)
+    for i, of_row in enumerate(words):
+        padded[i, : len(of_row)] = of_row
+    return torch.from_numpy(padded)
 
 
 def _window_lengths(row: Mapping[str, Any]) -> Sequence[int]:

@@ -115,6 +115,31 @@ def decode(
     return logits.argmax(dim=-1)
 
 
+def log_tag_probabilities(
+    task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None, crf: CRF | None = None
+) -> torch.Tensor:
+    """Return the log-probabilities of all tags of each word.
+
+    With a CRF, they are marginalized over all tag sequences of the row that decoding allows.
+
+    Args:
+        task: Token task.
+        logits: Scores (batch, num_words, num_labels).
+        tag_positions: See `decode_tags`.
+        crf: CRF of the task, if it has one.
+
+    Returns:
+        Log-probabilities (batch, num_words, num_labels), without meaning at padding.
+
+    Raises:
+        ValueError: If the task has a CRF and ``crf`` is None.
+    """
+    if not task.crf:
+        return logits.float().log_softmax(-1)
+    emissions, counts = _emissions(task, logits, tag_positions)
+    return log_marginals(emissions, transition_scores(task, crf, logits.device), counts)
+
+
 def tag_probabilities(
     task: TaskConfig, logits: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor, crf: CRF | None = None
 ) -> torch.Tensor:
@@ -136,8 +161,7 @@ def tag_probabilities(
         ValueError: If the task has a CRF and ``crf`` is None.
     """
     if task.crf:
-        emissions, counts = _emissions(task, logits, tag_positions)
-        probabilities = log_marginals(emissions, transition_scores(task, crf, logits.device), counts).exp()
+        probabilities = log_tag_probabilities(task, logits, tag_positions, crf).exp()
     else:
         probabilities = logits.float().softmax(-1)
     picked = probabilities.gather(-1, ids.unsqueeze(-1)).squeeze(-1)

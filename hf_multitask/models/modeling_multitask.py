@@ -258,7 +258,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             ValueError: If the mixed states of a task are missing.
         """
         pooled = pool(states, attention_mask, self.config.pooling)
-        words = _gather_words(states, tag_positions, row_windows)
+        words = gather_words(states, tag_positions, row_windows)
         present = None if tag_positions is None else tag_positions >= 0
         logits = {}
         for task in self._chosen(tasks):
@@ -269,7 +269,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
                     mixed = (mixed_states or {}).get(task.name)
                     if mixed is None:
                         raise ValueError(f"mixed_states: task {task.name!r} has mix_layers, found no states for it.")
-                    word_states = _gather_words(mixed, tag_positions, row_windows)
+                    word_states = gather_words(mixed, tag_positions, row_windows)
                 logits[task.name] = head(word_states, present)
                 continue
             logits[task.name] = head(pooled)
@@ -413,7 +413,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         return example_losses(task, logits, targets, tag_positions, crf).sum() / count.clamp(min=1)
 
 
-def _gather_words(
+def gather_words(
     states: torch.Tensor, tag_positions: torch.Tensor | None, row_windows: torch.Tensor | None
 ) -> torch.Tensor:
     """Return the states of the words (batch, num_words, hidden); for a word without a subword, any state."""

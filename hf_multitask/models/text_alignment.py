@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
@@ -17,6 +18,10 @@ NO_POSITION = -1
 LABEL_SUBWORDS = ("first", "all", "last")
 # The default overlap of windows is the maximum length divided by this number.
 DEFAULT_OVERLAP_DIVISOR = 4
+# Column of the word of each item of `tag_positions`, if all subwords carry a tag.
+TAG_WORDS_COLUMN = "tag_words"
+# Logarithm of a probability of practically zero, which float16 can represent.
+MIN_LOG_PROBABILITY = -30.0
 
 
 def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -86,6 +91,31 @@ def spread_tags(task: TaskConfig, tags: Sequence[int], words: Sequence[int]) -> 
     return spread
 
 
+def spread_scores(task: TaskConfig, scores: np.ndarray, words: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the log-probabilities of the tags of each subword, given those of its word.
+
+    As in `spread_tags`, a B- tag becomes I- after the first subword: its probability is added to that of I-.
+
+    Args:
+        task: Token task of the tags.
+        scores: Log-probabilities of the words (num_words, num_labels).
+        words: Word of each subword, as `all_subwords` returns them.
+
+    Returns:
+        Log-probabilities of the subwords (num_subwords, num_labels).
+    """
+    spread = scores[np.asarray(words)]
+    is_further = np.ones(len(spread), dtype=bool)
+    is_further[np.unique(words, return_index=True)[1]] = False
+    begin = [i for i, label in enumerate(task.labels or []) if label != inside_tag(label)]
+    inside = [task.label2id[inside_tag((task.labels or [])[i])] for i in begin]
+    further = spread[is_further]
+    further[:, inside] = np.logaddexp(further[:, begin], further[:, inside])
+    further[:, begin] = MIN_LOG_PROBABILITY
+    spread[is_further] = further
+    return spread
+
+
 class Aligner:
     """Tokenizes a batch of rows and aligns their tags, for ``map(batched=True)``.
 
@@ -143,8 +173,8 @@ class Aligner:
         Returns:
             The model's inputs and ``length``; ``subwords`` (number of subwords before the row is cut) and
             ``truncated`` (whether some of them are lost); for token tasks, ``tag_positions`` and ``lost_words``
-            (number of words without a subword), and ``labels`` if all subwords carry a tag; ``window_lengths`` unless
-            rows are truncated.
+            (number of words without a subword), and ``labels`` and ``tag_words`` (the word of each item) if all
+            subwords carry a tag; ``window_lengths`` unless rows are truncated.
 
         Raises:
             ValueError: If ``max_length`` leaves no room for two texts.
@@ -172,6 +202,7 @@ class Aligner:
             if self.label_subwords == "all":
                 subwords = [all_subwords(ids, len(row)) for ids, row in zip(word_ids, words, strict=True)]
                 columns["tag_positions"] = [positions for positions, _ in subwords]
+                columns[TAG_WORDS_COLUMN] = [owners for _, owners in subwords]
                 columns["labels"] = [
                     self._spread_labels(labels, owners)
                     for labels, (_, owners) in zip(batch["labels"], subwords, strict=True)

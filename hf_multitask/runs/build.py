@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import set_seed
 
-from ..data import DataConfig, PreparedData, prepare_datasets
+from ..data import DataConfig, PreparedData
 from ..data.preparation import check_task_names
 from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
 from ..models.encoder_attention import check_attention
@@ -19,6 +19,7 @@ from ..training.settings import RunFacts
 from ..training.trainer import MultiTaskTrainer
 from .chosen_settings import settings_of, with_label_subwords
 from .config import RunConfig
+from .distillation import prepare_data
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
         check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
-        data = prepare_datasets(with_label_subwords(config).data_configs, tokenizer, tasks)
+        data = prepare_data(with_label_subwords(config), arguments, tokenizer, tasks)
     facts = RunFacts.of(
         data.first_training, encoder_config, arguments.world_size * arguments.gradient_accumulation_steps
     )
@@ -125,6 +126,7 @@ def assemble_trainer(
         args=arguments,
         freeze_schedule=config.freeze,
         sampling=config.sampling,
+        distillation=None if config.distill is None else config.distill.settings(),
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         processing_class=parts.tokenizer,

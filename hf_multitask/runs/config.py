@@ -18,9 +18,10 @@ from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
-from ..runtime.dataclass_yaml import build, check_keys, check_required
+from ..runtime.dataclass_yaml import build, check_keys, check_required, from_mapping
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.settings import EFFORTS, STANDARD
+from .distillation import DistillConfig, resolve_distill_paths
 
 # Defaults of a run where they differ from those of TrainingArguments.
 TRAINING_DEFAULTS: JsonObject = {
@@ -61,6 +62,7 @@ class RunConfig:
         attn_implementation: Attention implementation of the encoder, such as ``"sdpa"`` or ``"flash_attention_2"``.
             Defaults to the encoder's own choice.
         sampling: Shares of the datasets in training.
+        distill: Teacher of the run and its unlabeled rows.
         training: Fields of `MultiTaskTrainingArguments`. Those that are left out and that matter for the scores are
             chosen from the data.
         output_dir: Folder of the model and its checkpoints.
@@ -75,6 +77,7 @@ class RunConfig:
     pooling: str | None = None
     attn_implementation: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    distill: DistillConfig | None = None
     training: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,6 +95,8 @@ class RunConfig:
         arguments = self.training_arguments()
         if arguments.max_steps <= 0 and any(config.streams_train for config in self.data_configs):
             raise ValueError("training.max_steps is missing: with data.streaming a run has no other end.")
+        if self.distill is not None:
+            self.distill.check_run(self.tasks, self.data_configs)
 
     @property
     def data_configs(self) -> list[DataConfig]:
@@ -160,6 +165,8 @@ class RunConfig:
             "sampling": build(Sampling, sampling),
             "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
         }
+        if values.get("distill") is not None:
+            parsed["distill"] = from_mapping(DistillConfig, values["distill"], "distill")
         return build(cls, {**values, **parsed})
 
     def training_arguments(self, chosen: Mapping[str, object] = MappingProxyType({})) -> MultiTaskTrainingArguments:
@@ -220,6 +227,7 @@ def _resolve_paths(values: JsonObject, folder: Path) -> JsonObject:
     encoder = values.get("encoder")
     if isinstance(encoder, str) and (folder / encoder).is_dir():
         values["encoder"] = str(folder / encoder)
+    resolve_distill_paths(values.get("distill"), folder)
     freeze = values.get("freeze")
     if isinstance(freeze, str) and freeze.endswith(SCHEDULE_SUFFIXES):
         values["freeze"] = str(folder / freeze)

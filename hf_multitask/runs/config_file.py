@@ -10,6 +10,7 @@ from ..models.encoder_loading import find_model
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from .config import RunConfig
+from .distillation import DistillConfig
 
 LINE_LENGTH = 115
 
@@ -48,6 +49,8 @@ def _config_values(config: RunConfig, folder: Path) -> JsonObject:
         "data": data[0] if isinstance(config.data, DataConfig) else data,
         "freeze": changed["freeze"],
     }
+    if config.distill is not None:
+        changed["distill"] = _distill_values(config.distill, folder)
     others = {key: value for key, value in changed.items() if key not in first and key != "output_dir"}
     return {**first, **others, "output_dir": config.output_dir}
 
@@ -63,6 +66,17 @@ def _data_values(data: DataConfig, folder: Path) -> JsonObject:
                 f"data.{split}: expected a file, the name of a split or a list of rows, as a config file can contain, "
                 f"found {type(source).__name__}."
             )
+    return values
+
+
+def _distill_values(distill: DistillConfig, folder: Path) -> JsonObject:
+    values = changed_fields(distill)
+    teachers = [_relative(name, folder) if Path(name).is_dir() else name for name in distill.teachers]
+    values["teacher"] = teachers[0] if isinstance(distill.teacher, str) else teachers
+    if isinstance(distill.data, (str, Path)):
+        values["data"] = _relative(distill.data, folder)
+    elif distill.data is not None and not isinstance(distill.data, (list, tuple)):
+        raise ValueError(f"distill.data: expected a file or a list of rows, found {type(distill.data).__name__}.")
     return values
 
 

@@ -83,6 +83,7 @@ def _run_summary(config: RunConfig, trainer: MultiTaskTrainer, data: PreparedDat
         weights = f"of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"
     return {
         "Encoder": config.encoder,
+        **({} if data.teacher is None else {"Teacher": str(data.teacher)}),
         "Tasks": "; ".join(_describe_task(task) for task in data.tasks),
         "Rows": ", ".join(f"{split} {rows[split]}" for split in SPLITS if split in rows),
         "Trained": f"{state.global_step:,} steps, {state.epoch or 0:g} epochs, {seconds:,.0f} seconds",

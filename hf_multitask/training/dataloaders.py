@@ -36,6 +36,7 @@ from ..models.losses import ignore_labels
 from ..models.tasks import TaskConfig
 from ..models.type_aliases import Batch, JsonObject, Row
 from .arguments import MultiTaskTrainingArguments
+from .distillation import without_targets
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +215,7 @@ class TrainerDataLoaders:
         if kept == 0:
             # DDP waits for every process, so this one trains on a row without labels.
             labels = ignore_labels(self.tasks, first_rows(batch["labels"], 1))
-            return {**first_rows(batch, 1), "labels": labels}
+            return without_targets({**first_rows(batch, 1), "labels": labels})
         return first_rows(batch, kept)
 
     @property

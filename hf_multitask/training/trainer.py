@@ -25,6 +25,7 @@ from ..freezing.plan import StagePlan, plan_stages
 from ..freezing.rates import peak_rates
 from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
+from ..models.collator import TEACHER_COLUMN
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_errors import explain_upload_errors
 from ..models.type_aliases import Batch
@@ -34,6 +35,7 @@ from .arguments import MultiTaskTrainingArguments
 from .card_facts import training_facts
 from .dataloaders import TrainerDataLoaders, as_arrays, check_training_rows, restore_row_order, validation_sample
 from .ddp import rebuild_ddp
+from .distillation import TEACHER, Distillation, build_distiller
 from .ema import build_ema, refuse_averaged
 from .metrics import build_compute_metrics, task_metric_names
 from .optimizer_groups import check_optimizer_class, parameter_groups
@@ -57,11 +59,14 @@ class MultiTaskTrainer(Trainer):
         freeze_schedule: Schedule of freezing, or anything that `freezing.build_schedule` makes a schedule of: a
             preset's name, groups that stay frozen, a file, a mapping. If None, what is frozen in the model stays so.
         sampling: Share of each dataset in the training, if several were prepared together.
+        distillation: How the model is trained on the scores of a teacher, if `add_teacher_targets` has added them to
+            the training rows. Defaults to ``Distillation()``.
         kwargs: Other arguments of ``Trainer``. ``data_collator`` and ``compute_metrics`` default to those of the
             model's tasks.
 
     Raises:
-        ValueError: If the schedule is not valid for the model, or ``max_tokens_per_batch`` for the training rows.
+        ValueError: If the schedule is not valid for the model, ``max_tokens_per_batch`` for the training rows, or
+            ``distillation`` for their scores of a teacher.
     """
 
     model: MultiTaskModel
@@ -74,6 +79,7 @@ class MultiTaskTrainer(Trainer):
         args: MultiTaskTrainingArguments,
         freeze_schedule: FreezeSpec | None = None,
         sampling: Sampling | None = None,
+        distillation: Distillation | None = None,
         **kwargs: Any,
     ) -> None:
         self.tasks = model.config.tasks
@@ -100,6 +106,7 @@ class MultiTaskTrainer(Trainer):
             args._n_gpu = 1
         if args.max_tokens_per_batch is not None:
             check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
+        self.distiller = build_distiller(distillation, self.tasks, kwargs.get("train_dataset"))
         super().__init__(model=model, args=args, **kwargs)
         self.dataloaders = TrainerDataLoaders(
             args, self.accelerator, self.tasks, sampling or Sampling(), epoch=lambda: int(self.state.epoch or 0)
@@ -294,6 +301,8 @@ class MultiTaskTrainer(Trainer):
         if self.accelerator.gradient_state.end_of_dataloader:
             batches[-1] = self.dataloaders.drop_padding_rows(batches[-1], self.train_dataset)
         items, rows = count_labels(self.tasks, self._protected_tasks, batches)
+        if self.distiller is not None:
+            items |= self.distiller.count(batches)
         self.task_log.add_rows(rows)
         totals = torch.stack(list(items.values())).to(device)
         if self._counts_are_global:
@@ -322,10 +331,10 @@ class MultiTaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, MultiTaskOutput]:
-        """Compute the loss as ``Trainer`` does, add the distillation of protected tasks, and log the loss by task."""
+        """Compute the loss as ``Trainer`` does, add the distances to teachers, and log the loss by task."""
         loss, outputs = super().compute_loss(
             model,
-            inputs,
+            {name: value for name, value in inputs.items() if name != TEACHER_COLUMN},
             return_outputs=True,
             num_items_in_batch=num_items_in_batch,  # type: ignore[arg-type]  # passed on to the model
         )
@@ -338,6 +347,11 @@ class MultiTaskTrainer(Trainer):
                 for name, distance in run.teacher.losses(inputs, outputs.logits, counts).items():
                     loss = loss + run.teacher.weights[name] * distance * scale
                     losses[f"{name}{DISTILL}_loss"] = distance.detach()
+            if self.distiller is not None and num_items_in_batch is not None:
+                found = self.distiller.losses(inputs, outputs.logits, num_items_in_batch, self.model.crfs)
+                for name, distance in found.items():
+                    loss = loss + self.distiller.weights[name] * distance * scale
+                    losses[f"{name}{TEACHER}_loss"] = distance.detach()
             self.task_log.add_losses({name: value * scale for name, value in losses.items()})
         return (loss, outputs) if return_outputs else loss
 
@@ -487,6 +501,7 @@ class MultiTaskTrainer(Trainer):
         """
         inputs = self._prepare_inputs(self._cache.add_states(inputs))
         labels = inputs.pop("labels", None)
+        inputs.pop(TEACHER_COLUMN, None)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs)
         predictions = reduce_predictions(

@@ -12,6 +12,7 @@ from filelock import FileLock
 from huggingface_hub.utils import tqdm
 from torch import nn
 
+from ...models.collator import TEACHER_COLUMN
 from ...models.modeling_multitask import MultiTaskModel
 from ...models.token_batches import cut_batches, rows_per_batch
 from ...models.type_aliases import Batch, Row
@@ -20,7 +21,7 @@ from .store import ActivationStore, Part, PartWriter
 # Minimum number of tokens per pass: enough to keep a processor busy, too few to fill any memory.
 TOKENS_PER_PASS = 1024
 # Entries of a batch that are not inputs of the encoder.
-_NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers")
+_NOT_ENCODED = ("labels", "tag_positions", "row_windows", "row_numbers", TEACHER_COLUMN)
 
 
 @dataclass

@@ -1,0 +1,146 @@
+"""The teacher of a run and its unlabeled rows."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedTokenizerBase
+
+from ..data import DataConfig, PreparedData, prepare_datasets
+from ..freezing.distillation import TEMPERATURE
+from ..models import TaskConfig
+from ..prediction.teachers import check_teacher
+from ..training.arguments import MultiTaskTrainingArguments
+from ..training.distillation import Distillation
+from ..training.teacher_targets import add_teacher_targets
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+
+
+@strict
+@dataclasses.dataclass
+class DistillConfig:
+    """Teacher of a run, whose scores the model learns besides the labels.
+
+    Args:
+        teacher: Folder or hub name of a multi-task model, or of a stock model for token or sequence classification
+            with the labels of one task; several are an ensemble. See `add_teacher_targets`.
+        data: Unlabeled rows, which the teacher labels: a file, a dataset of ``datasets`` or a list of rows. Labels in
+            them are ignored. They are mixed with the training rows, which the teacher scores too.
+        temperature: See `Distillation`.
+        weight: See `Distillation`.
+        tasks: See `Distillation`.
+
+    Raises:
+        ValueError: If a value is not allowed.
+    """
+
+    teacher: str | list[str]
+    # `Any`, so that `DataConfig` and not the strict type check reports a wrong value.
+    data: Any = None
+    temperature: float = TEMPERATURE
+    weight: float = 1.0
+    tasks: list[str] | dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.teacher:
+            raise ValueError("teacher is empty; expected a folder, a hub name or a list of them.")
+        self.settings()
+        if self.data is not None:
+            DataConfig(train=self.data)
+
+    @property
+    def teachers(self) -> list[str]:
+        """The teachers, also if there is only one."""
+        return [self.teacher] if isinstance(self.teacher, str) else self.teacher
+
+    def settings(self) -> Distillation:
+        """Return the settings of the trainer."""
+        return Distillation(self.temperature, self.weight, self.tasks)
+
+    def check_run(self, tasks: Sequence[TaskConfig], configs: Sequence[DataConfig]) -> None:
+        """Raise if the tasks or the data of a run cannot be distilled.
+
+        Args:
+            tasks: Tasks of the run.
+            configs: Datasets of the run.
+
+        Raises:
+            ValueError: If a task is unknown, the training rows are streamed, or the run is a cross-validation.
+        """
+        try:
+            self.settings().weights(tasks)
+        except ValueError as error:
+            raise ValueError(f"distill.{error}") from error
+        if any(config.streams_train for config in configs):
+            raise ValueError("distill: a teacher scores all rows before the training; leave out data.streaming.")
+        if any(config.folds is not None for config in configs):
+            raise ValueError("distill: a teacher may have been trained on the rows of a fold; leave out data.folds.")
+
+
+def resolve_distill_paths(values: Any, folder: Path) -> None:
+    """Resolve the teachers and the unlabeled rows of a config against its folder, in place.
+
+    Args:
+        values: Value of ``distill`` in the config.
+        folder: Folder of the config.
+    """
+    if not isinstance(values, dict):
+        return
+    teacher = values.get("teacher")
+    if isinstance(teacher, list):
+        values["teacher"] = [_resolved(name, folder) for name in teacher]
+    elif teacher is not None:
+        values["teacher"] = _resolved(teacher, folder)
+    if isinstance(values.get("data"), str):
+        values["data"] = str(folder / values["data"])
+
+
+def _resolved(name: Any, folder: Path) -> Any:
+    """Return the path of a folder, and any other value as it is: a hub name."""
+    return str(folder / name) if isinstance(name, str) and (folder / name).is_dir() else name
+
+
+def prepare_data(
+    config: "RunConfig",
+    arguments: MultiTaskTrainingArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[TaskConfig],
+) -> PreparedData:
+    """Prepare the data of a run, with unlabeled rows and the scores of its teacher if it has one.
+
+    Args:
+        config: Config of the run.
+        arguments: Its training arguments.
+        tokenizer: Tokenizer of the model.
+        tasks: Tasks of the model.
+
+    Returns:
+        The data.
+
+    Raises:
+        ValueError: If the data or the teacher is invalid.
+    """
+    distill = config.distill
+    if distill is None:
+        return prepare_datasets(config.data_configs, tokenizer, tasks)
+    for name in distill.teachers:
+        check_teacher(name)
+    configs = list(config.data_configs)
+    if distill.data is not None:
+        # The settings by which texts are cut and read must be those of the labeled rows.
+        unlabeled = {"train": distill.data, "validation": None, "test": None, "validation_split": None, "tasks": []}
+        hub = {"name": None, "config": None, "revision": None, "format": None}
+        configs.append(dataclasses.replace(configs[0], **unlabeled, **hub))
+    data = prepare_datasets(configs, tokenizer, tasks, train_texts=True)
+    return add_teacher_targets(
+        data,
+        distill.teachers,
+        None if distill.tasks is None else list(distill.tasks),
+        arguments.per_device_eval_batch_size,
+        arguments.device,
+    )
