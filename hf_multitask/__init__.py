@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
     from .recommendation import recommend_schedule
-    from .runs import RunConfig, run_evaluation, run_training
+    from .runs import RunConfig, average_models, run_evaluation, run_training
     from .study import load_study, run_study
     from .training.arguments import MultiTaskTrainingArguments
+    from .training.distillation import Distillation
     from .training.metrics import build_compute_metrics
     from .training.settings import choose_settings
+    from .training.teacher_targets import add_teacher_targets
     from .training.trainer import MultiTaskTrainer
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "DataConfig": "data",
+    "Distillation": "training.distillation",
     "FreezeCallback": "freezing",
     "FreezeSchedule": "freezing",
     "FreezeStage": "freezing",
@@ -38,6 +41,8 @@ _LAZY = {
     "PreparedData": "data",
     "RunConfig": "runs",
     "Sampling": "data",
+    "add_teacher_targets": "training.teacher_targets",
+    "average_models": "runs",
     "build_compute_metrics": "training.metrics",
     "choose_settings": "training.settings",
     "freeze": "freezing",
@@ -51,6 +56,7 @@ _LAZY = {
 
 __all__ = [
     "DataConfig",
+    "Distillation",
     "FreezeCallback",
     "FreezeSchedule",
     "FreezeStage",
@@ -65,6 +71,8 @@ __all__ = [
     "RunConfig",
     "Sampling",
     "TaskConfig",
+    "add_teacher_targets",
+    "average_models",
     "build_compute_metrics",
     "choose_settings",
     "freeze",

@@ -10,6 +10,7 @@
 ``python scripts/benchmark.py growth`` measures the cost of training by rows, tokens and layers.
 ``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, meant for a GPU.
 ``python scripts/benchmark.py study --data DIR`` compares a study with the same runs as separate commands.
+``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
 """
 
@@ -24,6 +25,7 @@ from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
 from benchmarks.data import data
 from benchmarks.defaults import DATASETS, defaults
+from benchmarks.distill import distill
 from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.rules import FREEZES, rules
@@ -107,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
     command.set_defaults(run=compilation)
+    _add_distill(commands.add_parser("distill", help="gain of a teacher with unlabeled rows, and of averaged weights"))
     _add_study(commands.add_parser("study", help="time of a study compared with the same runs as separate commands"))
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="JSON file to write the results to")
@@ -196,6 +199,28 @@ def _add_inference(command: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=os.cpu_count(), help="number of torch threads (default: all cores)"
     )
     command.set_defaults(run=inference)
+
+
+def _add_distill(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    numbers = {
+        "labeled-rows": (400, "rows with labels"),
+        "unlabeled-rows": (4000, "rows after them, used without labels"),
+        "teachers": (1, "teachers; several are an ensemble"),
+        "batch-size": (8, "rows per step on labeled rows"),
+        "epochs": (10, "epochs on labeled rows"),
+        "distill-batch-size": (16, "rows per step with unlabeled rows"),
+        "distill-epochs": (4, "epochs with unlabeled rows"),
+        "learning-rate": (3e-4, "learning rate of the encoder"),
+        "head-learning-rate": (1e-3, "learning rate of the heads"),
+        "temperature": (2.0, "temperature of the distillation"),
+        "weight": (1.0, "weight of the distillation"),
+    }
+    for name, (default, text) in numbers.items():
+        command.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
+    command.set_defaults(run=distill)
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:

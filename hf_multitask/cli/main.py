@@ -25,6 +25,7 @@ from ..reports.figure_style import check_figure_path
 from ..reports.training_report import REPORT_NAME
 from ..runs import (
     RunConfig,
+    average_models,
     find_last_checkpoint,
     has_unfinished_folds,
     inspect_data,
@@ -39,7 +40,7 @@ from .overrides import parse_columns, parse_names, parse_overrides
 from .progress_bar import show_progress
 from .recommendation import print_recommendation
 from .study import print_run, print_study
-from .tables import print_files, print_metrics, print_plan, print_prediction, print_stages
+from .tables import print_average, print_files, print_metrics, print_plan, print_prediction, print_stages
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
@@ -231,6 +232,28 @@ def predict_command(
         earlier = f" ({counts.earlier} of them by an earlier run)" if counts.earlier else ""
         skipped = f", {counts.skipped} skipped: see {job.errors_path}" if counts.skipped else ""
         typer.echo(f"{counts.read} rows read{earlier}, {counts.predicted} predicted{skipped}. Written to {output}")
+
+
+@app.command()
+def average(
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to write the average to.")],
+    folders: Annotated[list[str], typer.Argument(metavar="MODEL_DIR…", help="Folders or hub names of the models.")],
+    data: Annotated[
+        Path | None, typer.Option(help="File with labels, to score each model and the average: validation rows.")
+    ] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Leave out each model that makes the score of the average worse.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in OUTPUT.")] = False,
+    batch_size: BatchSize = 64,
+    format: Format = None,
+    columns: Columns = None,
+) -> None:
+    """Average the weights of models of the same tasks, such as those of several seeds."""
+    reading = {"format": format, "columns": parse_columns(columns)} if data is not None else {}
+    averaged = average_models(folders, output, data, greedy, overwrite, batch_size, **reading)
+    print_average(averaged)
+    typer.echo(f"Model, tokenizer and card are in {output}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..export import ExportedFile
 from ..freezing.plan import PLAN_HEADER, StagePlan
+from ..runs import AveragedModel
 from ..runtime.byte_sizes import format_bytes
 from ..runtime.fold_scores import MEAN, SD
 
@@ -65,6 +66,24 @@ def print_files(files: Sequence[ExportedFile], console: Console | None = None) -
     for file in files:
         table.add_row(str(file.path), format_bytes(file.num_bytes, "MiB"), f"{file.difference:.1e}")
     (console or Console()).print(table)
+
+
+def print_average(averaged: AveragedModel, console: Console | None = None) -> None:
+    """Print the models of an average with their scores, and the metrics of the average.
+
+    Args:
+        averaged: Result of `average_models`.
+        console: Console to print to. Defaults to standard output.
+    """
+    console = console or Console()
+    metric = next((item.score[0] for item in averaged.ingredients if item.score is not None), "score")
+    table = Table("model", "part of the average", metric)
+    for item in averaged.ingredients:
+        score = "" if item.score is None else f"{item.score[1]:.4f}"
+        table.add_row(escape(item.name), "yes" if item.is_used else "no", score)
+    console.print(table)
+    if averaged.metrics:
+        print_metrics({"average": averaged.metrics}, console)
 
 
 def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> None:

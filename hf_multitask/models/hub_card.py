@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 
 from .configuration_multitask import PIPELINE_NAME, MultiTaskConfig
-from .hub_card_metadata import TrainingFacts, card_metadata, encoder_card, encoder_name
+from .hub_card_metadata import Ingredient, TrainingFacts, card_metadata, encoder_card, encoder_name
 from .layer_groups import layer_ranges
 from .tasks import TaskConfig
 
@@ -50,6 +51,7 @@ def build_model_card(
         _data(training),
         _folds(training.folds),
         "" if training.folds and not training.metrics else _scores(training.metrics),
+        _ingredients(training.ingredients),
         _stages(training.stages),
         f"## License\n\n{_license(header.license, encoder_metadata, encoder)}",
     ]
@@ -122,6 +124,25 @@ def _folds(table: Sequence[Sequence[str]]) -> str:
     header, *rows = table
     about = "Each fold was scored by a model of the other folds. This model was trained on all rows."
     return f"## Cross-validation\n\n{about}\n\n{_table(header, rows)}"
+
+
+def _ingredients(ingredients: Sequence[Ingredient]) -> str:
+    """Return a table of the models whose weights were averaged, without the folders of their names."""
+    if not ingredients:
+        return ""
+    metric = next((item.score[0] for item in ingredients if item.score is not None), "score")
+    rows = [
+        [
+            Path(item.name).name if Path(item.name).is_dir() else item.name,
+            "yes" if item.is_used else "no",
+            "not measured" if item.score is None else f"{item.score[1]:.4f}",
+        ]
+        for item in ingredients
+    ]
+    return (
+        "## Average\n\nThe weights are the mean of the weights of several models (Wortsman et al. 2022).\n\n"
+        f"{_table(['Model', 'Part of the average', metric], rows)}"
+    )
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> str:

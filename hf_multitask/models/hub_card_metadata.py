@@ -26,6 +26,21 @@ LICENSE_FIELDS = ("license", "license_name", "license_link")
 UNKNOWN_DATA = "unknown"
 
 
+@dataclass(frozen=True)
+class Ingredient:
+    """A model that was considered for an average of weights.
+
+    Args:
+        name: Its folder or hub name.
+        is_used: Whether it is part of the average.
+        score: Name and value of the metric that compares the models, if they were scored.
+    """
+
+    name: str
+    is_used: bool
+    score: tuple[str, float] | None = None
+
+
 @dataclass
 class TrainingFacts:
     """Training facts shown on the model card. Unknown facts are omitted.
@@ -38,6 +53,7 @@ class TrainingFacts:
         examples: Short texts of the training rows; pairs as mappings with ``text`` and ``text_pair``.
         stages: Entries of ``stages.json``, one per stage.
         folds: Table of the scores of a cross-validation: a header, and a row for each metric.
+        ingredients: Models whose weights were averaged.
     """
 
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -47,6 +63,7 @@ class TrainingFacts:
     examples: Sequence[str | Mapping[str, str]] = ()
     stages: Sequence[Mapping[str, Any]] = ()
     folds: Sequence[Sequence[str]] = ()
+    ingredients: Sequence[Ingredient] = ()
 
 
 def card_metadata(

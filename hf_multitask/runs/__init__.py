@@ -1,7 +1,9 @@
 """Runs: from a config to a model directory, its plan, or its scores."""
 
+from .averaging import AveragedModel, average_models
 from .build import build_trainer
 from .config import RunConfig
+from .distillation import DistillConfig
 from .evaluation import evaluate_model, run_evaluation
 from .folds import cross_validate
 from .inspection import inspect_data
@@ -9,7 +11,10 @@ from .output_dir import find_last_checkpoint, has_unfinished_folds
 from .training import run_plan, run_training
 
 __all__ = [
+    "AveragedModel",
+    "DistillConfig",
     "RunConfig",
+    "average_models",
     "build_trainer",
     "cross_validate",
     "evaluate_model",

@@ -17,8 +17,9 @@ import transformers
 from accelerate import PartialState
 from torch.multiprocessing import ProcessExitedException, spawn
 
-from ..data import PreparedData, prepare_datasets
+from ..data import PreparedData
 from ..models import TaskConfig, load_tokenizer
+from ..runs.distillation import prepare_data
 from .records import claim, is_finished
 from .run_training import train_run
 from .study_plan import PlannedRun, StudyPlan
@@ -122,7 +123,8 @@ def _run_worker(
     try:
         with _warnings_only():
             # The main process has prepared the data, so `datasets` reads the tokenized rows from its cache.
-            data = prepare_datasets(plan.config.data_configs, load_tokenizer(plan.config.encoder), tasks)
+            tokenizer = load_tokenizer(plan.config.encoder)
+            data = prepare_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
             worker_loop(plan, StudyData(data))
     except (ValueError, OSError) as error:
         # Some subclasses cannot be unpickled: their constructors take more than a message.

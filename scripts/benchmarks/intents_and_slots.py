@@ -42,6 +42,7 @@ def train_intents_and_slots(
     freeze: str | Mapping[str, Any] = "none",
     intent: Mapping[str, Any] | None = None,
     slots: Mapping[str, Any] | None = None,
+    distill: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train both heads.
 
@@ -54,6 +55,7 @@ def train_intents_and_slots(
         freeze: Freeze schedule, as in a config.
         intent: Options of the intent task.
         slots: Options of the slot task.
+        distill: Teacher and unlabeled rows, as in a config.
 
     Returns:
         The metrics by split, and ``seconds``.
@@ -68,6 +70,7 @@ def train_intents_and_slots(
             "tasks": tasks,
             "data": {"label_subwords": "first", **data},
             "freeze": freeze,
+            "distill": distill,
             "training": {
                 "learning_rate": arguments.learning_rate,
                 "head_learning_rate": arguments.head_learning_rate,

@@ -32,6 +32,12 @@ FEW = claim(PAGE, "yaml", "# few.yaml")
 TRAIN_FEW = claim(PAGE, "bash", "hf-multitask train few.yaml")
 FEW_FOLDS = claim(PAGE, "yaml", "# few-folds.yaml")
 TRAIN_FOLDS = claim(PAGE, "bash", "hf-multitask train few-folds.yaml")
+UNLABELED = claim(PAGE, "bash", "few/unlabeled.jsonl")
+TEACHER = claim(PAGE, "yaml", "# teacher.yaml")
+STUDENT = claim(PAGE, "yaml", "# student.yaml")
+TRAIN_STUDENT = claim(PAGE, "bash", "hf-multitask train student.yaml")
+STUDENT_IN_PYTHON = claim(PAGE, "python", "add_teacher_targets(")
+AVERAGE = claim(PAGE, "bash", "hf-multitask average")
 
 pytestmark = pytest.mark.slow
 
@@ -136,3 +142,21 @@ def test_few_rows_in_folds(sentences, encoder):
     assert {"topic_accuracy", "entities_f1"} <= metrics["folds"].keys() & metrics["folds_sd"].keys()
     study = json.loads(Path("out/few-folds-study/study.json").read_text())
     assert [scenario["name"] for scenario in study["scenarios"]] == ["encoder-frozen", "top:2", "nothing-frozen"]
+
+
+def test_a_teacher_and_the_average_of_two(folder, encoder, capsys):
+    write_bundled(folder / "sentences", num_rows=130)
+    run_commands(FEW_DATA)
+    run_commands(UNLABELED)
+    shorter = {MINILM: str(encoder), "num_train_epochs: 20": "num_train_epochs: 1"}
+    write_yaml(TEACHER, shorter)
+    write_yaml(STUDENT, shorter)
+    run_commands(TRAIN_STUDENT)
+    names = ("teacher", "teacher-1", "student", "student-alone")
+    assert all({"entities_f1", "topic_accuracy"} <= metrics_of(name) for name in names)
+    logs = {name: Path("out", name, "history.json").read_text() for name in names}
+    assert [name for name in names if "entities_teacher_loss" in logs[name]] == ["student"]
+    run_python(STUDENT_IN_PYTHON, changes={MINILM: str(encoder)})
+    assert "130 rows (100 labeled for 'topic', 100 labeled for 'entities')" in capsys.readouterr().out
+    run_commands(AVERAGE)
+    assert "Part of the average" in Path("out/teacher-average/README.md").read_text()

@@ -300,3 +300,16 @@ def test_study_is_compared_with_the_same_runs_as_separate_commands(run, encoder,
     for scores in times["test"].values():
         assert scores["study"] == pytest.approx(scores["separate"], abs=1e-6)
     assert "of the separate runs" in capsys.readouterr().out
+
+
+def test_distill_compares_students_and_averages(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    options = ("--data", tmp_path, "--encoder", encoder, "--labeled-rows", 10, "--unlabeled-rows", 8)
+    result = run("distill", *options, "--epochs", 1, "--distill-epochs", 1, "--teachers", 2, "--seeds", 0, 1)
+    assert (result["labeled_rows"], result["unlabeled_rows"], result["teachers"]) == (10, 8, 2)
+    kinds = [(item["kind"], item["seed"]) for item in result["runs"]]
+    students = [(kind, seed) for seed in (0, 1) for kind in ("student alone", "student with teacher")]
+    assert kinds == [("teacher", 0), ("teacher", 1), *students]
+    assert len(result["averages"]) == 4
+    assert "gain of the student's slot F1 by its teacher" in capsys.readouterr().out
