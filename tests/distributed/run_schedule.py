@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from hf_multitask import (
     MultiTaskTrainingArguments,
     Sampling,
     TaskConfig,
+    add_teacher_targets,
     freeze,
     load_tokenizer,
     prepare_datasets,
@@ -51,7 +53,7 @@ class Scenario:
         accumulation: Micro-batches per optimizer step.
         rows: Number of training rows.
         data: ``whole``; ``mixed``, one dataset per task; ``streamed``; ``windows``, rows longer than the maximum
-            length.
+            length; ``distilled``, with the scores of a teacher, and without labels in the second half.
         slots: Further fields of the token task.
         missing: By task, the rank that never has its labels.
         epochs: Number of epochs.
@@ -116,6 +118,8 @@ def make_rows(scenario):
     for i in range(scenario.rows):
         rank = i // scenario.batch % scenario.world_size
         without = {task: None for task, lacking in scenario.missing.items() if lacking == rank}
+        if scenario.data == "distilled" and i >= scenario.rows // 2:
+            without = dict.fromkeys(TASKS)
         rows.append({**ROWS[i % len(ROWS)], **without})
     return rows
 
@@ -231,7 +235,14 @@ def make_multitask(scenario, encoder):
     ]
     # The label sets are those of complete rows, whatever labels are missing in the scenario.
     prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
-    data = prepare_datasets(make_data(scenario), tokenizer, prepared.tasks)
+    is_distilled = scenario.data == "distilled"
+    data = prepare_datasets(make_data(scenario), tokenizer, prepared.tasks, train_texts=is_distilled)
+    if is_distilled:
+        with tempfile.TemporaryDirectory() as folder:
+            torch.manual_seed(1)
+            MultiTaskModel.from_encoder(encoder, prepared.tasks).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            data = add_teacher_targets(data, folder)
     torch.manual_seed(0)
     return MultiTaskModel.from_encoder(encoder, prepared.tasks), data, tokenizer
 

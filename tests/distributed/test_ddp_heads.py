@@ -1,4 +1,4 @@
-"""An LSTM, mixed layers, a CRF and an EMA on two processes: equal replicas, equal to one process."""
+"""An LSTM, mixed layers, a CRF, an EMA and a teacher on two processes: equal replicas, equal to one process."""
 
 from dataclasses import replace
 
@@ -16,6 +16,8 @@ EXACT = [
     Scenario("heads", STAGES, slots=HEAD, arguments=STEPS),
     # A head whose batch has no labels must not make DDP wait for its gradients.
     Scenario("missing", STAGES, slots=HEAD, missing={"slots": 1}, arguments=STEPS),
+    # One row is left for the last step, so that one process has none.
+    Scenario("distilled", STAGES, slots={"crf": True}, rows=25, batch=3, accumulation=2, data="distilled"),
 ]
 RESUMED = [replace(EXACT[0], name="resumed", resume=["heads", 3])]
 
