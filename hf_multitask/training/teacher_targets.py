@@ -61,8 +61,8 @@ def add_teacher_targets(
         The data, with the scores in the column ``teacher`` of the training rows and a report on them.
 
     Raises:
-        ValueError: If the training rows are streamed, have folds, or their texts were not kept, a teacher cannot be loaded, or its
-            labels are not those of the tasks.
+        ValueError: If the training rows are streamed, have folds, or their texts were not kept; if a teacher cannot be
+            loaded, or its labels are not those of the tasks.
     """
     rows, texts = data.get(TRAIN), data.texts.get(TRAIN)
     if data.folds is not None:
