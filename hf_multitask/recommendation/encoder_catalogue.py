@@ -10,7 +10,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 
 from ..models.encoder_loading import find_model
 from ..models.layer_groups import EMBEDDINGS, ENCODER, HEAD, LayerGroup, LayerGroups
-from ..training.settings import encoder_rate, head_rate
+from ..training.settings import learning_rates
 from .language import BIOMEDICAL, FINANCE, LEGAL
 
 SMALL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -51,12 +51,12 @@ class EncoderSize:
     @property
     def learning_rate(self) -> float:
         """Peak learning rate of the encoder."""
-        return encoder_rate(self.hidden_size, self.layers)
+        return learning_rates(self.hidden_size, self.layers)[0]
 
     @property
     def head_learning_rate(self) -> float:
         """Peak learning rate of the heads."""
-        return head_rate(self.hidden_size, self.layers)
+        return learning_rates(self.hidden_size, self.layers)[1]
 
     @classmethod
     def of(cls, name: str, config: PreTrainedConfig, weights: int) -> "EncoderSize":

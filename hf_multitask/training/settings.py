@@ -19,11 +19,11 @@ from .metrics import metric_of
 QUICK, STANDARD, THOROUGH = "quick", "standard", "thorough"
 EFFORTS = (QUICK, STANDARD, THOROUGH)
 
-# Rates that were measured with 6 layers of width 384; see `encoder_rate`.
+# Rates of encoder and heads that were measured with 6 layers of width 384, in short runs and in longer ones.
 MEASURED_WIDTH, MEASURED_DEPTH = 384, 6
-MEASURED_RATE = 3e-4
-MEASURED_HEAD_RATE = 1e-3
-MAX_RATE, MAX_HEAD_RATE = 5e-4, 2e-3
+SHORT_RUN_STEPS = 1000
+SHORT_RUN_RATES, RATES = (4e-4, 1.5e-3), (2e-4, 1.5e-3)
+MAX_RATE, MAX_HEAD_RATE = 6e-4, 2e-3
 LAYER_LR_DECAY = 0.85
 
 SMOOTHING = 0.1
@@ -205,24 +205,21 @@ def choose_label_subwords(tasks: Sequence[TaskConfig]) -> Setting | None:
     return Setting("data.label_subwords", "all", "every subword of a word teaches; a word's first one predicts")
 
 
-def encoder_rate(width: int, depth: int) -> float:
-    """Return the peak learning rate of an encoder.
+def learning_rates(width: int, depth: int, steps: int | None = None) -> tuple[float, float]:
+    """Return the peak learning rates of the encoder and of the heads.
 
-    Measured with width 384 and 6 layers. For other sizes the rate falls with the square of the width and the square
-    root of the depth, which meets the range that Devlin et al. (2019) recommend for BERT-base (2e-5 to 5e-5) and the
-    lower rates of larger encoders.
+    They were measured with width 384 and 6 layers. For other sizes, the encoder's rate falls with the square of the
+    width and the square root of the depth, which meets the range that Devlin et al. (2019) recommend for BERT-base
+    (2e-5 to 5e-5) and the lower rates of larger encoders; that of the heads falls half as fast.
 
     Args:
         width: Width of the hidden states.
         depth: Number of layers.
+        steps: Optimizer steps of the run: a short run needs higher rates. None if unknown.
     """
-    rate = MEASURED_RATE * (MEASURED_WIDTH / width) ** 2 * (MEASURED_DEPTH / depth) ** 0.5
-    return _round(min(rate, MAX_RATE))
-
-
-def head_rate(width: int, depth: int) -> float:
-    """Return the peak learning rate of the heads on an encoder; see `encoder_rate`."""
-    return _round(min(MEASURED_HEAD_RATE * (encoder_rate(width, depth) / MEASURED_RATE) ** 0.5, MAX_HEAD_RATE))
+    encoder, heads = SHORT_RUN_RATES if steps is not None and steps < SHORT_RUN_STEPS else RATES
+    factor = (MEASURED_WIDTH / width) ** 2 * (MEASURED_DEPTH / depth) ** 0.5
+    return _round(min(encoder * factor, MAX_RATE)), _round(min(heads * factor**0.5, MAX_HEAD_RATE))
 
 
 def _length(facts: RunFacts, effort: str) -> Iterator[Setting]:

@@ -11,13 +11,13 @@ from hf_multitask.training.settings import (
     EVALUATION_KEYS,
     IMPLIED,
     MAX_EPOCHS,
+    MAX_RATE,
     MIN_EPOCHS,
     RULES,
     RunFacts,
     batch_size,
     choose_label_subwords,
-    encoder_rate,
-    head_rate,
+    learning_rates,
     num_epochs,
 )
 
@@ -54,11 +54,14 @@ def test_more_rows_take_fewer_epochs_and_larger_batches():
 
 @pytest.mark.parametrize(
     ("width", "depth", "lowest", "highest"),
-    [(384, 6, 3e-4, 3e-4), (768, 12, 2e-5, 1e-4), (1024, 24, 1e-5, 3e-5), (128, 2, 4e-4, 5e-4)],
+    [(384, 6, 2e-4, 2e-4), (768, 12, 2e-5, 5e-5), (1024, 24, 1e-5, 3e-5), (128, 2, 4e-4, 6e-4)],
 )
 def test_larger_encoders_have_lower_rates(width, depth, lowest, highest):
-    assert lowest <= encoder_rate(width, depth) <= highest
-    assert head_rate(width, depth) > encoder_rate(width, depth)
+    encoder, heads = learning_rates(width, depth)
+    assert lowest <= encoder <= highest
+    assert heads > encoder
+    short, _ = learning_rates(width, depth, steps=100)
+    assert short > encoder or short == MAX_RATE
 
 
 @pytest.mark.parametrize("key", sorted({s.key for rule in RULES for s in rule(FACTS, "standard")}))
