@@ -4,6 +4,7 @@ Each rule is a function that returns settings with their reasons. docs/RESULTS.m
 rule knows a dataset by name, and a setting that is given is never replaced.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -252,12 +253,19 @@ def num_epochs(rows: int, effort: str) -> int:
     return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: 2 * epochs}[effort]
 
 
+def num_steps(rows: int, effort: str) -> int:
+    """Return the number of optimizer steps of a run."""
+    return math.ceil(rows / batch_size(rows, effort)) * num_epochs(rows, effort)
+
+
 def _rates(facts: RunFacts, effort: str) -> Iterator[Setting]:
-    size = f"{facts.depth} layers of width {facts.width}"
-    yield Setting("training.learning_rate", encoder_rate(facts.width, facts.depth), f"an encoder of {size}")
+    steps = None if facts.rows is None else num_steps(facts.rows, effort)
+    encoder, heads = learning_rates(facts.width, facts.depth, steps)
+    short = "" if steps is None or steps >= SHORT_RUN_STEPS else f", and a short run: {steps} steps"
     yield Setting(
-        "training.head_learning_rate", head_rate(facts.width, facts.depth), "heads start from random weights"
+        "training.learning_rate", encoder, f"an encoder of {facts.depth} layers of width {facts.width}{short}"
     )
+    yield Setting("training.head_learning_rate", heads, "heads start from random weights")
     yield Setting("training.layer_lr_decay", LAYER_LR_DECAY, "lower layers are more general and need less change")
     yield Setting("training.warmup_steps", 0.1, "the first tenth of the steps, while heads are still random")
 
