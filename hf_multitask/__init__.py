@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .runs import RunConfig, average_models, run_evaluation, run_training
     from .study import load_study, run_study
     from .training.arguments import MultiTaskTrainingArguments
+    from .training.contrastive import ContrastiveCallback, ContrastiveConfig
     from .training.distillation import Distillation
     from .training.metrics import build_compute_metrics
     from .training.settings import choose_settings
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "ContrastiveCallback": "training.contrastive",
+    "ContrastiveConfig": "training.contrastive",
     "DataConfig": "data",
     "Distillation": "training.distillation",
     "FreezeCallback": "freezing",
@@ -55,6 +58,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "ContrastiveCallback",
+    "ContrastiveConfig",
     "DataConfig",
     "Distillation",
     "FreezeCallback",

@@ -4,6 +4,7 @@
 ``python scripts/benchmark.py defaults --data DIR`` trains configs that name encoder, tasks and data alone.
 ``python scripts/benchmark.py mix CONFIG`` trains on datasets with one task each, mixed and separately.
 ``python scripts/benchmark.py rules --data DIR`` checks the advice on how much to unfreeze with how many rows.
+``python scripts/benchmark.py few-rows --data DIR`` trains on a few rows per intent and compares with SetFit.
 ``python scripts/benchmark.py data`` measures the cost of preparing, mixing and streaming rows.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with plain trainers.
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with two stock pipelines.
@@ -26,6 +27,7 @@ from benchmarks.compilation import compilation
 from benchmarks.data import data
 from benchmarks.defaults import DATASETS, defaults
 from benchmarks.distill import distill
+from benchmarks.few_rows import METHODS, few_rows
 from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.rules import FREEZES, rules
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=mix)
     _add_rules(commands.add_parser("rules", help="how much to unfreeze with how many rows"))
+    _add_few_rows(commands.add_parser("few-rows", help="intents from few rows, compared with SetFit"))
     command = commands.add_parser("data", help="cost of preparing, mixing and streaming rows")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--rows", type=int, default=100_000, help="rows to prepare and mix (default: %(default)s)")
@@ -143,6 +146,30 @@ def _add_rules(command: argparse.ArgumentParser) -> None:
         "--head-learning-rate", type=float, default=2e-3, help="learning rate of the heads (default: %(default)s)"
     )
     command.set_defaults(run=rules)
+
+
+def _add_few_rows(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data", type=Path, required=True, help="folder with train and test, .jsonl or .csv with an intent per text"
+    )
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--rows-per-class", type=int, default=8, help="rows of each intent (default: %(default)s)")
+    command.add_argument(
+        "--rows", type=int, help="number of rows of all intents together, instead of --rows-per-class"
+    )
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
+    command.add_argument(
+        "--methods",
+        nargs="*",
+        choices=METHODS,
+        default=list(METHODS),
+        help=f"our trainings (default: {' '.join(METHODS)})",
+    )
+    command.add_argument("--setfit-python", type=Path, help="Python of an environment with SetFit, to compare with it")
+    command.add_argument(
+        "--num-iterations", type=int, help="pairs of each kind per row in SetFit (default: all pairs, as SetFit does)"
+    )
+    command.set_defaults(run=few_rows)
 
 
 def _add_speed(command: argparse.ArgumentParser) -> None:

@@ -8,12 +8,13 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import set_seed
 
-from ..data import DataConfig, PreparedData
+from ..data import DataConfig, MultiTaskDataCollator, PreparedData
 from ..data.preparation import check_task_names
 from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
 from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import load_config
 from ..models.tasks_editing import continued_tasks, set_tasks
+from ..training.contrastive import ContrastiveCallback
 from ..training.progress import RunProgressCallback
 from ..training.settings import RunFacts
 from ..training.trainer import MultiTaskTrainer
@@ -130,12 +131,26 @@ def assemble_trainer(
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
         processing_class=parts.tokenizer,
-        callbacks=list(callbacks),
+        callbacks=[*_warm_up(config, parts.tokenizer, data), *callbacks],
     )
+    schedule = trainer.freeze_schedule
+    if config.contrastive is not None and schedule is not None and schedule.protect:
+        raise ValueError(
+            f"contrastive: the schedule protects {', '.join(schedule.protect)} from changes of the encoder during the "
+            "training, but the warm-up before it changes the encoder. Leave one of them out."
+        )
     if not arguments.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(RunProgressCallback())
     return trainer
+
+
+def _warm_up(config: RunConfig, tokenizer: PreTrainedTokenizerBase, data: PreparedData) -> list[TrainerCallback]:
+    """Return the contrastive warm-up of a run, if it has one."""
+    if config.contrastive is None:
+        return []
+    collator = MultiTaskDataCollator(tokenizer, data.tasks)
+    return [ContrastiveCallback(data["train"], collator, config.contrastive)]
 
 
 def _continued_tasks(config: RunConfig, source_config: MultiTaskConfig) -> list[TaskConfig]:

@@ -20,6 +20,7 @@ from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, check_keys, check_required, from_mapping
 from ..training.arguments import MultiTaskTrainingArguments
+from ..training.contrastive import ContrastiveConfig, contrasted_tasks
 from ..training.settings import EFFORTS, STANDARD
 from .distillation import DistillConfig, resolve_distill_paths
 
@@ -63,6 +64,7 @@ class RunConfig:
             Defaults to the encoder's own choice.
         sampling: Shares of the datasets in training.
         distill: Teacher of the run and its unlabeled rows.
+        contrastive: Contrastive warm-up of the encoder before the training. None without it.
         training: Fields of `MultiTaskTrainingArguments`. Those that are left out and that matter for the scores are
             chosen from the data.
         output_dir: Folder of the model and its checkpoints.
@@ -78,6 +80,7 @@ class RunConfig:
     attn_implementation: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     distill: DistillConfig | None = None
+    contrastive: ContrastiveConfig | None = None
     training: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,6 +95,8 @@ class RunConfig:
             if config.train is None:
                 name = "data" if isinstance(self.data, DataConfig) else f"data.{i}"
                 raise ValueError(f"{name}.train is missing; expected a file or the name of a split.")
+        if self.contrastive is not None:
+            contrasted_tasks(self.tasks, self.contrastive.tasks)
         arguments = self.training_arguments()
         if arguments.max_steps <= 0 and any(config.streams_train for config in self.data_configs):
             raise ValueError("training.max_steps is missing: with data.streaming a run has no other end.")
@@ -155,6 +160,7 @@ class RunConfig:
         if not isinstance(sampling, Mapping):
             raise ValueError(f"sampling must be a mapping such as {{strategy: uniform}}, found {sampling!r:.80}.")
         check_keys(Sampling, sampling, "key in sampling")
+        contrastive = values.get("contrastive")
         tasks = values["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
             raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
@@ -163,6 +169,9 @@ class RunConfig:
             if isinstance(data, Mapping)
             else [build(DataConfig, item) for item in data],
             "sampling": build(Sampling, sampling),
+            "contrastive": None
+            if contrastive is None
+            else from_mapping(ContrastiveConfig, contrastive, "contrastive"),
             "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
         }
         if values.get("distill") is not None:

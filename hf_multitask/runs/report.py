@@ -14,7 +14,8 @@ from ..reports.tracking import log_results
 from ..reports.training_report import HISTORY_NAME, REPORT_NAME, TrainingRecord, write_report
 from ..runtime.extras import missing_packages
 from ..runtime.fold_scores import FoldScores
-from ..runtime.training_history import TrainingHistory
+from ..runtime.training_history import LogEntry, TrainingHistory
+from ..training import contrastive
 from ..training.trainer import MultiTaskTrainer
 from .config import RunConfig
 
@@ -81,16 +82,25 @@ def _run_summary(config: RunConfig, trainer: MultiTaskTrainer, data: PreparedDat
     weights = "of the last step"
     if args.load_best_model_at_end and state.best_global_step is not None:
         weights = f"of step {state.best_global_step:,}, the best by {args.metric_for_best_model} on validation"
+    warm_up = [_describe_warm_up(entry) for entry in state.log_history if contrastive.LOSS in entry]
     return {
         "Encoder": config.encoder,
         **({} if data.teacher is None else {"Teacher": str(data.teacher)}),
         "Tasks": "; ".join(_describe_task(task) for task in data.tasks),
         "Rows": ", ".join(f"{split} {rows[split]}" for split in SPLITS if split in rows),
+        **({"Contrastive warm-up": warm_up[0]} if warm_up else {}),
         "Trained": f"{state.global_step:,} steps, {state.epoch or 0:g} epochs, {seconds:,.0f} seconds",
         "Weights": weights,
         "Computed on": f"{args.world_size} × {args.device.type}",
         "Software": f"transformers {transformers.__version__}, torch {torch.__version__}",
     }
+
+
+def _describe_warm_up(entry: LogEntry) -> str:
+    return (
+        f"{entry[contrastive.STEPS]:,} steps, {entry[contrastive.SECONDS]:,.0f} seconds, loss "
+        f"{entry[contrastive.LOSS]:.4f} at the end"
+    )
 
 
 def _describe_task(task: TaskConfig) -> str:

@@ -21,6 +21,7 @@ from transformers import AutoConfig, BertForSequenceClassification, Trainer, Tra
 from hf_multitask import (
     DataConfig,
     FreezeCallback,
+    MultiTaskDataCollator,
     MultiTaskModel,
     MultiTaskTrainer,
     MultiTaskTrainingArguments,
@@ -33,6 +34,7 @@ from hf_multitask import (
 )
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.training import trainer as trainer_module
+from hf_multitask.training.contrastive import ContrastiveCallback, ContrastiveConfig
 from tests.tiny import INTENTS, ROWS
 from tests.trainers import without_dropout
 
@@ -59,6 +61,7 @@ class Scenario:
         epochs: Number of epochs.
         frozen_before: Groups that are frozen before the trainer is built.
         own_optimizer: Whether the trainer is given an optimizer.
+        contrastive: Whether a contrastive warm-up comes first.
         metric_differs: Whether evaluation gives each rank another loss.
         resume: Name of an earlier scenario and the step of its checkpoint.
         arguments: Further training arguments.
@@ -78,6 +81,7 @@ class Scenario:
     epochs: int = 4
     frozen_before: list = field(default_factory=list)
     own_optimizer: bool = False
+    contrastive: bool = False
     metric_differs: bool = False
     resume: list | None = None
     arguments: dict = field(default_factory=dict)
@@ -306,6 +310,10 @@ def make_trainer(scenario, encoder, folder):
         # and would scale the loss by the numbers of processes and of accumulated batches.
         trainer.model_accepts_loss_kwargs = False
         return trainer, recorder
+    if scenario.contrastive:
+        collator = MultiTaskDataCollator(tokenizer, data.tasks)
+        warm_up = ContrastiveCallback(data["train"], collator, ContrastiveConfig(epochs=2, batch_size=8))
+        common["callbacks"] = [warm_up, recorder]
     sampling = Sampling("temperature", stopping="all_exhausted")
     trainer = RecordingTrainer(freeze_schedule=scenario.schedule, sampling=sampling, **common)
     trainer.recorder, trainer.metric_differs = recorder, scenario.metric_differs

@@ -94,6 +94,7 @@ EXACT = [
     Scenario("stored accumulated", DOWN, **STORED, **SMALL),
     Scenario("stored windows", DOWN, **STORED, data="windows"),
     Scenario("protected", PROTECTED, arguments=EACH_EPOCH, **SLOTS_MISSING),
+    Scenario("contrastive", STAGES, contrastive=True, **SLOTS_MISSING),
     Scenario("frozen before", STAGES, frozen_before=["encoder"], **SLOTS_MISSING),
     Scenario("checkpointing", STAGES, rows=25, arguments={"activation_checkpointing": True}, **SMALL, **SLOTS_MISSING),
     Scenario("restoring", RESTORING, epochs=4, arguments=EACH_EPOCH, **SLOTS_MISSING),

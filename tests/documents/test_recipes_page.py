@@ -38,6 +38,9 @@ STUDENT = claim(PAGE, "yaml", "# student.yaml")
 TRAIN_STUDENT = claim(PAGE, "bash", "hf-multitask train student.yaml")
 STUDENT_IN_PYTHON = claim(PAGE, "python", "add_teacher_targets(")
 AVERAGE = claim(PAGE, "bash", "hf-multitask average")
+FEWEST_DATA = claim(PAGE, "bash", "fewest/train.jsonl")
+FEWEST = claim(PAGE, "yaml", "# fewest.yaml")
+TRAIN_FEWEST = claim(PAGE, "bash", "hf-multitask train fewest.yaml")
 
 pytestmark = pytest.mark.slow
 
@@ -160,3 +163,13 @@ def test_a_teacher_and_the_average_of_two(folder, encoder, capsys):
     assert "130 rows (100 labeled for 'topic', 100 labeled for 'entities')" in capsys.readouterr().out
     run_commands(AVERAGE)
     assert "Part of the average" in Path("out/teacher-average/README.md").read_text()
+
+
+def test_fewer_than_ten_rows_per_label(sentences, encoder):
+    run_commands(FEWEST_DATA)
+    write_yaml(FEWEST, {MINILM: str(encoder), "num_train_epochs: 20": "num_train_epochs: 2"})
+    run_commands(TRAIN_FEWEST)
+    assert stages_of("fewest")[0]["trained_groups"] == ["head.topic"]
+    history = json.loads(Path("out/fewest/history.json").read_text())["history"]
+    assert history[0]["contrastive_steps"] == 10
+    assert "topic_accuracy" in metrics_of("fewest")

@@ -275,6 +275,47 @@ print(json.dumps({"seconds": 18.0, "versions": {"torch": "2.13.0"}}))
     assert line["ratio"] == 18.0 / result["runs"]["joint"]["ours"]["seconds"]
 
 
+def test_few_rows_are_compared_with_setfit_in_its_own_environment(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in (("train", ROWS), ("test", ROWS[9:])):
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    program = tmp_path / "program.py"
+    program.write_text("""
+import json, pathlib, sys
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+folder = pathlib.Path(options["--folder"])
+train, test = ([json.loads(line) for line in open(folder / f"{split}.jsonl")] for split in ("train", "test"))
+assert sys.argv[1].endswith("setfit_program.py") and len(train) == 8 and len(test) == 13, sys.argv
+assert options["--num-iterations"] == "5" and all(row.keys() == {"text", "intent"} for row in train)
+print(json.dumps({"accuracy": 0.5, "seconds": 3.0, "steps": 4, "versions": {"setfit": "1.1.3"}}))
+""")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+    python.chmod(0o755)
+    options = ("--data", tmp_path, "--encoder", encoder, "--rows", 8, "--seeds", 0)
+    result = run("few-rows", *options, "--setfit-python", python, "--num-iterations", 5)
+    assert (result["benchmark"], result["rows"], result["test_rows"]) == ("few-rows", 8, 13)
+    methods = ["heads", "chosen", "plain", "contrastive", "contrastive-all", "setfit"]
+    assert [one["method"] for one in result["runs"]] == methods
+    assert result["runs"][0]["steps"] == 40
+    assert all(0 <= one["accuracy"] <= 1 and one["seconds"] > 0 for one in result["runs"])
+    assert "| setfit | 50.00 ± 0.00 | 50.00 | 3 |" in capsys.readouterr().out
+
+
+def test_few_rows_are_drawn_evenly(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.few_rows import draw_evenly
+
+    rows = [{"text": f"{i}", "intent": "abc"[i % 3]} for i in range(30)]
+    drawn = draw_evenly(rows, 10, seed=0)
+    counts = [[row["intent"] for row in drawn].count(intent) for intent in "abc"]
+    assert sorted(counts) == [3, 3, 4]
+    assert len({row["text"] for row in drawn}) == 10
+    assert drawn == draw_evenly(rows, 10, seed=0)
+    assert drawn != draw_evenly(rows, 10, seed=1)
+    with pytest.raises(ValueError, match="intent 'a': expected at least 11 rows, found 10"):
+        draw_evenly(rows, 33, seed=0)
+
+
 @pytest.mark.slow
 def test_speed_compares_the_memory_of_more_rows(run, encoder, capsys):
     result = run("speed", "--encoder", encoder, "--rows", 9, "--threads", 1, "--only", "memory")
