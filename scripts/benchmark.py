@@ -12,6 +12,7 @@
 ``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, meant for a GPU.
 ``python scripts/benchmark.py study --data DIR`` compares a study with the same runs as separate commands.
 ``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
+``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
 """
 
@@ -35,6 +36,7 @@ from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.study import SCENARIOS, study
 from benchmarks.training import mix
+from benchmarks.tune import tune
 
 from hf_multitask.training.settings import EFFORTS
 
@@ -114,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=compilation)
     _add_distill(commands.add_parser("distill", help="gain of a teacher with unlabeled rows, and of averaged weights"))
     _add_study(commands.add_parser("study", help="time of a study compared with the same runs as separate commands"))
+    _add_tune(commands.add_parser("tune", help="time of a search for settings, and scores of its winner"))
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="JSON file to write the results to")
     return parser
@@ -261,6 +264,15 @@ def _add_study(command: argparse.ArgumentParser) -> None:
     command.add_argument("--processes", type=int, default=1, help="processes of the study (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=1, help="rounds (default: %(default)s)")
     command.set_defaults(run=study)
+
+
+def _add_tune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--rows", type=int, default=400, help="training rows (default: %(default)s)")
+    command.add_argument("--trials", type=int, default=20, help="trials of the search (default: %(default)s)")
+    command.add_argument("--seeds", type=int, default=3, help="seeds of the winner (default: %(default)s)")
+    command.set_defaults(run=tune)
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:

@@ -35,12 +35,15 @@ from ..runs import (
 )
 from ..runtime.processes import join_processes
 from ..study import run_study
+from ..tuning import run_tuning
+from ..tuning.space import read_space
 from .inspection import print_inspection
 from .overrides import parse_columns, parse_names, parse_overrides
 from .progress_bar import show_progress
 from .recommendation import print_recommendation
 from .study import print_run, print_study
 from .tables import print_average, print_files, print_metrics, print_plan, print_prediction, print_stages
+from .tuning import print_trial, print_tuning
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
@@ -389,6 +392,45 @@ def study_command(
     if study is not None:
         print_study(study)
         typer.echo(f"study.html, study.md, study.json and figures are in {folder}")
+
+
+@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def tune(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a run.")],
+    trials: Annotated[int, typer.Option(help="Number of finished trials of the search, earlier ones included.")] = 20,
+    time_budget: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Time after which no other trial begins.")
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of ranges and choices by key of the config. Defaults to a space for its tasks."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds that the best config is trained with at the end.")] = 3,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the search. Defaults to output_dir with the suffix -tuning.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Metric of the validation rows. Defaults to that of CONFIG's run."),
+    ] = None,
+) -> None:
+    """Search for the settings that score best on validation, and train the winner with several seeds.
+
+    Writes best.yaml, trials.json and tuning.md. After an interruption, the same command continues; started several
+    times, its processes share the search.
+    """
+    run_config = RunConfig.from_file(config, parse_overrides(context.args))
+    folder = output or Path(f"{run_config.output_dir}-tuning")
+    values = None if space is None else read_space(space)
+    try:
+        result = run_tuning(run_config, folder, trials, time_budget, values, seeds, metric, print_trial)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted; the finished trials are kept, and the same command continues from here.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    print_tuning(result)
+    typer.echo(f"tuning.md, trials.json and the figure are in {folder}")
+    typer.echo(f"To train the winner: hf-multitask train {folder / 'best.yaml'}")
 
 
 @app.command("app")

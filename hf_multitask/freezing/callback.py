@@ -1,5 +1,6 @@
 """Freezing in stages with any Trainer."""
 
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -54,6 +55,10 @@ class FreezeCallback(TrainerCallback):
             self._built_for = (num_epochs, metric)
         return self.schedule
 
+    def run_folder(self, args: TrainingArguments) -> Path:
+        """Return the output folder of a call of ``train``, in which its checkpoints are."""
+        return Path(str(args.output_dir))
+
     def make_run(self, setup: RunSetup) -> FreezeRun:
         """Return the run that follows the schedule through one call of ``train``."""
         return PlainFreezeRun(setup)
@@ -88,6 +93,7 @@ class FreezeCallback(TrainerCallback):
             model=model,
             optimizer=kwargs["optimizer"],
             lr_scheduler=kwargs["lr_scheduler"],
+            folder=self.run_folder(args),
         )
         self.run = self.make_run(setup)
         self.run.begin(control)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -13,12 +14,14 @@ class FreezeHooks:
     """What a `MultiTaskFreezeRun` asks of its trainer, so that it does not hold the trainer itself.
 
     Args:
+        output_folder: Return the folder of the training's checkpoints.
         peak_rates: Return the peak learning rate of each layer group in a stage.
         rebuild_ddp: Let DDP reduce exactly the weights that train now. Does nothing without DDP.
         validation_sample: Return a batch of validation rows, the same at each call; None if there are none.
         settle_ema: Make the moving average of the weights the model's weights. Does nothing without an average.
     """
 
+    output_folder: Callable[[], Path]
     peak_rates: Callable[[FreezeStage], dict[str, float]]
     rebuild_ddp: Callable[[], None]
     validation_sample: Callable[[], dict[str, torch.Tensor] | None]

@@ -24,6 +24,7 @@ class RunSetup:
         model: The model, not wrapped.
         optimizer: The optimizer.
         lr_scheduler: The learning rate scheduler.
+        folder: Output folder of the run.
     """
 
     schedule: FreezeSchedule
@@ -34,8 +35,4 @@ class RunSetup:
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     lr_scheduler: LambdaLR
-
-    @property
-    def folder(self) -> Path:
-        """Output folder of the run."""
-        return Path(str(self.args.output_dir))
+    folder: Path

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from transformers import SchedulerType, TrainerControl
+from transformers import SchedulerType, TrainerControl, TrainingArguments
 
 from ..models.layer_groups import HEAD, LayerGroups
 from ..models.modeling_multitask import MultiTaskModel
@@ -26,17 +27,27 @@ class MultiTaskFreezeCallback(FreezeCallback):
     """The `FreezeCallback` of a `MultiTaskTrainer`.
 
     Args:
-        schedule: See `FreezeCallback`.
-        groups: Layer groups of the model.
         hooks: Callables of the trainer.
     """
 
     run: "MultiTaskFreezeRun | None"
 
-    def __init__(self, schedule: FreezeSpec, groups: LayerGroups, hooks: FreezeHooks) -> None:
-        super().__init__(schedule)
-        self.groups = groups
+    def __init__(self, hooks: FreezeHooks) -> None:
+        super().__init__("none")
         self.hooks = hooks
+
+    def reset(self, schedule: FreezeSpec, groups: LayerGroups) -> None:
+        """Follow a schedule from now on.
+
+        Args:
+            schedule: See `FreezeCallback`.
+            groups: Layer groups of the trainer's model.
+        """
+        self.spec, self.groups, self.schedule = schedule, groups, None
+
+    def run_folder(self, args: TrainingArguments) -> Path:
+        """Return the output folder of a call of ``train``; in a hyperparameter search, that of the trial."""
+        return self.hooks.output_folder()
 
     def make_run(self, setup: RunSetup) -> "MultiTaskFreezeRun":
         """Return the run that follows the schedule through one call of ``train``."""

@@ -7,6 +7,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "plots": ("matplotlib",),
     "reports": ("matplotlib", "jinja2"),
+    "tune": ("optuna", "matplotlib"),
 }
 
 

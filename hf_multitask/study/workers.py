@@ -1,25 +1,22 @@
 """Processes that train the runs of a study: one, several, or the processes of a launcher."""
 
-import logging
 import multiprocessing
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-import datasets
 import torch
-import transformers
 from accelerate import PartialState
 from torch.multiprocessing import ProcessExitedException, spawn
 
 from ..data import PreparedData
 from ..models import TaskConfig, load_tokenizer
 from ..runs.distillation import prepare_data
+from ..runtime.quiet import warnings_only
 from .records import claim, is_finished
 from .run_training import train_run
 from .study_plan import PlannedRun, StudyPlan
@@ -53,7 +50,7 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun) 
     """
     state = PartialState()
     if processes == 1 and state.num_processes == 1:
-        with _warnings_only():
+        with warnings_only():
             worker_loop(plan, StudyData(data), on_run)
         return
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes)) * processes
@@ -121,7 +118,7 @@ def _run_worker(
         os.environ[DEVICES_VARIABLE] = device
     torch.set_num_threads(threads)
     try:
-        with _warnings_only():
+        with warnings_only():
             # The main process has prepared the data, so `datasets` reads the tokenized rows from its cache.
             tokenizer = load_tokenizer(plan.config.encoder)
             data = prepare_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
@@ -170,26 +167,3 @@ def _without_launcher_env() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
-
-
-@contextmanager
-def _warnings_only() -> Iterator[None]:
-    """Silence all messages of runs but warnings: a study has many runs."""
-    package = logging.getLogger(__name__.split(".")[0])
-    level = package.level
-    had_loading_bars = transformers.logging.is_progress_bar_enabled()
-    had_mapping_bars = not datasets.are_progress_bars_disabled()
-    package.setLevel(logging.WARNING)
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            # Without an accelerator, each data loader of each run would give this warning.
-            warnings.filterwarnings("ignore", message=".*pin_memory. argument is set as true")
-            yield
-    finally:
-        package.setLevel(level)
-        if had_loading_bars:
-            transformers.logging.enable_progress_bar()
-        if had_mapping_bars:
-            datasets.enable_progress_bars()

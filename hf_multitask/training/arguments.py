@@ -119,6 +119,14 @@ class MultiTaskTrainingArguments(TrainingArguments):
             # Copy a batch to the device while the previous one is computed.
             self.accelerator_config = {"non_blocking": True}
         super().__post_init__()
+        self.check()
+
+    def check(self) -> None:
+        """Check the arguments again, after a hyperparameter search has set some of them.
+
+        Raises:
+            ValueError: If an argument has a value that is not allowed.
+        """
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(unknown_name_message(name, value, allowed))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import datasets
 from transformers import TrainerState
@@ -9,9 +10,40 @@ from transformers import TrainerState
 from ..data import SPLITS, PreparedData
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
+from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_card_metadata import TrainingFacts
+from ..runtime.fold_scores import FoldScores
 from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
 from .metrics import task_metric_names
+
+if TYPE_CHECKING:
+    from .trainer import MultiTaskTrainer
+
+
+def write_card(
+    trainer: "MultiTaskTrainer",
+    data: PreparedData | None,
+    folds: FoldScores | None,
+    model_name: str | None,
+    **metadata: str | list[str] | None,
+) -> None:
+    """Write the model card of a trainer to its output folder.
+
+    Args:
+        trainer: The trainer.
+        data: See `training_facts`.
+        folds: Scores of a cross-validation.
+        model_name: Title of the card.
+        metadata: Language, license and tags.
+    """
+    args, sets = trainer.args, {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
+    folder = str(args.output_dir)
+    facts = training_facts(trainer.state, trainer.tasks, args.load_best_model_at_end, folder, sets, data)
+    if folds is not None:
+        facts.folds = folds.table()
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    card = build_model_card(config, trainer.hub_model_id or HERE, facts, model_name, **metadata)
+    card.save(Path(folder, CARD_NAME))
 
 
 def training_facts(

@@ -30,6 +30,7 @@ from ..data import (
 from ..data.batches.numpy_rows import NumpyRowsDataset, with_numpy_rows
 from ..data.batches.token_batch_sampler import padded_lengths
 from ..data.streaming import STREAM_KEY, identity
+from ..freezing.activation_cache.cache import ActivationCache, NoCache
 from ..freezing.distillation import drift_sample
 from ..models.collator import first_rows
 from ..models.losses import ignore_labels
@@ -245,13 +246,22 @@ class TrainerDataLoaders:
         return None
 
 
-def as_arrays(rows: datasets.Dataset, collator: object) -> datasets.Dataset:
-    """Return rows with numpy arrays in place of lists if a `MultiTaskDataCollator` reads them, which is faster.
+def prepare_rows(
+    dataset: Dataset, is_training: bool, cache: ActivationCache | NoCache, collator: object
+) -> Dataset | datasets.Dataset:
+    """Return rows as batches are made of them.
 
     Args:
-        rows: Prepared rows.
-        collator: Collator of the trainer.
+        dataset: Rows that the trainer was given.
+        is_training: Whether the rows are for training.
+        cache: Cache of the trainer, which may number the rows.
+        collator: Collator of the trainer. A `MultiTaskDataCollator` reads arrays in place of lists, which is faster.
     """
+    if not isinstance(dataset, datasets.Dataset):
+        return dataset
+    # Only the sampler reads the number of a row's dataset.
+    named = dataset.remove_columns([name for name in dataset.column_names if name == DATASET_COLUMN])
+    rows = cache.number_rows(dataset, named, is_training)
     if type(collator) is not MultiTaskDataCollator or isinstance(rows, NumpyRowsDataset):
         return rows
     return with_numpy_rows(rows, collator.columns)
@@ -274,18 +284,18 @@ def validation_sample(
     return drift_sample(dataset, collator, device)
 
 
-def check_training_rows(dataset: object, length_column: str, max_tokens: int) -> None:
+def check_training_rows(dataset: object, length_column: str, max_tokens: int | None) -> None:
     """Check that the lengths of the training rows are known, and log how many rows are longer than a batch.
 
     Args:
         dataset: Training rows; None if the trainer only evaluates.
         length_column: Column of the rows' lengths.
-        max_tokens: Maximum number of tokens in a batch.
+        max_tokens: Maximum number of tokens in a batch; None if batches have a fixed number of rows.
 
     Raises:
         ValueError: If the rows are a stream, or have no lengths.
     """
-    if dataset is None:
+    if dataset is None or max_tokens is None:
         return
     setting = f"max_tokens_per_batch={max_tokens}"
     if isinstance(dataset, TrainingStream):

@@ -149,6 +149,20 @@ def build_ema(model: nn.Module, decay: float | None, distributed_type: Distribut
     return EMACallback(model, decay)
 
 
+def replace_callback(
+    callbacks: list[TrainerCallback], old: TrainerCallback | None, new: TrainerCallback | None
+) -> None:
+    """Put a callback into the place of another, in place.
+
+    Args:
+        callbacks: Callbacks of a trainer.
+        old: Callback to remove. If None, the new one is added at the end.
+        new: Callback to put there, if any.
+    """
+    position = len(callbacks) if old is None else callbacks.index(old)
+    callbacks[position : position + (old is not None)] = [] if new is None else [new]
+
+
 def refuse_averaged(checkpoint: str | Path) -> None:
     """Raise if the model of a checkpoint is an average, from which training cannot continue.
 

@@ -55,6 +55,12 @@ class TrackingCallback(TrainerCallback):
         """Mark the end of the schedule."""
         self._mark_stages(state)
 
+    def set_model(self, model: PreTrainedModel) -> None:
+        """Log a model from now on."""
+        for tracker in self.trackers:
+            if isinstance(tracker, _Trackio):
+                tracker.model = model
+
     def log_table(
         self, tag: str, header: Sequence[str], rows: Sequence[Sequence[str]], markdown: str, step: int
     ) -> None:

@@ -1,42 +1,40 @@
 """The Trainer for several tasks on one encoder."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
-from ..data import DATASET_COLUMN, MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
+from ..data import MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, MultiTaskFreezeCallback
-from ..freezing.activation_cache.cache import ActivationCache, CacheHooks, NoCache
+from ..freezing.activation_cache.cache import ActivationCache, NoCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
-from ..freezing.callback import count_steps_per_epoch
 from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlan, plan_stages
 from ..freezing.rates import peak_rates
 from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from ..models.collator import TEACHER_COLUMN
-from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_errors import explain_upload_errors
 from ..models.type_aliases import Batch
 from ..runtime.fold_scores import FoldScores
 from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
-from .card_facts import training_facts
-from .dataloaders import TrainerDataLoaders, as_arrays, check_training_rows, restore_row_order, validation_sample
+from .caching import build_cache
+from .card_facts import write_card
+from .dataloaders import TrainerDataLoaders, check_training_rows, prepare_rows, restore_row_order, validation_sample
 from .ddp import rebuild_ddp
 from .distillation import TEACHER, Distillation, build_distiller
-from .ema import build_ema, refuse_averaged
+from .ema import EMACallback, build_ema, refuse_averaged, replace_callback
 from .metrics import build_compute_metrics, task_metric_names
 from .optimizer_groups import check_optimizer_class, parameter_groups
 from .prediction_reduction import reduce_predictions, weighted_loss
@@ -44,6 +42,10 @@ from .task_log import DISTILL, TaskLog, count_labels
 from .tracking import TrackingCallback
 
 logger = logging.getLogger(__name__)
+
+
+class NothingTrainsError(Exception):
+    """Every group of the model that a training begins with is frozen."""
 
 
 class MultiTaskTrainer(Trainer):
@@ -55,12 +57,16 @@ class MultiTaskTrainer(Trainer):
 
     Args:
         model: The model. If its tasks change later, it needs a new trainer; this one raises an error.
-        args: Training arguments.
+        args: Training arguments. Defaults to those of ``Trainer``.
         freeze_schedule: Schedule of freezing, or anything that `freezing.build_schedule` makes a schedule of: a
             preset's name, groups that stay frozen, a file, a mapping. If None, what is frozen in the model stays so.
+            With ``model_init`` it may be a function from the trial, None outside of a search, to one of these.
         sampling: Share of each dataset in the training, if several were prepared together.
         distillation: How the model is trained on the scores of a teacher, if `add_teacher_targets` has added them to
             the training rows. Defaults to ``Distillation()``.
+        model_init: Function that returns a new model, with or without the trial of a `hyperparameter_search` as its
+            argument. Each call of `train` begins with one. Tasks, heads and loss weights may differ from model to
+            model; the labels of a task must be those of the data.
         kwargs: Other arguments of ``Trainer``. ``data_collator`` and ``compute_metrics`` default to those of the
             model's tasks.
 
@@ -75,39 +81,33 @@ class MultiTaskTrainer(Trainer):
 
     def __init__(
         self,
-        model: MultiTaskModel,
-        args: MultiTaskTrainingArguments,
-        freeze_schedule: FreezeSpec | None = None,
+        model: MultiTaskModel | None = None,
+        args: MultiTaskTrainingArguments | None = None,
+        freeze_schedule: FreezeSpec | Callable[[Any], FreezeSpec] | None = None,
         sampling: Sampling | None = None,
         distillation: Distillation | None = None,
+        model_init: Callable[..., MultiTaskModel] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.tasks = model.config.tasks
-        self.layer_groups = model.layer_groups()
+        self.args = args = args or MultiTaskTrainingArguments("tmp_trainer")
         self._has_schedule = freeze_schedule is not None
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
-        self.freeze_callback = MultiTaskFreezeCallback(
-            "none" if freeze_schedule is None else freeze_schedule, self.layer_groups, self._freeze_hooks()
-        )
-        if self._has_schedule:
-            # Before the Trainer creates anything. The steps per epoch are not known yet; only a run of `max_steps`, or
-            # of a fraction of an epoch, has another length than this.
-            metric = args.metric_for_best_model
-            schedule = self.freeze_callback.build_schedule(self.layer_groups, args.num_train_epochs, metric)
-            if kwargs.get("compute_metrics") is None:
-                check_watched_metrics(schedule, metric, task_metric_names(self.tasks))
-        if kwargs.get("data_collator") is None and kwargs.get("processing_class") is not None:
-            kwargs["data_collator"] = MultiTaskDataCollator(kwargs["processing_class"], self.tasks)
-        if kwargs.get("compute_metrics") is None:
-            kwargs["compute_metrics"] = build_compute_metrics(self.tasks)
+        self._schedule_spec = "none" if freeze_schedule is None else freeze_schedule
+        self.freeze_callback = MultiTaskFreezeCallback(self._freeze_hooks())
+        self._has_own_collator = kwargs.get("data_collator") is not None or kwargs.get("processing_class") is None
+        self._has_own_metrics = kwargs.get("compute_metrics") is not None
+        self._distillation = distillation
+        if model is not None:
+            # Before the Trainer creates anything.
+            self._set_schedule(model)
         if args.n_gpu > 1:
             logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
             args._n_gpu = 1
-        if args.max_tokens_per_batch is not None:
-            check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
-        self.distiller = build_distiller(distillation, self.tasks, kwargs.get("train_dataset"))
-        super().__init__(model=model, args=args, **kwargs)
+        check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
+        super().__init__(model=model, args=args, model_init=model_init, **kwargs)
+        if model is None:
+            self._set_schedule(self.model)
         self.dataloaders = TrainerDataLoaders(
             args, self.accelerator, self.tasks, sampling or Sampling(), epoch=lambda: int(self.state.epoch or 0)
         )
@@ -116,17 +116,64 @@ class MultiTaskTrainer(Trainer):
         if self._has_schedule:
             self.add_callback(self.freeze_callback)
         # After the schedule's callback, which changes what this one marks.
-        self.tracking = TrackingCallback(self.callback_handler.callbacks, args, model)
+        self.tracking = TrackingCallback(self.callback_handler.callbacks, args, self.model)
         if self.tracking.trackers:
             self.add_callback(self.tracking)
-        self.ema = build_ema(model, args.ema_decay, self.accelerator.distributed_type)
-        if self.ema is not None:
-            # After the schedule's callback, which decides what trains.
-            self.add_callback(self.ema)
-        if args.early_stopping_patience is not None:
-            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
-        self._decayed = set(self.get_decay_parameter_names(model))
+        self.ema: EMACallback | None = None
+        self.early_stopping: EarlyStoppingCallback | None = None
         self._cache: ActivationCache | NoCache = NoCache()
+        self._follow_model()
+
+    # The model and what depends on it.
+
+    def _set_schedule(self, model: MultiTaskModel, trial: Any = None) -> None:
+        """Take the tasks and layer groups of a model, and the schedule for them."""
+        self.tasks = model.config.tasks
+        self.layer_groups = model.layer_groups()
+        spec = self._schedule_spec
+        self.freeze_callback.reset(spec(trial) if callable(spec) else spec, self.layer_groups)
+        if self._has_schedule:
+            # The steps per epoch are not known yet; only a run of `max_steps`, or of a fraction of an epoch, has
+            # another length than this.
+            schedule = self._schedule_of(self.args.num_train_epochs)
+            if not self._has_own_metrics:
+                check_watched_metrics(schedule, self.args.metric_for_best_model, task_metric_names(self.tasks))
+
+    def _follow_model(self) -> None:
+        """Make again what depends on the model, its tasks and the training arguments."""
+        if not self._has_own_collator:
+            tokenizer: Any = self.processing_class
+            self.data_collator = MultiTaskDataCollator(tokenizer, self.tasks)
+        if not self._has_own_metrics:
+            self.compute_metrics = build_compute_metrics(self.tasks)
+        self.distiller = build_distiller(self._distillation, self.tasks, self.train_dataset)
+        # A search makes a new accelerator for each trial.
+        self.dataloaders.accelerator = self.task_log.accelerator = self.accelerator
+        self.dataloaders.tasks = self.tasks
+        self.tracking.set_model(self.model)
+        ema = build_ema(self.model, self.args.ema_decay, self.accelerator.distributed_type)
+        patience = self.args.early_stopping_patience
+        stopping = None if patience is None else EarlyStoppingCallback(patience)
+        # After the schedule's callback, which decides what trains.
+        replace_callback(self.callback_handler.callbacks, self.ema, ema)
+        replace_callback(self.callback_handler.callbacks, self.early_stopping, stopping)
+        self.ema, self.early_stopping = ema, stopping
+        self._decayed = set(self.get_decay_parameter_names(self.model))
+        for name in ("_num_weights", "_weights"):
+            self.__dict__.pop(name, None)
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        """Set up the training of a model of ``model_init``: the Trainer has just made it, and now the arguments."""
+        super()._hp_search_setup(trial)
+        if self.model_init is None:
+            return
+        self.args.check()
+        check_training_rows(self.train_dataset, self.args.length_column_name, self.args.max_tokens_per_batch)
+        self._set_schedule(self.model, trial)
+        self._follow_model()
+        if self._nothing_trains():
+            raise NothingTrainsError
+        self._begin_training()
 
     def _check_tasks(self) -> None:
         """Raise if the tasks of the model are no longer the tasks that data, metrics and optimizer are for."""
@@ -186,6 +233,7 @@ class MultiTaskTrainer(Trainer):
 
     def _freeze_hooks(self) -> FreezeHooks:
         return FreezeHooks(
+            output_folder=lambda: Path(self._get_output_dir(self._trial)),
             peak_rates=self._peak_rates,
             rebuild_ddp=lambda: rebuild_ddp(self.model_wrapped, self.accelerator.ddp_handler),
             validation_sample=lambda: validation_sample(self.eval_dataset, self.data_collator, self.args.device),
@@ -212,48 +260,16 @@ class MultiTaskTrainer(Trainer):
     # The activation cache.
 
     @contextmanager
-    def _caching(self, in_training: bool) -> Iterator[None]:
-        """Cache the states of frozen layers in this context."""
-        hooks = CacheHooks(
-            remaining_stages=self._remaining_stages if in_training else lambda: [((), 1.0)],
-            evaluations_per_epoch=self._evaluations_per_epoch if in_training else lambda: 1.0,
-            train_dataloader=lambda: self.callback_handler.train_dataloader,
-            autocast=self.compute_loss_context_manager,
-        )
-        self._cache = ActivationCache(
-            self.args.cache_settings,
-            self.args,
-            self.accelerator,
-            self.model,
-            self.layer_groups,
-            self.data_collator,
-            hooks,
-            self.train_dataset if in_training else None,
-        )
+    def _caching_if_asked(self) -> Iterator[None]:
+        """Cache the states of evaluated rows in this context, outside of a training only if always asked for."""
+        if not isinstance(self._cache, NoCache) or self.args.store_frozen != ALWAYS:
+            yield
+            return
+        self._cache = build_cache(self, in_training=False)
         try:
             yield
         finally:
             self._cache = NoCache()
-
-    def _caching_if_asked(self) -> AbstractContextManager[None]:
-        """Return a context that caches states of evaluated rows, outside of a training only if always asked for."""
-        is_asked = isinstance(self._cache, NoCache) and self.args.store_frozen == ALWAYS
-        return self._caching(in_training=False) if is_asked else nullcontext()
-
-    def _remaining_stages(self) -> list[tuple[Sequence[str], float]]:
-        """Return the groups that train and the number of epochs, stage by stage from now on."""
-        if self.freeze_callback.run is not None:
-            return self.freeze_callback.run.remaining_stages()
-        trained = [group.name for group in self.layer_groups if group.trainable]
-        return [(trained, (self.state.max_steps - self.state.global_step) / self._steps_per_epoch())]
-
-    def _evaluations_per_epoch(self) -> float:
-        if self.args.eval_strategy == IntervalStrategy.STEPS:
-            return self._steps_per_epoch() / self.state.eval_steps
-        return 1.0
-
-    def _steps_per_epoch(self) -> int:
-        return count_steps_per_epoch(self.args, self.state, self.callback_handler.train_dataloader)
 
     # Training.
 
@@ -264,23 +280,37 @@ class MultiTaskTrainer(Trainer):
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Train as ``Trainer.train`` does. If every group is frozen, do nothing and log a warning."""
-        self._check_tasks()
-        schedule = self.freeze_callback.schedule
-        is_baseline = schedule is not None and schedule.is_baseline
-        if is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters()):
-            logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
-            return TrainOutput(global_step=0, training_loss=0.0, metrics={})
-        if self.is_world_process_zero():
-            log_precision(self.args, self.model.dtype)
-        self.task_log.reset()
-        self.dataloaders.begin(resume_from_checkpoint)
-        if self.ema is not None:
-            self.ema.reset()
-        with nullcontext() if self.args.store_frozen == NEVER else self._caching(in_training=True):
+        try:
+            if self.model_init is None:
+                self._check_tasks()
+                if self._nothing_trains():
+                    raise NothingTrainsError
+                self._begin_training()
+            self.dataloaders.begin(resume_from_checkpoint)
             result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        except NothingTrainsError:
+            logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
+            self.is_in_train = False
+            return TrainOutput(global_step=0, training_loss=0.0, metrics={})
+        finally:
+            self._cache = NoCache()
         self.task_log.log_rows(self.tasks, self.state.log_history)
         self.dataloaders.log_stream_losses()
         return result
+
+    def _nothing_trains(self) -> bool:
+        schedule = self.freeze_callback.schedule
+        is_baseline = schedule is not None and schedule.is_baseline
+        return is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters())
+
+    def _begin_training(self) -> None:
+        if self.is_world_process_zero():
+            log_precision(self.args, self.model.dtype)
+        self.task_log.reset()
+        if self.ema is not None:
+            self.ema.reset()
+        if self.args.store_frozen != NEVER:
+            self._cache = build_cache(self, in_training=True)
 
     def get_batch_samples(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -418,7 +448,7 @@ class MultiTaskTrainer(Trainer):
         dataloader_key: str | None = None,
     ) -> DataLoader:
         """Return the batches of rows: of similar length, as arrays, and with row numbers for the activation cache."""
-        rows = self._prepare_rows(dataset, is_training)
+        rows = prepare_rows(dataset, is_training, self._cache, self.data_collator)
         batches = self.dataloaders.token_batches(dataset, is_training)
         if batches is not None:
             return self.dataloaders.load(rows, is_training, batch_sampler=batches, collate_fn=self.data_collator)
@@ -435,15 +465,6 @@ class MultiTaskTrainer(Trainer):
             is_training,
             dataloader_key,
         )
-
-    def _prepare_rows(self, dataset: Dataset, is_training: bool) -> Dataset:
-        """Return rows as batches are made of them."""
-        if not isinstance(dataset, datasets.Dataset):
-            return dataset
-        # Only the sampler reads the number of a row's dataset.
-        rows = dataset.remove_columns([name for name in dataset.column_names if name == DATASET_COLUMN])
-        numbered = self._cache.number_rows(dataset, rows, is_training)
-        return as_arrays(numbered, self.data_collator)
 
     # Evaluation.
 
@@ -568,17 +589,8 @@ class MultiTaskTrainer(Trainer):
             data: Data of the training: its provenance, and texts to try the model with.
             folds: Scores of a cross-validation.
         """
-        if not self.is_world_process_zero():
-            return
-        sets = {"train": self.train_dataset, "validation": self.eval_dataset}
-        restores_best = self.args.load_best_model_at_end
-        facts = training_facts(self.state, self.tasks, restores_best, str(self.args.output_dir), sets, data)
-        if folds is not None:
-            facts.folds = folds.table()
-        name = self.hub_model_id or HERE
-        config = self.accelerator.unwrap_model(self.model).config
-        card = build_model_card(config, name, facts, model_name, language=language, license=license, tags=tags)
-        card.save(Path(str(self.args.output_dir), CARD_NAME))
+        if self.is_world_process_zero():
+            write_card(self, data, folds, model_name, language=language, license=license, tags=tags)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload model, tokenizer, card and the code of the model as ``Trainer`` does.

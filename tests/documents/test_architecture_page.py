@@ -51,6 +51,8 @@ SIGNATURES = {
     "Trainer._save_rng_state": "(self, output_dir)",
     "Trainer._load_from_checkpoint": "(self, resume_from_checkpoint, model=None)",
     "Trainer._load_best_model": "(self)",
+    "Trainer._hp_search_setup": "(self, trial)",
+    "Trainer._get_output_dir": "(self, trial)",
     "Trainer._clip_grad_norm": "(self, model)",
     "PreTrainedModel._init_weights": "(self, module)",
     "PreTrainedModel._upload_modified_files": (

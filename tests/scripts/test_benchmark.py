@@ -327,6 +327,18 @@ def test_speed_compares_the_memory_of_more_rows(run, encoder, capsys):
 
 
 @pytest.mark.slow
+def test_tune_compares_the_winner_with_the_config(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    options = ("--data", tmp_path, "--encoder", encoder, "--rows", 9, "--trials", 2, "--seeds", 1)
+    result = run("tune", *options)
+    assert (result["benchmark"], result["trials"]) == ("tune", 2)
+    assert result["winner"]["test"].keys() == {"42"}
+    assert result["config"][0].keys() == result["winner"]["test"]["42"].keys()
+    assert "joint_accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_study_is_compared_with_the_same_runs_as_separate_commands(run, encoder, write_jsonl, tmp_path, capsys):
     for split, rows in SPLITS.items():
         write_jsonl(rows, tmp_path / f"{split}.jsonl")

@@ -1,0 +1,172 @@
+"""Training of one trial, on data that all trials share."""
+
+import gc
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ..data import PreparedData
+from ..models import load_tokenizer
+from ..models.messages import unknown_name_message
+from ..models.type_aliases import JsonObject
+from ..runs.build import build_trainer
+from ..runs.config import RunConfig
+from ..runs.distillation import prepare_data
+from .parameters import DATA_FIELDS, TASK_FIELDS, apply_values
+from .search import ClaimedTrial
+
+STATES_FOLDER = "states"
+# Trials of different lengths are compared at these parts of their run.
+NUM_PARTS = 5
+
+
+class PruningCallback(TrainerCallback):
+    """Reports the best score so far to Optuna, and stops a trial that others have left behind.
+
+    Args:
+        claimed: The trial.
+        metric: Name of the metric, without ``eval_``.
+        maximize: Whether a greater value is better.
+    """
+
+    def __init__(self, claimed: ClaimedTrial, metric: str, maximize: bool) -> None:
+        self.claimed = claimed
+        self.metric = metric
+        self.better = max if maximize else min
+        self.best: float | None = None
+        self.last: float | None = None
+        self.reported = 0
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Report the score of an evaluation.
+
+        Raises:
+            ValueError: If the evaluation does not have the metric.
+            optuna.TrialPruned: If the trial is worse than the median of the others at this part of the run.
+        """
+        import optuna
+
+        names = [name.removeprefix("eval_") for name in metrics or {}]
+        if self.metric not in names:
+            raise ValueError(unknown_name_message("metric of the validation rows", self.metric, names))
+        self.last = (metrics or {})[f"eval_{self.metric}"]
+        if math.isnan(self.last):
+            raise optuna.TrialPruned
+        self.best = self.last if self.best is None else self.better(self.best, self.last)
+        part = int(NUM_PARTS * state.global_step / state.max_steps)
+        if not self.reported < part < NUM_PARTS:
+            return
+        self.reported = part
+        self.claimed.trial.report(self.best, part)
+        # The config itself is always trained to its end: every other trial is compared with it.
+        if not self.claimed.is_base and self.claimed.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+class TrialTraining:
+    """Trains the trials of a search.
+
+    Args:
+        config: Config with all settings, from which the search starts.
+        data: Its prepared data.
+        folder: Folder of the search.
+        metric: Name of the metric, without ``eval_``.
+        maximize: Whether a greater value is better.
+    """
+
+    def __init__(self, config: RunConfig, data: PreparedData, folder: Path, metric: str, maximize: bool) -> None:
+        self.config = config
+        self.folder = folder
+        self.metric = metric
+        self.maximize = maximize
+        arguments = config.training_arguments()
+        self.keeps_best = arguments.load_best_model_at_end
+        self.stops_early = arguments.early_stopping_patience is not None
+        self._prepared = {_data_key(config): data}
+
+    def config_of(self, claimed: ClaimedTrial) -> RunConfig:
+        """Return the config of a trial, which trains to the same score by itself."""
+        return self.config if claimed.is_base else apply_values(self.config, claimed.values)
+
+    def train(self, claimed: ClaimedTrial) -> float:
+        """Train a trial and return its value: the score that the model of the run would have.
+
+        Args:
+            claimed: The trial.
+
+        Raises:
+            ValueError: If its config is not valid.
+            optuna.TrialPruned: If it is stopped.
+        """
+        working = self.folder / f"training-{claimed.trial.number}"
+        callback = PruningCallback(claimed, self.metric, self.maximize)
+        try:
+            config = self._without_files(self.config_of(claimed), working)
+            trainer, _ = build_trainer(config, self._data_of(config), [callback])
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            value = callback.best if self.keeps_best else callback.last
+            if value is None:
+                value = trainer.evaluate()[f"eval_{self.metric}"]
+            return value
+        except ValueError as error:
+            raise ValueError(f"trial {claimed.trial.number}: {error}") from error
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+            # A process trains many trials.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _without_files(self, config: RunConfig, working: Path) -> RunConfig:
+        """Return the config of a trial that keeps no model."""
+        training: JsonObject = {
+            **config.training,
+            "disable_tqdm": True,
+            "report_to": "none",
+            "push_to_hub": False,
+            "save_only_model": True,
+            "save_total_limit": 1,
+            # Trials share the states of frozen layers.
+            "store_dir": config.training.get("store_dir") or str(self.folder / STATES_FOLDER),
+        }
+        if not self.stops_early:
+            # The scores of all evaluations are known, so the best weights are not needed.
+            training |= {"save_strategy": "no", "load_best_model_at_end": False}
+        return replace(config, training=training, output_dir=str(working))
+
+    def _data_of(self, config: RunConfig) -> PreparedData:
+        """Return the prepared data of a trial, with its tasks."""
+        key = _data_key(config)
+        if key not in self._prepared:
+            tokenizer = load_tokenizer(config.encoder)
+            self._prepared[key] = prepare_data(config, config.training_arguments(), tokenizer, config.tasks)
+        data, tasks = self._prepared[key], {task.name: task for task in config.tasks}
+        tuned = [
+            replace(task, **{name: getattr(tasks[task.name], name) for name in TASK_FIELDS}) for task in data.tasks
+        ]
+        return replace(data, tasks=tuned)
+
+
+def _data_key(config: RunConfig) -> str:
+    """Return what the tokenized rows of a config depend on."""
+    settings = [[getattr(item, name) for name in DATA_FIELDS] for item in config.data_configs]
+    return repr((config.encoder, settings))

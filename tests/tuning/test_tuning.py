@@ -1,0 +1,181 @@
+"""A search: trials, resuming, sharing, pruning, the winner."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import optuna
+import pytest
+import yaml
+
+from hf_multitask import RunConfig
+from hf_multitask.cli import main
+from hf_multitask.runs import run_training
+from hf_multitask.tuning import run_tuning
+from tests.documents.blocks import ROOT
+from tests.tiny import save_tiny_run
+from tests.tuning.tune_program import SPACE
+
+TRAINING = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "disable_tqdm": True}
+
+
+@pytest.fixture
+def config(tmp_path):
+    # Without dropout-sensitive choices: the space of these tests is small.
+    return save_tiny_run(tmp_path, {**TRAINING, "eval_strategy": "epoch", "save_strategy": "epoch"}, tmp_path / "out")
+
+
+def start(config, folder, trials):
+    program = [sys.executable, "-m", "tests.tuning.tune_program", str(config), str(folder), str(trials)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def journal_trials(folder):
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.journal")))
+    return optuna.load_study(study_name="tuning", storage=storage).trials
+
+
+def numbers(folder):
+    return [trial["number"] for trial in json.loads((folder / "trials.json").read_text())["trials"]]
+
+
+def test_the_winner_trains_to_its_score_and_never_below_the_config(config, tmp_path):
+    folder = tmp_path / "search"
+    result = run_tuning(RunConfig.from_file(config), folder, trials=4, space=SPACE, seeds=2)
+    assert len(result.trials) == 4
+    assert result.base_trial.number == 0
+    assert result.best_trial.value >= result.base_trial.value
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    again = run_training(RunConfig.from_file(folder / "best.yaml", {"output_dir": str(tmp_path / "again")}))
+    assert again["validation"][result.metric] == result.best_trial.value
+    assert best["training"]["learning_rate"] == result.best_trial.values["training.learning_rate"]
+    seeds = result.scores["validation"]
+    assert seeds[42][result.metric] == result.best_trial.value
+    assert sorted(seeds) == sorted(result.scores["test"]) == [42, 43]
+    mean, _ = result.summary("test")["intent_accuracy"]
+    assert mean == pytest.approx(sum(result.scores["test"][seed]["intent_accuracy"] for seed in (42, 43)) / 2)
+    assert {"tuning.md", "tuning.png", "tuning.svg", "trials.json"} <= {path.name for path in folder.iterdir()}
+    # No model but the winner's.
+    assert {path.parent.parent.name for path in folder.rglob("model.safetensors")} == {f"trial-{result.best}"}
+    assert not list(folder.glob("training-*"))
+
+
+def test_the_first_trial_is_the_run_itself(config, tmp_path):
+    result = run_tuning(RunConfig.from_file(config), tmp_path / "search", trials=1, seeds=1)
+    metrics = run_training(RunConfig.from_file(config))
+    assert result.base_trial.value == metrics["validation"][result.metric]
+    assert result.scores["test"][42] == metrics["test"]
+    assert result.importance == {}
+
+
+@pytest.mark.slow
+def test_a_killed_search_continues(config, tmp_path):
+    folder = tmp_path / "search"
+    process = start(config, folder, 5)
+    process.stdout.readline()
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = len(journal_trials(folder))
+    assert 2 <= killed < 5
+    assert start(config, folder, 5).wait() == 0
+    assert len(numbers(folder)) == len(set(numbers(folder))) == 5
+    states = [trial.state.name for trial in journal_trials(folder)]
+    assert states.count("RUNNING") == states.count("WAITING") == 0
+    assert len(states) - states.count("FAIL") == 5
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_search(config, tmp_path):
+    folder = tmp_path / "search"
+    processes = [start(config, folder, 6) for _ in range(2)]
+    outputs = [process.communicate()[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    trained = sorted(int(number) for output in outputs for number in output)
+    assert trained == numbers(folder) == list(range(6))
+    parameters = [tuple(trial.params.items()) for trial in journal_trials(folder)]
+    assert len(set(parameters)) == 6
+
+
+def test_bad_trials_are_pruned(config, tmp_path):
+    training = {**TRAINING, "num_train_epochs": 4, "learning_rate": 3e-2, "metric_for_best_model": "loss"}
+    run = RunConfig.from_file(config, {f"training.{key}": value for key, value in training.items()})
+    space = {"training.learning_rate": [3e-2, 1e-8, 2e-8, 3e-8, 4e-8, 5e-8, 6e-8, 7e-8]}
+    result = run_tuning(run, tmp_path / "search", trials=10, space=space, seeds=1)
+    assert not result.maximize
+    pruned = [trial for trial in result.trials if trial.pruned]
+    assert pruned
+    assert all(trial.values["training.learning_rate"] < 1e-3 for trial in pruned)
+    assert result.best_trial.values["training.learning_rate"] == 3e-2
+    whole = result.base_trial.seconds
+    assert min(trial.seconds for trial in pruned) < whole
+
+
+def test_freeze_schedules_heads_and_rows_change_between_trials(config, tmp_path):
+    space = {
+        "freeze": ["none", "heads-then-all", ["embeddings"]],
+        "data.label_subwords": ["first", "all"],
+        "tasks.slots.mix_layers": [False, True],
+        "training.ema_decay": [None, 0.5],
+    }
+    result = run_tuning(RunConfig.from_file(config), tmp_path / "search", trials=6, space=space, seeds=1)
+    for key in ("freeze", "data.label_subwords"):
+        assert len({str(trial.values[key]) for trial in result.trials}) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": {"tasks.slots.head": ["linear", "lstmm"]}}, "Did you mean 'lstm'"),
+        ({"space": {"freeze": ["none", "three-stages"]}}, "Did you mean 'three-stage'"),
+        ({"space": {"training.num_train_epochs": [1, "many"]}}, "space: training.num_train_epochs"),
+        ({"metric": "joint_acuracy"}, "Did you mean 'joint_accuracy'"),
+        ({"trials": 0}, "trials must be at least 1"),
+        ({"minutes": 0}, "minutes must be above 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_training(config, tmp_path, options, message):
+    folder = tmp_path / "search"
+    with pytest.raises(ValueError, match=message):
+        run_tuning(RunConfig.from_file(config), folder, **options)
+    assert not (folder / "study.journal").exists()
+
+
+def test_another_search_in_the_folder_is_refused(config, tmp_path):
+    folder = tmp_path / "search"
+    run = RunConfig.from_file(config)
+    run_tuning(run, folder, trials=1, space=SPACE, seeds=1)
+    with pytest.raises(ValueError, match="contains another search"):
+        run_tuning(run, folder, trials=1, space={"freeze": ["none", "encoder"]}, seeds=1)
+    with pytest.raises(FileExistsError, match="does not contain a search"):
+        run_tuning(run, tmp_path / "encoder", trials=1, space=SPACE, seeds=1)
+
+
+def test_validation_rows_are_needed(config, tmp_path):
+    run = RunConfig.from_file(config, {"data.validation": None})
+    with pytest.raises(ValueError, match=r"data.validation is missing"):
+        run_tuning(run, tmp_path / "search")
+
+
+def test_the_command_prints_tables_of_80_columns(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    space = tmp_path / "space.yaml"
+    space.write_text("training.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n")
+    folder = str(tmp_path / "search")
+    command = ["tune", str(config), "--trials", "5", "--space", str(space), "--seeds", "1", "--output", folder]
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert "5/5 trial 4" in output
+    assert "importance" in output
+    assert "metric of the winner" in output
+    table = [line for line in output.splitlines() if line.startswith(("┃", "│"))]
+    assert max(map(len, table)) <= 80
+
+
+def test_missing_packages_are_named(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_multitask.runtime.extras.missing_packages", lambda extra: ["optuna"])
+    with pytest.raises(ImportError, match=r"pip install 'hf-multitask\[tune\]'"):
+        run_tuning(RunConfig.from_file(config), tmp_path / "search")
