@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import SPLITS
+from ..data.dataset_loader import TRAIN
 from ..data.inspection.data_inspection import DataInspection, DatasetInspection
 from ..data.inspection.duplicates import Duplicates
 from ..data.inspection.lengths import Lengths
@@ -38,6 +39,8 @@ def print_inspection(inspection: DataInspection, console: Console | None = None)
         for task in data_set.tasks:
             console.print(_labels_table(task, data_set))
             _print_broken(console, task, data_set)
+            for note in data_set.splits[TRAIN].tasks[task].notes:
+                _print(console, Text(f"{task}: {note}", "yellow"))
         for sample in data_set.samples:
             _print_sample(console, sample, inspection)
 
@@ -76,6 +79,7 @@ def _task_rows(task: str, is_token_task: bool, splits: Sequence[TaskInspection])
     if is_token_task:
         counts["rows with broken tags"] = [split.broken_rows for split in splits]
         counts["mismatched spans"] = [split.mismatched_spans for split in splits]
+        counts["repeated spans"] = [split.repeated_spans for split in splits]
     return {f"{task}: {name}": [f"{count:,}" for count in cells] for name, cells in counts.items()}
 
 

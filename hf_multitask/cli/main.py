@@ -12,6 +12,7 @@ from accelerate import PartialState
 from transformers.utils.logging import disable_progress_bar
 
 from ..app import launch_app
+from ..data.readers.reading_options import ReadingOptions
 from ..export import export_onnx, score_onnx
 from ..freezing.stage_results import read_stage_results
 from ..models import load_model
@@ -77,6 +78,15 @@ Columns = Annotated[
     typer.Option(
         metavar="NAME=COLUMN,…", help="Names or numbers of the columns in the file: tokens=0,ner=3 or text=utterance."
     ),
+]
+Delimiter = Annotated[str | None, typer.Option(help="Character between the cells of a table, if it is not guessed.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file, such as cp1252. Defaults to utf-8.")]
+Quoting = Annotated[
+    str | None, typer.Option(metavar="double|backslash|none", help="How a quote is written in a cell of a table.")
+]
+Header = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether line 1 of a table names the columns.", show_default=False),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
@@ -152,6 +162,10 @@ def evaluate(
     batch_size: BatchSize = 64,
     format: Format = None,
     columns: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quoting: Quoting = None,
+    header: Header = None,
     tag_scheme: Annotated[
         str | None, typer.Option(help="Tag scheme of DATA, if it differs from the training data.")
     ] = None,
@@ -163,6 +177,7 @@ def evaluate(
 ) -> None:
     """Score a trained model on labeled rows."""
     options = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
+    options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
     metrics = run_evaluation(model_dir, data, batch_size, revision, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
         print_metrics({data.stem: metrics})
@@ -186,6 +201,10 @@ def predict_command(
     ] = 0,
     format: Format = None,
     columns: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quoting: Quoting = None,
+    header: Header = None,
     keep: Annotated[
         str | None, typer.Option(metavar="COLUMN,…", help="Columns of INPUT to copy to OUTPUT, such as id.")
     ] = None,
@@ -219,6 +238,7 @@ def predict_command(
         keep=parse_names(keep) or (),
         format=format,
         columns=parse_columns(columns),
+        reading=ReadingOptions(delimiter, encoding, quoting, header),
         batch_size=int(batch_size) if batch_size.isdigit() else batch_size,
         workers=workers,
         on_error=on_error,

@@ -11,8 +11,11 @@ from huggingface_hub.dataclasses import strict
 from ..models.messages import unknown_name_message
 from ..models.tags_schemes import scheme_of_name
 from ..models.text_alignment import LABEL_SUBWORDS
+from .labels.values import LabelOptions
+from .readers.reading_options import ReadingOptions
 from .readers.sources import Source, load_hub_split
 from .readers.spans import SPAN_MISMATCH
+from .readers.word_spans import SPAN_UNITS
 
 SPLITS = ("train", "validation", "test")
 UNSEEN_LABELS = ("error", "ignore")
@@ -34,8 +37,18 @@ class DataConfig:
         revision: Revision of the hub dataset.
         streaming: Whether to read the training rows during training instead of all before; needs ``max_steps``.
         format: Format of the files, such as ``"conll"``. Defaults to the format of their extension.
-        columns: Names of columns in the files, or their numbers in CoNLL files, by our names, such as ``text_pair``.
+        columns: Names of columns in the files, or their numbers in CoNLL files and tables without a header, by our
+            names, such as ``text_pair``.
+        delimiter: See `ReadingOptions`, as for ``encoding``, ``quoting`` and ``header``.
+        encoding: Encoding of text files.
+        quoting: How a quote is written in a quoted cell of a table.
+        header: Whether the first line of a table names the columns.
+        label_separator: Separator of several labels in a text, as in ``news|work``.
+        missing_labels: Texts that mean that a row has no label, such as ``nan``.
         tag_scheme: Scheme of the tags. Defaults to the scheme of the task, or else to the recognized one.
+        outside_tag: Tag of words outside of all entities, besides ``O``. Defaults to the recognized one.
+        span_unit: What the offsets of spans count: ``"characters"``, or words, ``"words"`` if the end is the first
+            word after the span and ``"words_inclusive"`` if it is its last word.
         span_mismatch: Treatment of a span that starts or ends inside a word: ``"widen"``, ``"error"``, or ``"drop"``
             (its words count for no loss and no score).
         unseen_labels: Treatment of a label that does not occur in train: ``"error"``, or ``"ignore"`` (it counts for
@@ -67,7 +80,15 @@ class DataConfig:
     streaming: bool = False
     format: str | None = None
     columns: dict[str, str | int] = field(default_factory=dict)
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: str | None = None
+    header: bool | None = None
+    label_separator: str | None = None
+    missing_labels: list[str] = field(default_factory=list)
     tag_scheme: str | None = None
+    outside_tag: str | None = None
+    span_unit: str | None = None
     span_mismatch: str = "widen"
     unseen_labels: str = "error"
     validation_split: float | None = None
@@ -90,6 +111,12 @@ class DataConfig:
         ):
             if getattr(self, key) not in (*allowed, None):
                 raise ValueError(unknown_name_message(key, getattr(self, key), allowed))
+        self.reading_options()
+        if self.span_unit is not None and self.span_unit not in SPAN_UNITS:
+            raise ValueError(unknown_name_message("span_unit", self.span_unit, SPAN_UNITS))
+        for key in ("label_separator", "outside_tag"):
+            if getattr(self, key) == "":
+                raise ValueError(f"{key} must be a text that is not empty, found ''.")
         if self.tag_scheme is not None:
             self.tag_scheme = scheme_of_name(self.tag_scheme)
         if self.truncate and self.overlap is not None:
@@ -129,6 +156,14 @@ class DataConfig:
     def streams_train(self) -> bool:
         """Whether the training rows are read during training."""
         return self.streaming or isinstance(self.train, datasets.IterableDataset)
+
+    def reading_options(self) -> ReadingOptions:
+        """Return what is known about the form of the files."""
+        return ReadingOptions(self.delimiter, self.encoding, self.quoting, self.header)
+
+    def label_options(self) -> LabelOptions:
+        """Return how labels are written."""
+        return LabelOptions(self.label_separator, self.missing_labels, self.outside_tag)
 
     def sources(self) -> dict[str, Source]:
         """Return the source of each split that is given.

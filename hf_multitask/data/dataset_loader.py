@@ -14,17 +14,20 @@ from ..models.tags_schemes import from_iob2, to_iob2
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.text_alignment import TAG_WORDS_COLUMN, Aligner
 from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
-from ..models.text_words import locate_words, split_words
+from ..models.text_words import join_words, locate_words, split_words
 from ..models.type_aliases import Batch, Row
 from .config import DataConfig
-from .labels.checks import check_columns, check_inputs, check_labels, read_values, words_of
+from .labels.checks import check_columns, check_inputs, check_labels, words_of
 from .labels.label_sets import LabelEncoder, LabelScan
 from .labels.stratified_split import split_validation
 from .labels.tags import read_tags
+from .labels.values import read_tag_cells, read_values
 from .preparation_report import PreparationReport
 from .readers.rows import LocatedRow, Rows, rename_row, unplaced, with_label_names
-from .readers.sources import class_names, open_rows, source_name
+from .readers.sources import class_names, is_table_file, open_rows, source_name
 from .readers.spans import is_span_list, read_spans
+from .readers.tables import NO_HEADER_HINT
+from .readers.word_spans import WORD_UNITS, WORDS_INCLUSIVE, character_spans, refuse_word_offsets
 from .tokenization import tokenize
 
 logger = logging.getLogger(__name__)
@@ -82,6 +85,9 @@ class DatasetLoader:
         self.schemes: dict[str, str | None] = {
             task.name: config.tag_scheme or task.tag_scheme for task in self.tasks if task.is_token_task
         }
+        # By token task, the tag that stands for `O`, if the rows show one.
+        self.outside_tags: dict[str, str | None] = {}
+        self.label_notes: dict[str, list[str]] = {}
         self.sources = config.sources()
         self.splits: dict[str, CheckedRows] = {}
         for split in self.sources:
@@ -95,7 +101,10 @@ class DatasetLoader:
 
     def open(self, split: str) -> Iterator[LocatedRow]:
         """Read the rows of a split one by one, unchecked."""
-        return open_rows(self.sources[split], self.name_of(split), self.config.format, self.config.columns)
+        config = self.config
+        return open_rows(
+            self.sources[split], self.name_of(split), config.format, config.columns, config.reading_options()
+        )
 
     def raw_train(self) -> datasets.IterableDataset:
         """Return the training rows as a stream with a state; `locate` converts its items to rows."""
@@ -140,15 +149,17 @@ class DatasetLoader:
         """
         report = PreparationReport(rows=len(rows.rows))
         check_inputs(rows)
+        options = self.config.label_options()
         for task in self.tasks:
             if task.is_token_task:
-                report.mismatched_spans[task.name] = self._read_spans(task, rows)
+                read_tag_cells(rows, task, options)
+                self._read_spans(task, rows, report)
         if self.has_token_task:
             for row in rows.rows:
                 if row.get(TOKENS_COLUMN) is None:
                     row[TOKENS_COLUMN] = [word.text for word in split_words(row[TEXT_COLUMN])]
             report.words = sum(len(row[TOKENS_COLUMN]) for row in rows.rows)
-        read_values(rows, self.tasks)
+        read_values(rows, self.tasks, options)
         check_labels(rows, self.tasks)
         return CheckedRows(rows, report)
 
@@ -171,13 +182,25 @@ class DatasetLoader:
         if self.streaming and all(self._is_complete(task) for task in self.tasks):
             return {task.name: task for task in self.tasks}
         declared = class_names(self.sources[TRAIN], self.config.format, self.config.columns)
-        scans = [LabelScan(task, self.schemes.get(task.name), declared.get(str(task.column))) for task in self.tasks]
+        scans = [
+            LabelScan(
+                task, self.schemes.get(task.name), declared.get(str(task.column)), self.config.outside_tag is not None
+            )
+            for task in self.tasks
+        ]
         for part in self.parts(TRAIN) if self.streaming else [self.splits[TRAIN]]:
             for scan in scans:
                 scan.add(part.rows)
         completed = {scan.task.name: scan.complete(self.name_of(TRAIN)) for scan in scans}
         self.schemes |= {scan.task.name: scan.tag_scheme for scan in scans if scan.task.is_token_task}
+        self.outside_tags |= {scan.task.name: scan.outside for scan in scans}
+        self.label_notes = {scan.task.name: scan.notes() for scan in scans}
         return completed
+
+    def remarks(self) -> list[str]:
+        """Return a line for each remark on the labels of train; see `label_notes`."""
+        name = self.name_of(TRAIN) if self.label_notes else ""
+        return [f"{name}: task {task!r}: {note}." for task, notes in self.label_notes.items() for note in notes]
 
     def _is_complete(self, task: TaskConfig) -> bool:
         """Return whether a task needs nothing from the training rows."""
@@ -189,10 +212,11 @@ class DatasetLoader:
         """Recognize missing tag schemes from the rows of all splits, for a dataset without train."""
         for task in self.tasks:
             if task.is_token_task and self.schemes[task.name] is None:
-                scan = LabelScan(task)
+                scan = LabelScan(task, has_outside=self.config.outside_tag is not None)
                 for part in self.splits.values():
                     scan.add(part.rows)
-                self.schemes[task.name] = scan.find_scheme()
+                self.schemes[task.name] = scan.find_scheme(self.name_of(next(iter(self.splits))))
+                self.outside_tags[task.name] = scan.outside
 
     def encode(self, part: CheckedRows, tasks: Sequence[TaskConfig]) -> None:
         """Add the label ids of checked rows, and count broken tags and missing labels; tags become IOB2, in place.
@@ -209,7 +233,9 @@ class DatasetLoader:
         own = [task for task in tasks if task.name in {task.name for task in self.tasks}]
         for task in own:
             if task.is_token_task:
-                report.broken_tags[task.name] = read_tags(task, rows, str(self.schemes[task.name]))
+                report.broken_tags[task.name] = read_tags(
+                    task, rows, str(self.schemes[task.name]), self.outside_tags.get(task.name)
+                )
         encoder = LabelEncoder(tasks, {task.name for task in own}, self.config.unseen_labels)
         part.labels, report.unseen_labels = encoder.encode(rows)
         missing = {task.name: [row.get(str(task.column)) is None for row in rows.rows] for task in own}
@@ -272,6 +298,7 @@ class DatasetLoader:
             self.splits[split] = CheckedRows(rows.take(numbers), report)
         # Spans were counted before the split and cannot be assigned to either of the two.
         self.splits[TRAIN].report.mismatched_spans = train.report.mismatched_spans
+        self.splits[TRAIN].report.repeated_spans = train.report.repeated_spans
 
     def _labels_of(self, row: Row) -> set[str]:
         labels: set[str] = set()
@@ -288,7 +315,7 @@ class DatasetLoader:
         rows = Rows.collect(self.name_of(split), self.open(split))
         if not rows.rows:
             raise ValueError(f"{rows.source}: expected at least one row, found none.")
-        check_columns(rows, self.tasks)
+        check_columns(rows, self.tasks, self._column_hint(split))
         self.splits[split] = self.check(rows)
 
     def _chunks(self, split: str) -> Iterator[Rows]:
@@ -297,19 +324,36 @@ class DatasetLoader:
         while rows := list(islice(located, ROWS_AT_ONCE)):
             chunk = Rows.collect(self.name_of(split), rows, range(done, done + len(rows)))
             if not done:
-                check_columns(chunk, self.tasks)
+                check_columns(chunk, self.tasks, self._column_hint(split))
             yield chunk
             done += len(rows)
         if not done:
             raise ValueError(f"{self.name_of(split)}: expected at least one row, found none.")
 
-    def _read_spans(self, task: TaskConfig, rows: Rows) -> int:
-        """Turn the spans of a token task into tags, and return the number of spans that do not fit the words."""
-        column, mismatched = str(task.column), 0
+    def _spans_of_characters(
+        self, tokens: list[str] | None, spans: Sequence[object], place: str
+    ) -> tuple[str, list[str], list[Row]]:
+        """Return a text of the words, the words, and spans of characters for spans of words."""
+        if tokens is None:
+            raise ValueError(f"{place}: span_unit={self.config.span_unit!r} needs the words, in a column 'tokens'.")
+        text, words = join_words(tokens)
+        return text, tokens, character_spans(words, spans, place, self.config.span_unit == WORDS_INCLUSIVE)
+
+    def _column_hint(self, split: str) -> str:
+        is_table = self.config.header is None and is_table_file(self.sources[split], self.config.format)
+        return f" {NO_HEADER_HINT}" if is_table else ""
+
+    def _read_spans(self, task: TaskConfig, rows: Rows, report: PreparationReport) -> None:
+        """Turn the spans of a token task into tags, and count the spans that do not fit the words or are repeated."""
+        column, mismatched, repeated = str(task.column), 0, 0
+        if self.config.span_unit is None:
+            refuse_word_offsets(rows, column)
         for i, row in enumerate(rows.rows):
             spans, text = row.get(column), row.get(TEXT_COLUMN)
             tokens = row.get(TOKENS_COLUMN)
             place = f"{rows.place(i)}: column {column!r}"
+            if self.config.span_unit in WORD_UNITS and is_span_list(spans, empty=True):
+                text, tokens, spans = self._spans_of_characters(tokens, spans, place)
             # Every row has at least one word, so that an empty list is a list of spans and not of tags.
             if text is None or not is_span_list(spans, empty=True):
                 if tokens is None and spans is not None:
@@ -318,7 +362,7 @@ class DatasetLoader:
                     )
                 continue
             words = split_words(text) if tokens is None else locate_words(tokens, text)
-            tags, count = read_spans(text, words, spans, place, self.config.span_mismatch)
+            tags, count, twice = read_spans(text, words, spans, place, self.config.span_mismatch)
             scheme = self.schemes[task.name] or "IOB2"
             row[column] = from_iob2(tags, scheme)
             if to_iob2(row[column], scheme) != tags:
@@ -327,7 +371,9 @@ class DatasetLoader:
                     "leave out `tag_scheme`."
                 )
             mismatched += count
-        return mismatched
+            repeated += twice
+        report.mismatched_spans[task.name] = mismatched
+        report.repeated_spans[task.name] = repeated
 
 
 def _without_counts(dataset: datasets.Dataset, keep_tag_words: bool = False) -> datasets.Dataset:

@@ -1,6 +1,7 @@
 """Preparation of tokenized, labeled datasets for the trainer from rows."""
 
 import dataclasses
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from .provenance import DataProvenance, find_provenance
 from .readers.sources import Source
 from .row_texts import RowTexts
 from .streaming import StreamedDataset, TrainingStream
+
+logger = logging.getLogger(__name__)
 
 # Number of the dataset of each row, if several are prepared together.
 DATASET_COLUMN = "dataset"
@@ -128,6 +131,9 @@ def prepare_datasets(
     """
     configs = data_configs(data, options)
     loaders, tasks = load_datasets(configs, tasks)
+    for loader in loaders:
+        for line in loader.remarks():
+            logger.warning("%s", line)
     # Before anything is tokenized: a wrong label is reported at once, and balanced class weights count the labels.
     for loader in loaders:
         for rows in loader.splits.values():

@@ -48,6 +48,7 @@ class PreparationReport:
         broken_tags: By token task, the rows with tags that break the rule of their scheme.
         mismatched_spans: By token task, the spans that start or end inside a word. They are widened to the word or
             dropped.
+        repeated_spans: By token task, the spans that repeat another span of their row. They are left out.
     """
 
     rows: int = 0
@@ -62,6 +63,7 @@ class PreparationReport:
     unseen_labels: dict[str, Counter[str]] = field(default_factory=dict)
     broken_tags: Counter[str] = field(default_factory=Counter)
     mismatched_spans: Counter[str] = field(default_factory=Counter)
+    repeated_spans: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "PreparationReport") -> None:
         """Add the counts of other rows."""
@@ -101,6 +103,8 @@ class PreparationReport:
             lines[f"{count} {of_rows} have tags of {task!r} that break their scheme's rule"] = count
         for task, count in self.mismatched_spans.items():
             lines[f"{count} spans of {task!r} start or end inside a word"] = count
+        for task, count in self.repeated_spans.items():
+            lines[f"{count} spans of {task!r} repeat another span of their row and are left out"] = count
         for task, unseen in self.unseen_labels.items():
             names = sorted(unseen)
             more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""

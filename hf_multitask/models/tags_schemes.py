@@ -236,6 +236,23 @@ class SchemeRecognizer:
         self.tags.update(dict.fromkeys(present))
         self._neighbors.update(pairwise([OUTSIDE, *present]))
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of words with each tag."""
+        counts = dict.fromkeys(self.tags, 0)
+        for (_, tag), count in self._neighbors.items():
+            counts[tag] += count
+        return counts
+
+    def with_outside(self, outside: str) -> "SchemeRecognizer":
+        """Return a recognizer of the same tags in which ``outside`` is ``O``."""
+        renamed = SchemeRecognizer()
+        renamed.tags = {OUTSIDE if tag == outside else tag: None for tag in self.tags}
+        for pair, count in self._neighbors.items():
+            before, tag = (OUTSIDE if tag == outside else tag for tag in pair)
+            renamed._neighbors[before, tag] += count
+        return renamed
+
     def scheme(self) -> str:
         """Return the scheme of all added tags, one of `TAG_SCHEMES`.
 

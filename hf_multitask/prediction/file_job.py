@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.readers.chunked_file import ChunkedFile
 from ..data.readers.file_formats import file_features
 from ..data.readers.file_reader import Columns
+from ..data.readers.reading_options import ReadingOptions
 from ..models import MultiTaskModel
 from ..models.messages import unknown_name_message
 from ..models.predictor import OutputOptions, Predictor
@@ -69,6 +70,7 @@ class BulkPrediction:
         keep: Columns of the input to copy to the output, under their names in the input.
         format: Format of the input. Defaults to the format of the file's extension.
         columns: See `open_file`.
+        reading: Form of the input, as far as it is known.
         batch_size: Number of rows per forward pass on each process, or ``"auto"`` for batches of the number of tokens
             that is fastest on the device.
         workers: Number of processes that each process starts to read and tokenize ahead.
@@ -88,13 +90,14 @@ class BulkPrediction:
     keep: Sequence[str] = ()
     format: str | None = None
     columns: Columns | None = None
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     batch_size: int | str = AUTO
     workers: int = 0
     on_error: str = STOP
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        ChunkedFile(self.input, self.format, self.columns)
+        ChunkedFile(self.input, self.format, self.columns, self.reading)
         if self.output.suffix not in OUTPUT_FORMATS:
             raise ValueError(f"output: {unknown_name_message('extension', self.output.suffix, OUTPUT_FORMATS)}")
         if not self.output.parent.is_dir():
@@ -167,7 +170,7 @@ class _ProcessRun:
         for name in job.keep:
             if name in (task.name for task in self.predictor.tasks):
                 raise ValueError(f"keep: {name!r} is the name of a task, whose predictions have that name.")
-        self.source = ChunkedFile(job.input, job.format, job.columns)
+        self.source = ChunkedFile(job.input, job.format, job.columns, job.reading)
         features = file_features(job.input, job.format)
         self.format: OutputFormat = OUTPUT_FORMATS[job.output.suffix](
             self.predictor.tasks, job.options, job.keep, features
@@ -183,6 +186,7 @@ class _ProcessRun:
             "model": _digest(self.model, self.tokenizer),
             "format": self.source.format,
             "columns": dict(job.columns or {}),
+            **{name: value for name, value in asdict(job.reading).items() if value is not None},
             "keep": list(job.keep),
             **json.loads(json.dumps(asdict(job.options))),
         }

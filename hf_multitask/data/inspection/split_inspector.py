@@ -11,7 +11,7 @@ from ...models.text_alignment import NO_POSITION, Aligner
 from ...models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
 from ...models.text_words import split_words
 from ...models.type_aliases import Batch, Row
-from ..dataset_loader import CheckedRows, DatasetLoader
+from ..dataset_loader import TRAIN, CheckedRows, DatasetLoader
 from ..labels.class_balance import label_counts
 from ..preparation_report import PreparationReport
 from ..readers.rows import Rows
@@ -75,6 +75,8 @@ class TaskInspection:
         broken_rows: For a token task, the number of rows with tags that break the rule of their scheme.
         broken_tags: The first broken tags.
         mismatched_spans: Number of spans that start or end inside a word.
+        repeated_spans: Number of spans that repeat another span of their row.
+        notes: Remarks on labels of train that are probably mistakes.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class TaskInspection:
     broken_rows: int = 0
     broken_tags: list[BrokenTagPlace] = field(default_factory=list)
     mismatched_spans: int = 0
+    repeated_spans: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -280,6 +284,8 @@ class SplitInspector:
             broken_rows=self.report.broken_tags[task.name],
             broken_tags=self._broken[task.name],
             mismatched_spans=self.report.mismatched_spans[task.name],
+            repeated_spans=self.report.repeated_spans[task.name],
+            notes=self.loader.label_notes.get(task.name, []) if self.split == TRAIN else [],
         )
 
     def _number_summaries(self, task: TaskConfig) -> dict[str, NumberSummary]:

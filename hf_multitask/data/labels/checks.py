@@ -1,10 +1,9 @@
 """Checks of rows that need no label sets: columns, words, types."""
 
-import json
 from collections.abc import Sequence
 
 from ...models.messages import unknown_name_message
-from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
+from ...models.tasks import TaskConfig
 from ...models.text_inputs import TEXT_COLUMN, TOKENS_COLUMN, check_characters, check_input
 from ...models.type_aliases import Row
 from ..readers.rows import Rows
@@ -15,12 +14,13 @@ def words_of(row: Row) -> list[str]:
     return row.get(TOKENS_COLUMN) or [row[TEXT_COLUMN]]
 
 
-def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
+def check_columns(rows: Rows, tasks: Sequence[TaskConfig], hint: str = "") -> None:
     """Raise if the rows lack the column of a task.
 
     Args:
         rows: Rows of a split, or its first rows.
         tasks: The tasks.
+        hint: What else may be wrong, for the message.
 
     Raises:
         ValueError: If no row has the column of a task. The message names the closest column.
@@ -29,7 +29,7 @@ def check_columns(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
     for task in tasks:
         if task.column not in columns:
             raise ValueError(
-                f"{rows.source}: task {task.name!r}: {unknown_name_message('column', task.column, columns)}"
+                f"{rows.source}: task {task.name!r}: {unknown_name_message('column', task.column, columns)}{hint}"
             )
 
 
@@ -45,47 +45,6 @@ def check_inputs(rows: Rows) -> None:
     """
     for i, row in enumerate(rows.rows):
         check_input(row, rows.place(i))
-
-
-def read_values(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
-    """Convert values of tables and annotation tools to the declared problem type of each task, in place.
-
-    For a regression, a string becomes a number. For a multi-label task, a string becomes the labels of the JSON list
-    in it, or its only label. For a single-label task, a list with one label becomes this label.
-
-    Args:
-        rows: The rows of a split.
-        tasks: The tasks.
-
-    Raises:
-        ValueError: If a string is not a number, or starts like a JSON list but is not one. The message names file and
-            line.
-    """
-    for task in tasks:
-        for i, row in enumerate(rows.rows):
-            value, place = row.get(str(task.column)), f"{rows.place(i)}: column {task.column!r}"
-            if task.problem_type == SINGLE_LABEL and isinstance(value, list) and len(value) == 1:
-                row[str(task.column)] = value[0]
-            elif task.problem_type == REGRESSION and isinstance(value, str):
-                row[str(task.column)] = _number(value, place)
-            elif task.problem_type == MULTI_LABEL and isinstance(value, str):
-                row[str(task.column)] = _labels(value, place)
-
-
-def _number(value: str, place: str) -> float:
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ValueError(f"{place}: expected a number, found {value!r:.80}.") from error
-
-
-def _labels(value: str, place: str) -> list[object]:
-    if not value.startswith("["):
-        return [value]
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: expected a JSON list of labels, found {value!r:.80}.") from error
 
 
 def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:
@@ -117,7 +76,10 @@ def _check_tags(task: TaskConfig, rows: Rows, i: int, tags: object) -> None:
         if tag is not None and not isinstance(tag, str):
             place = f"{rows.place(i, word)}: column {task.column!r}"
             found = f"found {tag!r:.80} (word {word}, {tokens[word]!r:.80})"
-            hint = " Ids need names: make the column a ClassLabel of `datasets`, or write the tags as strings."
+            hint = (
+                " Ids need names: give the task's `labels` in their order, make the column a ClassLabel of datasets, "
+                "or write the tags as strings."
+            )
             raise ValueError(f"{place}: expected the name of a tag, {found}.{hint if isinstance(tag, int) else ''}")
     check_characters("".join(filter(None, tags)), place)
 

@@ -7,16 +7,21 @@ from collections.abc import Collection, Sequence
 from ...models.losses import IGNORE_INDEX
 from ...models.messages import unknown_name_message
 from ...models.tags_iob2 import OUTSIDE, entity_types, tags_of_types
-from ...models.tags_schemes import is_tag_of, to_iob2
+from ...models.tags_schemes import RAW, is_tag_of, to_iob2
 from ...models.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TaskConfig
 from ...models.type_aliases import Row
 from ..readers.rows import Rows
 from .checks import words_of
+from .label_notes import label_notes
+from .outside_tag import check_outside
 from .tags import SchemeScan
+from .values import class_name, is_binary
 
 NO_NUMBER = float("nan")
 # More labels, most of which occur once, are refused: the column probably contains texts or ids.
 MAX_RARE_LABELS = 1000
+# More different whole numbers are quantities.
+MAX_OPEN_NUMBERS = 20
 
 
 class LabelScan:
@@ -28,16 +33,28 @@ class LabelScan:
         task: The task.
         tag_scheme: Tag scheme of a token task; inferred from the tags if None.
         declared: Label names that the dataset declares, in order; the labels that occur if None.
+        has_outside: Whether the config names the tag of words outside of all entities; recognized if not.
     """
 
-    def __init__(self, task: TaskConfig, tag_scheme: str | None = None, declared: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        task: TaskConfig,
+        tag_scheme: str | None = None,
+        declared: Sequence[str] | None = None,
+        has_outside: bool = False,
+    ) -> None:
         self.task = task
         self.tag_scheme = tag_scheme
         self.declared = declared
+        self.outside: str | None = None
+        self._has_outside = has_outside
         self._tags = SchemeScan(str(task.column))
         self._problem_type = task.problem_type
-        self._names: set[object] = set()
+        self._names: Counter[str] = Counter()
+        self._values: dict[str, object] = {}  # of each name, the value that decides on its order
         self._num_numbers = 0  # in the first list of numbers
+        self._open = _OpenNumbers()
+        self._is_open = task.problem_type is None or (task.problem_type == MULTI_LABEL and task.labels is None)
         self._rows = 0
 
     def add(self, rows: Rows) -> None:
@@ -59,18 +76,48 @@ class LabelScan:
 
     def _add_value(self, value: object, place: str) -> None:
         _check_kind(str(self._problem_type), value, place)
-        if self._problem_type != REGRESSION:
-            self._names.update(value if isinstance(value, list) else [value])
-        elif isinstance(value, list) and not self._num_numbers:
-            self._num_numbers = len(value)
+        items = value if isinstance(value, list) else [value]
+        if self._is_open and not isinstance(items[0] if items else None, str):
+            self._open.add(value)
+        if self._problem_type == REGRESSION:
+            if isinstance(value, list) and not self._num_numbers:
+                self._num_numbers = len(value)
+            return
+        for item in items:
+            name = item if isinstance(item, str) else class_name(item)
+            self._names[name] += 1
+            if name not in self._values or not isinstance(item, str):
+                self._values[name] = item
 
-    def find_scheme(self) -> str:
-        """Return the given tag scheme, or the scheme inferred from the tags.
+    def find_scheme(self, source: str) -> str:
+        """Return the given tag scheme, or the scheme inferred from the tags; and find the tag that stands for ``O``.
+
+        Args:
+            source: Name of the origin of the rows in messages.
 
         Raises:
-            ValueError: If the tags fit no scheme.
+            ValueError: If the tags fit no scheme, or no tag stands for words outside of all entities.
         """
-        return self.tag_scheme or self._tags.scheme()
+        if not self._has_outside:
+            self.outside = self._tags.recognize_outside()
+        scheme = self.tag_scheme or self._tags.scheme()
+        if not self._has_outside:
+            try:
+                check_outside(self._tags.counts, scheme, self.tag_scheme is not None)
+            except ValueError as error:
+                place = f"{source}: task {self.task.name!r}: column {self.task.column!r}"
+                raise ValueError(f"{place}: {error}") from error
+        return scheme
+
+    def notes(self) -> list[str]:
+        """Return remarks on labels that are probably mistakes; see `label_notes`."""
+        if not self.task.is_token_task:
+            return [] if self._problem_type == REGRESSION else label_notes(self.task, self._names)
+        types: Counter[str] = Counter()
+        for tag, count in self._tags.counts.items():
+            if tag != OUTSIDE:
+                types[tag if self.tag_scheme == RAW else tag[2:]] += count
+        return label_notes(self.task, types)
 
     def complete(self, source: str) -> TaskConfig:
         """Return the task with its labels, except for a regression without names.
@@ -85,12 +132,15 @@ class LabelScan:
         if not self._rows:
             raise ValueError(f"{source}: task {task.name!r}: no row has a label in column {task.column!r}.")
         if task.is_token_task:
-            self.tag_scheme = self.find_scheme()
+            self.tag_scheme = self.find_scheme(source)
             if task.labels is not None:
                 return task
-            valid = [tag for tag in self.declared or self._tags.tags if is_tag_of(tag, self.tag_scheme)]
+            named = [OUTSIDE if tag == self.outside else tag for tag in self.declared or self._tags.counts]
+            valid = [tag for tag in named if is_tag_of(tag, self.tag_scheme)]
             tags = {to_iob2([tag], self.tag_scheme)[0] for tag in valid}
             return dataclasses.replace(task, labels=[OUTSIDE, *tags_of_types(entity_types(map(str, tags)))])
+        if self.declared is None:
+            self._open.check(task, f"{source}: task {task.name!r}: column {task.column!r}")
         task = dataclasses.replace(task, problem_type=self._problem_type)
         if task.labels is not None:
             return task
@@ -103,7 +153,50 @@ class LabelScan:
                 f"{source}: task {task.name!r}: column {task.column!r} has {len(self._names):,} different labels in "
                 f"{self._rows:,} rows, most of which occur once; is it the right column? Give `labels` if it is."
             )
-        return dataclasses.replace(task, labels=[str(name) for name in sorted(self._names, key=_label_order)])
+        return dataclasses.replace(task, labels=sorted(self._names, key=lambda name: _label_order(self._values[name])))
+
+
+class _OpenNumbers:
+    """Numbers of a task whose config does not say whether they are quantities or classes."""
+
+    def __init__(self) -> None:
+        self._wholes: set[float] = set()
+        self._lengths: set[int] = set()
+        self._is_decided = False
+
+    def add(self, value: object) -> None:
+        """Add the value of a row."""
+        if self._is_decided:
+            return
+        items = value if isinstance(value, list) else [value]
+        self._lengths.add(len(items) if isinstance(value, list) else 0)
+        if any(isinstance(item, str) or (isinstance(item, float) and not item.is_integer()) for item in items):
+            self._is_decided = True
+        self._wholes.update(item for item in items if not isinstance(item, str))
+        # Classes are few. Whole numbers without a list are classes if they are no floats.
+        is_open = isinstance(value, (list, float))
+        self._is_decided |= not is_open or len(self._wholes) > MAX_OPEN_NUMBERS
+
+    def check(self, task: TaskConfig, place: str) -> None:
+        """Raise if all numbers may be classes."""
+        if self._is_decided or not self._wholes:
+            return
+        shown = ", ".join(f"{number!r}" for number in sorted(self._wholes))
+        if self._lengths == {0} and task.problem_type is None:
+            raise ValueError(
+                f"{place} has only the whole numbers {shown} as floats, as pandas writes a column with gaps. Give "
+                f"`problem_type: {SINGLE_LABEL}` if they are classes, or `problem_type: {REGRESSION}` if they are "
+                "quantities."
+            )
+        if len(self._lengths) == 1 and not self._lengths & {0, 1} and is_binary(list(self._wholes)):
+            are_floats = any(isinstance(number, float) for number in self._wholes)
+            other = (
+                f"`problem_type: {REGRESSION}`, if they are quantities" if are_floats else "write the names instead"
+            )
+            raise ValueError(
+                f"{place} has {self._lengths.pop()} numbers 0 and 1 per row. Give `problem_type: {MULTI_LABEL}` and "
+                f"as many `labels`, in their order, if each says whether a class is present; or {other}."
+            )
 
 
 class LabelEncoder:
@@ -170,9 +263,9 @@ class LabelEncoder:
         if task.problem_type == MULTI_LABEL:
             if value is None:
                 return [NO_NUMBER] * task.num_labels
-            present = {_known_id(ids, str(name), unknown) for name in value}
+            present = {_known_id(ids, class_name(name), unknown) for name in value}
             return [float(label in present) for label in range(task.num_labels)]
-        return _known_id(ids, None if value is None else str(value), unknown)
+        return _known_id(ids, None if value is None else class_name(value), unknown)
 
     def _refuse_unseen(self, unseen: dict[str, Counter[str]], first: dict[str, str]) -> None:
         messages = []
@@ -214,10 +307,12 @@ def _check_kind(problem_type: str, value: object, place: str) -> None:
         wrong = [] if isinstance(value, list) else [value]
         expected = "a list of labels"
     else:
-        wrong = [value] if isinstance(value, (list, float)) else []
+        is_fraction = isinstance(value, float) and not value.is_integer()
+        wrong = [value] if isinstance(value, list) or is_fraction else []
         expected = "one label"
     if wrong:
-        raise ValueError(f"{place}: expected {expected} ({problem_type}), found {wrong[0]!r}.")
+        hint = f" Give `problem_type: {REGRESSION}` for numbers." if isinstance(wrong[0], float) else ""
+        raise ValueError(f"{place}: expected {expected} ({problem_type}), found {wrong[0]!r}.{hint}")
 
 
 def _label_order(label: object) -> tuple[bool, float, str]:

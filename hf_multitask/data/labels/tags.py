@@ -1,9 +1,12 @@
 """Tags of rows, converted from their scheme to IOB2."""
 
+from ...models.tags_iob2 import OUTSIDE
 from ...models.tags_schemes import TAG_SCHEMES, SchemeRecognizer, first_invalid_tag, tag_forms, to_iob2_checked
 from ...models.tasks import TaskConfig
 from ...models.text_inputs import TOKENS_COLUMN
+from ..readers.reading_options import log_guess
 from ..readers.rows import Rows
+from .outside_tag import find_outside
 
 
 class SchemeScan:
@@ -19,9 +22,9 @@ class SchemeScan:
         self._first_not_iob2: str | None = None
 
     @property
-    def tags(self) -> list[str]:
-        """All tags that occur."""
-        return list(self._recognizer.tags)
+    def counts(self) -> dict[str, int]:
+        """All tags that occur, with their counts."""
+        return self._recognizer.counts
 
     def add(self, rows: Rows) -> None:
         """Add rows.
@@ -41,6 +44,17 @@ class SchemeScan:
             if word is not None:
                 self._first_not_iob2 = rows.place(i, word)
 
+    def recognize_outside(self) -> str | None:
+        """Return the tag that stands for ``O`` instead of it, if there is one; it is ``O`` from then on."""
+        outside = find_outside(self.counts)
+        if outside is not None:
+            log_guess(
+                f"column {self.column!r}: the tag {outside!r} is read as {OUTSIDE!r}, outside of all entities "
+                f"(`outside_tag: {outside!r}`)."
+            )
+            self._recognizer = self._recognizer.with_outside(outside)
+        return outside
+
     def scheme(self) -> str:
         """Return the scheme.
 
@@ -55,13 +69,14 @@ class SchemeScan:
             ) from error
 
 
-def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
+def read_tags(task: TaskConfig, rows: Rows, scheme: str, outside: str | None = None) -> int:
     """Convert the tags of a token task to IOB2, in place.
 
     Args:
         task: The token task.
         rows: The rows.
         scheme: Scheme of the tags.
+        outside: Tag that stands for ``O``, if there is one.
 
     Returns:
         Number of rows whose tags break the rule of their scheme. They are read as by conlleval.
@@ -76,6 +91,8 @@ def read_tags(task: TaskConfig, rows: Rows, scheme: str) -> int:
         tags = row.get(column)
         if tags is None:
             continue
+        if outside is not None:
+            tags = [OUTSIDE if tag == outside else tag for tag in tags]
         word = first_invalid_tag(tags, scheme)
         if word is not None:
             raise ValueError(

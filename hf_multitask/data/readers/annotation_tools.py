@@ -5,7 +5,7 @@ has spans, the row has ``spans``, which `read_spans` reads. A record of text cla
 without labels. A span keeps its own ``text``, if the tool exports it, to check its offsets.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...models.messages import unknown_name_message
@@ -30,7 +30,8 @@ _LABEL_STUDIO_FIELDS = (
 )
 
 _ACCEPT = "accept"
-_ANSWERS = (_ACCEPT, "reject", "ignore")
+_REJECT = "reject"
+_ANSWERS = (_ACCEPT, _REJECT, "ignore")
 
 
 class _Result(NamedTuple):
@@ -74,14 +75,16 @@ def doccano(record: object, place: str) -> Row | None:
     return row
 
 
-def label_studio(record: object, place: str) -> Row | None:
+def label_studio(record: object, place: str, text_field: str | None = None) -> Row | None:
     """Read a task of Label Studio's JSON or JSON-MIN export.
 
     Args:
-        record: Task with its text under ``text``. Spans come from ``Labels``, classes from ``Choices`` about the whole
+        record: Task with its text. Spans come from ``Labels``, classes from ``Choices`` about the whole
             text. Everything else, such as relations and ratings, is ignored. JSON-MIN does not distinguish fields of
             the data from choices, so all of its strings are kept.
         place: Name of the record in messages.
+        text_field: Field of the text, under which the row has it too. Defaults to ``text``, or else to the only string
+            of the task's data.
 
     Returns:
         The row, with choices under the name of their control; None if the task was skipped or not annotated.
@@ -92,7 +95,7 @@ def label_studio(record: object, place: str) -> Row | None:
     """
     record = _mapping(record, place, "a task")
     if "annotations" not in record:
-        return _label_studio_min(record, place)
+        return _label_studio_min(record, place, text_field or TEXT_COLUMN)
     data = _mapping(record.get("data"), f"{place}: 'data'", "the fields of the task")
     annotation = _only_annotation(record["annotations"], place)
     if annotation is None:
@@ -102,17 +105,24 @@ def label_studio(record: object, place: str) -> Row | None:
         here = f"{place}: result {i}"
         result = _mapping(result, here, "a result")
         results.append(_Result(result.get("from_name"), result.get("type"), result.get("value"), here))
-    return _label_studio_row(_text(data, (TEXT_COLUMN,), f"{place}: 'data'"), results, place)
+    return _label_studio_row(_label_studio_text(data, f"{place}: 'data'", text_field), results, place)
 
 
-def prodigy(record: object, place: str) -> Row | None:
+def _no_binary_label() -> str | None:
+    return None
+
+
+def prodigy(record: object, place: str, find_binary_label: Callable[[], str | None] = _no_binary_label) -> Row | None:
     """Read a line of Prodigy's JSONL, as ``db-out`` writes it.
 
     Args:
         record: Record with ``text``, ``spans``, ``label`` or ``accept`` with the chosen options, and ``answer``, which
             defaults to ``accept``, as for ``db-in``. An accepted suggestion of a single span, as in ``ner.teach``,
-            looks like a record with all its spans and is read as one.
+            looks like a record with all its spans and is read as one. Without any of them, it has no label, or no
+            spans if it was accepted.
         place: Name of the record in messages.
+        find_binary_label: Returns the label that all records accept or reject, if there is only one; see
+            `binary_label`. A record that rejects it has the class ``not <label>``.
 
     Returns:
         The row, with the classes under ``label`` and ``accept``; None if the record was rejected or ignored.
@@ -124,6 +134,8 @@ def prodigy(record: object, place: str) -> Row | None:
     answer = record.get("answer", _ACCEPT)
     if answer not in _ANSWERS:
         raise ValueError(f"{place}: {unknown_name_message('answer', answer, _ANSWERS)}")
+    if answer == _REJECT and _is_about_label(record) and record["label"] == find_binary_label():
+        return {TEXT_COLUMN: _text(record, (TEXT_COLUMN,), place), "label": f"not {record['label']}"}
     if answer != _ACCEPT:
         return None
     row: Row = {TEXT_COLUMN: _text(record, (TEXT_COLUMN,), place)}
@@ -135,9 +147,25 @@ def prodigy(record: object, place: str) -> Row | None:
         config = _mapping(record.get("config", {}), f"{place}: 'config'", "the settings of the task")
         row[_ACCEPT] = chosen if config.get("choice_style") == "multiple" else _one_or_list(chosen)
     spans = record.get(SPANS_COLUMN)
-    if spans is not None or not has_classes:
+    if spans is not None or (not has_classes and "answer" in record):
         row[SPANS_COLUMN] = _spans([] if spans is None else spans, f"{place}: {SPANS_COLUMN!r}")
     return row
+
+
+def binary_label(records: Iterable[object]) -> str | None:
+    """Return the label that all records of Prodigy are about, if they accept or reject only one, without spans."""
+    labels = {str(record["label"]) for record in records if _is_about_label(record)}
+    return labels.pop() if len(labels) == 1 else None
+
+
+def _is_about_label(record: object) -> bool:
+    """Return whether a record of Prodigy accepts or rejects one label for its text."""
+    return (
+        isinstance(record, Mapping)
+        and isinstance(record.get("label"), str)
+        and record.get(SPANS_COLUMN) is None
+        and record.get(_ACCEPT) is None
+    )
 
 
 def spacy(record: object, place: str) -> Row | None:
@@ -174,11 +202,12 @@ def spacy(record: object, place: str) -> Row | None:
     return row
 
 
+DOCCANO, LABEL_STUDIO, PRODIGY, SPACY = "doccano", "label_studio", "prodigy", "spacy"
 ANNOTATION_TOOLS: dict[str, Callable[[object, str], Row | None]] = {
-    "doccano": doccano,
-    "label_studio": label_studio,
-    "prodigy": prodigy,
-    "spacy": spacy,
+    DOCCANO: doccano,
+    LABEL_STUDIO: label_studio,
+    PRODIGY: prodigy,
+    SPACY: spacy,
 }
 
 
@@ -196,7 +225,22 @@ def _only_annotation(value: object, place: str) -> Mapping | None:
     return kept[0] if kept else None
 
 
-def _label_studio_min(record: Mapping, place: str) -> Row | None:
+def _label_studio_text(data: Mapping, place: str, field: str | None) -> tuple[str, str]:
+    """Return the name of the row's text, and the text."""
+    if field is not None or TEXT_COLUMN in data:
+        field = field or TEXT_COLUMN
+        return field, _text(data, (field,), place)
+    strings = [name for name, value in data.items() if isinstance(value, str)]
+    if len(strings) != 1:
+        found = ", ".join(map(repr, strings)) or "none"
+        raise ValueError(
+            f"{place}: expected the text under 'text', or a single string, found {found}; name the field of the text "
+            f"as `columns: {{text: {strings[0] if strings else '…'}}}`."
+        )
+    return TEXT_COLUMN, data[strings[0]]
+
+
+def _label_studio_min(record: Mapping, place: str, field: str) -> Row | None:
     if "annotation_id" not in record:
         raise _missing_key(record, ("annotations", "annotation_id"), place)
     if record["annotation_id"] is None:
@@ -204,7 +248,7 @@ def _label_studio_min(record: Mapping, place: str) -> Row | None:
     results: list[_Result] = []
     for name, value in record.items():
         here = f"{place}: {name!r}"
-        if name in _LABEL_STUDIO_FIELDS or name == TEXT_COLUMN:
+        if name in _LABEL_STUDIO_FIELDS or name == field:
             continue
         if isinstance(value, str) and value:
             results.append(_Result(name, "choices", {"choices": [value]}, here))
@@ -214,12 +258,17 @@ def _label_studio_min(record: Mapping, place: str) -> Row | None:
             for item in value:
                 kinds = [key for key in item if key.endswith("labels")] if isinstance(item, Mapping) else []
                 results += [_Result(name, kind, item, here) for kind in kinds]
-    return _label_studio_row(_text(record, (TEXT_COLUMN,), place), results, place)
+    if field not in record:
+        hint = "If the text has another name, give it as `columns: {text: …}`."
+        raise ValueError(f"{_missing_key(record, (field,), place)} {hint}")
+    return _label_studio_row((field, _text(record, (field,), place)), results, place)
 
 
-def _label_studio_row(text: str, results: Sequence[_Result], place: str) -> Row:
-    row: Row = {TEXT_COLUMN: text, SPANS_COLUMN: []}
+def _label_studio_row(text: tuple[str, str], results: Sequence[_Result], place: str) -> Row:
+    row: Row = {text[0]: text[1], SPANS_COLUMN: []}
     for result in results:
+        if result.kind in ("labels", "choices") and not isinstance(result.control, str):
+            raise ValueError(f"{result.place}: expected the name of a control, found {result.control!r:.80}.")
         if result.kind == "labels":
             row[SPANS_COLUMN] += _labeled_spans(result)
         elif result.kind == "choices":
@@ -227,7 +276,7 @@ def _label_studio_row(text: str, results: Sequence[_Result], place: str) -> Row:
             # Choices with offsets are about a region, not about the whole text.
             if "start" in value:
                 continue
-            if not isinstance(result.control, str) or result.control in row:
+            if result.control in row:
                 raise ValueError(f"{result.place}: expected a unique name per control, found {result.control!r}.")
             row[result.control] = _one_or_list(_classes(value.get("choices"), f"{result.place}: 'choices'"))
         elif str(result.kind).endswith("labels"):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ...models.type_aliases import Row
 from .file_formats import file_reader, find_format
 from .file_reader import Columns, RawRow
+from .reading_options import ReadingOptions
 from .rows import rename_row
 
 # A chunk ends after this many rows or bytes, whichever comes first.
@@ -56,16 +57,23 @@ class ChunkedFile:
         path: A file in one of the formats of `open_file`, or plain text with a text per line (``text``).
         format: The format. Defaults to the format of the file's extension.
         columns: See `open_file`.
+        options: See `open_file`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the format is unknown.
     """
 
-    def __init__(self, path: Path, format: str | None = None, columns: Columns | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        format: str | None = None,
+        columns: Columns | None = None,
+        options: ReadingOptions | None = None,
+    ) -> None:
         self.path = path
         self.format = format if path.is_dir() else find_format(path, format, allow_text=True)
-        self._reader = file_reader(path, self.format, columns)
+        self._reader = file_reader(path, self.format, columns, options)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the chunks.
@@ -87,19 +95,29 @@ class ChunkedFile:
 
     def parse(self, chunk: Chunk) -> Iterator[ReadRow]:
         """Yield the rows of a chunk, including broken ones. An empty line is a row in plain text only."""
-        path = str(self.path)
         for number, content in chunk.raw_rows:
-            try:
-                rows = self._reader.parse(number, content)
-            except ValueError as error:
-                place = f"{path}:{number}"
-                yield ReadRow(place, "line", number, None, str(error).removeprefix(f"{place}: "))
-                continue
-            for index, (row, line, _) in enumerate(rows, start=number):
-                if line is None:
-                    yield ReadRow(f"{path}, row {index}", "row", index, row)
-                else:
-                    yield ReadRow(f"{path}:{line}", "line", line, row)
+            yield from self._read(number, content)
+
+    def _read(self, number: int, content: object) -> list[ReadRow]:
+        try:
+            located = self._reader.parse(number, content)
+        except ValueError as error:
+            parts = list(self._reader.parts(number, content))
+            if len(parts) == 1:
+                return [self._broken(number, content, error)]
+            return [row for index, part in parts for row in self._read(index, part)]
+        path, found = str(self.path), []
+        for index, (row, line, _) in enumerate(located, start=number):
+            if line is None:
+                found.append(ReadRow(f"{path}, row {index}", "row", index, row))
+            else:
+                found.append(ReadRow(f"{path}:{line}", "line", line, row))
+        return found
+
+    def _broken(self, number: int, content: object, error: ValueError) -> ReadRow:
+        has_line = self._reader.has_lines(content)
+        place = f"{self.path}:{number}" if has_line else f"{self.path}, row {number}"
+        return ReadRow(place, "line" if has_line else "row", number, None, str(error).removeprefix(f"{place}: "))
 
     def rename(self, row: Row) -> Row:
         """Return a row with the library's names of columns."""

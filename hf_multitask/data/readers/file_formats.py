@@ -7,15 +7,18 @@ from pathlib import Path
 import datasets
 
 from ...models.messages import unknown_name_message
+from .annotation_files import read_annotations
 from .annotation_tools import ANNOTATION_TOOLS
-from .conll import read_conll
+from .conll import CONLLU, read_conll
 from .file_reader import Columns, FileReader, SequentialReader
-from .json_files import JsonLinesReader, TextReader, read_annotations, read_json
+from .json_files import TextReader, json_reader
 from .parquet_files import ParquetReader, load_folder, parquet_features, read_folder
+from .reading_options import ReadingOptions
 from .rows import LocatedRow, rename_columns
-from .tables import DELIMITERS, ROW_COLUMN, TableReader, read_words
+from .table_form import DELIMITERS
+from .tables import ROW_COLUMN, TableReader, read_words
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", *ANNOTATION_TOOLS, "conll")
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", *ANNOTATION_TOOLS, "conll", CONLLU)
 # One text per line: rows to predict, but not to train on, since they have no labels.
 TEXT_FORMAT = "text"
 
@@ -27,6 +30,7 @@ _EXTENSIONS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".conll": "conll",
+    ".conllu": CONLLU,
     ".iob": "conll",
     ".iob2": "conll",
     ".bio": "conll",
@@ -34,7 +38,12 @@ _EXTENSIONS = {
 _TEXT_EXTENSIONS = {".txt": TEXT_FORMAT}
 
 
-def open_file(path: str | Path, format: str | None = None, columns: Columns | None = None) -> Iterator[LocatedRow]:
+def open_file(
+    path: str | Path,
+    format: str | None = None,
+    columns: Columns | None = None,
+    options: ReadingOptions | None = None,
+) -> Iterator[LocatedRow]:
     """Read the rows of a file lazily.
 
     Args:
@@ -43,6 +52,7 @@ def open_file(path: str | Path, format: str | None = None, columns: Columns | No
         columns: By the library's name of a column (``text``, ``text_pair``, ``tokens``, a task's column), its name in
             the file, or in a CoNLL file its number, from 0. For CSV and TSV with a word per line, ``row`` is the
             column that tells rows apart.
+        options: Form of a text file. What it leaves open is guessed.
 
     Returns:
         The rows, with their lines and the lines of their words. The file is opened when the first row is taken.
@@ -53,33 +63,39 @@ def open_file(path: str | Path, format: str | None = None, columns: Columns | No
             file and line.
     """
     path = Path(path)
-    reader = file_reader(path, None if path.is_dir() else find_format(path, format), columns)
+    reader = file_reader(path, None if path.is_dir() else find_format(path, format), columns, options)
     return rename_columns(reader.rows(), reader.columns, str(path))
 
 
-def file_reader(path: Path, format: str | None, columns: Columns | None) -> FileReader:
+def file_reader(
+    path: Path, format: str | None, columns: Columns | None, options: ReadingOptions | None = None
+) -> FileReader:
     """Return the reader of a file.
 
     Args:
         path: The file or folder; see `open_file`.
         format: One of `FORMATS`, or `TEXT_FORMAT`. Ignored for a folder.
         columns: See `open_file`.
+        options: See `open_file`.
     """
-    columns = columns or {}
+    columns, options = columns or {}, options or ReadingOptions()
     if path.is_dir():
         return SequentialReader(path, columns, read_folder)
     if format in DELIMITERS:
         if ROW_COLUMN not in columns:
-            return TableReader(path, columns, DELIMITERS[format])
-        return SequentialReader(path, None, partial(read_words, columns=columns, delimiter=DELIMITERS[format]))
-    if format == "conll":
-        return SequentialReader(path, None, partial(read_conll, columns=columns))
+            return TableReader(path, columns, format, options)
+        return SequentialReader(path, None, partial(read_words, columns=columns, format=format, options=options))
+    if format in ("conll", CONLLU):
+        read_columns = partial(read_conll, columns=columns, options=options, is_conllu=format == CONLLU)
+        return SequentialReader(path, None, read_columns)
     if format in ANNOTATION_TOOLS:
-        return SequentialReader(path, columns, partial(read_annotations, tool=format))
-    if format == "json":
-        return SequentialReader(path, columns, read_json)
-    readers = {"jsonl": JsonLinesReader, TEXT_FORMAT: TextReader, "parquet": ParquetReader}
-    return readers[str(format)](path, columns)
+        read = partial(read_annotations, tool=format, columns=columns, encoding=options.encoding)
+        return SequentialReader(path, columns, read)
+    if format in ("jsonl", "json"):
+        return json_reader(path, columns, format, options.encoding)
+    if format == "parquet":
+        return ParquetReader(path, columns)
+    return TextReader(path, columns, options.encoding)
 
 
 def find_format(path: Path, format: str | None, allow_text: bool = False) -> str:

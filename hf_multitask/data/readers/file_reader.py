@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ...models.messages import unknown_name_message
-from .rows import LocatedRow
+from .rows import BrokenRow, LocatedRow
 
 # The ``columns`` of a config: by the library's name of a column, its name or number in the file.
 Columns = Mapping[str, str | int]
@@ -65,6 +65,14 @@ class FileReader(ABC, Generic[Content]):
         """Return the number of rows in the content of a raw row, and their size in bytes."""
         return 1, 0
 
+    def has_lines(self, content: Content) -> bool:
+        """Return whether the number of a raw row is its line, rather than its index."""
+        return True
+
+    def parts(self, number: int, content: Content) -> Iterable[RawRow[Content]]:
+        """Split a raw row of several rows into raw rows of one row, to find the broken one."""
+        return ((number, content),)
+
     def rows(self) -> Iterator[LocatedRow]:
         """Yield the parsed rows.
 
@@ -88,33 +96,44 @@ class FileReader(ABC, Generic[Content]):
                 raise ValueError(f"{self.path}: columns.{ours}: {unknown_name_message('column', theirs, names)}")
 
 
-class SequentialReader(FileReader[LocatedRow]):
-    """Rows of a format in which nothing can be read after a broken row.
+class SequentialReader(FileReader[LocatedRow | BrokenRow]):
+    """Rows of a format that is parsed while its rows are found.
 
     Args:
         path: The file.
         columns: See `FileReader`.
-        read: Returns the parsed rows of the file.
+        read: Returns the parsed rows of the file, and the broken ones among them.
     """
 
-    def __init__(self, path: Path, columns: Columns | None, read: Callable[[Path], Iterator[LocatedRow]]) -> None:
+    def __init__(
+        self, path: Path, columns: Columns | None, read: Callable[[Path], Iterator[LocatedRow | BrokenRow]]
+    ) -> None:
         super().__init__(path, columns)
         self._read = read
 
-    def raw_rows(self) -> Iterator[RawRow[LocatedRow]]:
+    def raw_rows(self) -> Iterator[RawRow[LocatedRow | BrokenRow]]:
         """See `FileReader.raw_rows`."""
         names: dict[str, None] = {}
-        for index, located in enumerate(self._read(self.path)):
-            if self.columns:
-                names.update(dict.fromkeys(located.row))
-            yield index if located.line is None else located.line, located
+        for index, found in enumerate(self._read(self.path)):
+            if self.columns and isinstance(found, LocatedRow):
+                names.update(dict.fromkeys(found.row))
+            yield index if found.line is None else found.line, found
         if names:
             self.check_columns(list(names))
 
-    def parse(self, number: int, content: LocatedRow) -> Iterable[LocatedRow]:
+    def parse(self, number: int, content: LocatedRow | BrokenRow) -> Iterable[LocatedRow]:
         """See `FileReader.parse`."""
+        if isinstance(content, BrokenRow):
+            raise content.error
         return (content,)
+
+    def has_lines(self, content: LocatedRow | BrokenRow) -> bool:
+        """See `FileReader.has_lines`."""
+        return content.line is not None
 
     def rows(self) -> Iterator[LocatedRow]:
         """See `FileReader.rows`."""
-        return self._read(self.path)
+        for found in self._read(self.path):
+            if isinstance(found, BrokenRow):
+                raise found.error
+            yield found

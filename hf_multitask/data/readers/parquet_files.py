@@ -1,6 +1,7 @@
 """Parquet files, and folders written by ``save_to_disk``."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import datasets
@@ -13,6 +14,8 @@ from .rows import LocatedRow, dataset_rows, unplaced, with_label_names
 # Chunks of a file are made of raw rows, so these are small. Larger batches are faster to parse.
 _ROWS_PER_RAW_ROW = 256
 _ROWS_PER_BATCH = 1024
+# Key under which `datasets` writes the features of a file.
+_DATASETS_METADATA = b"huggingface"
 
 
 class ParquetReader(FileReader[pyarrow.RecordBatch]):
@@ -39,7 +42,7 @@ class ParquetReader(FileReader[pyarrow.RecordBatch]):
 
     def _batches(self, max_rows: int) -> Iterator[RawRow[pyarrow.RecordBatch]]:
         file = _open(self.path)
-        self._features = _features(file)
+        self._features = _features(self.path, file)
         self.check_columns(file.schema_arrow.names)
         num_read, num_rows = 0, file.metadata.num_rows
         try:
@@ -57,8 +60,30 @@ class ParquetReader(FileReader[pyarrow.RecordBatch]):
 
     def parse(self, number: int, content: pyarrow.RecordBatch) -> Iterable[LocatedRow]:
         """See `FileReader.parse`."""
-        rows = with_label_names(content.to_pylist(), self._features)
+        try:
+            rows = with_label_names(content.to_pylist(), self._features)
+        except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
+            raise self._broken(number, content) from error
         return [LocatedRow(row, None, []) for row in rows]
+
+    def has_lines(self, content: pyarrow.RecordBatch) -> bool:
+        """See `FileReader.has_lines`."""
+        return False
+
+    def parts(self, number: int, content: pyarrow.RecordBatch) -> Iterable[RawRow[pyarrow.RecordBatch]]:
+        """See `FileReader.parts`."""
+        return ((number + i, content.slice(i, 1)) for i in range(content.num_rows))
+
+    def _broken(self, number: int, content: pyarrow.RecordBatch) -> ValueError:
+        """Return the error of the first cell that cannot be read."""
+        for i in range(content.num_rows):
+            for name in content.schema.names:
+                features = datasets.Features({name: self._features[name]} if name in self._features else {})
+                try:
+                    with_label_names(content.slice(i, 1).select([name]).to_pylist(), features)
+                except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
+                    return ValueError(f"{self.path}, row {number + i}: column {name!r}: {error}")
+        return ValueError(f"{self.path}, row {number}: the rows cannot be read.")
 
 
 def parquet_features(path: Path) -> datasets.Features:
@@ -67,7 +92,7 @@ def parquet_features(path: Path) -> datasets.Features:
     Raises:
         ValueError: If the file is not a whole Parquet file.
     """
-    return _features(_open(path))
+    return _features(path, _open(path))
 
 
 def read_folder(path: Path) -> Iterator[LocatedRow]:
@@ -99,8 +124,22 @@ def _open(path: Path) -> parquet.ParquetFile:
         raise _incomplete(path, error) from error
 
 
-def _features(file: parquet.ParquetFile) -> datasets.Features:
-    return datasets.Features.from_arrow_schema(file.schema_arrow)
+def _features(path: Path, file: parquet.ParquetFile) -> datasets.Features:
+    schema = file.schema_arrow
+    try:
+        return datasets.Features.from_arrow_schema(schema)
+    except Exception as error:  # `datasets` raises anything for metadata of another form
+        if _DATASETS_METADATA in (schema.metadata or {}):
+            raise ValueError(
+                f"{path}: the metadata that `datasets` writes, with the names of classes, cannot be read ({error}). "
+                "Write the file again without it, and classes by their names."
+            ) from error
+    # Columns of types that `datasets` does not have, such as maps, are only refused if they are used.
+    features = {}
+    for column in schema:
+        with suppress(ValueError, TypeError, KeyError):
+            features[column.name] = datasets.features.features.generate_from_arrow_type(column.type)
+    return datasets.Features(features)
 
 
 def _incomplete(path: Path, error: Exception) -> ValueError:

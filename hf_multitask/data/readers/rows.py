@@ -25,6 +25,18 @@ class LocatedRow(NamedTuple):
     word_lines: list[int]
 
 
+class BrokenRow(NamedTuple):
+    """A row that cannot be read, among others that can.
+
+    Args:
+        error: The reason. Its message names the file, and the line or the row.
+        line: Line of the row in its file; None if it has none.
+    """
+
+    error: ValueError
+    line: int | None
+
+
 def unplaced(row: Row) -> LocatedRow:
     """Return a row that has no line in a file."""
     return LocatedRow(row, None, [])
@@ -145,4 +157,8 @@ def _label_names(label: datasets.ClassLabel, value: Any) -> object:
         return None
     if isinstance(value, list):
         return [_label_names(label, item) for item in value]
-    return None if value < 0 else label.int2str(value)
+    if value < 0:
+        return None
+    if not value < label.num_classes:
+        raise ValueError(f"the class {value!r} has no name; there are {label.num_classes} names.")
+    return label.int2str(value)

@@ -8,15 +8,22 @@ import datasets
 
 from ...models.messages import unknown_name_message
 from ...models.type_aliases import Row
-from .file_formats import file_features, open_file
+from .file_formats import file_features, find_format, open_file
 from .file_reader import Columns
+from .plain_values import plain_row
+from .reading_options import ReadingOptions
 from .rows import LocatedRow, dataset_rows, rename_columns, rename_row, unplaced
+from .table_form import DELIMITERS
 
 Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | Sequence[Row]
 
 
 def open_rows(
-    source: Source, name: str = "rows", format: str | None = None, columns: Columns | None = None
+    source: Source,
+    name: str = "rows",
+    format: str | None = None,
+    columns: Columns | None = None,
+    options: ReadingOptions | None = None,
 ) -> Iterator[LocatedRow]:
     """Read the rows of a split lazily.
 
@@ -26,6 +33,7 @@ def open_rows(
         name: Name in messages of a source that is not a file, such as the name of its split.
         format: Format of the file. Defaults to the format of the file's extension. See `open_file`.
         columns: By the library's name of a column, its name in the source. See `open_file`.
+        options: Form of a text file. See `open_file`.
 
     Returns:
         The rows, with their locations.
@@ -35,11 +43,11 @@ def open_rows(
         FileNotFoundError: If the file does not exist.
     """
     if isinstance(source, (str, Path)):
-        return open_file(source, format, columns)
+        return open_file(source, format, columns, options)
     if isinstance(source, (datasets.Dataset, datasets.IterableDataset)):
         rows: Iterable[Row] = dataset_rows(source)
     else:
-        rows = (dict(row) for row in source)
+        rows = map(plain_row, source)
     return rename_columns(map(unplaced, rows), columns, name)
 
 
@@ -59,6 +67,13 @@ def class_names(source: Source, format: str | None = None, columns: Columns | No
     labels = {name: getattr(feature, "feature", feature) for name, feature in (features or {}).items()}
     named = {name: label.names for name, label in labels.items() if isinstance(label, datasets.ClassLabel)}
     return rename_row(named, columns or {})
+
+
+def is_table_file(source: Source, format: str | None) -> bool:
+    """Return whether a source is a CSV or TSV file."""
+    return (
+        isinstance(source, (str, Path)) and Path(source).is_file() and find_format(Path(source), format) in DELIMITERS
+    )
 
 
 def source_name(source: Source, name: str) -> str:

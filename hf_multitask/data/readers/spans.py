@@ -26,6 +26,7 @@ SPAN_MISMATCH = ("widen", "error", "drop")
 
 _KEYS = ("start", "end", "label")
 _OFFSET_KEYS = ("start_offset", "end_offset", "label")
+_LABELS = "labels"
 _FORMS = "{'start': 0, 'end': 5, 'label': 'PER'} or [0, 5, 'PER']"
 
 _EXPECTED = "expected a span of whole words; other values of span_mismatch: 'widen', 'drop'."
@@ -56,10 +57,12 @@ class SpanTags(NamedTuple):
     Args:
         tags: One IOB2 tag per word; None for a word without a label.
         mismatched: Number of spans that do not fit the words.
+        repeated: Number of spans that repeat another one, and are left out.
     """
 
     tags: list[str | None]
     mismatched: int
+    repeated: int = 0
 
 
 class _StrippedSpan(NamedTuple):
@@ -98,7 +101,7 @@ def read_spans(text: str, words: Sequence[Word], value: object, place: str, mism
         mismatch: How to treat a span that does not fit the words, one of `SPAN_MISMATCH`.
 
     Returns:
-        The tags, and the number of spans that do not fit the words.
+        The tags, and the numbers of spans that do not fit the words and of those that are repeated.
 
     Raises:
         ValueError: If a span is malformed, ends after the text, contains only white space, differs from the text that
@@ -108,13 +111,15 @@ def read_spans(text: str, words: Sequence[Word], value: object, place: str, mism
         raise ValueError(f"{place}: {unknown_name_message('span_mismatch', mismatch, SPAN_MISMATCH)}")
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{place}: expected a list of spans, each as {_FORMS}, found {value!r:.80}.")
-    spans = sorted(_strip_span(text, item, i, place) for i, item in enumerate(value))
+    read = [_strip_span(text, item, i, place, mismatch) for i, item in enumerate(value)]
+    found = sorted(span for span in read if span is not None)
+    spans = [span for i, span in enumerate(found) if not i or span[:3] != found[i - 1][:3]]
     _refuse_overlaps(spans, place)
     edges = set(accumulate(map(len, grapheme_clusters(text)), initial=0))
     stripped = [_strip(text, word.start, word.end) for word in words]
     starts, ends = [start for start, _ in stripped], [end for _, end in stripped]
     tags: list[str | None] = [OUTSIDE] * len(words)
-    mismatched = num_tagged = 0
+    mismatched, num_tagged = read.count(None), 0
     for span in spans:
         start, end = _widen(edges, starts, ends, span)
         first, last = _touched_words(starts, ends, start, end)
@@ -130,7 +135,7 @@ def read_spans(text: str, words: Sequence[Word], value: object, place: str, mism
         for word in range(max(first, num_tagged), last):
             tags[word] = f"{'B' if word == max(first, num_tagged) else 'I'}-{span.label}"
         num_tagged = max(num_tagged, last)
-    return SpanTags(tags, mismatched)
+    return SpanTags(tags, mismatched, len(found) - len(spans))
 
 
 def read_span(item: object, place: str) -> Span:
@@ -157,7 +162,7 @@ def read_span(item: object, place: str) -> Span:
         raise ValueError(
             f"{place}: the label must be a string that is not empty, found {label!r:.80} in {item!r:.80}."
         )
-    if label == OUTSIDE:
+    if isinstance(label, str) and label.strip() == OUTSIDE:
         raise ValueError(f"{place}: the label {label!r} is not allowed: it is the tag of words outside all spans.")
     if text is not None and not isinstance(text, str):
         raise ValueError(f"{place}: the text must be a string, found {text!r:.80} in {item!r:.80}.")
@@ -170,6 +175,8 @@ def _values(item: object, place: str) -> tuple[Any, Any, Any, Any]:
     if not isinstance(item, Mapping):
         raise ValueError(f"{place}: expected {_FORMS}, found {item!r:.80}.")
     keys = _OFFSET_KEYS if "start_offset" in item and "start" not in item else _KEYS
+    if "label" not in item and isinstance(item.get(_LABELS), (list, tuple)) and len(item[_LABELS]) == 1:
+        item = {**item, "label": item[_LABELS][0]}  # as Label Studio writes spans
     missing = [key for key in keys if key not in item]
     if missing:
         others = [key for key in item if key not in (*_KEYS, *_OFFSET_KEYS, "text")]
@@ -179,8 +186,8 @@ def _values(item: object, place: str) -> tuple[Any, Any, Any, Any]:
     return item[keys[0]], item[keys[1]], item[keys[2]], item.get("text")
 
 
-def _strip_span(text: str, item: object, i: int, place: str) -> _StrippedSpan:
-    """Check a span against the text and strip the white space at its edges."""
+def _strip_span(text: str, item: object, i: int, place: str, mismatch: str) -> _StrippedSpan | None:
+    """Check a span against the text and strip the white space at its edges; None if nothing is left to drop."""
     span = read_span(item, f"{place}: span {i}")
     name = f"span {i} ({span.start} to {span.end}, {span.label!r})"
     if span.end > len(text):
@@ -191,9 +198,14 @@ def _strip_span(text: str, item: object, i: int, place: str) -> _StrippedSpan:
     if span.text is not None and not _same_text(span.text, covered):
         raise ValueError(f"{place}: {name} says that its text is {span.text!r:.80}.{_unit_hint(text, span)}")
     start, end = _strip(text, span.start, span.end)
+    if start == end and mismatch == "drop":
+        return None
     if start == end:
-        raise ValueError(f"{place}: {name} contains only white space; expected at least one other character.")
-    return _StrippedSpan(start, end, span.label, name)
+        raise ValueError(
+            f"{place}: {name} contains only white space; expected at least one other character. "
+            "`span_mismatch: drop` leaves it out."
+        )
+    return _StrippedSpan(start, end, span.label.strip(), name)
 
 
 def _refuse_overlaps(spans: Sequence[_StrippedSpan], place: str) -> None:
