@@ -93,10 +93,18 @@ class _Sentences:
         """Yield the rows."""
         current: LocatedRow | None = None
         broken: BrokenRow | None = None
+        decode, splits_tabs, has_words = self.lines.decode, self.form.delimiter == _TAB, not self.form.is_conllu
+        columns, last_column = list(self.numbers.values()), self.last_column
         for number, raw in self.lines:
             try:
-                line = self.lines.decode(number, raw).rstrip("\r\n")
-                cells = self._cells(line, number, is_first=current is None and broken is None)
+                line = decode(number, raw).rstrip("\r\n")
+                # Most lines are plain words, which need no further look.
+                if splits_tabs and has_words and line and line[0] not in "#-" and " " not in line:
+                    cells = line.split(_TAB)
+                    if len(cells) <= last_column or not all([cells[column] for column in columns]):
+                        cells = self._cells(line, number, is_first=current is None and broken is None)
+                else:
+                    cells = self._cells(line, number, is_first=current is None and broken is None)
             except ValueError as error:
                 broken = broken or BrokenRow(error, number if current is None else current.line)
                 continue

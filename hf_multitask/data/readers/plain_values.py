@@ -22,7 +22,8 @@ def plain_row(row: Mapping[str, object]) -> Row:
 
 def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
-        if _PLAIN.issuperset(map(type, value)):
+        # The items of a list are of one kind.
+        if not value or (type(value[0]) in _PLAIN and type(value[-1]) in _PLAIN):
             return value if isinstance(value, list) else list(value)
         return [_plain(item) for item in value]
     if isinstance(value, (np.generic, np.ndarray)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from ...models.text_inputs import TOKENS_COLUMN
+from ...models.type_aliases import Row
 from .cells import split_cell
 from .file_reader import Columns, FileReader, RawRow
 from .reading_options import NO_QUOTING, ReadingOptions
@@ -60,6 +61,7 @@ class TableReader(FileReader[_Record]):
         self._format, self._options = format, options
         self._lines = TextLines(path, options.encoding)
         self._header: list[str] = []
+        self._has_tokens = False
         # The column of cells that contain several words, if the table has one.
         self._tokens = "" if has_word_per_line else self.columns.get(TOKENS_COLUMN, TOKENS_COLUMN)
         # Of the record being read: its first and last line, its size in bytes, and the first error in its lines.
@@ -80,16 +82,15 @@ class TableReader(FileReader[_Record]):
         """See `FileReader.raw_rows`."""
         self._header, self._spanning = [], []
         by_line = self._form.quoting in (None, NO_QUOTING)
-        for record in self._line_records() if by_line else self._quoted_records():
-            if self._header:
-                yield record
-                continue
-            number, (cells, size) = record
+        records = self._line_records() if by_line else self._quoted_records()
+        for number, (cells, size) in records:
             if isinstance(cells, ValueError):
                 raise cells
             self._header = self._read_header(cells)
             if self._options.header is False:
                 yield number, (cells, size)
+            break
+        yield from records
         if self._spanning:
             logger.warning(
                 "%s: rows with a cell that spans several lines: %d, the first in line %d. If the quotes around them "
@@ -111,8 +112,8 @@ class TableReader(FileReader[_Record]):
         if len(cells) != len(header):
             expected = f"expected {len(header)} cells ({', '.join(header)})"
             raise ValueError(f"{self.path}:{number}: {expected}, found {len(cells)}.{_hint(cells)}")
-        row: dict[str, object] = {name: cell or None for name, cell in zip(header, cells, strict=True)}
-        if self._tokens in row:
+        row: Row = {name: cell or None for name, cell in zip(header, cells, strict=True)}
+        if self._has_tokens:
             self._split_tokens(row, number)
         return (LocatedRow(row, number, []),)
 
@@ -123,7 +124,7 @@ class TableReader(FileReader[_Record]):
         except ValueError as error:
             raise ValueError(f"{error} {NO_HEADER_HINT}") from None
 
-    def _split_tokens(self, row: dict[str, object], number: int) -> None:
+    def _split_tokens(self, row: Row, number: int) -> None:
         cell = row[self._tokens]
         try:
             row[self._tokens] = split_cell(cell) if isinstance(cell, str) else cell
@@ -235,6 +236,7 @@ class TableReader(FileReader[_Record]):
                 f"{self.path}:1: the header names {', '.join(map(repr, repeated))} more than once. {NO_HEADER_HINT}"
             )
         self.check_columns(header)
+        self._has_tokens = self._tokens in header
         return header
 
     def _with_numbers(self, header: list[str]) -> list[str]:

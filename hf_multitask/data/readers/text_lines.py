@@ -67,6 +67,10 @@ class TextLines:
         """Whether lines are recoded to UTF-8, since a line feed is not a single byte of its own."""
         return "\n".encode(self.encoding) != b"\n"
 
+    @cached_property
+    def _line_encoding(self) -> str:
+        return UTF_8 if self._is_recoded else self.encoding
+
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         try:
             is_recoded = self._is_recoded
@@ -78,7 +82,7 @@ class TextLines:
 
     def decode(self, number: int, line: bytes) -> str:
         """Decode a line; see `decode_line`."""
-        return decode_line(self.path, number, line, UTF_8 if self._is_recoded else self.encoding)
+        return decode_line(self.path, number, line, self._line_encoding)
 
     def _open_text(self, file: BufferedReader) -> BufferedReader:
         # A buffered reader finds the lines of a gzip file much faster than the gzip file itself.

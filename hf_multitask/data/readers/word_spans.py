@@ -53,8 +53,11 @@ def refuse_word_offsets(rows: Rows, column: str) -> None:
     """
     first, num_spans, num_cut = None, 0, 0
     for i, row in enumerate(rows.rows):
-        tokens, spans = row.get(TOKENS_COLUMN), row.get(column)
-        if tokens is None or not spans or not is_span_list(spans):
+        spans = row.get(column)
+        if not spans or isinstance(spans[0], str):
+            continue
+        tokens = row.get(TOKENS_COLUMN)
+        if tokens is None or not is_span_list(spans):
             continue
         offsets = [_offsets(item) for item in spans]
         if any(pair is None or not 0 <= pair[0] <= pair[1] <= len(tokens) for pair in offsets):
