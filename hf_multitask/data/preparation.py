@@ -131,9 +131,8 @@ def prepare_datasets(
     """
     configs = data_configs(data, options)
     loaders, tasks = load_datasets(configs, tasks)
-    for loader in loaders:
-        for line in loader.remarks():
-            logger.warning("%s", line)
+    for line in (line for loader in loaders for line in loader.remarks()):
+        logger.warning("%s", line)
     # Before anything is tokenized: a wrong label is reported at once, and balanced class weights count the labels.
     for loader in loaders:
         for rows in loader.splits.values():

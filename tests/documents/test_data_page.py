@@ -5,6 +5,7 @@ import yaml
 
 import hf_multitask
 from hf_multitask import DataConfig, MultiTaskTrainingArguments, Sampling, TaskConfig, prepare_datasets
+from hf_multitask.data.preparation import load_datasets
 from tests.documents.blocks import claim, run_python
 from tests.documents.files import write_conll, write_csv
 from tests.tiny import ROWS
@@ -12,6 +13,7 @@ from tests.tiny import ROWS
 PAGE = "docs/DATA.md"
 ONE = claim(PAGE, "yaml", "tag_scheme: IOB1")
 FOLDS = claim(PAGE, "yaml", "folds: 5\n")
+FORMS = claim(PAGE, "yaml", 'delimiter: ";"')
 BATCHES = claim(PAGE, "yaml", "max_tokens_per_batch")
 SEVERAL = claim(PAGE, "yaml", "strategy: temperature")
 IN_PYTHON = claim(PAGE, "python", "prepare_datasets(")
@@ -43,6 +45,31 @@ def test_folds(folder, tokenizer, write_jsonl):
     write_jsonl(rows, folder / "rows.jsonl")
     data = prepare_datasets(DataConfig(**yaml.safe_load(FOLDS.text)["data"]), tokenizer, TASKS)
     assert sorted(len(data.fold(number)["validation"]) for number in range(5)) == [4, 4, 4, 4, 6]
+
+
+FORM_FILES = {
+    "european.csv": "text;intent\nschöne Grüße, bis bald;bye\nna;hi\n".encode("cp1252"),
+    "quotes.csv": b'text,intent\n"so,bye\nit is,hi\n',
+    "no_header.csv": b"so,bye\nit is,hi\n",
+    "joined.csv": b"text,intent\nso,bye|hi\nit is,hi\n",
+    "gaps.csv": b"text,intent\nso,nan\nwell,bye\nit is,hi\n",
+    "types.conll": b"Mira PER\nruns OTHER\n",
+    "white_space.conll": b"Mira\tB-PER\nruns  O\n",
+    "words.jsonl": b'{"tokens": ["Mira", "runs"], "ner": [[0, 1, "PER"]]}\n',
+}
+
+
+@pytest.mark.parametrize("options", yaml.safe_load(FORMS.text)["data"], ids=lambda options: options["train"])
+def test_each_option_for_the_form_of_a_file(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / options["train"]).write_bytes(FORM_FILES[options["train"]])
+    task = TASKS[1] if options["train"].endswith(".csv") else TASKS[0]
+    (loader,), (task,) = load_datasets([DataConfig(**options)], [task])
+    loader.encode(loader.splits["train"], [task])
+    labels = [row[task.name] for row in loader.splits["train"].labels]
+    assert task.labels == (["bye", "hi"] if task.name == "intent" else ["O", "B-PER", "I-PER"])
+    expected = {"joined.csv": [[1.0, 1.0], [0.0, 1.0]], "gaps.csv": [-100, 0, 1]}
+    assert labels == expected.get(options["train"], [0, 1] if task.name == "intent" else [[1, 0]])
 
 
 def test_batches_by_tokens(tmp_path):

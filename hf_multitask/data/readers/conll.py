@@ -101,7 +101,7 @@ class _Sentences:
                 # Most lines are plain words, which need no further look.
                 if splits_tabs and has_words and line and line[0] not in "#-" and " " not in line:
                     cells = line.split(_TAB)
-                    if len(cells) <= last_column or not all([cells[column] for column in columns]):
+                    if len(cells) <= last_column or not all(map(cells.__getitem__, columns)):
                         cells = self._cells(line, number, is_first=current is None and broken is None)
                 else:
                     cells = self._cells(line, number, is_first=current is None and broken is None)
