@@ -7,7 +7,16 @@ from pathlib import Path
 
 from ...models.text_inputs import TEXT_COLUMN
 from ...models.type_aliases import Row
-from .annotation_tools import ANNOTATION_TOOLS, LABEL_STUDIO, PRODIGY, SPACY, binary_label, label_studio, prodigy
+from .annotation_tools import (
+    ANNOTATION_TOOLS,
+    LABEL_STUDIO,
+    PRODIGY,
+    SPACY,
+    SPANS_COLUMN,
+    binary_label,
+    label_studio,
+    prodigy,
+)
 from .file_reader import Columns
 from .json_files import is_document, load_list, parse_lines
 from .rows import BrokenRow, LocatedRow
@@ -34,7 +43,7 @@ def read_annotations(
     """
     is_list = is_document(path, encoding, path.name.removesuffix(".gz").endswith(".json"))
     read_record = _record_reader(path, tool, columns, encoding, is_list)
-    num_omitted = num_bare = 0
+    num_omitted = num_bare = num_assumed = 0
     for i, (line, record) in enumerate(_records(path, tool, encoding, is_list)):
         place = f"{path}, record {i}" if line is None else f"{path}:{line}"
         try:
@@ -48,11 +57,18 @@ def read_annotations(
             num_omitted += 1
             continue
         num_bare += len(row) == 1
+        num_assumed += row.get(SPANS_COLUMN) == [] and tool == PRODIGY and _has_no_spans(record)
         yield LocatedRow(row, line, [])
     if num_omitted:
         logger.warning("%s: %d records that the annotator rejected or skipped are left out.", path, num_omitted)
     if num_bare:
         logger.warning("%s: %d records have neither spans nor classes: they have no label.", path, num_bare)
+    if num_assumed:
+        logger.warning("%s: %d accepted records without 'spans' are texts without entities.", path, num_assumed)
+
+
+def _has_no_spans(record: object) -> bool:
+    return isinstance(record, dict) and record.get(SPANS_COLUMN) is None
 
 
 def _record_reader(

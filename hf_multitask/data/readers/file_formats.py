@@ -12,7 +12,7 @@ from .annotation_tools import ANNOTATION_TOOLS
 from .conll import CONLLU, read_conll
 from .file_reader import Columns, FileReader, SequentialReader
 from .json_files import TextReader, json_reader
-from .parquet_files import ParquetReader, load_folder, parquet_features, read_folder
+from .parquet_files import BRAT_HINT, ParquetReader, load_folder, parquet_features, read_folder
 from .reading_options import ReadingOptions
 from .rows import LocatedRow, rename_columns
 from .table_form import DELIMITERS
@@ -34,6 +34,12 @@ _EXTENSIONS = {
     ".iob": "conll",
     ".iob2": "conll",
     ".bio": "conll",
+}
+# Formats that are not read, and what to write instead.
+_OTHER_FORMATS = {
+    ".spacy": " A DocBin of spaCy is not read; write each document as a JSON line, "
+    '`{"text": doc.text, "spans": [[e.start_char, e.end_char, e.label_] for e in doc.ents]}`.',
+    ".ann": f" {BRAT_HINT}",
 }
 _TEXT_EXTENSIONS = {".txt": TEXT_FORMAT}
 
@@ -118,7 +124,8 @@ def find_format(path: Path, format: str | None, allow_text: bool = False) -> str
     extensions = _EXTENSIONS | (_TEXT_EXTENSIONS if allow_text else {})
     format = format or extensions.get(extension.lower())
     if format is None:
-        raise ValueError(f"{path}: unknown extension {extension!r}; give `format`: {', '.join(allowed)}.")
+        hint = _OTHER_FORMATS.get(extension.lower(), "")
+        raise ValueError(f"{path}: unknown extension {extension!r}; give `format`: {', '.join(allowed)}.{hint}")
     if format not in allowed:
         raise ValueError(f"{path}: {unknown_name_message('format', format, allowed)}")
     return format

@@ -14,6 +14,10 @@ from .rows import LocatedRow, dataset_rows, unplaced, with_label_names
 # Chunks of a file are made of raw rows, so these are small. Larger batches are faster to parse.
 _ROWS_PER_RAW_ROW = 256
 _ROWS_PER_BATCH = 1024
+BRAT_HINT = (
+    "brat's standoff files are not read; write a JSON line per text, with its spans as `[[start, end, type], …]` from "
+    "the lines T1, T2, … of its .ann file."
+)
 # Key under which `datasets` writes the features of a file.
 _DATASETS_METADATA = b"huggingface"
 
@@ -82,7 +86,8 @@ class ParquetReader(FileReader[pyarrow.RecordBatch]):
                 try:
                     with_label_names(content.slice(i, 1).select([name]).to_pylist(), features)
                 except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
-                    return ValueError(f"{self.path}, row {number + i}: column {name!r}: {error}")
+                    reason = str(error).removeprefix(f"column {name!r}: ")
+                    return ValueError(f"{self.path}, row {number + i}: column {name!r}: {reason}")
         return ValueError(f"{self.path}, row {number}: the rows cannot be read.")
 
 
@@ -109,7 +114,8 @@ def load_folder(path: Path) -> datasets.Dataset:
     try:
         dataset = datasets.load_from_disk(str(path))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a file, or a folder written by save_to_disk. {error}") from error
+        hint = f" {BRAT_HINT}" if any(path.glob("*.ann")) else ""
+        raise ValueError(f"{path}: expected a file, or a folder written by save_to_disk. {error}{hint}") from error
     if isinstance(dataset, datasets.DatasetDict):
         raise ValueError(
             f"{path}: contains the splits {', '.join(dataset)}; name one, such as {path / next(iter(dataset))}."

@@ -145,20 +145,30 @@ def with_label_names(rows: Sequence[Row], features: datasets.Features | None) ->
         The rows. An id of -1 becomes None.
     """
     for column, feature in (features or {}).items():
-        label = getattr(feature, "feature", feature)
-        if isinstance(label, datasets.ClassLabel):
+        if _has_class_label(feature):
             for row in rows:
-                row[column] = _label_names(label, row[column])
+                row[column] = _with_names(feature, row[column], column)
     return rows
 
 
-def _label_names(label: datasets.ClassLabel, value: Any) -> object:
+def _has_class_label(feature: object) -> bool:
+    if isinstance(feature, dict):
+        return any(map(_has_class_label, feature.values()))
+    return isinstance(feature, datasets.ClassLabel) or _has_class_label(getattr(feature, "feature", ()))  # in a list
+
+
+def _with_names(feature: Any, value: Any, column: str) -> object:
     if value is None:
         return None
+    if isinstance(feature, dict):
+        return {key: _with_names(feature.get(key), item, column) for key, item in value.items()}
     if isinstance(value, list):
-        return [_label_names(label, item) for item in value]
+        inner = getattr(feature, "feature", feature)
+        return [_with_names(inner, item, column) for item in value]
+    if not isinstance(feature, datasets.ClassLabel):
+        return value
     if value < 0:
         return None
-    if not value < label.num_classes:
-        raise ValueError(f"the class {value!r} has no name; there are {label.num_classes} names.")
-    return label.int2str(value)
+    if not value < feature.num_classes:
+        raise ValueError(f"column {column!r}: the class {value!r} has no name; there are {feature.num_classes} names.")
+    return feature.int2str(value)
