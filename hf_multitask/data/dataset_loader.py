@@ -25,7 +25,7 @@ from .labels.values import read_tag_cells, read_values
 from .preparation_report import PreparationReport
 from .readers.rows import LocatedRow, Rows, rename_row, unplaced, with_label_names
 from .readers.sources import class_names, is_table_file, open_rows, source_name
-from .readers.spans import is_span_list, read_spans
+from .readers.spans import distinct_spans, is_span_list, read_spans
 from .readers.tables import NO_HEADER_HINT
 from .readers.word_spans import WORD_UNITS, WORDS_INCLUSIVE, character_spans, refuse_word_offsets
 from .tokenization import tokenize
@@ -362,7 +362,8 @@ class DatasetLoader:
                     )
                 continue
             words = split_words(text) if tokens is None else locate_words(tokens, text)
-            tags, count, twice = read_spans(text, words, spans, place, self.config.span_mismatch)
+            distinct = distinct_spans(spans)
+            tags, count = read_spans(text, words, distinct, place, self.config.span_mismatch)
             scheme = self.schemes[task.name] or "IOB2"
             row[column] = from_iob2(tags, scheme)
             if to_iob2(row[column], scheme) != tags:
@@ -371,7 +372,7 @@ class DatasetLoader:
                     "leave out `tag_scheme`."
                 )
             mismatched += count
-            repeated += twice
+            repeated += len(spans) - len(distinct)
         report.mismatched_spans[task.name] = mismatched
         report.repeated_spans[task.name] = repeated
 

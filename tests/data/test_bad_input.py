@@ -194,7 +194,7 @@ def test_line_separators_do_not_split_words_of_columns(write):
     ("content", "message"),
     [
         (b"text,x\na,\0b\n", r":2: expected text in UTF-8, found a NUL byte; is the file UTF-16 or binary\?"),
-        ("text,x\na,b\n".encode("utf-16"), r":1: expected text in UTF-8, found a NUL byte; is the file UTF-16"),
+        ("text,x\na,b\n".encode("utf-16-le"), r":1: expected text in UTF-8, found a NUL byte; is the file UTF-16"),
         (
             b"text,x\ra,b\r",
             r":1: found a carriage return inside the line; expected lines that end with a line feed",

@@ -243,7 +243,7 @@ def test_several_labels_and_numbers(build):
     ]
     tasks = [
         {"name": "topics", "type": "sequence_classification"},
-        {"name": "stars", "type": "sequence_classification"},
+        {"name": "stars", "type": "sequence_classification", "problem_type": "regression"},
     ]
     test = [{"tokens": ["song"], "topics": ["c", "a"], "stars": 2.0}]
     splits = inspect_data(build({"train": rows, "test": test}, tasks)).datasets[0].splits

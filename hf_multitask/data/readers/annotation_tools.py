@@ -267,16 +267,16 @@ def _label_studio_min(record: Mapping, place: str, field: str) -> Row | None:
 def _label_studio_row(text: tuple[str, str], results: Sequence[_Result], place: str) -> Row:
     row: Row = {text[0]: text[1], SPANS_COLUMN: []}
     for result in results:
-        if result.kind in ("labels", "choices") and not isinstance(result.control, str):
-            raise ValueError(f"{result.place}: expected the name of a control, found {result.control!r:.80}.")
         if result.kind == "labels":
             row[SPANS_COLUMN] += _labeled_spans(result)
+            if not isinstance(result.control, (str, type(None))):
+                raise ValueError(f"{result.place}: expected the name of a control, found {result.control!r:.80}.")
         elif result.kind == "choices":
             value = _mapping(result.value, result.place, "a value")
             # Choices with offsets are about a region, not about the whole text.
             if "start" in value:
                 continue
-            if result.control in row:
+            if not isinstance(result.control, str) or result.control in row:
                 raise ValueError(f"{result.place}: expected a unique name per control, found {result.control!r}.")
             row[result.control] = _one_or_list(_classes(value.get("choices"), f"{result.place}: 'choices'"))
         elif str(result.kind).endswith("labels"):

@@ -27,6 +27,7 @@ SPAN_MISMATCH = ("widen", "error", "drop")
 _KEYS = ("start", "end", "label")
 _OFFSET_KEYS = ("start_offset", "end_offset", "label")
 _LABELS = "labels"
+_COMPARED_KEYS = (*dict.fromkeys((*_KEYS, *_OFFSET_KEYS)), _LABELS)
 _FORMS = "{'start': 0, 'end': 5, 'label': 'PER'} or [0, 5, 'PER']"
 
 _EXPECTED = "expected a span of whole words; other values of span_mismatch: 'widen', 'drop'."
@@ -57,12 +58,10 @@ class SpanTags(NamedTuple):
     Args:
         tags: One IOB2 tag per word; None for a word without a label.
         mismatched: Number of spans that do not fit the words.
-        repeated: Number of spans that repeat another one, and are left out.
     """
 
     tags: list[str | None]
     mismatched: int
-    repeated: int = 0
 
 
 class _StrippedSpan(NamedTuple):
@@ -90,6 +89,15 @@ def is_span_list(value: object, empty: bool = False) -> bool:
     return any(isinstance(item, (Mapping, list, tuple)) for item in value) if value else empty
 
 
+def distinct_spans(spans: Sequence[object]) -> list[object]:
+    """Return the spans without those that repeat an earlier one, with the same offsets and label."""
+    distinct: dict[str, object] = {}
+    for item in spans:
+        values = [item.get(key) for key in _COMPARED_KEYS] if isinstance(item, Mapping) else item
+        distinct.setdefault(repr(values), item)
+    return list(distinct.values())
+
+
 def read_spans(text: str, words: Sequence[Word], value: object, place: str, mismatch: str = "widen") -> SpanTags:
     """Read the spans of a row into tags.
 
@@ -101,7 +109,7 @@ def read_spans(text: str, words: Sequence[Word], value: object, place: str, mism
         mismatch: How to treat a span that does not fit the words, one of `SPAN_MISMATCH`.
 
     Returns:
-        The tags, and the numbers of spans that do not fit the words and of those that are repeated.
+        The tags, and the number of spans that do not fit the words.
 
     Raises:
         ValueError: If a span is malformed, ends after the text, contains only white space, differs from the text that
@@ -112,8 +120,7 @@ def read_spans(text: str, words: Sequence[Word], value: object, place: str, mism
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{place}: expected a list of spans, each as {_FORMS}, found {value!r:.80}.")
     read = [_strip_span(text, item, i, place, mismatch) for i, item in enumerate(value)]
-    found = sorted(span for span in read if span is not None)
-    spans = [span for i, span in enumerate(found) if not i or span[:3] != found[i - 1][:3]]
+    spans = sorted(span for span in read if span is not None)
     _refuse_overlaps(spans, place)
     edges = set(accumulate(map(len, grapheme_clusters(text)), initial=0))
     stripped = [_strip(text, word.start, word.end) for word in words]
@@ -135,7 +142,7 @@ def read_spans(text: str, words: Sequence[Word], value: object, place: str, mism
         for word in range(max(first, num_tagged), last):
             tags[word] = f"{'B' if word == max(first, num_tagged) else 'I'}-{span.label}"
         num_tagged = max(num_tagged, last)
-    return SpanTags(tags, mismatched, len(found) - len(spans))
+    return SpanTags(tags, mismatched)
 
 
 def read_span(item: object, place: str) -> Span:

@@ -1,6 +1,7 @@
 """Form of a table: the delimiter, guessed from its first rows, and how a line is split into cells."""
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -87,7 +88,7 @@ def split_line(line: str, form: TableForm, width: int) -> list[str]:
 def parse_quoted(text: str, form: TableForm) -> list[str] | None:
     """Split a record whose quoted cells may contain delimiters and line ends; None if its quotes are not valid."""
     try:
-        (cells,) = csv.reader(text.splitlines(keepends=True), delimiter=form.delimiter, strict=True)
+        (cells,) = csv.reader(io.StringIO(text), delimiter=form.delimiter, strict=True)
     except (csv.Error, ValueError):
         return None
     return cells
