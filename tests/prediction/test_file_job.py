@@ -24,6 +24,7 @@ from pyarrow import parquet
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
 from hf_multitask.cli import main
 from hf_multitask.data.readers import chunked_file
+from hf_multitask.data.readers.reading_options import ReadingOptions
 from hf_multitask.models.predictor import OutputOptions
 from hf_multitask.prediction import BulkPrediction, PredictionCounts, batch_size, working_folder
 from tests.comparison import approximately
@@ -40,6 +41,7 @@ TASKS = [
 ]
 TEXTS = [" ".join(SENTENCES[i % 8].split()[: 2 + i % 7]) for i in range(23)]
 CHUNK_ROWS = 5
+BLANKS = ReadingOptions(delimiter=" ")
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +238,35 @@ def test_broken_rows_of_a_table(model, tmp_path):
     assert skipped[2]["reason"] == "expected a column 'tokens' or 'text', found 'id', 'text' without a value."
     assert "expected UTF-8, found the byte 0xff" in skipped[3]["reason"]
     assert "found a NUL byte" in skipped[4]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "broken"),
+    [
+        ("a.conll", "play O\nnow\n\nstop O\n\nrain O\n", {"columns": {"tokens": 0}, "reading": BLANKS}, []),
+        ("a.conll", "play O\nnow\n\nstop O\n\nrain O\n", {"columns": {"tokens": 0, "ner": 1}}, [{"line": 1}]),
+        ("a.json", '[{"text": "play"}, null, {"text": "rain"}]', {}, [{"row": 1}]),
+        ("a.json", '{"text": "play"}\n5\n{"text": "rain"}\n', {}, [{"line": 2}]),
+        ("a.tsv", 'text\tid\n"play\t1\nstop"\t2\n"rain\nnow\t3\n', {}, [{"line": 4}]),
+        ("a.jsonl", '{"text": "a", "label": []}\n{"text": 5}\n', {"format": "doccano"}, [{"line": 2}]),
+    ],
+)
+def test_rows_read_are_rows_predicted_and_rows_skipped(name, content, options, broken, model, tmp_path):
+    (tmp_path / name).write_text(content)
+    counts = run(model, tmp_path / name, tmp_path / "out.jsonl", on_error="skip", **options)
+    errors = tmp_path / "out.jsonl.errors.jsonl"
+    found = [{key: row[key] for key in row if key != "reason"} for row in read_jsonl(errors)] if broken else []
+    assert found == broken
+    assert counts.skipped == len(broken)
+    assert counts.predicted == len(read_jsonl(tmp_path / "out.jsonl"))
+    assert counts.predicted > 0
+
+
+def test_the_form_of_a_table_is_given_to_a_prediction(model, tmp_path):
+    (tmp_path / "a.csv").write_bytes("é;1\nrain;2\n".encode("cp1252"))
+    reading = ReadingOptions(encoding="cp1252", delimiter=";", header=False)
+    run(model, tmp_path / "a.csv", tmp_path / "out.jsonl", columns={"text": 0}, keep=["1"], reading=reading)
+    assert [row["1"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["1", "2"]
 
 
 def test_an_open_quote_is_not_skipped_together_with_all_following_rows(model, tmp_path):

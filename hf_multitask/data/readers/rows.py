@@ -154,7 +154,8 @@ def with_label_names(rows: Sequence[Row], features: datasets.Features | None) ->
 def _has_class_label(feature: object) -> bool:
     if isinstance(feature, dict):
         return any(map(_has_class_label, feature.values()))
-    return isinstance(feature, datasets.ClassLabel) or _has_class_label(getattr(feature, "feature", ()))  # in a list
+    inner = getattr(feature, "feature", None)  # of a list
+    return isinstance(feature, datasets.ClassLabel) or (inner is not None and _has_class_label(inner))
 
 
 def _with_names(feature: Any, value: Any, column: str) -> object:
