@@ -99,11 +99,11 @@ def is_document(path: Path, encoding: str | None, expected: bool) -> bool:
         lines = list(islice((line for _, line in read_lines(path, encoding) if line.strip()), 2))
     except ValueError:  # refused when the file is read
         return expected
-    if not lines:
+    if not lines or (expected and len(lines) == 1):
         return expected
     value = _whole_value(lines[0])
     if expected:
-        found = value is None or len(lines) == 1
+        found = value is None
     elif value is None:
         found = lines[0].lstrip().startswith("[")
     else:

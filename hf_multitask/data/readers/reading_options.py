@@ -36,6 +36,8 @@ class ReadingOptions:
     header: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.delimiter == r"\t":  # as a shell passes a tab on
+            object.__setattr__(self, "delimiter", "\t")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"\0'):
             raise ValueError(
                 f"delimiter must be one character, such as ';' or '\\t', and no quote or line end; found "

@@ -125,6 +125,10 @@ def test_the_line_of_excel_that_names_the_delimiter_is_no_row(write):
     assert read(write("a.csv", "sep=;\n" + SEMICOLONS)) == read(write("b.csv", SEMICOLONS))
 
 
+def test_a_tab_may_be_written_as_an_escape():
+    assert ReadingOptions(delimiter=r"\t").delimiter == "\t"
+
+
 @pytest.mark.parametrize("delimiter", ["", ";;", "\n", '"'])
 def test_a_delimiter_is_one_character(delimiter):
     with pytest.raises(ValueError, match="delimiter must be one character"):
