@@ -233,7 +233,7 @@ def test_broken_rows_of_a_table(model, tmp_path):
         assert [row["id"] for row in csv.DictReader(file)] == ["1", "3", "7", "9"]
     skipped = read_jsonl(tmp_path / "out.csv.errors.jsonl")
     assert [row["line"] for row in skipped] == [3, 6, 7, 8, 10]
-    assert skipped[0]["reason"] == "expected 2 cells (id, text), found 1."
+    assert skipped[0]["reason"].startswith("expected 2 cells (id, text), found 1.")
     assert "expected after" in skipped[1]["reason"]
     assert skipped[2]["reason"] == "expected a column 'tokens' or 'text', found 'id', 'text' without a value."
     assert "expected UTF-8, found the byte 0xff" in skipped[3]["reason"]

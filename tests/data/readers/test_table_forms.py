@@ -168,7 +168,7 @@ def test_another_encoding_is_named_with_what_it_would_read(write):
 def test_bytes_that_are_not_in_the_given_encoding_are_refused_with_their_line(write):
     with pytest.raises(ValueError, match=r"a\.csv:2: expected ascii, found the byte 0xc3"):
         read(write("a.csv", "text\né\n"), encoding="ascii")
-    with pytest.raises(ValueError, match=r"a\.csv:1: expected utf-16"):
+    with pytest.raises(ValueError, match=r"a\.csv:2: expected utf-16"):
         read(write("a.csv", "text\né\n".encode("utf-16")[:-1]), encoding="utf-16")
 
 
