@@ -41,15 +41,18 @@ class DistillConfig:
     teacher: str | list[str]
     # `Any`, so that `DataConfig` and not the strict type check reports a wrong value.
     data: Any = None
-    temperature: float = TEMPERATURE
-    weight: float = 1.0
-    tasks: list[str] | dict[str, float] | None = None
+    temperature: int | float = TEMPERATURE
+    weight: int | float = 1.0
+    tasks: list[str] | dict[str, int | float] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         if not self.teacher:
-            raise ValueError("teacher is empty; expected a folder, a hub name or a list of them.")
-        self.settings()
+            raise ValueError("distill.teacher is empty; expected a folder, a hub name or a list of them.")
+        try:
+            self.settings()
+        except ValueError as error:
+            raise ValueError(f"distill.{error}") from error
         if self.data is not None:
             DataConfig(train=self.data)
 

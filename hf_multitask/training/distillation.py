@@ -37,9 +37,9 @@ class Distillation:
         ValueError: If a value is not allowed.
     """
 
-    temperature: float = TEMPERATURE
-    weight: float = 1.0
-    tasks: list[str] | dict[str, float] | None = None
+    temperature: int | float = TEMPERATURE
+    weight: int | float = 1.0
+    tasks: list[str] | dict[str, int | float] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
