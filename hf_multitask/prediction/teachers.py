@@ -120,17 +120,16 @@ def check_teacher(name: str | Path) -> None:
     _kind(name, load_config(find_model(name)))
 
 
-def load_teacher(name: str | Path, tasks: Sequence[TaskConfig], device: torch.device | None = None) -> Teacher:
+def load_teacher(name: str | Path, tasks: Sequence[TaskConfig]) -> Teacher:
     """Load a teacher.
 
     Args:
         name: Folder or hub name of a multi-task model, or of a stock model for token or sequence classification with
             its tokenizer.
         tasks: Tasks of the student that are to be taught, with their labels.
-        device: Device to run the teacher on.
 
     Returns:
-        The teacher. It has the tasks of the same name; a stock model has the task with its labels.
+        The teacher, on the CPU. It has the tasks of the same name; a stock model has the task with its labels.
 
     Raises:
         ValueError: If the model cannot be loaded, or its labels are not those of the student. The message names the
@@ -139,7 +138,7 @@ def load_teacher(name: str | Path, tasks: Sequence[TaskConfig], device: torch.de
     config = load_config(find_model(name))
     kind = _kind(name, config)
     teacher = _load_multitask(name, tasks) if not kind else _load_stock(name, config, kind, tasks)
-    teacher.model.to(device or torch.device("cpu")).eval()
+    teacher.model.eval()
     return teacher
 
 
