@@ -58,3 +58,23 @@ def test_train_is_one_training(encoder, write_jsonl, tmp_path):
     assert printed.count("are in") == 1
     # Each of two processes takes half of 16 rows.
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_all_processes_have_the_same_folds(encoder, write_jsonl, tmp_path):
+    config = {
+        "encoder": str(encoder),
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": {"train": str(write_jsonl(ROWS[:16])), "folds": 2},
+        "training": {"num_train_epochs": 1, "per_device_train_batch_size": 2, "eval_strategy": "epoch"},
+        "output_dir": str(tmp_path / "several"),
+    }
+    printed = run(torchrun(2), "train", write_jsonl([config]))
+    assert printed.count("are in") == 1
+    one = {**config, "output_dir": str(tmp_path / "one")}
+    one["training"] = {**config["training"], "per_device_train_batch_size": 4}
+    assert main(["train", str(write_jsonl([one]))]) == 0
+    found, expected = (json.loads((tmp_path / name / "folds.json").read_text())["mean"] for name in ("several", "one"))
+    assert found == pytest.approx(expected, rel=0.05)
