@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..reports.figure_style import COLORS, figure_style, to_png, to_svg
 from ..reports.page import Table, markdown_table
 from ..runtime.atomic_files import write_text
+from ..runtime.fold_scores import MEAN
 from .results import TuningResult
 from .search import describe
 
@@ -60,10 +61,11 @@ def trials_table(result: TuningResult, num_rows: int | None = None) -> Table:
 
 def scores_table(result: TuningResult) -> Table:
     """Return a table of the winner's scores: mean and standard deviation over the seeds."""
-    validation, test = result.summary("validation"), result.summary("test")
+    held_out = MEAN if MEAN in result.scores else "validation"
+    validation, test = result.summary(held_out), result.summary("test")
     names = [name for name in {**validation, **test} if not name.endswith("loss")]
     rows = [[name, *(_cell(scores.get(name)) for scores in (validation, test))] for name in names]
-    return Table(["metric of the winner", "validation", "test"], rows)
+    return Table(["metric of the winner", held_out, "test"], rows)
 
 
 def importance_table(result: TuningResult) -> Table:

@@ -18,6 +18,7 @@ from ..runs.build import RunParts, assemble_trainer, load_parts
 from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runs.config_file import config_to_yaml
+from ..runs.folds import check_final_schedule
 from ..runs.output_dir import METRICS_NAME
 from ..runs.training import run_training
 from ..runtime.atomic_files import read_json, write_text
@@ -114,8 +115,8 @@ def run_tuning(
 
 def _with_settings(config: RunConfig, metric: str | None) -> tuple[RunConfig, RunParts]:
     """Return the config with all settings and the metric, and its loaded parts."""
-    if all(data.validation is None and data.validation_split is None for data in config.data_configs):
-        raise ValueError("tune: data.validation is missing; expected a file, or data.validation_split.")
+    if not any(data.has_validation for data in config.data_configs):
+        raise ValueError("tune: data.validation is missing; expected a file, data.validation_split or data.folds.")
     if any(data.streams_train for data in config.data_configs):
         raise ValueError("tune: trials share the training rows, so all of them are needed: leave out streaming.")
     parts = load_parts(config)
@@ -130,6 +131,8 @@ def _with_settings(config: RunConfig, metric: str | None) -> tuple[RunConfig, Ru
 
 def _check_values(config: RunConfig, parameters: Sequence[Parameter], parts: RunParts) -> None:
     """Raise if a value of the space is not allowed, before anything trains."""
+    if parts.data.folds is not None:
+        _check_schedule(config, parts)
     for parameter in parameters:
         values = (parameter.low, parameter.high) if parameter.choices is None else parameter.choices
         for value in values:
@@ -137,10 +140,17 @@ def _check_values(config: RunConfig, parameters: Sequence[Parameter], parts: Run
                 changed = apply_values(config, {parameter.key: value})
                 changed.training_arguments()
                 if parameter.key == "freeze":
-                    with tempfile.TemporaryDirectory() as unused:
-                        assemble_trainer(replace(changed, output_dir=unused), parts)
+                    _check_schedule(changed, parts)
             except (ValueError, StrictDataclassError) as error:
                 raise ValueError(f"space: {parameter.key}: {error}") from error
+
+
+def _check_schedule(config: RunConfig, parts: RunParts) -> None:
+    """Raise if the freeze schedule does not fit, or with folds, if the training on all rows cannot follow it."""
+    with tempfile.TemporaryDirectory() as unused:
+        trainer = assemble_trainer(replace(config, output_dir=unused), parts)
+        if parts.data.folds is not None:
+            check_final_schedule(trainer)
 
 
 def _check_folder(folder: Path, config: RunConfig, parameters: Sequence[Parameter]) -> None:

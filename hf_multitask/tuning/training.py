@@ -3,6 +3,7 @@
 import gc
 import math
 import shutil
+import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,9 +39,11 @@ class PruningCallback(TrainerCallback):
         claimed: The trial.
         metric: Name of the metric, without ``eval_``.
         maximize: Whether a greater value is better.
+        reports: Whether to report scores; with folds, their means are reported instead.
     """
 
-    def __init__(self, claimed: ClaimedTrial, metric: str, maximize: bool) -> None:
+    def __init__(self, claimed: ClaimedTrial, metric: str, maximize: bool, reports: bool = True) -> None:
+        self.reports = reports
         self.claimed = claimed
         self.metric = metric
         self.better = max if maximize else min
@@ -71,6 +74,8 @@ class PruningCallback(TrainerCallback):
         if math.isnan(self.last):
             raise optuna.TrialPruned
         self.best = self.last if self.best is None else self.better(self.best, self.last)
+        if not self.reports:
+            return
         part = int(NUM_PARTS * state.global_step / state.max_steps)
         if not self.reported < part < NUM_PARTS:
             return
@@ -109,6 +114,8 @@ class TrialTraining:
     def train(self, claimed: ClaimedTrial) -> float:
         """Train a trial and return its value: the score that the model of the run would have.
 
+        With folds, the value is the mean over them, and the trial may be stopped after each.
+
         Args:
             claimed: The trial.
 
@@ -117,16 +124,12 @@ class TrialTraining:
             optuna.TrialPruned: If it is stopped.
         """
         working = self.folder / f"training-{claimed.trial.number}"
-        callback = PruningCallback(claimed, self.metric, self.maximize)
         try:
             config = self._without_files(self.config_of(claimed), working)
-            trainer, _ = build_trainer(config, self._data_of(config), [callback])
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-            value = callback.best if self.keeps_best else callback.last
-            if value is None:
-                value = trainer.evaluate()[f"eval_{self.metric}"]
-            return value
+            data = self._data_of(config)
+            if data.folds is None:
+                return self._score(config, data, PruningCallback(claimed, self.metric, self.maximize))
+            return self._score_folds(config, data, data.folds.number, claimed)
         except ValueError as error:
             raise ValueError(f"trial {claimed.trial.number}: {error}") from error
         finally:
@@ -135,6 +138,26 @@ class TrialTraining:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _score(self, config: RunConfig, data: PreparedData, callback: PruningCallback) -> float:
+        trainer, _ = build_trainer(config, data, [callback])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        value = callback.best if self.keeps_best else callback.last
+        return trainer.evaluate()[f"eval_{self.metric}"] if value is None else value
+
+    def _score_folds(self, config: RunConfig, data: PreparedData, num_folds: int, claimed: ClaimedTrial) -> float:
+        import optuna
+
+        values: list[float] = []
+        for fold in range(num_folds):
+            callback = PruningCallback(claimed, self.metric, self.maximize, reports=False)
+            values.append(self._score(config, data.fold(fold), callback))
+            if fold + 1 < num_folds:
+                claimed.trial.report(statistics.fmean(values), fold + 1)
+                if not claimed.is_base and claimed.trial.should_prune():
+                    raise optuna.TrialPruned
+        return statistics.fmean(values)
 
     def _without_files(self, config: RunConfig, working: Path) -> RunConfig:
         """Return the config of a trial that keeps no model."""

@@ -179,3 +179,27 @@ def test_missing_packages_are_named(config, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_multitask.runtime.extras.missing_packages", lambda extra: ["optuna"])
     with pytest.raises(ImportError, match=r"pip install 'hf-multitask\[tune\]'"):
         run_tuning(RunConfig.from_file(config), tmp_path / "search")
+
+
+@pytest.fixture
+def config_with_folds(config):
+    values = yaml.safe_load(config.read_text())
+    values["data"] = {"train": values["data"]["train"], "test": values["data"]["test"], "folds": 2}
+    config.write_text(yaml.safe_dump(values))
+    return config
+
+
+def test_with_folds_the_value_of_a_trial_is_the_mean_over_the_folds(config_with_folds, tmp_path):
+    folder = tmp_path / "search"
+    result = run_tuning(RunConfig.from_file(config_with_folds), folder, trials=3, space=SPACE, seeds=1)
+    again = run_training(RunConfig.from_file(folder / "best.yaml", {"output_dir": str(tmp_path / "again")}))
+    assert again["folds"][result.metric] == result.best_trial.value
+    assert result.scores["folds"][42] == again["folds"]
+    assert "| metric of the winner | folds | test |" in (folder / "tuning.md").read_text()
+    assert [sorted(trial.intermediate_values) for trial in journal_trials(folder)] == [[1]] * 3
+
+
+def test_with_folds_a_schedule_that_watches_validation_is_refused(config_with_folds, tmp_path):
+    run = RunConfig.from_file(config_with_folds)
+    with pytest.raises(ValueError, match=r"data\.folds: .*watches a metric"):
+        run_tuning(run, tmp_path / "search", space={"freeze": ["none", "progressive"]})
