@@ -135,6 +135,8 @@ def plan_study(
             raise ValueError(f"{name} must be above 0, found {value}.")
     folder = Path(folder)
     _check_splits(config)
+    # Some scenarios watch the evaluation of each epoch.
+    config = replace(config, training={"eval_strategy": "epoch", **config.training})
     parts = load_parts(config)
     # Chosen once, so that the runs differ in nothing but their scenario and their seed.
     config = shared_config(completed_config(config, settings_of(config, parts.facts)), folder, epochs)
@@ -220,8 +222,6 @@ def shared_config(config: RunConfig, folder: Path, epochs: float | None) -> RunC
     if arguments.eval_strategy == "epoch":
         # The loss gap needs a training loss per evaluation, and an epoch of few rows is shorter than `logging_steps`.
         training["logging_strategy"] = "epoch"
-    elif arguments.eval_strategy == "steps":
-        training |= {"logging_strategy": "steps", "logging_steps": arguments.eval_steps}
     if epochs is not None:
         training |= {"num_train_epochs": epochs, "max_steps": -1}
     return replace(config, freeze="none", training=training)

@@ -31,14 +31,15 @@ SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
 FEW_ROWS = 1000
 MANY_ROWS = 50_000
-ROWS_READ, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 4000, 6, 30, 3
-# Evaluations of a run in which an epoch is shorter than an evaluation.
-EVALUATIONS = 5
+ROWS_READ, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 3600, 6, 30, 3
+# Epochs that are evaluated in a run on few rows.
+LAST_EVALUATIONS = 3
 TEXT_WIDTH = 100
 
 # Settings that are not chosen if another one is given, because that one takes their place or has its own default.
 IMPLIED = {
-    "training.max_steps": ("training.num_train_epochs",),
+    "training.max_steps": ("training.num_train_epochs", "training.eval_delay"),
+    "training.num_train_epochs": ("training.eval_delay",),
     "training.max_tokens_per_batch": ("training.per_device_train_batch_size",),
     "training.learning_rate": ("training.head_learning_rate",),
     "training.warmup_ratio": ("training.warmup_steps",),
@@ -47,7 +48,7 @@ IMPLIED = {
 # Settings that depend on each other: if one is given, the defaults of a run hold for the others.
 EVALUATION_KEYS = {
     f"training.{name}"
-    for name in ("eval_strategy", "eval_steps", "save_strategy", "save_steps", "load_best_model_at_end")
+    for name in ("eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps", "load_best_model_at_end")
 }
 
 
@@ -75,9 +76,10 @@ class RunFacts:
         rows: Number of training rows; None if they are streamed.
         validation_rows: Number of validation rows; 0 without validation.
         fully_labeled: Whether validation rows have a label for every task.
-        batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
         width: Width of the encoder's hidden states.
         depth: Number of the encoder's layers.
+        batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
+        has_schedule: Whether a freeze schedule may watch the evaluation of each epoch.
     """
 
     tasks: Sequence[TaskConfig]
@@ -87,6 +89,7 @@ class RunFacts:
     width: int
     depth: int
     batches_per_step: int = 1
+    has_schedule: bool = False
 
     @classmethod
     def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
@@ -185,9 +188,9 @@ def choose_settings(
             raise ValueError("encoder_config is missing; expected the config of the encoder, with prepared data.")
         data = RunFacts.of(data, encoder_config)
     left_alone = {*given, *_given_of_tasks(data.tasks)}
-    left_alone |= {key for cause, keys in IMPLIED.items() if cause in left_alone for key in keys}
     if left_alone & EVALUATION_KEYS:
         left_alone |= EVALUATION_KEYS
+    left_alone |= {key for cause, keys in IMPLIED.items() if cause in left_alone for key in keys}
     chosen = [setting for rule in RULES for setting in rule(data, effort) if setting.key not in left_alone]
     return Settings(chosen, data, effort)
 
@@ -301,14 +304,14 @@ def _evaluation(facts: RunFacts, effort: str) -> Iterator[Setting]:
     yield Setting("training.greater_is_better", greater_is_better, f"of {metric}")
     if facts.rows is None:
         return
-    if facts.rows < FEW_ROWS:
-        strategy, reason = "steps", f"{EVALUATIONS} times: an epoch is shorter than an evaluation"
-        yield Setting("training.eval_steps", 1 / EVALUATIONS, reason)
-        yield Setting("training.save_steps", 1 / EVALUATIONS, "after each evaluation")
+    yield Setting("training.eval_strategy", "epoch", "once per epoch")
+    if facts.rows < FEW_ROWS and not facts.has_schedule:
+        delay = num_epochs(facts.rows, effort) - LAST_EVALUATIONS + 1
+        reason = f"the last {LAST_EVALUATIONS} epochs only: an evaluation takes as long as an epoch of so few rows"
+        yield Setting("training.eval_delay", delay, reason)
+        yield Setting("training.save_strategy", "best", "after an evaluation with a better score")
     else:
-        strategy, reason = "epoch", "once per epoch"
-    yield Setting("training.eval_strategy", strategy, reason)
-    yield Setting("training.save_strategy", strategy, "after each evaluation")
+        yield Setting("training.save_strategy", "epoch", "after each evaluation")
     yield Setting("training.load_best_model_at_end", True, f"the weights with the best {metric} are kept")
 
 

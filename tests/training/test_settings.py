@@ -89,6 +89,18 @@ def test_settings_that_depend_on_a_given_one_are_left_to_it():
     assert not keys & EVALUATION_KEYS
 
 
+def test_few_rows_are_evaluated_in_the_last_epochs_only():
+    training = choose_settings(FACTS).training
+    assert training["num_train_epochs"] - training["eval_delay"] == 2
+    assert training["save_strategy"] == "best"
+    for changes in ({"rows": 5000}, {"has_schedule": True}):
+        training = choose_settings(replace(FACTS, **changes)).training
+        assert "eval_delay" not in training
+        assert training["save_strategy"] == "epoch"
+    for given in ("training.num_train_epochs", "training.max_steps"):
+        assert "eval_delay" not in choose_settings(FACTS, given=[given]).training
+
+
 def test_without_validation_nothing_is_evaluated():
     training = choose_settings(replace(FACTS, validation_rows=0)).training
     assert (training["eval_strategy"], training["load_best_model_at_end"]) == ("no", False)
