@@ -235,6 +235,16 @@ def test_spans_that_do_not_fit_the_words(build):
     assert task.labels == {"O": 1, "B-city": 1, "I-city": 0, "B-verb": 1, "I-verb": 0}
 
 
+def test_labels_that_are_probably_mistakes_are_named(build):
+    rows = [{"text": text, "topic": label} for text, label in [("a", "news"), ("b", "News"), ("c", "nan")]]
+    config = build({"train": rows, "test": rows}, [{"name": "topic", "type": "sequence_classification"}])
+    splits = inspect_data(config).datasets[0].splits
+    missing, spelling = splits["train"].tasks["topic"].notes
+    assert missing.startswith("'nan' (1 times) may mean that there is no label")
+    assert spelling == "'news' (1 times), 'News' (1 times) differ only in spelling"
+    assert splits["test"].tasks["topic"].notes == []
+
+
 def test_several_labels_and_numbers(build):
     rows = [
         {"tokens": ["play"], "topics": ["a", "b"], "stars": 1.0},

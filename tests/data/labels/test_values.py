@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_multitask import DataConfig, TaskConfig
+from hf_multitask import DataConfig, TaskConfig, prepare_datasets
 from hf_multitask.data.preparation import load_datasets
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
@@ -199,8 +199,6 @@ def test_a_task_with_one_class_is_named():
     assert "'news' (2 times) is the only class: there is nothing to learn" in remark
 
 
-def test_remarks_are_logged_when_a_run_starts_and_shown_by_inspect(tokenizer, caplog, tmp_path):
-    from hf_multitask import prepare_datasets
-
+def test_remarks_are_logged_when_a_run_starts(tokenizer, caplog):
     prepare_datasets({"train": column("news", "nan")}, tokenizer, [intent()])
     assert "task 'intent': 'nan' (1 times) may mean that there is no label" in caplog.text
