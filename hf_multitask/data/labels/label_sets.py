@@ -87,7 +87,8 @@ class LabelScan:
             name = item if isinstance(item, str) else class_name(item)
             self._names[name] += 1
             if name not in self._values or not isinstance(item, str):
-                self._values[name] = item
+                is_whole = isinstance(item, float) and item.is_integer()
+                self._values[name] = int(item) if is_whole else item
 
     def find_scheme(self, source: str) -> str:
         """Return the given tag scheme, or the scheme inferred from the tags; and find the tag that stands for ``O``.

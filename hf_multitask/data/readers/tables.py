@@ -274,30 +274,28 @@ def read_words(path: Path, columns: Columns, format: str, options: ReadingOption
         raise ValueError(f"{path}: columns.{ROW_COLUMN} needs columns.{TOKENS_COLUMN}, the column of the words.")
     current: LocatedRow | None = None
     current_name: object = None
-    broken: ValueError | None = None
+    broken: BrokenRow | None = None
     for number, content in table.raw_rows():
         try:
             ((cells, _, _),) = table.parse(number, content)
-            name = cells[row_column]
-            if cells[names[TOKENS_COLUMN]] is None:
-                raise ValueError(f"{path}:{number}: the word is missing.")
         except ValueError as error:
-            # Whichever row the line belongs to, it is the one that is being read.
-            broken = broken or error
+            # The name of its row may not be known, so that it breaks the row that is being read.
+            broken = broken or BrokenRow(error, number if current is None else current.line)
             continue
+        name = cells[row_column]
         if current is None or (name is not None and name != current_name):
-            if current is not None:
-                yield current if broken is None else BrokenRow(broken, current.line)
-                broken = None
-            current_name = name
+            if broken is not None or current is not None:
+                yield broken or current  # type: ignore[misc]
+            broken, current_name = None, name
             current = LocatedRow({ours: [] for ours in names}, number, [])
+        if cells[names[TOKENS_COLUMN]] is None:
+            broken = broken or BrokenRow(ValueError(f"{path}:{number}: the word is missing."), current.line)
+            continue
         current.word_lines.append(number)
         for ours, theirs in names.items():
             current.row[ours].append(cells[theirs])
-    if broken is not None:
-        yield BrokenRow(broken, None if current is None else current.line)
-    elif current is not None:
-        yield current
+    if broken is not None or current is not None:
+        yield broken or current  # type: ignore[misc]
 
 
 def _hint(cells: Sequence[str]) -> str:

@@ -109,7 +109,8 @@ def test_a_text_of_another_name_is_read(write):
 @pytest.mark.parametrize("name", [["ner"], {"a": 1}, 5])
 @pytest.mark.parametrize("kind", ["labels", "choices"])
 def test_a_control_without_a_name_is_refused_with_its_record(name, kind, write):
-    path = write("a.json", studio({"text": "Mira runs"}, from_name=name, type=kind))
+    value = {"start": 0, "end": 4, "labels": ["PER"]} if kind == "labels" else {"choices": ["good"]}
+    path = write("a.json", studio({"text": "Mira runs"}, from_name=name, type=kind, value=value))
     with pytest.raises(
         ValueError, match=r"a\.json, record 0: result 0: expected (the|a unique) name (of a|per) control"
     ):

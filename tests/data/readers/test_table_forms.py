@@ -232,5 +232,8 @@ def test_a_cell_that_is_no_list_is_refused_with_its_line(cell, write):
 def test_a_broken_line_of_a_table_of_words_breaks_one_row(write):
     path = write("a.csv", "s,w,t\n1,Mira,B-PER\n,runs\n2,now,O\n3,,O\n4,bye,O\n")
     rows, broken = read_parts(path, {"row": "s", "tokens": "w", "ner": "t"})
-    assert [row["tokens"] for row in rows] == [["bye"]]
-    assert len(broken) == 2
+    assert [row["tokens"] for row in rows] == [["now"], ["bye"]]
+    assert [reason.removeprefix(f"{path}:3: ") for reason in broken] == [
+        "expected 3 cells (s, w, t), found 2. If the delimiter is another one, give `delimiter`.",
+        "the word is missing.",
+    ]
