@@ -6,7 +6,7 @@ without labels. A span keeps its own ``text``, if the tool exports it, to check 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from ...models.messages import unknown_name_message
 from ...models.text_inputs import TEXT_COLUMN
@@ -158,7 +158,7 @@ def binary_label(records: Iterable[object]) -> str | None:
     return labels.pop() if len(labels) == 1 else None
 
 
-def _is_about_label(record: object) -> bool:
+def _is_about_label(record: object) -> TypeGuard[Mapping[str, Any]]:
     """Return whether a record of Prodigy accepts or rejects one label for its text."""
     return (
         isinstance(record, Mapping)

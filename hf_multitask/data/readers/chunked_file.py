@@ -106,7 +106,8 @@ class ChunkedFile:
             if len(parts) == 1:
                 return [self._broken(number, content, error)]
             return [row for index, part in parts for row in self._read(index, part)]
-        path, found = str(self.path), []
+        path = str(self.path)
+        found: list[ReadRow] = []
         for index, (row, line, _) in enumerate(located, start=number):
             if line is None:
                 found.append(ReadRow(f"{path}, row {index}", "row", index, row))
