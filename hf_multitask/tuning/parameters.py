@@ -66,8 +66,10 @@ class Parameter:
                 f"space: {self.key} is {base!r} in the config, which is not in a range; give a list of choices, such "
                 f"as [{json.dumps(base)}, {self.low:g}, {self.high:g}]."
             )
+        # Half an epoch makes a range of whole epochs one of fractions.
+        number = int if self.is_integer and float(base).is_integer() else float
         low, high = min(self.low, base), max(self.high, base)
-        return replace(self, base=base, low=low, high=high)
+        return replace(self, base=number(base), low=number(low), high=number(high))
 
     def distribution(self) -> "BaseDistribution":
         """Return the distribution that Optuna draws from."""

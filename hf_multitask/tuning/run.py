@@ -12,6 +12,7 @@ from accelerate import PartialState
 from filelock import FileLock
 from huggingface_hub.errors import StrictDataclassError
 
+from ..freezing.snapshots import checkpoints
 from ..freezing.stage import greater_is_better
 from ..models.messages import unknown_name_message
 from ..runs.build import RunParts, assemble_trainer, load_parts
@@ -200,8 +201,10 @@ def _train_winner(
             output = winner / f"seed-{seed}"
             metrics = read_json(output / METRICS_NAME)
             if metrics is None:
-                training = {**config.training, "seed": seed, "disable_tqdm": True}
+                training = {**config.training, "seed": seed}
                 metrics = run_training(replace(config, training=training, output_dir=str(output)), overwrite=True)
+                for checkpoint in checkpoints(output).values():
+                    shutil.rmtree(checkpoint)
             for split, values in metrics.items():
                 scores.setdefault(split, {})[seed] = values
     return scores

@@ -1,6 +1,7 @@
 """A model for each training: ``model_init`` and the Trainer's hyperparameter search."""
 
 import dataclasses
+from functools import partial
 
 import optuna
 import pytest
@@ -144,7 +145,7 @@ def test_trials_equal_separate_runs(make):
             f"separate-{trial.number}",
             Recorder,
             arguments=hp_space(fixed),
-            model_init=lambda fixed=fixed: trainer.model_init(fixed),
+            model_init=partial(trainer.model_init, fixed),
             freeze_schedule=trial.params["freeze"],
         )
         separate.train()

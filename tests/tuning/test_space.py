@@ -34,7 +34,11 @@ def test_the_default_space_contains_the_config_itself(config):
     base = {parameter.key: parameter.base for parameter in parameters}
     assert base["training.learning_rate"] == 1.234e-4
     assert 6 in by_key(parameters)["training.per_device_train_batch_size"].choices
-    assert by_key(parameters)["training.num_train_epochs"].is_integer is False  # the config has a number of type float
+    epochs = by_key(parameters)["training.num_train_epochs"]
+    assert (epochs.is_integer, epochs.low, epochs.base, epochs.high) == (True, 2, 4, 6)
+    config.training["num_train_epochs"] = 2.5
+    epochs = by_key(build_parameters(config, None))["training.num_train_epochs"]
+    assert (epochs.is_integer, epochs.low, epochs.base, epochs.high) == (False, 1.0, 2.5, 4.0)
     assert {"tasks.slots.head", "tasks.slots.mix_layers", "data.label_subwords", "freeze"} <= base.keys()
     assert "tasks.intent.head" not in base
     for parameter in parameters:

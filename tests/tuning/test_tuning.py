@@ -23,7 +23,6 @@ TRAINING = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_r
 
 @pytest.fixture
 def config(tmp_path):
-    # Without dropout-sensitive choices: the space of these tests is small.
     return save_tiny_run(tmp_path, {**TRAINING, "eval_strategy": "epoch", "save_strategy": "epoch"}, tmp_path / "out")
 
 
