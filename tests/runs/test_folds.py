@@ -174,6 +174,7 @@ def test_folds_of_another_run_are_not_written_over_unasked(values, tmp_path):
     run(values, overwrite=True)
     assert (tmp_path / "out" / "metrics.json").is_file()
     values["data"] = {"train": values["data"]["train"]}
+    del values["training"]["eval_strategy"]
     run(values, overwrite=True)
     assert not (tmp_path / "out" / "folds.json").exists()
 
@@ -208,7 +209,7 @@ def kill_when(config, condition):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    end = time.monotonic() + 100
+    end = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()[0].decode()
         assert time.monotonic() < end
