@@ -23,17 +23,15 @@ from .machine import machine_facts
 
 SETFIT = "setfit"
 SETFIT_PROGRAM = Path(__file__).with_name("setfit_program.py")
-_HEADS = {"per_device_train_batch_size": 8, "head_learning_rate": 1e-2}
-_ALL = {
-    "num_train_epochs": 10,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 3e-4,
-    "head_learning_rate": 2e-3,
-}
+# Given, so that only the method differs.
+_SAME: dict[str, Any] = {"per_device_train_batch_size": 8, "layer_lr_decay": 1.0}
+_HEADS = {"head_learning_rate": 1e-2, **_SAME}
+_ALL = {"num_train_epochs": 10, "learning_rate": 3e-4, "head_learning_rate": 2e-3, **_SAME}
+CHOSEN = "chosen"
 # Keys of the config by method.
 METHODS: dict[str, dict[str, Any]] = {
     "heads": {"freeze": "encoder", "training": {"num_train_epochs": 40, **_HEADS}},
-    "chosen": {"training": {}},
+    CHOSEN: {"training": {}},
     "plain": {"training": _ALL},
     "contrastive": {"contrastive": {}, "freeze": "encoder", "training": {"num_train_epochs": 20, **_HEADS}},
     "contrastive-all": {"contrastive": {}, "training": _ALL},
@@ -55,7 +53,7 @@ def few_rows(arguments: argparse.Namespace) -> dict[str, Any]:
             if method == SETFIT:
                 result = _train_setfit(arguments, seed, chosen, test)
             else:
-                result = _train_ours(arguments, METHODS[method], seed, chosen, test)
+                result = _train_ours(arguments, method, seed, chosen, test)
             runs.append({"method": method, "seed": seed, **result})
             print(json.dumps(runs[-1]), flush=True)
     print("\n" + "\n".join(table(runs)))
@@ -102,15 +100,15 @@ def draw_evenly(rows: Texts, count: int, seed: int) -> list[dict[str, str]]:
     Raises:
         ValueError: If some intent has too few rows.
     """
-    generator = random.Random(seed)
     by_intent: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         by_intent.setdefault(row["intent"], []).append(row)
     intents = sorted(by_intent)
-    generator.shuffle(intents)
+    with_one_more = random.Random(seed).sample(intents, count % len(intents))
+    generator = random.Random(seed)
     drawn = []
-    for i, intent in enumerate(intents):
-        share = count // len(intents) + (i < count % len(intents))
+    for intent in intents:
+        share = count // len(intents) + (intent in with_one_more)
         if share > len(by_intent[intent]):
             raise ValueError(f"intent {intent!r}: expected at least {share} rows, found {len(by_intent[intent])}.")
         drawn += generator.sample(by_intent[intent], share)
@@ -130,15 +128,17 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _train_ours(
-    arguments: argparse.Namespace, settings: Mapping[str, Any], seed: int, train: Texts, test: Texts
-) -> dict[str, Any]:
+def _train_ours(arguments: argparse.Namespace, method: str, seed: int, train: Texts, test: Texts) -> dict[str, Any]:
+    settings = METHODS[method]
+    task: dict[str, Any] = {"name": "intent", "type": "sequence_classification"}
+    if method != CHOSEN:
+        task["label_smoothing"] = 0.0
     training = {"logging_steps": 1000, "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "seed": seed}
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig.from_dict(
             {
                 "encoder": arguments.encoder,
-                "tasks": [{"name": "intent", "type": "sequence_classification"}],
+                "tasks": [task],
                 # The rows of train may lack intents of test.
                 "data": {"train": train, "test": test, "unseen_labels": "ignore"},
                 "output_dir": folder,
