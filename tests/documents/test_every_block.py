@@ -13,6 +13,11 @@ NOT_RUN = {
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     ("docs/APP.md", "bash", "hf-multitask app"): "serves until it is stopped; `make test-app` opens it in a browser",
     ("docs/RESULTS.md", "bash", "--variants"): "takes an hour; tests/scripts/test_benchmark.py runs it on few rows",
+    (
+        "docs/RESULTS.md",
+        "bash",
+        "few-rows",
+    ): "needs SetFit; tests/scripts/test_benchmark.py runs our trainings on few rows",
     ("docs/INFERENCE.md", "python", "trainer.push_to_hub"): "needs the hub; tests/hub runs it on a stand-in",
     ("docs/CONTRIBUTING.md", "bash", "make test"): "`.ci/run` calls the targets",
     ("docs/QUICKSTART.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
