@@ -249,7 +249,8 @@ def _find_task(
     if not fitting:
         raise ValueError(f"teacher {name!r} is a model for {kind} classification, but no task to teach is.")
     labels = [config.id2label[i] for i in range(config.num_labels)]
-    found, errors = [], []
+    found: list[tuple[TaskConfig, LabelMap]] = []
+    errors: list[ValueError] = []
     for task in fitting:
         try:
             if not is_token_model and config.problem_type is not None:

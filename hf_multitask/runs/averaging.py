@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ..data.readers.sources import Source
 from ..models import MultiTaskModel, load_model
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_card_metadata import Ingredient, TrainingFacts
-from ..models.type_aliases import JsonObject
+from ..models.type_aliases import JsonObject, Row
 from ..runtime.atomic_files import write_json
 from .evaluation import evaluate_model
 from .output_dir import METRICS_NAME, check_output_dir, remove_model
@@ -45,7 +44,7 @@ class AveragedModel:
 def average_models(
     folders: Sequence[str | Path],
     output: str | Path,
-    data: Source | None = None,
+    data: str | Path | Sequence[Row] | None = None,
     greedy: bool = False,
     overwrite: bool = False,
     batch_size: int = 64,
@@ -59,7 +58,7 @@ def average_models(
     Args:
         folders: Folders or hub names of the models.
         output: Folder to write the average to: model, tokenizer and card, with ``metrics.json`` if ``data`` is given.
-        data: Validation rows, to score each model and the average: a file, a dataset or a list of rows.
+        data: Validation rows, to score each model and the average: a file or rows.
         greedy: Whether to add the models from the best to the worst, and to leave out each that makes the score on
             ``data`` worse (the paper's greedy soup).
         overwrite: Whether to replace a model that ``output`` already contains.
@@ -92,7 +91,8 @@ def average_models(
     members = [(name, score(load_model(name)[0])) for name in names]
     if greedy:
         members.sort(key=lambda member: _goodness(member[1]), reverse=True)
-    ingredients, metrics = [], {}
+    ingredients: list[Ingredient] = []
+    metrics: dict[str, float] = {}
     for name, own in members:
         before = average.add(load_model(name)[0])
         found = score(average.model()) if greedy else {}
@@ -160,7 +160,7 @@ def first_difference(first: object, second: object, place: str = "") -> str | No
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         pairs = [(str(key), first.get(key), second.get(key)) for key in dict.fromkeys([*first, *second])]
     elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
-        pairs = [(str(i), *values) for i, values in enumerate(zip(first, second, strict=True))]
+        pairs = [(str(i), one, other) for i, (one, other) in enumerate(zip(first, second, strict=True))]
     else:
         return f"{place or 'their values'}: {first!r:.200} and {second!r:.200}"
     for key, one, other in pairs:

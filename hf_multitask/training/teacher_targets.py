@@ -21,7 +21,7 @@ from ..models.losses import IGNORE_INDEX
 from ..models.messages import unknown_name_message
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_alignment import TAG_WORDS_COLUMN
-from ..models.type_aliases import Row
+from ..models.type_aliases import JsonObject, Row
 from ..prediction import teacher_labels, teachers
 from ..prediction.teachers import Teacher, load_teacher, mean_scores
 from ..runtime.processes import join_processes
@@ -128,7 +128,7 @@ def _score(
     digests = [member.digest() for member in members]
     of_tasks = [(task.name, task.problem_type, task.labels) for task in tasks]
     key = Hasher.hash([texts._fingerprint, digests, of_tasks, _CODE])
-    options = {
+    options: JsonObject = {
         "batched": True,
         "batch_size": ROWS_AT_ONCE,
         "features": features,

@@ -28,9 +28,11 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     rows, labels = read_intents_and_slots(arguments.data)
     labeled, others = rows["train"][: arguments.labeled_rows], rows["train"][arguments.labeled_rows :]
     unlabeled = [{"tokens": row["tokens"]} for row in others[: arguments.unlabeled_rows]]
-    data = {**rows, "train": labeled, "label_subwords": "all"}
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
+        # In files: a run writes its config, and with it rows in memory.
+        data = {split: str(arguments.data.resolve() / f"{split}.jsonl") for split in ("validation", "test")}
+        data |= {"train": _write(labeled, Path(folder, "labeled.jsonl")), "label_subwords": "all"}
 
         def train(kind: str, seed: int, slots: Mapping[str, Any], size: int, epochs: float, **options: Any) -> str:
             output = str(Path(folder, f"{kind} {seed}".replace(" ", "-")))
@@ -46,7 +48,7 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
         few = (arguments.batch_size, arguments.epochs)
         many = (arguments.distill_batch_size, arguments.distill_epochs)
         teachers = [train(TEACHER, seed, TEACHER_SLOTS, *few) for seed in range(arguments.teachers)]
-        settings = {"teacher": teachers, "data": unlabeled}
+        settings = {"teacher": teachers, "data": _write(unlabeled, Path(folder, "unlabeled.jsonl"))}
         settings |= {"temperature": arguments.temperature, "weight": arguments.weight}
         students: dict[str, list[str]] = {PLAIN: [], DISTILLED: []}
         for seed in arguments.seeds:
@@ -70,6 +72,11 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
         "runs": runs,
         "averages": averages,
     }
+
+
+def _write(rows: Sequence[Mapping[str, Any]], path: Path) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
 
 
 def _print_table(
