@@ -18,9 +18,9 @@ from ..training.contrastive import ContrastiveCallback
 from ..training.progress import RunProgressCallback
 from ..training.settings import RunFacts
 from ..training.trainer import MultiTaskTrainer
-from .chosen_settings import settings_of, with_label_subwords
+from .chosen_settings import settings_of
 from .config import RunConfig
-from .distillation import prepare_data
+from .preparation import prepare_run_data
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
         check_attention(encoder_config, config.attn_implementation)
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
-        data = prepare_data(with_label_subwords(config), arguments, tokenizer, tasks)
+        data = prepare_run_data(config, arguments, tokenizer, tasks)
     facts = RunFacts.of(
         data.first_training, encoder_config, arguments.world_size * arguments.gradient_accumulation_steps
     )

@@ -26,13 +26,18 @@ def settings_of(config: RunConfig, facts: RunFacts) -> Settings:
     """
     facts = replace(facts, has_schedule=config.freeze != "none")
     settings = choose_settings(facts, effort=config.effort, given=[f"training.{name}" for name in config.training])
-    subwords = _label_subwords(config)
+    subwords = _label_subwords(config, facts.rows)
     return settings if subwords is None else replace(settings, chosen=[*settings.chosen, subwords])
 
 
-def with_label_subwords(config: RunConfig) -> RunConfig:
-    """Return a config with ``label_subwords`` of its datasets, which rows are tokenized with."""
-    setting = _label_subwords(config)
+def with_label_subwords(config: RunConfig, rows: int | None) -> RunConfig:
+    """Return a config with ``label_subwords`` of its datasets, which rows are tokenized with.
+
+    Args:
+        config: The config.
+        rows: Number of training rows; None if they are streamed.
+    """
+    setting = _label_subwords(config, rows)
     if setting is None:
         return config
     configs = [replace(data, label_subwords=str(setting.value)) for data in config.data_configs]
@@ -49,7 +54,11 @@ def completed_config(config: RunConfig, settings: Settings) -> RunConfig:
     chosen = {task.name: task for task in settings.tasks}
     names = ("head", "mix_layers", "label_smoothing")
     tasks = [replace(task, **{name: getattr(chosen[task.name], name) for name in names}) for task in config.tasks]
-    return replace(with_label_subwords(config), tasks=tasks, training={**settings.training, **config.training})
+    return replace(
+        with_label_subwords(config, settings.facts.rows),
+        tasks=tasks,
+        training={**settings.training, **config.training},
+    )
 
 
 def write_config(config: RunConfig, settings: Settings) -> None:
@@ -73,8 +82,8 @@ def write_config(config: RunConfig, settings: Settings) -> None:
     (folder / RUN_CONFIG_NAME).write_text(text, encoding="utf-8")
 
 
-def _label_subwords(config: RunConfig) -> Setting | None:
+def _label_subwords(config: RunConfig, rows: int | None) -> Setting | None:
     """Return the chosen ``label_subwords``; None if it is given, or there is no token task."""
     if any(data.label_subwords is not None for data in config.data_configs):
         return None
-    return choose_label_subwords(config.tasks)
+    return choose_label_subwords(config.tasks, rows)

@@ -15,7 +15,7 @@ from torch.multiprocessing import ProcessExitedException, spawn
 
 from ..data import PreparedData
 from ..models import TaskConfig, load_tokenizer
-from ..runs.distillation import prepare_data
+from ..runs.preparation import prepare_run_data
 from ..runtime.quiet import warnings_only
 from .records import claim, is_finished
 from .run_training import train_run
@@ -121,7 +121,7 @@ def _run_worker(
         with warnings_only():
             # The main process has prepared the data, so `datasets` reads the tokenized rows from its cache.
             tokenizer = load_tokenizer(plan.config.encoder)
-            data = prepare_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
+            data = prepare_run_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
             worker_loop(plan, StudyData(data))
     except (ValueError, OSError) as error:
         # Some subclasses cannot be unpickled: their constructors take more than a message.

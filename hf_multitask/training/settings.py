@@ -100,17 +100,23 @@ class RunFacts:
             encoder_config: Config of the encoder.
             batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
         """
-        train, validation = data.get("train"), data.get("validation")
+        validation = data.get("validation")
         report = data.reports.get("validation")
         return cls(
             tasks=data.tasks,
-            rows=None if train is None or isinstance(train, TrainingStream) else len(train),
+            rows=num_training_rows(data),
             validation_rows=0 if validation is None or isinstance(validation, TrainingStream) else len(validation),
             fully_labeled=report is not None and report.fully_labelled_rows > 0,
             width=encoder_config.hidden_size,
             depth=encoder_config.num_hidden_layers,
             batches_per_step=batches_per_step,
         )
+
+
+def num_training_rows(data: PreparedData) -> int | None:
+    """Return the number of training rows; None if they are streamed."""
+    train = data.get("train")
+    return None if train is None or isinstance(train, TrainingStream) else len(train)
 
 
 @dataclass(frozen=True)
@@ -195,18 +201,21 @@ def choose_settings(
     return Settings(chosen, data, effort)
 
 
-def choose_label_subwords(tasks: Sequence[TaskConfig]) -> Setting | None:
-    """Choose ``data.label_subwords``, which is needed before rows are tokenized.
+def choose_label_subwords(tasks: Sequence[TaskConfig], rows: int | None) -> Setting | None:
+    """Choose ``data.label_subwords``, which rows are tokenized with.
 
     Args:
         tasks: The tasks.
+        rows: Number of training rows; None if they are streamed.
 
     Returns:
         The setting; None without token tasks.
     """
     if not any(task.is_token_task for task in tasks):
         return None
-    return Setting("data.label_subwords", "all", "every subword of a word teaches; a word's first one predicts")
+    if rows is not None and rows < FEW_ROWS:
+        return Setting("data.label_subwords", "all", "with few rows, every subword of a word teaches")
+    return Setting("data.label_subwords", "first", "with many rows, the first subword of a word teaches enough")
 
 
 def learning_rates(width: int, depth: int, steps: int | None = None) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
-from ..runs.distillation import prepare_data
+from ..runs.preparation import prepare_run_data
 from .parameters import DATA_FIELDS, TASK_FIELDS, apply_values
 from .search import ClaimedTrial
 
@@ -181,7 +181,7 @@ class TrialTraining:
         key = _data_key(config)
         if key not in self._prepared:
             tokenizer = load_tokenizer(config.encoder)
-            self._prepared[key] = prepare_data(config, config.training_arguments(), tokenizer, config.tasks)
+            self._prepared[key] = prepare_run_data(config, config.training_arguments(), tokenizer, config.tasks)
         data, tasks = self._prepared[key], {task.name: task for task in config.tasks}
         tuned = [
             replace(task, **{name: getattr(tasks[task.name], name) for name in TASK_FIELDS}) for task in data.tasks

@@ -138,8 +138,10 @@ def test_losses_that_smoothing_does_not_fit_have_none():
 
 
 def test_subwords_are_labeled_for_token_tasks_only():
-    assert choose_label_subwords([INTENT]) is None
-    assert choose_label_subwords([INTENT, SLOTS]).value == "all"
+    assert choose_label_subwords([INTENT], 400) is None
+    assert choose_label_subwords([INTENT, SLOTS], 400).value == "all"
+    assert choose_label_subwords([INTENT, SLOTS], 5000).value == "first"
+    assert choose_label_subwords([INTENT, SLOTS], None).value == "first", "a stream"
 
 
 def test_an_unknown_effort_is_refused():
