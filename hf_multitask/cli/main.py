@@ -18,6 +18,7 @@ from ..freezing.stage_results import read_stage_results
 from ..models import load_model
 from ..models.pipeline_multitask import MultiTaskPipeline
 from ..models.predictor import OutputOptions
+from ..models.type_aliases import JsonObject
 from ..prediction import AUTO, BulkPrediction
 from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
 from ..recommendation import recommend_schedule
@@ -176,7 +177,7 @@ def evaluate(
     revision: Revision = None,
 ) -> None:
     """Score a trained model on labeled rows."""
-    options = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
+    options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
     metrics = run_evaluation(model_dir, data, batch_size, revision, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:

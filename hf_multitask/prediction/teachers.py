@@ -248,7 +248,8 @@ def _find_task(
     kind = "token" if is_token_model else "sequence"
     if not fitting:
         raise ValueError(f"teacher {name!r} is a model for {kind} classification, but no task to teach is.")
-    labels = [config.id2label[i] for i in range(config.num_labels)]
+    by_id: Mapping[int, str] = config.id2label  # type: ignore[assignment]  # a loaded config has ids as integers
+    labels = [by_id[i] for i in range(len(by_id))]
     found: list[tuple[TaskConfig, LabelMap]] = []
     errors: list[ValueError] = []
     for task in fitting:

@@ -164,7 +164,7 @@ class RunConfig:
         tasks = values["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
             raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
-        parsed = {
+        parsed: JsonObject = {
             "data": build(DataConfig, data)
             if isinstance(data, Mapping)
             else [build(DataConfig, item) for item in data],

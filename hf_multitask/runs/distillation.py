@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data import DataConfig, PreparedData, prepare_datasets
 from ..freezing.distillation import TEMPERATURE
 from ..models import TaskConfig
+from ..models.type_aliases import JsonObject
 from ..prediction.teachers import check_teacher
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.distillation import Distillation
@@ -136,8 +137,14 @@ def prepare_data(
     configs = list(config.data_configs)
     if distill.data is not None:
         # The settings by which texts are cut and read must be those of the labeled rows.
-        unlabeled = {"train": distill.data, "validation": None, "test": None, "validation_split": None, "tasks": []}
-        hub = {"name": None, "config": None, "revision": None, "format": None}
+        unlabeled: JsonObject = {
+            "train": distill.data,
+            "validation": None,
+            "test": None,
+            "validation_split": None,
+            "tasks": [],
+        }
+        hub: JsonObject = {"name": None, "config": None, "revision": None, "format": None}
         configs.append(dataclasses.replace(configs[0], **unlabeled, **hub))
     data = prepare_datasets(configs, tokenizer, tasks, train_texts=True)
     return add_teacher_targets(

@@ -116,7 +116,8 @@ def _score(
 
     def score(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
         for member in members:
-            member.model.to(device or torch.device("cpu"))
+            # transformers wraps `to` in a way that loses the type of its receiver.
+            member.model.to(device or torch.device("cpu"))  # type: ignore[arg-type]
         by_member = [member.predict(columns, batch_size) for member in members]
         arrays = []
         for task in tasks:

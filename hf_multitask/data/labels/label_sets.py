@@ -87,8 +87,7 @@ class LabelScan:
             name = item if isinstance(item, str) else class_name(item)
             self._names[name] += 1
             if name not in self._values or not isinstance(item, str):
-                is_whole = isinstance(item, float) and item.is_integer()
-                self._values[name] = int(item) if is_whole else item
+                self._values[name] = int(item) if isinstance(item, float) and item.is_integer() else item
 
     def find_scheme(self, source: str) -> str:
         """Return the given tag scheme, or the scheme inferred from the tags; and find the tag that stands for ``O``.
@@ -173,7 +172,7 @@ class _OpenNumbers:
         self._lengths.add(len(items) if isinstance(value, list) else 0)
         if any(isinstance(item, str) or (isinstance(item, float) and not item.is_integer()) for item in items):
             self._is_decided = True
-        self._wholes.update(item for item in items if not isinstance(item, str))
+        self._wholes.update(item for item in items if isinstance(item, (int, float)))
         # Classes are few. Whole numbers without a list are classes if they are no floats.
         is_open = isinstance(value, (list, float))
         self._is_decided |= not is_open or len(self._wholes) > MAX_OPEN_NUMBERS

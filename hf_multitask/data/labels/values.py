@@ -85,7 +85,7 @@ def read_tag_cells(rows: Rows, task: TaskConfig, options: LabelOptions) -> None:
                 value = row[column] = split_cell(value) if value.strip() else None
             except ValueError as error:
                 raise ValueError(f"{rows.place(i)}: column {column!r}: {error}") from error
-        elif _is_columns_of_spans(value):
+        elif isinstance(value, Mapping) and _is_columns_of_spans(value):
             value = row[column] = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
         if isinstance(value, list) and value and not isinstance(value[0], (list, tuple, Mapping)):
             if not _is_plain(value) or (names.by_position and _is_number(value[0])):
@@ -234,9 +234,9 @@ def _chosen(classes: Mapping) -> list[object]:
     return [name for name, value in classes.items() if value]
 
 
-def _is_columns_of_spans(value: object) -> bool:
+def _is_columns_of_spans(value: Mapping[str, object]) -> bool:
     """Return whether spans are written as a list per key."""
-    if not isinstance(value, Mapping) or not value:
+    if not value:
         return False
     lengths = {len(items) if isinstance(items, list) else -1 for items in value.values()}
     return len(lengths) == 1 and -1 not in lengths

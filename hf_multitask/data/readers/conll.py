@@ -94,6 +94,7 @@ class _Sentences:
         current: LocatedRow | None = None
         broken: BrokenRow | None = None
         decode, splits_tabs, has_words = self.lines.decode, self.form.delimiter == _TAB, not self.form.is_conllu
+        cells: list[str] | None
         columns, last_column = list(self.numbers.values()), self.last_column
         for number, raw in self.lines:
             try:

@@ -16,7 +16,7 @@ import difflib
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from ...models.messages import unknown_name_message
 from ...models.tags_iob2 import OUTSIDE
@@ -73,7 +73,7 @@ class _StrippedSpan(NamedTuple):
     name: str
 
 
-def is_span_list(value: object, empty: bool = False) -> bool:
+def is_span_list(value: object, empty: bool = False) -> TypeGuard[list[object]]:
     """Return whether the value of a token task is a list of spans, rather than of tags.
 
     Args:

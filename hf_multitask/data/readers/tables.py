@@ -125,9 +125,10 @@ class TableReader(FileReader[_Record]):
             raise ValueError(f"{error} {NO_HEADER_HINT}") from None
 
     def _split_tokens(self, row: Row, number: int) -> None:
-        cell = row[self._tokens]
+        name = str(self._tokens)
+        cell = row[name]
         try:
-            row[self._tokens] = split_cell(cell) if isinstance(cell, str) else cell
+            row[name] = split_cell(cell) if isinstance(cell, str) else cell
         except ValueError as error:
             raise ValueError(f"{self.path}:{number}: column {self._tokens!r}: {error}") from error
 
