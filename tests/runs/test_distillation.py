@@ -14,6 +14,7 @@ from tests.tiny import ROWS, save_tiny_run
 
 TRAINING = {
     "max_steps": 3,
+    "logging_steps": 1,
     "save_strategy": "no",
     "eval_strategy": "no",
     "load_best_model_at_end": False,
