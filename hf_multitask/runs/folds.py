@@ -228,7 +228,8 @@ def _train_fold(
     scored = score_split(trainer, fold, "validation")
     state = trainer.state
     for problem in find_problems(fold.tasks, state.log_history, state.global_step, {"validation": scored}):
-        logger.warning("Fold %d: %s", number + 1, problem)
+        if trainer.is_world_process_zero():
+            logger.warning("Fold %d: %s", number + 1, problem)
     kept = state.best_global_step if trainer.args.load_best_model_at_end else None
     evaluation = TrainingHistory(state.log_history).kept_evaluation(kept) if kept is not None else None
     epochs = state.epoch if evaluation is None or evaluation.epoch is None else evaluation.epoch
