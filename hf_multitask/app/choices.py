@@ -12,6 +12,7 @@ from ..models import TaskConfig
 from ..models.layer_groups import ENCODER, HEAD
 from ..runs.config import RunConfig
 from ..runtime.dataclass_yaml import changed_fields, to_yaml
+from ..runtime.plain_values import load_yaml
 from .workspace import Workspace
 
 # Options of the schedule besides the presets.
@@ -127,9 +128,9 @@ def parse_tasks(text: str) -> list[TaskConfig]:
         ValueError: If the text is not a list of tasks.
     """
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"tasks: expected YAML. {error}") from error
+        values = load_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"tasks: {error}") from error
     if not isinstance(values, list) or not values or not all(isinstance(task, dict) for task in values):
         raise ValueError("tasks: expected one line per task, such as - {name: topic, type: sequence_classification}.")
     return [TaskConfig.from_dict(task) for task in values]

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-import yaml
-
 from ..models.type_aliases import JsonObject
+from ..runtime.plain_values import load_yaml
 
 
 def parse_overrides(arguments: Sequence[str]) -> JsonObject:
@@ -33,9 +32,9 @@ def parse_overrides(arguments: Sequence[str]) -> JsonObject:
                 raise ValueError(f"option --{name} has no value.")
             value = rest.pop(0)
         try:
-            overrides[name.replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"option --{name}: expected YAML, found {value!r}. {error}") from error
+            overrides[name.replace("-", "_")] = load_yaml(value)
+        except ValueError as error:
+            raise ValueError(f"option --{name}: {error}") from error
     return overrides
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub.dataclasses import strict
 
+from ..models.field_types import check_fields
 from ..models.messages import unknown_name_message
 from ..models.tags_schemes import scheme_of_name
 from ..models.text_alignment import LABEL_SUBWORDS
@@ -21,7 +21,6 @@ SPLITS = ("train", "validation", "test")
 UNSEEN_LABELS = ("error", "ignore")
 
 
-@strict
 @dataclass
 class DataConfig:
     """Source of the rows of one dataset, and reading options.
@@ -102,8 +101,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_fields(self)
         for split in SPLITS:
             _check_source(split, getattr(self, split))
+        for key, least in (("max_length", 1), ("overlap", 0), ("num_proc", 1)):
+            if (value := getattr(self, key)) is not None and value < least:
+                raise ValueError(f"{key} must be at least {least}, found {value}.")
         for key, allowed in (
             ("span_mismatch", SPAN_MISMATCH),
             ("unseen_labels", UNSEEN_LABELS),

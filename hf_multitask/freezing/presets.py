@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from huggingface_hub.errors import StrictDataclassError
-
+from ..models.field_types import checked_value, describe_value
 from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
 from ..models.messages import unknown_name_message
-from ..runtime.dataclass_yaml import as_number
 from .schedule import FreezeSchedule, encoder_is_divided
 from .stage import FreezeStage, Until
 
@@ -67,7 +65,7 @@ def _build(spec: object, groups: LayerGroups, num_train_epochs: float, metric: s
             return _baseline()
         return FreezeSchedule([FreezeStage("static", freeze=list(spec))])
     if not isinstance(spec, Mapping):
-        raise ValueError(f"freeze: expected a preset, groups, stages or a file of them, found {spec!r:.80}.")
+        raise ValueError(f"freeze: expected a preset, groups, stages or a file of them, found {describe_value(spec)}.")
     if "preset" not in spec:
         return FreezeSchedule.from_dict(spec)
     options = {key: value for key, value in spec.items() if key not in ("preset", "protect")}
@@ -94,11 +92,9 @@ def _from_name(
                 raise ValueError(f"preset {name!r} has no options, found {', '.join(given)}.")
             if key not in allowed:
                 raise ValueError(f"preset {name!r}: {unknown_name_message('option', key, allowed)}")
-        given = {key: value if key == "metric" else as_number(value) for key, value in given.items()}
-        try:
-            return preset(**{**{key: value for key, value in context.items() if key in accepted}, **given})
-        except StrictDataclassError as error:
-            raise ValueError(f"preset {name!r}: {error}") from error
+        hints = {key: item.annotation for key, item in accepted.items()}
+        given = {key: checked_value(value, hints[key], f"preset {name!r}: {key}") for key, value in given.items()}
+        return preset(**{**{key: value for key, value in context.items() if key in accepted}, **given})
     if given:
         raise ValueError(f"preset {name!r}: {unknown_name_message('preset with options', name, PRESETS)}")
     if re.fullmatch(r"top:\d+", name):

@@ -5,19 +5,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-from huggingface_hub.dataclasses import strict
-
+from ..models.field_types import check_fields, describe_value
 from ..models.layer_groups import ENCODER, HEAD, LayerGroups
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_mapping, to_yaml
+from ..runtime.plain_values import load_json, load_yaml
 from .stage import FreezeStage, OnWorse, Until, check_positive
 
 SCHEDULE_NAME = "freeze_schedule.json"
 
 
-@strict
 @dataclass
 class Protection:
     """Protection of a task whose head is frozen while the encoder below it trains.
@@ -29,10 +27,10 @@ class Protection:
     distill: int | float
 
     def __post_init__(self) -> None:
+        check_fields(self, "protect: ")
         check_positive("protect", distill=self.distill)
 
 
-@strict
 @dataclass
 class FreezeSchedule:
     """Stages of a run.
@@ -46,6 +44,7 @@ class FreezeSchedule:
     protect: dict[str, Protection] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.stages:
             raise ValueError("stages is empty; expected at least one stage.")
         names = [stage.name for stage in self.stages]
@@ -196,12 +195,15 @@ class FreezeSchedule:
         stages = values.get("stages")
         if not isinstance(stages, list) or not all(isinstance(stage, Mapping) for stage in stages):
             raise ValueError(
-                f"stages must be a list of mappings such as {{train: heads, epochs: 1}}, found {stages!r:.80}."
+                f"stages must be a list of mappings such as {{train: heads, epochs: 1}}, found "
+                f"{describe_value(stages)}."
             )
         parsed = [_parse_stage({"name": f"stage {i}", **stage}) for i, stage in enumerate(stages, 1)]
         protect = values.get("protect") or {}
         if not isinstance(protect, Mapping):
-            raise ValueError(f"protect must be a mapping such as {{intent: {{distill: 0.5}}}}, found {protect!r:.80}.")
+            raise ValueError(
+                f"protect must be a mapping such as {{intent: {{distill: 0.5}}}}, found {describe_value(protect)}."
+            )
         return build(
             cls,
             {
@@ -228,11 +230,11 @@ class FreezeSchedule:
         try:
             text = path.read_text(encoding="utf-8")
             # Not all JSON is YAML: tabs, and characters that JSON writes as two.
-            values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+            values = load_json(text) if path.suffix == ".json" else load_yaml(text)
             if not isinstance(values, Mapping):
                 raise ValueError(f"expected a mapping with `stages`, found {type(values).__name__}.")
             return cls.from_dict(values)
-        except (ValueError, yaml.YAMLError) as error:
+        except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
@@ -256,6 +258,6 @@ def _parse_stage(values: JsonObject) -> FreezeStage:
     if values.get("until") is not None:
         values["until"] = from_mapping(Until, values["until"], f"{where}: until")
     rules = values.get("on_worse") or []
-    rules = [rules] if isinstance(rules, Mapping) else rules
+    rules = rules if isinstance(rules, list) else [rules]
     values["on_worse"] = [from_mapping(OnWorse, rule, f"{where}: on_worse") for rule in rules]
     return from_mapping(FreezeStage, values, where)

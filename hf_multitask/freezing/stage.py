@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
-from huggingface_hub.dataclasses import strict
 from transformers import SchedulerType
 
+from ..models.field_types import check_fields
 from ..models.layer_groups import HEAD, LayerGroups
 from ..models.messages import unknown_name_message
 
@@ -20,7 +20,6 @@ def greater_is_better(metric: str) -> bool:
     return not metric.endswith(_LOWER_IS_BETTER) and not metric.startswith("drift_")
 
 
-@strict
 @dataclass
 class Until:
     """End of a stage: when a metric has stopped improving.
@@ -47,6 +46,7 @@ class Until:
     watch_gap: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "until: ")
         if not self.metrics:
             raise ValueError("until: metric is empty; expected the name of a metric, or several.")
         if self.patience < 1:
@@ -65,7 +65,6 @@ class Until:
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
 
-@strict
 @dataclass
 class OnWorse:
     """Action when a metric gets worse in a stage, or no longer improves.
@@ -90,6 +89,7 @@ class OnWorse:
     factor: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self, "on_worse: ")
         if self.do not in ACTIONS:
             raise ValueError(f"on_worse: {unknown_name_message('do', self.do, ACTIONS)}")
         if not 0 <= self.by < math.inf:
@@ -117,7 +117,6 @@ class OnWorse:
         return [max(owners, key=len)] if owners else []
 
 
-@strict
 @dataclass
 class FreezeStage:
     """Part of a run, with the layer groups that train in it.
@@ -161,6 +160,7 @@ class FreezeStage:
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}"
+        check_fields(self, f"{where}: ")
         ends = [name for name in ("epochs", "steps", "until") if getattr(self, name) is not None]
         if len(ends) > 1:
             raise ValueError(

@@ -149,9 +149,7 @@ class MultiTaskPipeline(Pipeline):
         for name in options:
             if name not in _OPTIONS:
                 raise ValueError(unknown_name_message("option", name, _OPTIONS))
-        if isinstance(options.get("tasks"), str):
-            raise ValueError(f"tasks: expected a list of names, found {options['tasks']!r}.")
-        if options.get("tasks") is not None:
+        if isinstance(options.get("tasks"), list):
             options["tasks"] = tuple(options["tasks"])
         return {}, {}, options
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from .collator import MultiTaskDataCollator, columns_to_rows
 from .configuration_multitask import MultiTaskConfig
 from .decoding import decode, tag_probabilities
+from .field_types import check_fields
 from .heads_crf import CRF
 from .messages import unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
@@ -54,11 +55,10 @@ class OutputOptions:
     tag_scheme: str = "IOB2"
 
     def __post_init__(self) -> None:
-        if self.top_k is not None and (isinstance(self.top_k, bool) or not isinstance(self.top_k, int)):
-            raise ValueError(f"top_k must be a whole number, found {self.top_k!r}.")
+        check_fields(self)
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, found {self.top_k}.")
-        if not isinstance(self.threshold, (int, float)) or not 0 <= self.threshold <= 1:
+        if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must be a number in [0, 1], found {self.threshold!r}.")
         if self.tag_scheme != ORIGINAL:
             scheme_of_name(self.tag_scheme)

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-from huggingface_hub.dataclasses import strict
 from transformers import HfArgumentParser
 
 from ..data import SPLITS, DataConfig, Sampling
 from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
+from ..models.field_types import check_fields, checked_mapping, describe_value
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, check_keys, check_required, from_mapping
+from ..runtime.plain_values import load_yaml
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.contrastive import ContrastiveConfig, contrasted_tasks
 from ..training.settings import EFFORTS, STANDARD
@@ -45,7 +45,10 @@ STREAMING_DEFAULTS: JsonObject = {
 }
 
 
-@strict
+# Arguments of which "no" is a value, which YAML 1.1 reads as false.
+STRATEGIES = ("eval_strategy", "save_strategy", "logging_strategy")
+
+
 @dataclass
 class RunConfig:
     """Config of a training run.
@@ -84,7 +87,8 @@ class RunConfig:
     training: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the fields that depend on each other."""
+        """Check the values."""
+        check_fields(self)
         if self.effort not in EFFORTS:
             raise ValueError(unknown_name_message("effort", self.effort, EFFORTS))
         if not self.tasks:
@@ -152,23 +156,28 @@ class RunConfig:
         data = values["data"]
         if not isinstance(data, (Mapping, list)) or not all(isinstance(item, Mapping) for item in _as_list(data)):
             raise ValueError(
-                f"data must be a mapping such as {{train: train.jsonl}}, or a list of them, found {data!r}."
+                f"data must be a mapping such as {{train: train.jsonl}}, or a list of them, found "
+                f"{describe_value(data)}."
             )
         for item in _as_list(data):
             check_keys(DataConfig, item, "key in data")
         sampling = values.get("sampling", {})
         if not isinstance(sampling, Mapping):
-            raise ValueError(f"sampling must be a mapping such as {{strategy: uniform}}, found {sampling!r:.80}.")
+            raise ValueError(
+                f"sampling must be a mapping such as {{strategy: uniform}}, found {describe_value(sampling)}."
+            )
         check_keys(Sampling, sampling, "key in sampling")
         contrastive = values.get("contrastive")
         tasks = values["tasks"]
         if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
-            raise ValueError(f"tasks must be a list of mappings such as {{name: …, type: …}}, found {tasks!r:.80}.")
+            raise ValueError(
+                f"tasks must be a list of mappings such as {{name: …, type: …}}, found {describe_value(tasks)}."
+            )
         parsed: JsonObject = {
-            "data": build(DataConfig, data)
+            "data": build(DataConfig, data, "data.")
             if isinstance(data, Mapping)
-            else [build(DataConfig, item) for item in data],
-            "sampling": build(Sampling, sampling),
+            else [build(DataConfig, item, f"data[{i}].") for i, item in enumerate(data)],
+            "sampling": build(Sampling, sampling, "sampling."),
             "contrastive": None
             if contrastive is None
             else from_mapping(ContrastiveConfig, contrastive, "contrastive"),
@@ -176,6 +185,8 @@ class RunConfig:
         }
         if values.get("distill") is not None:
             parsed["distill"] = from_mapping(DistillConfig, values["distill"], "distill")
+        if values.get("freeze") is False:
+            parsed["freeze"] = "none"  # `freeze: no` in YAML 1.1
         return build(cls, {**values, **parsed})
 
     def training_arguments(self, chosen: Mapping[str, object] = MappingProxyType({})) -> MultiTaskTrainingArguments:
@@ -195,12 +206,15 @@ class RunConfig:
                 raise ValueError(unknown_name_message("key in training", key, allowed))
         if "output_dir" in self.training:
             raise ValueError("training.output_dir is the run's output_dir; give it there.")
+        given = {key: "no" if key in STRATEGIES and value is False else value for key, value in self.training.items()}
+        given = {key: value for key, value in given.items() if value is not None}
+        checked_mapping(MultiTaskTrainingArguments, given, "training.")
         defaults = dict(TRAINING_DEFAULTS)
         if any(config.streams_train for config in self.data_configs):
             defaults |= STREAMING_DEFAULTS
         if not any(config.has_validation for config in self.data_configs):
             defaults |= {"eval_strategy": "no", "load_best_model_at_end": False}
-        values = {**defaults, **chosen, **self.training, "output_dir": self.output_dir}
+        values = {**defaults, **chosen, **given, "output_dir": self.output_dir}
         # The annotation of transformers is a NewType that no dataclass has.
         parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
         try:
@@ -216,11 +230,11 @@ def _read_yaml(path: Path) -> JsonObject:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such config file.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML. {error}") from error
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected UTF-8. {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of keys, found {type(values).__name__}.")
     return values
@@ -256,7 +270,7 @@ def _override(values: JsonObject, dotted: str, value: object) -> None:
         if isinstance(inner, list):
             raise ValueError(f"--{dotted}: {parent!r} is a list; give the whole list: --{parent} '[{{…}}, {{…}}]'.")
         if not isinstance(inner, dict):
-            raise ValueError(f"--{dotted}: {parent!r} is not a mapping, found {inner!r:.80}.")
+            raise ValueError(f"--{dotted}: {parent!r} is not a mapping, found {describe_value(inner)}.")
         values = inner
     values[last] = value
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedTokenizerBase
 
 from ..data import DataConfig, PreparedData, prepare_datasets
 from ..freezing.distillation import TEMPERATURE
 from ..models import TaskConfig
+from ..models.field_types import check_fields
 from ..models.type_aliases import JsonObject
 from ..prediction.teachers import check_teacher
 from ..training.arguments import MultiTaskTrainingArguments
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .config import RunConfig
 
 
-@strict
 @dataclasses.dataclass
 class DistillConfig:
     """Teacher of a run, whose scores the model learns besides the labels.
@@ -48,6 +47,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_fields(self)
         if not self.teacher:
             raise ValueError("distill.teacher is empty; expected a folder, a hub name or a list of them.")
         try:

@@ -1,20 +1,19 @@
 """Conversion between dataclasses and the mappings that YAML and JSON files contain."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import yaml
-from huggingface_hub.errors import StrictDataclassError
 
+from ..models.field_types import checked_mapping, describe_value
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-T = TypeVar("T")
 D = TypeVar("D", bound="DataclassInstance")
 
 # Metadata key of a field whose default is the value of another field, which the metadata names.
@@ -54,8 +53,8 @@ def check_required(cls: type["DataclassInstance"], values: Mapping[str, object])
             raise ValueError(f"the key {item.name!r} is missing, found {', '.join(given) or 'none'}.")
 
 
-def build(cls: Callable[..., T], values: Mapping[str, object], prefix: str = "") -> T:
-    """Build a strict dataclass.
+def build(cls: type[D], values: Mapping[str, object], prefix: str = "") -> D:
+    """Build a dataclass after a check of the types of its fields.
 
     Args:
         cls: The dataclass.
@@ -68,18 +67,15 @@ def build(cls: Callable[..., T], values: Mapping[str, object], prefix: str = "")
     Raises:
         ValueError: If a value has the wrong type or is not allowed.
     """
-    try:
-        return cls(**values)
-    except StrictDataclassError as error:
-        raise ValueError(f"{prefix}{error}") from error
+    return cls(**checked_mapping(cls, values, prefix))
 
 
 def from_mapping(cls: type[D], values: object, place: str) -> D:
-    """Build a strict dataclass from a mapping that a file contains.
+    """Build a dataclass from a mapping that a file contains.
 
     Args:
         cls: The dataclass.
-        values: The mapping. A string is read as a number if the field is one.
+        values: The mapping.
         place: Place of the mapping in the file, for messages.
 
     Returns:
@@ -89,23 +85,13 @@ def from_mapping(cls: type[D], values: object, place: str) -> D:
         ValueError: If the value is not a mapping, a key is unknown or missing, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{place}: expected a mapping, found {values!r:.80}.")
-    numbers = {item.name for item in dataclasses.fields(cls) if "float" in str(item.type)}
+        raise ValueError(f"{place}: expected a mapping, found {describe_value(values)}.")
     try:
         check_keys(cls, values)
         check_required(cls, values)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
-    parsed = {key: as_number(value) if key in numbers else value for key, value in values.items()}
-    return build(cls, parsed, f"{place}: ")
-
-
-def as_number(value: object) -> object:
-    """Convert a string such as ``2e-5``, which YAML 1.1 does not read as a number; return other values unchanged."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    return build(cls, values, f"{place}: ")
 
 
 def changed_fields(instance: "DataclassInstance") -> JsonObject:

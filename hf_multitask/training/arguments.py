@@ -15,6 +15,7 @@ from ..freezing.activation_cache.store import DTYPES
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.processes import are_several_on_cpu
+from .argument_checks import check_ranges
 from .settings import STANDARD, choose_settings
 
 HEAD_LEARNING_RATE_FACTOR = 10.0
@@ -118,6 +119,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.accelerator_config is None and self.dataloader_pin_memory and not self.use_cpu:
             # Copy a batch to the device while the previous one is computed.
             self.accelerator_config = {"non_blocking": True}
+        check_ranges(self)  # transformers divides by some of them
         super().__post_init__()
         self.check()
 
@@ -130,8 +132,6 @@ class MultiTaskTrainingArguments(TrainingArguments):
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(unknown_name_message(name, value, allowed))
-        if self.store_max_bytes is not None and self.store_max_bytes < 0:
-            raise ValueError(f"store_max_bytes must be at least 0, found {self.store_max_bytes}.")
         if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
             raise ValueError(f"ema_decay must be a number in (0, 1), found {self.ema_decay!r}.")
         if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import datasets
 import torch
-from huggingface_hub.dataclasses import strict
 
 from ..freezing.distillation import TEMPERATURE, distances
 from ..models.collator import TEACHER_COLUMN
+from ..models.field_types import check_fields
 from ..models.heads_crf import CRF, log_marginals, word_counts
 from ..models.messages import unknown_name_message
 from ..models.tasks import TaskConfig
@@ -18,7 +18,6 @@ from ..models.type_aliases import Batch
 TEACHER = "_teacher"
 
 
-@strict
 @dataclass
 class Distillation:
     """How a student is trained on the scores of its teacher.
@@ -43,6 +42,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_fields(self)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, found {self.temperature}.")
         by_task = self.tasks if isinstance(self.tasks, dict) else {}

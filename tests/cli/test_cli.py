@@ -96,7 +96,7 @@ def test_an_existing_model_needs_overwrite_or_resume(config, capsys):
         (["--trainig.seed", "1"], "unknown key 'trainig'. Did you mean 'training'"),
         (["--freeze", "[head.slot]"], "unknown group 'head.slot'. Did you mean 'head.slots'"),
         (["--encoder", "./nowhere"], "'./nowhere': the folder does not exist"),
-        (["--training.seed", "x"], "training.seed: invalid int value: 'x'"),
+        (["--training.seed", "x"], "training.seed: expected a whole number, found 'x'"),
     ],
 )
 def test_errors_are_one_line_and_status_2(arguments, message, config, capsys):

@@ -99,15 +99,15 @@ def test_wrong_options_are_refused(arguments, message):
         ({"tasks": []}, "tasks is empty"),
         ({"tasks": {"a": 1}}, "tasks must be a list"),
         ({"encoder": None}, "the key 'encoder' is missing"),
-        ({"encoder": 3}, "'encoder' expected str, got int"),
+        ({"encoder": 3}, "encoder: expected a string, found 3"),
         (
             {"training": {"num_train_epoch": 1}},
             "unknown key in training 'num_train_epoch'. Did you mean 'num_train_epo",
         ),
-        ({"training": {"num_train_epochs": "many"}}, "training.num_train_epochs: invalid float value: 'many'"),
+        ({"training": {"num_train_epochs": "many"}}, "training.num_train_epochs: expected a number, found 'many'"),
         ({"training": {"output_dir": "x"}}, "training.output_dir is the run's output_dir"),
-        ({"training": 3}, "'training' expected a dict, got int"),
-        ({"data": {"train": "a", "unseen_labels": 3}}, "'unseen_labels' expected str"),
+        ({"training": 3}, "training: expected a mapping, found 3"),
+        ({"data": {"train": "a", "unseen_labels": 3}}, "data.unseen_labels: expected a string, found 3"),
     ],
 )
 def test_wrong_configs_are_refused_with_the_file(change, message, write):
@@ -135,3 +135,44 @@ def test_without_validation_there_is_no_best_epoch(write):
     arguments = RunConfig.from_file(write({**VALUES, "data": {"train": "a.jsonl"}})).training_arguments()
     assert not arguments.load_best_model_at_end
     assert arguments.eval_strategy == "no"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": [{"name": 5, "type": "token_classification"}]}, "task 5: name: expected a string, found 5"),
+        ({"effort": ["quick"]}, r"effort: expected a string, found \['quick'\]"),
+        ({"freeze": 5}, "freeze: expected a string, a list of strings or a mapping, found 5"),
+        ({"sampling": {"temperature": "hot"}}, "sampling.temperature: expected a number, found 'hot'"),
+        ({"data": [{"train": "a", "folds": "x"}]}, r"data\[0\].folds: expected a whole number or nothing, found 'x'"),
+        ({"data": {"train": "a", "max_length": 0}}, "max_length must be at least 1, found 0"),
+        ({"distill": {"teacher": 3}}, "distill: teacher: expected a string or a list of strings, found 3"),
+        ({"training": {"gradient_accumulation_steps": 0}}, "gradient_accumulation_steps must be at least 1, found 0"),
+        ({"training": {"per_device_train_batch_size": 0}}, "per_device_train_batch_size must be at least 1, found 0"),
+        ({"training": {"learning_rate": "1e400"}}, "training.learning_rate: expected a number, found '1e400'"),
+        ({"training": {"learning_rate": [1e-5, 2]}}, "training.learning_rate: expected a number, found "),
+        ({"training": {"num_train_epochs": 0}}, "num_train_epochs must be above 0, found 0"),
+        ({"training": {"seed": -1}}, "seed must be between 0 and 4294967295, found -1"),
+        ({"training": {"bf16": "no"}}, "training.bf16: expected true or false, found 'no'"),
+    ],
+)
+def test_values_of_wrong_types_or_out_of_range_are_refused(change, message, write):
+    path = write({**VALUES, **change})
+    with pytest.raises(ValueError, match=message) as error:
+        RunConfig.from_file(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_no_without_quotes_is_the_value_of_that_name(write):
+    text = "encoder: e\noutput_dir: o\ntasks: [{name: a, type: token_classification}]\ndata: {train: a.jsonl}\n"
+    config = RunConfig.from_file(write(text + "freeze: no\ntraining: {save_strategy: no}\n"))
+    assert config.freeze == "none"
+    assert config.training_arguments().save_strategy == "no"
+
+
+def test_values_that_no_config_can_contain_are_refused_with_the_file(write):
+    path = write("encoder: 2020-01-01\n")
+    with pytest.raises(ValueError, match=r"encoder: expected a string, .* found the date 2020-01-01") as error:
+        RunConfig.from_file(path)
+    assert str(error.value).startswith(f"{path}: ")

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub.dataclasses import strict
 
 from hf_multitask.models import TaskConfig
 from hf_multitask.runtime.dataclass_yaml import changed_fields, check_keys, check_required, from_mapping, to_yaml
 
 
-@strict
 @dataclass
 class Wheel:
     size: int | float
@@ -37,7 +35,7 @@ def test_a_number_that_yaml_reads_as_a_string_is_a_number():
         ({"size": 1, "spoke": 2}, "wheel 1: unknown key 'spoke'. Did you mean 'spokes'. Allowed: 'size', 'spokes'"),
         ({"spokes": 2}, "wheel 1: the key 'size' is missing, found spokes"),
         ({"size": None}, "wheel 1: the key 'size' is missing, found none"),
-        ({"size": 1, "spokes": "many"}, "wheel 1: .*'spokes'"),
+        ({"size": 1, "spokes": "many"}, "wheel 1: spokes: expected a whole number, found 'many'"),
     ],
 )
 def test_a_wrong_mapping_is_refused_with_its_place(values, message):

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
+from ...models.field_types import check_fields
 from ...models.messages import unknown_name_message
 
 STRATEGIES = ("proportional", "uniform", "temperature")
@@ -46,6 +47,7 @@ class Sampling:
     stopping: str = "first_exhausted"
 
     def __post_init__(self) -> None:
+        check_fields(self, "sampling: ")
         if self.strategy in REMOVED_STRATEGIES:
             raise ValueError(
                 f"sampling strategy {self.strategy!r} was removed; use {REMOVED_STRATEGIES[self.strategy]}. "
@@ -55,8 +57,7 @@ class Sampling:
             raise ValueError(unknown_name_message("sampling strategy", self.strategy, STRATEGIES))
         if self.stopping not in STOPPING:
             raise ValueError(unknown_name_message("stopping", self.stopping, STOPPING))
-        number = isinstance(self.temperature, (int, float)) and not isinstance(self.temperature, bool)
-        if not number or not 1 <= self.temperature < math.inf:
+        if self.temperature < 1:
             raise ValueError(f"sampling: temperature must be a finite number from 1, found {self.temperature!r}.")
 
     @property
