@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from accelerate import PartialState
@@ -66,6 +68,11 @@ Next steps:
   what to freeze, and when   docs/FREEZING.md
   the model in the browser   make app
   curves and mistakes        pip install 'hf-multitask[reports]', then train again: report.html"""
+
+PROGRAM = "hf-multitask"
+DEBUG = "HF_MULTITASK_DEBUG"
+# Mistakes in arguments. Typer exports only the class of wrong values.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 INTERRUPTED = 130  # The exit status that a shell reports for a process ended by SIGINT.
 
@@ -325,16 +332,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments. Defaults to the arguments of the process.
 
     Returns:
-        The exit status: 0, 2 for invalid input or a missing extra, 130 if the user interrupted.
+        The exit status: 0, 2 for invalid input or a missing extra, 130 if the user interrupted. With the environment
+        variable ``HF_MULTITASK_DEBUG=1``, an error is printed with its traceback.
     """
     if join_processes().is_main_process:
         _show_progress_messages()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        result = app(given, standalone_mode=False, prog_name=PROGRAM)
+    except _UsageError as error:
+        if given:  # otherwise the help is printed already
+            typer.echo(_usage_message(error), err=True)
+        return 2
     except (ValueError, OSError, ImportError) as error:
+        if os.environ.get(DEBUG) == "1":
+            traceback.print_exc()
         typer.echo(f"error: {error}", err=True)
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _usage_message(error: Any) -> str:
+    """Return one line for a mistake in the arguments."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"error: {message}. See {error.ctx.command_path if error.ctx else PROGRAM} --help."
 
 
 def _show_progress_messages() -> None:
@@ -376,7 +397,7 @@ def study_command(
         str | None,
         typer.Option(metavar="NAME,…", help="Scenarios to compare, the others with the first. Defaults to all."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds, counted from the seed of CONFIG.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from the seed of CONFIG.")] = 3,
     sizes: Annotated[
         str, typer.Option(metavar="N,…|all", help="Numbers of training rows, such as 50,100,all.")
     ] = "all",
@@ -386,7 +407,7 @@ def study_command(
         Path | None, typer.Option(help="Folder of the study. Defaults to output_dir with the suffix -study.")
     ] = None,
     processes: Annotated[
-        int, typer.Option(help="Number of processes that train different runs at the same time.")
+        int, typer.Option(min=1, help="Number of processes that train different runs at the same time.")
     ] = 1,
 ) -> None:
     """Train freezing scenarios on the same data, seeds and budget, and compare their scores and costs.
@@ -427,7 +448,9 @@ def tune(
         Path | None,
         typer.Option(help="YAML file of ranges and choices by key of the config. Defaults to a space for its tasks."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds that the best config is trained with at the end.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds that the best config is trained with at the end.")
+    ] = 3,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the search. Defaults to output_dir with the suffix -tuning.")
     ] = None,
@@ -463,7 +486,9 @@ def app_command(
         "out"
     ),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port. Defaults to the first free port from 7860.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port. Defaults to the first free port from 7860.")
+    ] = None,
     share: Annotated[bool, typer.Option("--share", help="Create a public address through gradio.live.")] = False,
     browser: Annotated[bool, typer.Option("--browser", help="Open the app in a browser.")] = False,
 ) -> None:

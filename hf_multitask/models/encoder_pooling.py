@@ -9,6 +9,8 @@ import transformers
 from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 from transformers.utils import cached_file
 
+from .field_types import describe_value
+from .hub_errors import explain_file_errors
 from .messages import unknown_name_message
 
 POOLING_MODES = ("mean", "cls", "max")
@@ -75,6 +77,9 @@ def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
 
     Returns:
         The content; None if the file does not exist, or if the hub is out of reach and the file is not in the cache.
+
+    Raises:
+        ValueError: If the file is not JSON.
     """
     path = cached_file(
         name_or_path,
@@ -83,7 +88,10 @@ def read_json_file(name_or_path: str, filename: str, **hub_kwargs: Any) -> Any:
         _raise_exceptions_for_connection_errors=False,
         **hub_kwargs,
     )
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    with explain_file_errors(name_or_path, filename):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _is_missing(name_or_path: str, filename: str, **hub_kwargs: Any) -> bool:
@@ -117,10 +125,16 @@ def read_sentence_pooling(name_or_path: str, **hub_kwargs: Any) -> SentencePooli
     if modules is None:
         return SentencePooling()
     mode, normalize = "mean", False
-    for module in modules:
+    for module in _checked_modules(modules, name_or_path):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
             settings = read_json_file(name_or_path, f"{module['path']}/config.json", **hub_kwargs)
+            if not isinstance(settings, dict):
+                found = "no such file" if settings is None else describe_value(settings)
+                raise ValueError(
+                    f"{name_or_path}: expected the pooling in {module['path']}/config.json, which modules.json names, "
+                    f"found {found}. Copy or download it again, or give `pooling` to choose."
+                )
             mode = _pooling_mode(settings, name_or_path)
         elif kind == "Normalize":
             normalize = True
@@ -164,6 +178,20 @@ def write_sentence_pooling(
         (Path(folder) / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def _checked_modules(modules: Any, source: str) -> list[dict[str, str]]:
+    """Return the modules of a sentence-transformers folder, each with its type and path."""
+    are_modules = isinstance(modules, list) and all(
+        isinstance(module, dict) and all(isinstance(module.get(key), str) for key in ("type", "path"))
+        for module in modules
+    )
+    if not are_modules:
+        raise ValueError(
+            f"{source}: expected a list of modules with `type` and `path` in modules.json, found "
+            f"{describe_value(modules)}. Copy or download it again, or give `pooling` to choose."
+        )
+    return modules
+
+
 def _pooling_mode(settings: dict[str, Any], source: str) -> str:
     """Return the mode of a pooling config, in the current form of sentence-transformers or the older with flags."""
     modes = settings.get("pooling_mode")
@@ -171,9 +199,9 @@ def _pooling_mode(settings: dict[str, Any], source: str) -> str:
         prefix, suffix = "pooling_mode_", "_token"
         flags = [key for key, value in settings.items() if key.startswith(prefix) and value is True]
         modes = [flag.removeprefix(prefix).removesuffix("s").removesuffix(suffix) for flag in flags]
-    names = [modes] if isinstance(modes, str) else list(modes)
+    names = list(modes) if isinstance(modes, (list, tuple)) else [modes]
     if len(names) != 1 or names[0] not in POOLING_MODES:
-        found = "+".join(names) or "none"
+        found = "+".join(map(str, names)) or "none"
         raise ValueError(
             f"{source}: {unknown_name_message('pooling mode', found, POOLING_MODES)} Give `pooling` to choose one."
         )

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from .configuration_multitask import PIPELINE_NAME, MultiTaskConfig
 from .hub_card_metadata import Ingredient, TrainingFacts, card_metadata, encoder_card, encoder_name
 from .layer_groups import layer_ranges
+from .markdown import escape_markdown
 from .tasks import TaskConfig
 
 CARD_NAME = "README.md"
@@ -43,9 +44,9 @@ def build_model_card(
     title = title or (f"Multi-task model on {encoder}" if name == HERE else name.split("/")[-1])
     header = card_metadata(config, title, training, encoder_metadata, metadata)
     sections = [
-        f"# {title}",
-        f"One pass of one encoder, {encoder}, answers {len(config.tasks)} tasks. It was made with `hf_multitask`. "
-        f"Sentence vectors are pooled by `{config.pooling}`.",
+        f"# {escape_markdown(title)}",
+        f"One pass of one encoder, {escape_markdown(encoder)}, answers {len(config.tasks)} tasks. It was made with "
+        f"`hf_multitask`. Sentence vectors are pooled by `{config.pooling}`.",
         _table(["Task", "Type", "Labels"], [_task_row(task) for task in config.tasks]),
         _usage(name, next(iter(training.examples), _EXAMPLE)),
         _data(training),
@@ -60,8 +61,9 @@ def build_model_card(
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Return a table whose cells are shown as they are."""
+    first, *others = ([escape_markdown(cell) for cell in row] for row in [header, *rows])
+    return "\n".join(f"| {' | '.join(line)} |" for line in [first, ["---"] * len(header), *others])
 
 
 def _task_row(task: TaskConfig) -> list[str]:
@@ -168,11 +170,18 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _license(license_name: str | None, encoder_metadata: Mapping[str, Any], encoder: str) -> str:
-    encoder_license = encoder_metadata.get("license")
+    encoder_license, encoder = encoder_metadata.get("license"), escape_markdown(encoder)
     of_encoder = (
-        f"The encoder {encoder} is under `{encoder_license}`, according to its own card."
+        f"The encoder {encoder} is under {_code(encoder_license)}, according to its own card."
         if encoder_license
         else f"The license of the encoder {encoder} is not known: no card of the encoder that names it was found."
     )
-    of_model = f"This model is under `{license_name}`. " if license_name and license_name != encoder_license else ""
+    of_model = (
+        f"This model is under {_code(license_name)}. " if license_name and license_name != encoder_license else ""
+    )
     return of_model + of_encoder
+
+
+def _code(text: object) -> str:
+    """Return a text as code, which a backtick would end."""
+    return f"`{' '.join(str(text).replace('`', '').split())}`"

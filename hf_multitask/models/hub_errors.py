@@ -1,16 +1,77 @@
-"""Clear errors for damaged or missing weights and for failed uploads."""
+"""Clear errors for damaged files of models, damaged or missing weights, and failed uploads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 # Base error of the HTTP library that the hub's client uses: a broken connection is not an HfHubHTTPError.
+MAX_MESSAGE = 300
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
+
+
+@contextmanager
+def explain_file_errors(name_or_path: str | Path, what: str) -> Iterator[None]:
+    """Explain that a library has met a file of a model with other content than it expects.
+
+    Args:
+        name_or_path: Folder or hub name of the model.
+        what: The file, and what it should contain.
+
+    Raises:
+        ValueError: If the content cannot be used. Errors with a message of their own are raised as they are.
+    """
+    try:
+        yield
+    except (UnicodeDecodeError, JSONDecodeError) as error:
+        raise ValueError(f"{name_or_path}: {what} is damaged. {error}") from error
+    except (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the libraries raise what their own code happens to run into
+        raise ValueError(
+            f"{name_or_path}: {what} cannot be used; copy or download it again. {one_line(error)}"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the kind of an error and its message on one line of readable length."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message[:MAX_MESSAGE]}{'…' if len(message) > MAX_MESSAGE else ''}"
+
+
+@contextmanager
+def explain_encoder_errors(name_or_path: str | Path, **hub_kwargs: Any) -> Iterator[None]:
+    """Explain what is wrong with an encoder if its weights cannot be loaded.
+
+    Args:
+        name_or_path: Folder or hub name of the encoder.
+        hub_kwargs: Passed to the hub's client, such as ``revision``.
+
+    Raises:
+        ValueError: If a file of weights is damaged, is a pickle of other things than tensors, or does not fit
+            ``config.json``.
+    """
+    try:
+        with explain_file_errors(name_or_path, "config.json with these weights"):
+            yield
+    except ValueError as error:
+        cause = error.__cause__
+        if isinstance(cause, SafetensorError):
+            raise ValueError(_damage_message(name_or_path, cause, **hub_kwargs)) from cause
+        if isinstance(cause, (UnpicklingError, EOFError)):
+            raise ValueError(
+                f"{name_or_path}: the pickled weights (pytorch_model.bin) are damaged, or contain more than tensors "
+                "and are not loaded, because a pickle can run code. save_pretrained writes safetensors. "
+                f"{one_line(cause)}"
+            ) from cause
+        raise
 
 
 @contextmanager
@@ -27,10 +88,7 @@ def explain_weights_errors(name_or_path: str | Path, **hub_kwargs: Any) -> Itera
     try:
         yield
     except SafetensorError as error:
-        raise ValueError(
-            f"{name_or_path}: {_damaged_file(str(name_or_path), **hub_kwargs)} is damaged or was cut short, copy or "
-            f"download it again. {error}"
-        ) from error
+        raise ValueError(_damage_message(name_or_path, error, **hub_kwargs)) from error
     except OSError as error:
         if SAFE_WEIGHTS_NAME not in str(error):
             raise
@@ -61,6 +119,11 @@ def explain_upload_errors(repo_id: str) -> Iterator[None]:
         raise ConnectionError(
             f"{repo_id}: the upload failed; push again. A commit is on the hub as a whole or not at all. {cause}"
         ) from error
+
+
+def _damage_message(name_or_path: str | Path, error: Exception, **hub_kwargs: Any) -> str:
+    name = _damaged_file(str(name_or_path), **hub_kwargs)
+    return f"{name_or_path}: {name} is damaged or was cut short, copy or download it again. {error}"
 
 
 def _damaged_file(name_or_path: str, **hub_kwargs: Any) -> str:

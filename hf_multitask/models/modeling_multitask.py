@@ -20,7 +20,7 @@ from .encoder_dropout import use_quick_dropout
 from .encoder_loading import find_model, load_config, load_tokenizer
 from .encoder_pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
 from .hub_card import CARD_NAME, build_model_card
-from .hub_errors import explain_upload_errors, explain_weights_errors
+from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
 from .losses import count_labeled, example_losses
 from .modeling_base import MultiTaskPreTrainedModel, drop_pooler
 from .pipeline_multitask import MultiTaskPipeline
@@ -100,7 +100,8 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         if attn_implementation is not None:
             check_attention(encoder_config, attn_implementation)
             kwargs["attn_implementation"] = attn_implementation
-        encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
+        with explain_encoder_errors(source, **hub_kwargs):
+            encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
         drop_pooler(encoder)
         use_quick_dropout(encoder)
         encoder.config.name_or_path = str(name_or_path)

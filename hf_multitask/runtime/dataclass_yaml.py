@@ -94,6 +94,14 @@ def from_mapping(cls: type[D], values: object, place: str) -> D:
     return build(cls, values, f"{place}: ")
 
 
+def as_number(value: object) -> object:
+    """Convert a string such as ``2e-5``, which YAML 1.1 does not read as a number; return other values unchanged."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def changed_fields(instance: "DataclassInstance") -> JsonObject:
     """Return the fields of a dataclass that differ from their defaults, as YAML and JSON can contain them.
 

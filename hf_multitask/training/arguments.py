@@ -129,6 +129,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         Raises:
             ValueError: If an argument has a value that is not allowed.
         """
+        check_ranges(self)
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(unknown_name_message(name, value, allowed))

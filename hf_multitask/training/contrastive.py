@@ -12,7 +12,6 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, extract_model_from_parallel
 from datasets import Dataset
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..data import MultiTaskDataCollator, TrainingStream
 from ..models import MultiTaskModel, TaskConfig
 from ..models.encoder_pooling import mean_of_windows, pool
+from ..models.field_types import check_fields
 from ..models.layer_groups import LayerGroups
 from ..models.losses import IGNORE_INDEX
 from ..models.messages import unknown_name_message
@@ -35,7 +35,6 @@ WARMUP_SHARE = 0.1
 LOSS, STEPS, SECONDS = "contrastive_loss", "contrastive_steps", "contrastive_runtime"
 
 
-@strict
 @dataclass
 class ContrastiveConfig:
     """Contrastive warm-up of the encoder.
@@ -62,6 +61,7 @@ class ContrastiveConfig:
     freeze: str | list[str] = "none"
 
     def __post_init__(self) -> None:
+        check_fields(self, "contrastive: ")
         for name, least in (("epochs", 1), ("batch_size", 2)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"contrastive: {name} must be at least {least}, found {value}.")

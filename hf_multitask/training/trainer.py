@@ -25,12 +25,14 @@ from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from ..models.collator import TEACHER_COLUMN
 from ..models.hub_errors import explain_upload_errors
+from ..models.messages import unknown_name_message
 from ..models.type_aliases import Batch
 from ..runtime.fold_scores import FoldScores
 from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
 from .caching import build_cache
 from .card_facts import write_card
+from .checkpoint_errors import explain_checkpoint_errors
 from .dataloaders import TrainerDataLoaders, check_training_rows, prepare_rows, restore_row_order, validation_sample
 from .ddp import rebuild_ddp
 from .distillation import TEACHER, Distillation, build_distiller
@@ -90,6 +92,11 @@ class MultiTaskTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.args = args = args or MultiTaskTrainingArguments("tmp_trainer")
+        if not isinstance(args, MultiTaskTrainingArguments):
+            raise TypeError(
+                f"args: expected MultiTaskTrainingArguments, found {type(args).__name__}. It takes the same arguments "
+                "and those of several tasks: from hf_multitask import MultiTaskTrainingArguments."
+            )
         self._has_schedule = freeze_schedule is not None
         if any(isinstance(callback, FreezeCallback) for callback in kwargs.get("callbacks") or []):
             raise ValueError("callbacks: found a FreezeCallback; give its schedule as freeze_schedule instead.")
@@ -98,6 +105,8 @@ class MultiTaskTrainer(Trainer):
         self._has_own_collator = kwargs.get("data_collator") is not None or kwargs.get("processing_class") is None
         self._has_own_metrics = kwargs.get("compute_metrics") is not None
         self._distillation = distillation
+        validation = kwargs.get("eval_dataset")
+        self._metric_prefixes = [f"{name}_" for name in validation] if isinstance(validation, dict) else [""]
         if model is not None:
             # Before the Trainer creates anything.
             self._set_schedule(model)
@@ -138,6 +147,18 @@ class MultiTaskTrainer(Trainer):
             schedule = self._schedule_of(self.args.num_train_epochs)
             if not self._has_own_metrics:
                 check_watched_metrics(schedule, self.args.metric_for_best_model, task_metric_names(self.tasks))
+        if not self._has_own_metrics:
+            self._check_best_metric()
+
+    def _check_best_metric(self) -> None:
+        """Raise if no evaluation will have the metric that chooses the best checkpoint."""
+        metric = self.args.metric_for_best_model
+        if metric is None or self.args.eval_strategy == "no":
+            return
+        name, found = metric.removeprefix("eval_"), task_metric_names(self.tasks)
+        names = [f"{prefix}{known}" for prefix in self._metric_prefixes for known in found]
+        if name not in names and not name.startswith("drift_"):
+            raise ValueError(unknown_name_message("metric_for_best_model", metric, names))
 
     def _follow_model(self) -> None:
         """Make again what depends on the model, its tasks and the training arguments."""
@@ -286,8 +307,9 @@ class MultiTaskTrainer(Trainer):
                 if self._nothing_trains():
                     raise NothingTrainsError
                 self._begin_training()
-            self.dataloaders.begin(resume_from_checkpoint)
-            result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            with explain_checkpoint_errors(str(self.args.output_dir), resume_from_checkpoint):
+                self.dataloaders.begin(resume_from_checkpoint)
+                result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except NothingTrainsError:
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
             self.is_in_train = False
@@ -539,7 +561,7 @@ class MultiTaskTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as ``Trainer`` does, with the moving average of the weights if there is one."""
-        with self._averaged():
+        with self._averaged(), explain_checkpoint_errors(output_dir or str(self.args.output_dir)):
             super().save_model(output_dir, _internal_call)
 
     def _save_rng_state(self, output_dir: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from accelerate import PartialState
 from filelock import FileLock
-from huggingface_hub.errors import StrictDataclassError
 
 from ..freezing.snapshots import checkpoints
 from ..freezing.stage import greater_is_better
@@ -142,7 +141,7 @@ def _check_values(config: RunConfig, parameters: Sequence[Parameter], parts: Run
                 changed.training_arguments()
                 if parameter.key == "freeze":
                     _check_schedule(changed, parts)
-            except (ValueError, StrictDataclassError) as error:
+            except ValueError as error:
                 raise ValueError(f"space: {parameter.key}: {error}") from error
 
 

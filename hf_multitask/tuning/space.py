@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
 from ..models.tasks import HEAD_KINDS, MULTI_LABEL, REGRESSION, TaskConfig
 from ..runs.config import RunConfig
 from ..runtime.dataclass_yaml import as_number
+from ..runtime.plain_values import load_yaml
 from .parameters import HEAD_RATE_FACTOR, Parameter, Value, check_key, value_of
 
 BATCH_SIZES = (4, 8, 16, 32)
@@ -36,9 +35,9 @@ def read_space(path: str | Path) -> Space:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file of a search space.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML. {error}") from error
+        values = load_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of keys, found {type(values).__name__}.")
     return values

@@ -253,3 +253,35 @@ def test_a_picture_that_can_not_be_drawn_is_refused_at_once(picture, message, co
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["inspect", str(config), "--encoder", "./nowhere", "--picture", picture]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["nope"], "No such command 'nope'"),
+        (["train"], "Missing argument 'CONFIG'"),
+        (["predict", "a", "b"], "Missing option '--output'"),
+        (["predict", "a", "b", "--outputt", "c"], "No such option: --outputt"),
+        (["predict", "a", "b", "--output", "c", "--top-k", "0"], "--top-k"),
+        (["predict", "a", "b", "--output", "c", "--workers", "-1"], "--workers"),
+        (["inspect", "a", "--rows", "-1"], "--rows"),
+        (["evaluate", "a", "b", "--batch-size", "0"], "--batch-size"),
+        (["evaluate", "a", "b", "--batch-size", "x"], "--batch-size"),
+        (["app", "--port", "99999999"], "--port"),
+        (["study", "a", "--seeds", "0"], "--seeds"),
+        (["study", "a", "--processes", "0"], "--processes"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line_and_status_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert "--help." in error
+
+
+def test_without_arguments_there_is_help(capsys):
+    assert main([]) == 2
+    assert "predict" in capsys.readouterr().out

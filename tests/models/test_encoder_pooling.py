@@ -71,3 +71,32 @@ def test_a_module_that_is_not_supported_is_refused(tmp_path):
 def test_an_unknown_pooling_is_refused(encoder):
     with pytest.raises(ValueError, match=r"unknown pooling 'men'. Did you mean 'mean'"):
         MultiTaskModel.from_encoder(encoder, TASKS, pooling="men")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "1_Pooling/config.json",
+            None,
+            "expected the pooling in 1_Pooling/config.json, which modules.json names, found no",
+        ),
+        ("1_Pooling/config.json", "[]", r"expected the pooling in 1_Pooling/config.json, .* found \[\]"),
+        ("1_Pooling/config.json", "{", "1_Pooling/config.json is damaged"),
+        ("1_Pooling/config.json", '{"pooling_mode": 3}', "unknown pooling mode '3'"),
+        ("modules.json", "{}", "expected a list of modules with `type` and `path` in modules.json, found {}"),
+        ("modules.json", "[3]", r"expected a list of modules .* found \[3\]"),
+        ("modules.json", '[{"type": "x.Pooling"}]', "expected a list of modules"),
+        ("modules.json", "\x00", "modules.json is damaged"),
+        ("modules.json", '[{"idx": 0, "path": "", "type": "x.Dense"}]', "asks for the module 'Dense'"),
+    ],
+)
+def test_odd_files_of_a_sentence_transformers_folder_are_named(name, content, message, tmp_path):
+    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens")
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        MultiTaskModel.from_encoder(tmp_path, TASKS)
+    assert str(tmp_path) in str(error.value)

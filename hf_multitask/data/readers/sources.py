@@ -102,7 +102,7 @@ def load_hub_split(
     """
     try:
         splits = datasets.get_dataset_split_names(name, config, revision=revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # a RuntimeError: the dataset is a loading script
         reason = str(error).rstrip(".")
         raise ValueError(
             f"dataset {name!r} could not be read: {reason}. Without the hub it has to be in the cache of `datasets`, "
