@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from typing import Any, Union
 
 MAX_CHARACTERS_SHOWN = 80
 
@@ -24,7 +21,7 @@ _shown.maxstring = _shown.maxother = MAX_CHARACTERS_SHOWN
 _shown.maxlevel = 3
 
 
-def check_fields(instance: "DataclassInstance", place: str = "") -> None:
+def check_fields(instance: Any, place: str = "") -> None:
     """Check the value of each field of a dataclass against its annotation.
 
     Numbers in strings become numbers where a field is a number: YAML 1.1 reads ``1e-1`` as a string. Whole numbers
