@@ -54,6 +54,8 @@ class MultiTaskConfig(PreTrainedConfig):
         """Check the values and turn the tasks of a saved config into `TaskConfig`."""
         if self.pooling not in POOLING_MODES:
             raise ValueError(unknown_name_message("pooling", self.pooling, POOLING_MODES))
+        if not isinstance(self.tasks, (list, tuple)):
+            raise ValueError(f"tasks: expected a list of tasks, found {describe_value(self.tasks)}.")
         tasks = [task if isinstance(task, TaskConfig) else _saved_task(task) for task in self.tasks]
         self.tasks = [task.with_defaults() for task in tasks]
         names = [task.name for task in self.tasks]

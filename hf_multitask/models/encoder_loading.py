@@ -62,7 +62,13 @@ def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
     try:
         with explain_file_errors(name_or_path, "config.json"):
             return AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
+    except ValueError as error:
+        if name_or_path in str(error):
+            raise
+        raise ValueError(f"{name_or_path}: config.json: {' '.join(str(error).split())}") from error
     except OSError as error:
+        if Path(name_or_path).is_dir():
+            raise ValueError(f"{name_or_path}: config.json cannot be read. {error}") from error
         raise ValueError(
             f"{name_or_path!r}: expected a folder or a hub name that can be reached or is in the hub's cache. {error}"
         ) from error

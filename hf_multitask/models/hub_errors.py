@@ -8,7 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
@@ -35,9 +35,9 @@ def explain_file_errors(name_or_path: str | Path, what: str) -> Iterator[None]:
     except (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the libraries raise what their own code happens to run into
-        raise ValueError(
-            f"{name_or_path}: {what} cannot be used; copy or download it again. {one_line(error)}"
-        ) from error
+        if "unexpected keyword argument" in str(error):
+            raise  # the caller's mistake
+        raise ValueError(f"{name_or_path}: {what} cannot be used. {one_line(error)}") from error
 
 
 def one_line(error: BaseException) -> str:
@@ -65,7 +65,7 @@ def explain_encoder_errors(name_or_path: str | Path, **hub_kwargs: Any) -> Itera
         cause = error.__cause__
         if isinstance(cause, SafetensorError):
             raise ValueError(_damage_message(name_or_path, cause, **hub_kwargs)) from cause
-        if isinstance(cause, (UnpicklingError, EOFError)):
+        if isinstance(cause, (UnpicklingError, EOFError)) or "PytorchStreamReader" in str(cause):
             raise ValueError(
                 f"{name_or_path}: the pickled weights (pytorch_model.bin) are damaged, or contain more than tensors "
                 "and are not loaded, because a pickle can run code. save_pretrained writes safetensors. "
@@ -89,6 +89,8 @@ def explain_weights_errors(name_or_path: str | Path, **hub_kwargs: Any) -> Itera
         yield
     except SafetensorError as error:
         raise ValueError(_damage_message(name_or_path, error, **hub_kwargs)) from error
+    except StrictDataclassError as error:
+        raise ValueError(f"{name_or_path}: config.json cannot be used. {one_line(error)}") from error
     except OSError as error:
         if SAFE_WEIGHTS_NAME not in str(error):
             raise

@@ -141,6 +141,8 @@ def test_without_validation_there_is_no_best_epoch(write):
     ("change", "message"),
     [
         ({"tasks": [{"name": 5, "type": "token_classification"}]}, "task 5: name: expected a string, found 5"),
+        ({"output_dir": ""}, "output_dir is empty"),
+        ({"pooling": "sum"}, "unknown pooling 'sum'"),
         ({"effort": ["quick"]}, r"effort: expected a string, found \['quick'\]"),
         ({"freeze": 5}, "freeze: expected a string, a list of strings or a mapping, found 5"),
         ({"sampling": {"temperature": "hot"}}, "sampling.temperature: expected a number, found 'hot'"),

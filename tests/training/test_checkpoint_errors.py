@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,15 @@ TRAINING = {
     "load_best_model_at_end": False,
     "save_strategy": "steps",
     "save_steps": 1,
-    "max_steps": 2,
+    "save_total_limit": 3,
+    "max_steps": 3,
     "eval_strategy": "no",
 }
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Return the config of a run that has two checkpoints."""
+    """Return the config of a run that has three checkpoints."""
     folder = tmp_path_factory.mktemp("finished")
     config = save_tiny_run(folder, TRAINING, folder / "out")
     assert main(["train", str(config)]) == 0
@@ -45,8 +47,9 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path):
-    """Return a copy of the run's output directory and the arguments that resume it."""
+    """Return a copy of the run's output directory without the last checkpoint, and the arguments that resume it."""
     shutil.copytree(finished.parent / "out", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "checkpoint-3")
     return tmp_path / "out", ["train", str(finished), "--resume", "--output_dir", str(tmp_path / "out")]
 
 
@@ -117,15 +120,17 @@ def test_other_errors_stay_what_they_are(run):
         raise KeyError("x")
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
     """Limit files to 4 KiB in this process, as a full disk would."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +142,11 @@ def small_files():
     ],
     ids=["safetensors", "torch", "file"],
 )
-def test_the_words_of_each_library_for_a_full_disk_are_known(write, tmp_path, small_files):
+def test_the_words_of_each_library_for_a_full_disk_are_known(write, tmp_path):
     with (
         pytest.raises(OSError, match=r"could not be written\. .* Free on this disk: .* no checkpoint is whole yet"),
         explain_checkpoint_errors(tmp_path),
+        small_files(),
     ):
         write(tmp_path / "file")
 
