@@ -207,7 +207,7 @@ def test_a_preset_with_protection(groups):
         ("", "'' is neither a preset"),
         (["head.intnt"], "unknown group 'head.intnt'. Did you mean 'head.intent'"),
         (3, "freeze: expected a preset, groups, stages or a file of them, found 3"),
-        (None, "freeze: expected a preset, groups, stages or a file of them, found None"),
+        (None, "freeze: expected a preset, groups, stages or a file of them, found nothing"),
         ({"preset": "gradual", "epoch": 1}, "preset 'gradual': unknown option 'epoch'. Did you mean 'epochs'"),
         ({"preset": "gradual", "num_train_epochs": 1}, "preset 'gradual': unknown option 'num_train_epochs'"),
         ({"preset": "three-stage", "groups": "heads"}, "preset 'three-stage': unknown option 'groups'"),

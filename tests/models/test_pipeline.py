@@ -163,10 +163,10 @@ def test_options(pipe, folder):
     ("options", "message"),
     [
         ({"tasks": ["slot"]}, "Did you mean 'slots'"),
-        ({"tasks": "slots"}, "tasks: expected a list of names, found 'slots'"),
+        ({"tasks": "slots"}, "tasks: expected a list of strings or nothing, found 'slots'"),
         ({"top": 3}, "Did you mean 'top_k'"),
         ({"top_k": 0}, "top_k must be at least 1, found 0"),
-        ({"top_k": "all"}, "top_k must be a whole number, found 'all'"),
+        ({"top_k": "all"}, "top_k: expected a whole number or nothing, found 'all'"),
         ({"threshold": 2}, r"threshold must be a number in \[0, 1\], found 2"),
         ({"tag_scheme": "IOB3"}, "IOB2"),
         ({"batch_size": 0}, "batch_size must be a whole number from 1, found 0"),
