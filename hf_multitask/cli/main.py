@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from accelerate import PartialState
+from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
 from ..app import launch_app
@@ -18,6 +19,7 @@ from ..data.readers.reading_options import ReadingOptions
 from ..export import export_onnx, score_onnx
 from ..freezing.stage_results import read_stage_results
 from ..models import load_model
+from ..models.hub_errors import one_line
 from ..models.pipeline_multitask import MultiTaskPipeline
 from ..models.predictor import OutputOptions
 from ..models.type_aliases import JsonObject
@@ -39,6 +41,7 @@ from ..runs import (
 )
 from ..runtime.processes import join_processes
 from ..study import run_study
+from ..training.checkpoint_errors import is_write_error
 from ..tuning import run_tuning
 from ..tuning.space import read_space
 from .inspection import print_inspection
@@ -247,7 +250,7 @@ def predict_command(
         format=format,
         columns=parse_columns(columns),
         reading=ReadingOptions(delimiter, encoding, quoting, header),
-        batch_size=int(batch_size) if batch_size.isdigit() else batch_size,
+        batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
         workers=workers,
         on_error=on_error,
         overwrite=overwrite,
@@ -344,10 +347,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given:  # otherwise the help is printed already
             typer.echo(_usage_message(error), err=True)
         return 2
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError, RuntimeError) as error:
+        is_documented = isinstance(error, (ValueError, OSError, ImportError))
+        if not is_documented and not is_write_error(error):
+            raise  # a fault of ours
         if os.environ.get(DEBUG) == "1":
             traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
+        message = error if is_documented else f"a file could not be written. {one_line(error)}"
+        typer.echo(f"error: {message}", err=True)
         return 2
     return result if isinstance(result, int) else 0
 

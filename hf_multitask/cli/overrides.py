@@ -55,7 +55,7 @@ def parse_columns(given: str | None) -> dict[str, str | int]:
         name, equals, column = part.partition("=")
         if not equals or not name.strip() or not column.strip():
             raise ValueError(f"--columns: expected parts such as tokens=0 or text=utterance, found {part!r}.")
-        columns[name.strip()] = int(column) if column.strip().isdigit() else column.strip()
+        columns[name.strip()] = int(column) if column.strip().isdecimal() else column.strip()
     return columns
 
 

@@ -13,7 +13,7 @@ from transformers import TrainerState
 from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..freezing.snapshots import checkpoints
+from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from ..models.hub_errors import one_line
 from ..runtime.byte_sizes import format_bytes
 
@@ -125,7 +125,7 @@ def _damage_message(output_dir: Path, checkpoint: str | bool) -> str | None:
         return None
     damage = damaged_file(Path(found))
     if damage is None:
-        return None
+        return _snapshot_message(Path(found).parent / SNAPSHOTS_DIR)
     step = Path(found).name.rpartition("-")[2]
     whole = last_whole_checkpoint(Path(found).parent, int(step) if step.isdigit() else None)
     remedy = (
@@ -136,6 +136,16 @@ def _damage_message(output_dir: Path, checkpoint: str | bool) -> str | None:
     return f"{Path(found) / damage[0]}: the checkpoint is damaged: {damage[1]}. {remedy}"
 
 
+def _snapshot_message(folder: Path) -> str | None:
+    """Return which of the files that a freeze schedule keeps for a resumed run is damaged; None if none is."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            _read(path)
+        except SafetensorError as error:
+            return f"{path}: the file is damaged: {one_line(error)}. Train again without resuming."
+    return None
+
+
 def _write_message(output_dir: Path, error: BaseException) -> str:
     free = format_bytes(shutil.disk_usage(output_dir).free) if output_dir.is_dir() else "unknown"
     whole = last_whole_checkpoint(output_dir)
@@ -144,5 +154,6 @@ def _write_message(output_dir: Path, error: BaseException) -> str:
         if whole is None
         else f"{whole.name} is whole, and the training can resume from it"
     )
-    name = getattr(error, "filename", None) or output_dir
+    # Of a copied file, the second name is that of the copy.
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None) or output_dir
     return f"{name}: could not be written. {one_line(error)}. Free on this disk: {free}. Make space; {rest}."

@@ -112,6 +112,17 @@ def test_without_a_whole_checkpoint_the_way_out_is_to_start_again(run):
         raise KeyError("x")
 
 
+def test_a_damaged_file_of_a_freeze_schedule_is_named(run):
+    out, _ = run
+    (out / "_freezing").mkdir()
+    (out / "_freezing" / "best-2.safetensors").write_bytes(b"x")
+    with (
+        pytest.raises(ValueError, match=r"best-2.safetensors: the file is damaged: .* Train again without resuming"),
+        explain_checkpoint_errors(out, str(out / "checkpoint-2")),
+    ):
+        raise SafetensorError("x")
+
+
 def test_other_errors_stay_what_they_are(run):
     out, _ = run
     with pytest.raises(KeyError), explain_checkpoint_errors(out, str(out / "checkpoint-2")):
