@@ -118,6 +118,6 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
 
 def _check_length(place: str, length: object, source: str) -> None:
     """Raise if a maximum length in a file of a model is not a number above 0."""
-    is_number = isinstance(length, (int, float)) and not isinstance(length, bool)
-    if length is not None and not (is_number and length > 0):
-        raise ValueError(f"{source}: {place}: expected a whole number above 0, found {describe_value(length)}.")
+    if length is None or (isinstance(length, (int, float)) and not isinstance(length, bool) and length > 0):
+        return
+    raise ValueError(f"{source}: {place}: expected a whole number above 0, found {describe_value(length)}.")

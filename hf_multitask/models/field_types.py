@@ -34,7 +34,7 @@ def check_fields(instance: Any, place: str = "") -> None:
     Raises:
         ValueError: If a value has another type. The message names the field, and what was expected and found.
     """
-    hints = _hints(type(instance))
+    hints = _hints(instance.__class__)
     for item in fields(instance):
         value = getattr(instance, item.name)
         checked = checked_value(value, hints[item.name], f"{place}{item.name}")

@@ -63,6 +63,8 @@ def explain_encoder_errors(name_or_path: str | Path, **hub_kwargs: Any) -> Itera
             yield
     except ValueError as error:
         cause = error.__cause__
+        if cause is None:
+            raise
         if isinstance(cause, SafetensorError):
             raise ValueError(_damage_message(name_or_path, cause, **hub_kwargs)) from cause
         if isinstance(cause, (UnpicklingError, EOFError)) or "PytorchStreamReader" in str(cause):
