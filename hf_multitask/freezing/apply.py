@@ -1,6 +1,7 @@
 """Freezing groups of a model: no gradient, no update, no dropout."""
 
 from collections.abc import Collection, Iterable
+from functools import partial
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -62,7 +63,8 @@ def _set_modes(module: nn.Module, training: bool, bottom_frozen: bool) -> None:
     trains = {weight.requires_grad for weight in module.parameters()} or {not bottom_frozen}
     if trains == {False}:
         module.eval()
-        module.train = _stay_in_eval_mode.__get__(module)  # type: ignore[method-assign]
+        # Not a bound method, which pickle would look up in the class.
+        module.train = partial(_stay_in_eval_mode, module)  # type: ignore[method-assign]
         return
     module.training = training
     for child in module.children():

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig, prepare_datasets
 from hf_multitask.models.collator import first_rows
-from hf_multitask.models.text_windows import flat_subwords
+from hf_multitask.models.text_windows import cut_row, flat_subwords
 from tests.tiny import ROWS
 
 INTENT = TaskConfig("intent", "sequence_classification")
@@ -47,6 +49,35 @@ def words_read(windows, overlap):
 )
 def test_a_subword_is_read_from_the_window_whose_nearer_end_is_farthest(windows, overlap, read):
     assert words_read(windows, overlap) == read
+
+
+def nearest_end(window, number, last, place):
+    """Return the number of subwords between a subword and the nearer end of its window that is no end of the text."""
+    content = [i for i, word in enumerate(window) if word is not None]
+    before = content.index(place) if number else len(window) ** 2
+    after = len(content) - 1 - content.index(place) if number < last else len(window) ** 2
+    return min(before, after)
+
+
+@given(st.integers(1, 40), st.integers(2, 9), st.data())
+def test_each_subword_is_read_once_with_the_most_context(length, room, data):
+    overlap = data.draw(st.integers(0, room - 1))
+    cut = cut_row([None, *[0] * length, None], room + 2, overlap) if length > room else None
+    windows = [list(range(length + 2))] if cut is None else cut.windows
+    words = [[None if i in (0, length + 1) else i for i in window] for window in windows]
+    flat = flat_subwords(words, overlap if cut is None else cut.overlap)
+    places = [(number, place) for number, window in enumerate(words) for place in range(len(window))]
+    read = [(i, *where) for i, where in zip(flat, places, strict=True) if i is not None]
+    assert sorted(i for i, _, _ in read) == list(range(1, length + 1))
+    for i, number, place in read:
+        context = {
+            other: nearest_end(window, other, len(words) - 1, window.index(i))
+            for other, window in enumerate(words)
+            if i in window
+        }
+        assert words[number][place] == i
+        # The first of several windows with equal context.
+        assert number == max(context, key=lambda other: (context[other], -other))
 
 
 def test_rows_that_fit_make_a_batch_without_windows(mixed):

@@ -1,9 +1,13 @@
 """Static freezing: frozen weights stay, the others move."""
 
+import copy
+import io
+import pickle
+
 import pytest
 import torch
 
-from hf_multitask import MultiTaskModel, freeze
+from hf_multitask import MultiTaskDataCollator, MultiTaskModel, freeze
 from hf_multitask.models.layer_groups import find_layers
 from tests.tiny import ARCHITECTURES
 from tests.trainers import make_trainer
@@ -31,6 +35,12 @@ def train(model, data, tokenizer, folder, frozen, **arguments):
     trainer = make_trainer(model, data, tokenizer, folder, frozen, **defaults, **arguments)
     trainer.train()
     return trainer
+
+
+@pytest.fixture
+def batch_of(data, tokenizer):
+    collator = MultiTaskDataCollator(tokenizer, data.tasks)
+    return collator([data["train"][i] for i in range(4)])
 
 
 def groups_of(model):
@@ -124,3 +134,58 @@ def test_a_trainer_leaves_what_the_caller_froze(model, data, tokenizer, tmp_path
 def test_an_unknown_group_is_refused_with_the_groups_there_are(model):
     with pytest.raises(ValueError, match=r"unknown group 'head.slot'. Did you mean 'head.slots'.*'head.intent'"):
         freeze(model, ["head.slot"])
+
+
+def test_gradients_of_earlier_steps_move_nothing_that_is_frozen(model, batch_of):
+    model.train()
+    model(**batch_of).loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    before = groups_of(model)
+    freeze(model, ["embeddings", "head.intent"])
+    # Plain SGD moves each weight that has a gradient, also one that requires none.
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    for name, weights in groups_of(model).items():
+        assert all(torch.equal(*pair) for pair in zip(weights, before[name], strict=True)), name
+        assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_modules_without_weights_follow_what_contains_them(model):
+    def dropouts(of):
+        return [module for module in of.modules() if isinstance(module, torch.nn.Dropout)]
+
+    embeddings, layers = model.encoder.embeddings, find_layers(model.encoder)
+    model.encoder.outside = torch.nn.Dropout(0.1)
+    model.train()
+    freeze(model, "embeddings")
+    assert not any(module.training for module in dropouts(embeddings))
+    assert all(module.training for layer in layers for module in dropouts(layer))
+    assert not model.encoder.outside.training
+    freeze(model, ["encoder.1", "head.intent"])
+    assert [any(module.training for module in dropouts(layer)) for layer in layers] == [True, False, True]
+    assert all(module.training for module in dropouts(embeddings))
+    assert model.encoder.outside.training
+
+
+@pytest.mark.parametrize("way", ["pickle", "torch.save", "deepcopy"])
+def test_a_frozen_model_is_copied_with_what_is_frozen(way, model):
+    freeze(model, ["embeddings", "head.intent"])
+    model.train()
+    if way == "pickle":
+        other = pickle.loads(pickle.dumps(model))
+    elif way == "torch.save":
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        other = torch.load(file, weights_only=False)
+    else:
+        other = copy.deepcopy(model)
+    model.encoder.embeddings.training = True  # the copy has its own modules
+    other.train()
+    assert not other.encoder.embeddings.training
+    assert not other.heads["intent"].training
+    assert other.heads["slots"].training
+    assert [weight.requires_grad for weight in other.parameters()] == [
+        weight.requires_grad for weight in model.parameters()
+    ]
+    freeze(other, "none")
+    assert all(module.training for module in other.modules())

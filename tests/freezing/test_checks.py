@@ -17,6 +17,7 @@ from hf_multitask.freezing.checks import (
     check_replicas,
     looks_for_unused_parameters,
 )
+from hf_multitask.freezing.run import FreezeRun
 from tests.trainers import make_trainer as make_multitask_trainer
 
 TWO_STAGES = {"stages": [{"train": "heads", "steps": 1}, {}]}
@@ -330,3 +331,17 @@ def test_arguments_that_fit_are_allowed(tmp_path):
         FreezeStage("b"),
     ]
     check_arguments(FreezeSchedule(stages), TrainingArguments(output_dir=str(tmp_path), eval_strategy="epoch"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"ddp_find_unused_parameters": False}, {"activation_checkpointing": True}], ids=str
+)
+def test_a_plain_trainer_of_several_processes_is_refused_before_the_first_step(
+    arguments, stock, rows, tmp_path, monkeypatch
+):
+    # The check reads nothing but the number: a DDP that does not look for unused weights would wait for ever.
+    monkeypatch.setattr(FreezeRun, "check", lambda run: monkeypatch.setattr(type(run.args), "world_size", 2))
+    before = weights_of(stock)
+    with pytest.raises(ValueError, match="DDP would wait for the gradients of frozen weights"):
+        train_stock(stock, rows, tmp_path, TWO_STAGES, **arguments)
+    assert all(torch.equal(*pair) for pair in zip(before, weights_of(stock), strict=True))

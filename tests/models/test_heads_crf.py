@@ -231,3 +231,12 @@ def test_a_checkpoint_without_a_crf_gives_one_of_zeros(encoder, tmp_path):
     config.tasks = [CONSTRAINED]
     loaded = MultiTaskModel.from_pretrained(tmp_path, config=config)
     assert all(torch.equal(weight, torch.zeros_like(weight)) for weight in loaded.crfs["ner"].parameters())
+
+
+def test_rows_of_a_batch_do_not_change_each_others_losses(crf, logits):
+    together = example_losses(FREE, logits, LABEL_IDS, POSITIONS, crf)
+    alone = [
+        example_losses(FREE, logits[i : i + 1], LABEL_IDS[i : i + 1], POSITIONS[i : i + 1], crf)
+        for i in range(len(LENGTHS))
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-6)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
-from hf_multitask.models.losses import _weight_vector, count_labeled, example_losses
+from hf_multitask.models.losses import _weight_vector, count_labeled, example_losses, ignore_labels
 from tests.tiny import SENTENCES
 
 NAN = math.nan
@@ -171,3 +171,25 @@ def test_a_saved_model_keeps_weights_and_smoothing_and_has_no_new_tensors(encode
     assert loaded.config.tasks[2].class_weights == {"O": 0.2, "B-x": 2.0, "I-x": 2.0}
     for name, loss in model(**batch, labels=labels).losses.items():
         assert torch.equal(loaded(**batch, labels=labels).losses[name], loss)
+
+
+def test_ignored_labels_have_the_shape_of_labels_and_count_for_no_loss():
+    score = TaskConfig("score", "sequence_classification", num_labels=2, problem_type="regression")
+    tasks = [INTENT, TOPICS, SLOTS, score]
+    labels = {
+        "intent": torch.tensor([0, 2]),
+        "topics": torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        "slots": torch.tensor([[0, 1, -100], [2, 0, 1]]),
+        "score": torch.tensor([[0.5, 1.0], [2.0, 0.0]]),
+    }
+    ignored = ignore_labels(tasks, labels)
+    for task in tasks:
+        found, given = ignored[task.name], labels[task.name]
+        assert (found.shape, found.dtype) == (given.shape, given.dtype)
+        assert count_labeled(task, given).tolist() != [0, 0]
+        assert count_labeled(task, found).tolist() == [0, 0]
+        logits = torch.randn(*(given.shape if given.is_floating_point() else (*given.shape, 3)), requires_grad=True)
+        losses = example_losses(task, logits, found)
+        losses.sum().backward()
+        assert losses.tolist() == [0.0, 0.0]
+        assert not logits.grad.any()
