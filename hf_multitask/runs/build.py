@@ -12,7 +12,7 @@ from ..data import DataConfig, MultiTaskDataCollator, PreparedData
 from ..data.preparation import check_task_names
 from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
 from ..models.encoder_attention import check_attention
-from ..models.encoder_loading import load_config
+from ..models.encoder_loading import check_max_length, load_config
 from ..models.tasks_editing import continued_tasks, set_tasks
 from ..training.contrastive import ContrastiveCallback
 from ..training.progress import RunProgressCallback
@@ -88,6 +88,8 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
         check_task_names(config.data_configs, tasks, known_tasks)
     if config.attn_implementation is not None:
         check_attention(encoder_config, config.attn_implementation)
+    for data_config in config.data_configs:
+        check_max_length(data_config.max_length, encoder_config)
     tokenizer = load_tokenizer(config.encoder)
     if data is None:
         data = prepare_run_data(config, arguments, tokenizer, tasks)

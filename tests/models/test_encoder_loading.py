@@ -5,10 +5,12 @@ import shutil
 from importlib.resources import files
 
 import pytest
+import torch
+from transformers import AutoModel
 
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
-from hf_multitask.models.encoder_loading import find_model
-from tests.tiny import make_tokenizer, save_tiny_encoder
+from hf_multitask.models.encoder_loading import check_max_length, find_model, load_config, max_positions
+from tests.tiny import ARCHITECTURES, make_tokenizer, save_tiny_encoder
 
 TASKS = [TaskConfig("intent", "sequence_classification", labels=["a", "b"])]
 
@@ -67,3 +69,35 @@ def test_a_pooling_that_cannot_be_known_is_not_guessed(encoder, tmp_path):
     (repository / ".no_exist" / ("0" * 40)).mkdir(parents=True)
     (repository / ".no_exist" / ("0" * 40) / "modules.json").touch()
     assert MultiTaskModel.from_encoder("user/tiny", TASKS, cache_dir=tmp_path).config.pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    "architecture", ["bert", "mpnet", "roberta", "xlm-roberta", "distilbert", "electra", "albert"]
+)
+def test_positions_of_an_encoder_are_as_many_as_it_can_read(architecture, encoders):
+    folder = encoders[architecture]
+    limit = max_positions(load_config(str(folder)))
+    encoder = AutoModel.from_pretrained(folder).eval()
+    longest = torch.full((1, limit), 7)
+    encoder(input_ids=longest, attention_mask=torch.ones_like(longest))
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(input_ids=torch.full((1, limit + 1), 7), attention_mask=torch.ones(1, limit + 1))
+
+
+def test_a_tokenizer_of_as_many_tokens_as_roberta_has_positions_is_cut(tmp_path):
+    save_tiny_encoder("roberta", tmp_path)
+    tokenizer = make_tokenizer(ARCHITECTURES["roberta"][0])
+    tokenizer.model_max_length = 56
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).model_max_length == 54
+
+
+def test_longer_rows_than_the_encoder_has_positions_for_are_refused(encoders):
+    roberta, bert = (load_config(str(encoders[name])) for name in ("roberta", "bert"))
+    check_max_length(None, roberta)
+    check_max_length(54, roberta)
+    with pytest.raises(ValueError, match=r"max_length=55: the encoder has positions for 54 tokens"):
+        check_max_length(55, roberta)
+    limit = max_positions(bert)
+    with pytest.raises(ValueError, match=f"set it to {limit} or less; longer rows are read in windows"):
+        check_max_length(limit + 1, bert)
