@@ -17,6 +17,7 @@ from .config import SPLITS, DataConfig, data_configs
 from .dataset_loader import TRAIN, VALIDATION, DatasetLoader
 from .folds import Folds, build_folds
 from .labels.class_balance import complete_class_weights, label_counts
+from .labels.label_gaps import find_label_gaps
 from .preparation_report import PreparationReport, TeacherReport
 from .provenance import DataProvenance, find_provenance
 from .readers.sources import Source
@@ -138,6 +139,7 @@ def prepare_datasets(
         for rows in loader.splits.values():
             loader.encode(rows, tasks)
     tasks = _balanced_tasks(tasks, loaders)
+    _warn_of_label_gaps(tasks, loaders)
     aligners = {split: build_aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
     prepared = PreparedData({}, tasks, origin=find_provenance(loaders))
     for split in SPLITS:
@@ -308,6 +310,17 @@ def _balanced_tasks(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader
             )
         balanced.append(task)
     return balanced
+
+
+def _warn_of_label_gaps(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader]) -> None:
+    """Log which labels the training lacks; raise if validation has none at all."""
+    labels = {
+        split: [row for loader in loaders if split in loader.splits for row in loader.splits[split].labels]
+        for split in SPLITS
+        if any(split in loader.splits for loader in loaders)
+    }
+    for line in find_label_gaps(tasks, labels):
+        logger.warning("%s.", line)
 
 
 def _joined(parts: Sequence[datasets.Dataset], has_windows: bool) -> datasets.Dataset:
