@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import read_json, write_json, write_whole
+from ..runtime.folder_lock import acquire
 
 MANIFEST_NAME = "manifest.json"
 _SUFFIX = ".parts"
 _LOCK_NAME = "lock"
 _POLL_SECONDS = 0.2
-# The workers of a killed process keep its lock until they notice that it is gone.
-_LOCK_TIMEOUT_SECONDS = 10
 
 
 class PartReport(TypedDict):
@@ -54,10 +53,7 @@ class WorkingFolder:
                 and ``overwrite`` is False. The message lists the differences.
         """
         self.path.mkdir(exist_ok=True)
-        try:
-            self.lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS)
-        except Timeout as error:
-            raise FileExistsError(f"{self.path}: another process is predicting into it.") from error
+        acquire(self.lock, f"{self.path}: another process is predicting into it.")
         manifest = self.manifest() if self.whole_parts() else None
         earlier = {} if manifest is None else manifest["settings"]
         changed = [name for name, value in settings.items() if earlier.get(name) != value]

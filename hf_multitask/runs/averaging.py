@@ -14,6 +14,7 @@ from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_card_metadata import Ingredient, TrainingFacts
 from ..models.type_aliases import JsonObject, Row
 from ..runtime.atomic_files import write_json
+from ..runtime.folder_lock import only_writer
 from .evaluation import evaluate_model
 from .output_dir import METRICS_NAME, check_output_dir, remove_model
 
@@ -71,14 +72,26 @@ def average_models(
     Raises:
         ValueError: If there are fewer than two models, they differ in tasks, labels, encoder, tokenizer or shapes (the
             message names the difference), or ``greedy`` is set without ``data``.
-        FileExistsError: If ``output`` contains a model and ``overwrite`` is not set.
+        FileExistsError: If ``output`` contains a model and ``overwrite`` is not set, or a run is writing to it.
     """
     names = [str(folder) for folder in folders]
     if len(names) < 2:
         raise ValueError(f"average: expected at least two models, found {', '.join(names) or 'none'}.")
     if greedy and data is None:
         raise ValueError("average: greedy adds models by their scores on validation rows; give data.")
-    output = Path(output)
+    with only_writer(Path(output)):
+        return _average(names, Path(output), data, greedy, overwrite, batch_size, options)
+
+
+def _average(
+    names: Sequence[str],
+    output: Path,
+    data: str | Path | Sequence[Row] | None,
+    greedy: bool,
+    overwrite: bool,
+    batch_size: int,
+    options: Mapping[str, Any],
+) -> AveragedModel:
     check_output_dir(output, overwrite, resume=False)
     model, tokenizer = load_model(names[0])
     average = _Average(names[0], model, tokenizer)

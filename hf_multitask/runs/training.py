@@ -13,6 +13,7 @@ from ..data import SPLITS
 from ..freezing.plan import StagePlan
 from ..reports.training_report import write_history
 from ..runtime.atomic_files import write_json
+from ..runtime.folder_lock import only_writer
 from .build import assemble_trainer, build_trainer, load_parts
 from .chosen_settings import completed_config, settings_of, write_config
 from .config import RunConfig
@@ -42,9 +43,18 @@ def run_training(
 
     Raises:
         ValueError: If the config or the data is invalid. Nothing has been trained or written then.
-        FileExistsError: If ``output_dir`` contains a model and neither ``overwrite`` nor ``resume`` is set.
+        DivergenceError: If a loss or a weight is not finite. The checkpoints before it are kept.
+        FileExistsError: If ``output_dir`` contains a model and neither ``overwrite`` nor ``resume`` is set, or another
+            run is writing to it.
         FileNotFoundError: If ``resume`` finds no complete checkpoint.
     """
+    with only_writer(Path(config.output_dir)):
+        return _train(config, overwrite, resume, callbacks)
+
+
+def _train(
+    config: RunConfig, overwrite: bool, resume: bool, callbacks: Sequence[TrainerCallback]
+) -> dict[str, dict[str, float]]:
     output_dir = Path(config.output_dir)
     checkpoint = check_output_dir(output_dir, overwrite, resume)
     parts = load_parts(config)

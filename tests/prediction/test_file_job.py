@@ -26,7 +26,8 @@ from hf_multitask.cli import main
 from hf_multitask.data.readers import chunked_file
 from hf_multitask.data.readers.reading_options import ReadingOptions
 from hf_multitask.models.predictor import OutputOptions
-from hf_multitask.prediction import BulkPrediction, PredictionCounts, batch_size, working_folder
+from hf_multitask.prediction import BulkPrediction, PredictionCounts, batch_size
+from hf_multitask.runtime import folder_lock
 from tests.comparison import approximately
 from tests.predictions import predict
 from tests.tiny import SENTENCES
@@ -397,7 +398,7 @@ def test_a_run_resumes_with_another_batch_size_and_with_workers(stopped, model):
 
 
 def test_two_runs_do_not_write_the_same_parts(stopped, model, monkeypatch):
-    monkeypatch.setattr(working_folder, "_LOCK_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(folder_lock, "_TIMEOUT_SECONDS", 0)
     with (
         FileLock(f"{stopped.output}.parts/lock"),
         pytest.raises(FileExistsError, match="another process is predicting into it"),
