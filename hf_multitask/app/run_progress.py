@@ -13,7 +13,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ..models import TaskConfig
 from ..models.type_aliases import JsonObject
 from ..reports.training_curves import main_metric
-from ..runtime.atomic_files import read_json, write_json
+from ..runtime.atomic_files import read_json, to_json, write_json
 from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
 
 HISTORY_NAME = "progress.jsonl"
@@ -78,7 +78,7 @@ class ProgressWriter(TrainerCallback):
     ) -> None:
         """Write the tasks and the number of steps."""
         tasks = [task.to_dict() for task in model.config.tasks]
-        (self.folder / HISTORY_NAME).write_text(json.dumps({"tasks": tasks}) + "\n", encoding="utf-8")
+        (self.folder / HISTORY_NAME).write_text(to_json({"tasks": tasks}) + "\n", encoding="utf-8")
         self._written = 0
         self._write(state)
 
@@ -109,7 +109,7 @@ class ProgressWriter(TrainerCallback):
         self._written = len(state.log_history)
         if new:
             with (self.folder / HISTORY_NAME).open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(entry) + "\n" for entry in new))
+                file.write("".join(to_json(entry) + "\n" for entry in new))
         position = {"step": state.global_step, "max_steps": state.max_steps, "epoch": state.epoch or 0.0}
         write_json(self.folder / POSITION_NAME, position)
         self._last_write = time.monotonic()

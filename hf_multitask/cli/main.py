@@ -1,6 +1,5 @@
 """Commands. Each parses its arguments, calls the library and prints the result."""
 
-import json
 import logging
 import os
 import sys
@@ -39,6 +38,7 @@ from ..runs import (
     run_plan,
     run_training,
 )
+from ..runtime.atomic_files import to_json, write_json
 from ..runtime.processes import join_processes
 from ..study import run_study
 from ..training.checkpoint_errors import is_write_error
@@ -146,7 +146,7 @@ def inspect_command(
         check_figure_path(picture)
     inspection = inspect_data(RunConfig.from_file(config, parse_overrides(context.args)), rows)
     if as_json:
-        typer.echo(json.dumps(inspection.to_dict(), indent=2))
+        typer.echo(to_json(inspection.to_dict(), indent=2))
     else:
         print_inspection(inspection)
     if picture is not None:
@@ -193,7 +193,7 @@ def evaluate(
     if PartialState().is_main_process:
         print_metrics({data.stem: metrics})
         if output is not None:
-            output.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+            write_json(output, metrics)
 
 
 @app.command("predict")

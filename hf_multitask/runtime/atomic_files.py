@@ -1,9 +1,10 @@
 """Files that are complete or absent, even if the writing process is killed or another one reads at the same time."""
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,9 +67,27 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode("utf-8")))
 
 
+def to_json(values: object, indent: int | None = None) -> str:
+    """Return JSON text. Numbers that JSON does not have, NaN and the infinities, become ``null``.
+
+    Args:
+        values: Mappings, sequences, strings, numbers, booleans and None.
+        indent: Spaces per level; one line if None.
+    """
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(values: object) -> object:
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    return [_finite(value) for value in values] if isinstance(values, (list, tuple)) else values
+
+
 def write_json(path: Path, values: object) -> None:
-    """Write a JSON file completely or not at all."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    """Write a JSON file completely or not at all, see `to_json`."""
+    write_text(path, to_json(values, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -142,6 +142,13 @@ class MultiTaskTrainingArguments(TrainingArguments):
             raise ValueError("label_smoothing_factor is not supported: it has no meaning for several tasks.")
         if self.batch_eval_metrics:
             raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
+        if not self.eval_do_concat_batches:
+            raise ValueError("eval_do_concat_batches=False is not supported: metrics need the rows of all batches.")
+        if self.world_size > 1 and not self.accelerator_config.even_batches:
+            raise ValueError(
+                "accelerator_config: even_batches=False is not supported with several processes, which evaluate "
+                "batches of equal size together."
+            )
         if self.max_tokens_per_batch is not None:
             self._check_max_tokens(self.max_tokens_per_batch)
 

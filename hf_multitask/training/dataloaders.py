@@ -3,7 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -282,6 +283,22 @@ def validation_sample(
     if not isinstance(dataset, Sized) or not has_length(dataset):
         return None
     return drift_sample(dataset, collator, device)
+
+
+@contextmanager
+def drop_last_if(is_training: bool, args: MultiTaskTrainingArguments) -> Iterator[None]:
+    """Let ``dataloader_drop_last`` drop rows in this context only if they are for training.
+
+    Args:
+        is_training: Whether the rows are for training.
+        args: Arguments of the trainer, which it makes dataloaders by.
+    """
+    given = args.dataloader_drop_last
+    args.dataloader_drop_last = given and is_training
+    try:
+        yield
+    finally:
+        args.dataloader_drop_last = given
 
 
 def check_training_rows(dataset: object, length_column: str, max_tokens: int | None) -> None:

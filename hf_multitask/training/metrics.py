@@ -1,6 +1,6 @@
 """Metrics by task: `evaluate.Metric` subclasses that work without the hub."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -11,6 +11,7 @@ from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput
 
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
@@ -131,16 +132,14 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        loss = 0.0
         for task in tasks:
             found, gold = _of_task(prediction, task)
             count = found["count"].sum()
             if count == 0:
                 continue
             metrics |= {f"{task.name}_{name}": value for name, value in task_metrics(task, found["ids"], gold).items()}
-            metrics[f"{task.name}_loss"] = float(found["loss"].sum(dtype=np.float64) / count)
-            loss += task.loss_weight * metrics[f"{task.name}_loss"]
-        metrics["loss"] = loss
+            metrics[f"{task.name}_loss"] = _mean_loss(found)
+        metrics["loss"] = total_loss(tasks, {task.name: _of_task(prediction, task)[0] for task in tasks})
         right = [
             rows_right(task, predictions["ids"], labels)
             for task in tasks
@@ -153,10 +152,46 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
                 metrics["joint_accuracy"] = float(np.all(right, axis=0)[labeled].mean())
             else:
                 scores = [metrics.get(f"{task.name}_{metric_of(task).main_metric}") for task in tasks]
-                metrics["mean_score"] = float(np.mean([score for score in scores if score is not None]))
+                if found_scores := [score for score in scores if score is not None]:
+                    metrics["mean_score"] = float(np.mean(found_scores))
         return metrics
 
     return compute_metrics
+
+
+def total_loss(tasks: Sequence[TaskConfig], predictions: Mapping[str, Mapping[str, np.ndarray]]) -> float:
+    """Return the sum of the mean losses of tasks that have labels, weighted by ``loss_weight``.
+
+    Args:
+        tasks: The tasks.
+        predictions: By task, ``loss`` and ``count`` of each row, see `reduce_predictions`.
+    """
+    loss = 0.0
+    for task in tasks:
+        if predictions[task.name]["count"].sum() > 0:
+            loss += task.loss_weight * _mean_loss(predictions[task.name])
+    return loss
+
+
+def with_loss_only(tasks: Sequence[TaskConfig], output: EvalLoopOutput, prefix: str) -> EvalLoopOutput:
+    """Return the output of an evaluation that was asked for losses only with their sum as in other evaluations.
+
+    The Trainer takes the mean over batches, which depends on their size.
+
+    Args:
+        tasks: The tasks.
+        output: Output of an evaluation. It is returned unchanged if it has labels.
+        prefix: Prefix of its metrics.
+    """
+    losses: Any = output.predictions
+    if output.label_ids is not None or losses is None or any("loss" not in losses[task.name] for task in tasks):
+        return output
+    metrics = {**(output.metrics or {}), f"{prefix}_loss": total_loss(tasks, losses)}
+    return output._replace(predictions=None, metrics=metrics)
+
+
+def _mean_loss(prediction: Mapping[str, np.ndarray]) -> float:
+    return float(prediction["loss"].sum(dtype=np.float64) / prediction["count"].sum())
 
 
 def task_metrics(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:

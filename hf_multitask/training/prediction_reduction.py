@@ -42,6 +42,15 @@ def reduce_predictions(
     return predictions
 
 
+def losses_only(predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return reduced predictions of rows with labels without the ids.
+
+    Args:
+        predictions: What `reduce_predictions` returns.
+    """
+    return {name: {key: values[key] for key in ("loss", "count")} for name, values in predictions.items()}
+
+
 def weighted_loss(tasks: Sequence[TaskConfig], predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> torch.Tensor:
     """Return the loss of a batch: the mean of each task's loss over its items, summed by ``loss_weight``.
 

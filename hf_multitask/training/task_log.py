@@ -32,14 +32,33 @@ class TaskLog(TrainerCallback):
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self._losses: dict[str, torch.Tensor] = {}
+        self.losses: dict[str, torch.Tensor] = {}
         self._labeled_rows: dict[str, torch.Tensor] = {}
         self._rates: dict[str, float] = {}
         self._num_steps = 0
 
     def reset(self) -> None:
         """Begin a training."""
-        self._losses, self._labeled_rows, self._rates, self._num_steps = {}, {}, {}, 0
+        self.losses, self._labeled_rows, self._rates, self._num_steps = {}, {}, {}, 0
+
+    def state_dict(self) -> JsonObject:
+        """Return what has been collected since the last log on this process."""
+        return {
+            "losses": {name: (loss.item(), _dtype_name(loss)) for name, loss in self.losses.items()},
+            "rows": {name: int(count) for name, count in self._labeled_rows.items()},
+            "rates": self._rates,
+            "steps": self._num_steps,
+        }
+
+    def load_state_dict(self, state: JsonObject) -> None:
+        """Continue with what `state_dict` has returned."""
+        device = self.accelerator.device
+        self.losses = {
+            name: torch.tensor(value, dtype=getattr(torch, dtype), device=device)
+            for name, (value, dtype) in state["losses"].items()
+        }
+        self._labeled_rows = {name: torch.tensor(count) for name, count in state["rows"].items()}
+        self._rates, self._num_steps = state["rates"], state["steps"]
 
     def begin_step(self) -> None:
         """Count an optimizer step."""
@@ -53,7 +72,7 @@ class TaskLog(TrainerCallback):
     def add_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Add the losses of a batch by name."""
         for name, loss in losses.items():
-            self._losses[name] = self._losses.get(name, 0.0) + loss
+            self.losses[name] = self.losses.get(name, 0.0) + loss
 
     def on_optimizer_step(
         self,
@@ -74,15 +93,15 @@ class TaskLog(TrainerCallback):
             of the heads if the encoder is frozen; ``learning_rate_<group>``; and ``<task>_rows``, the labeled rows.
         """
         entries: JsonObject = {}
-        if self._losses:
-            means = self.accelerator.reduce(torch.stack(list(self._losses.values())), reduction="mean")
-            entries |= dict(zip(self._losses, (means / self._num_steps).tolist(), strict=True))
+        if self.losses:
+            means = self.accelerator.reduce(torch.stack(list(self.losses.values())), reduction="mean")
+            entries |= dict(zip(self.losses, (means / self._num_steps).tolist(), strict=True))
         if self._rates:
             encoder = [rate for name, rate in self._rates.items() if not name.startswith(HEAD)]
             entries["learning_rate"] = max(encoder or self._rates.values())
         entries |= {f"{LEARNING_RATE_PREFIX}{name}": rate for name, rate in self._rates.items()}
         entries |= {f"{name}_rows": count for name, count in self.pop_rows().items()}
-        self._losses, self._num_steps = {}, 0
+        self.losses, self._num_steps = {}, 0
         return entries
 
     def log_rows(self, tasks: Sequence[TaskConfig], log_history: Sequence[LogEntry]) -> None:
@@ -105,6 +124,10 @@ class TaskLog(TrainerCallback):
         counts = self.accelerator.reduce(rows, reduction="sum").tolist()
         names, self._labeled_rows = list(self._labeled_rows), {}
         return dict(zip(names, counts, strict=True))
+
+
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def count_labels(

@@ -12,7 +12,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, get_last_checkpoint
 
 from ..data import MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, MultiTaskFreezeCallback
@@ -33,14 +33,25 @@ from .arguments import MultiTaskTrainingArguments
 from .caching import build_cache
 from .card_facts import write_card
 from .checkpoint_errors import explain_checkpoint_errors
-from .dataloaders import TrainerDataLoaders, check_training_rows, prepare_rows, restore_row_order, validation_sample
+from .dataloaders import (
+    TrainerDataLoaders,
+    check_training_rows,
+    drop_last_if,
+    prepare_rows,
+    restore_row_order,
+    validation_sample,
+)
 from .ddp import rebuild_ddp
-from .distillation import TEACHER, Distillation, build_distiller
+from .distillation import Distillation, build_distiller
+from .divergence import DivergenceCheck
 from .ema import EMACallback, build_ema, refuse_averaged, replace_callback
-from .metrics import build_compute_metrics, task_metric_names
+from .epoch_end import EpochEndCallback
+from .logged_sums import LoggedSums
+from .metrics import build_compute_metrics, task_metric_names, with_loss_only
 from .optimizer_groups import check_optimizer_class, parameter_groups
-from .prediction_reduction import reduce_predictions, weighted_loss
-from .task_log import DISTILL, TaskLog, count_labels
+from .prediction_reduction import losses_only, reduce_predictions, weighted_loss
+from .task_log import TaskLog, count_labels
+from .teacher_losses import teacher_losses
 from .tracking import TrackingCallback
 
 logger = logging.getLogger(__name__)
@@ -122,12 +133,18 @@ class MultiTaskTrainer(Trainer):
         )
         self.task_log = TaskLog(self.accelerator)
         self.add_callback(self.task_log)
+        self.logged_sums = LoggedSums(self, self.task_log)
+        self.add_callback(self.logged_sums)
+        self.divergence = DivergenceCheck(self, self.task_log)
         if self._has_schedule:
             self.add_callback(self.freeze_callback)
         # After the schedule's callback, which changes what this one marks.
         self.tracking = TrackingCallback(self.callback_handler.callbacks, args, self.model)
         if self.tracking.trackers:
             self.add_callback(self.tracking)
+        self.add_callback(EpochEndCallback())
+        # After all that decide what is logged and saved.
+        self.add_callback(self.divergence)
         self.ema: EMACallback | None = None
         self.early_stopping: EarlyStoppingCallback | None = None
         self._cache: ActivationCache | NoCache = NoCache()
@@ -272,7 +289,7 @@ class MultiTaskTrainer(Trainer):
         )
 
     @property
-    def _protected_tasks(self) -> list[TaskConfig]:
+    def protected_tasks(self) -> list[TaskConfig]:
         """Tasks that any stage protects: a stage begins after the batches of its first step are counted."""
         schedule = self.freeze_callback.schedule
         protect = {} if schedule is None else schedule.protect
@@ -307,8 +324,11 @@ class MultiTaskTrainer(Trainer):
                 if self._nothing_trains():
                     raise NothingTrainsError
                 self._begin_training()
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
             with explain_checkpoint_errors(str(self.args.output_dir), resume_from_checkpoint):
                 self.dataloaders.begin(resume_from_checkpoint)
+                self.logged_sums.begin(resume_from_checkpoint)
                 result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except NothingTrainsError:
             logger.warning("Every group is frozen: nothing will be learned. The model is a baseline as it is.")
@@ -318,7 +338,7 @@ class MultiTaskTrainer(Trainer):
             self._cache = NoCache()
         self.task_log.log_rows(self.tasks, self.state.log_history)
         self.dataloaders.log_stream_losses()
-        return result
+        return result._replace(training_loss=self.logged_sums.mean_loss())
 
     def _nothing_trains(self) -> bool:
         schedule = self.freeze_callback.schedule
@@ -344,7 +364,7 @@ class MultiTaskTrainer(Trainer):
             accumulation and the number of processes do not change the loss.
         """
         if self.control.should_training_stop:
-            return [], None  # a run that is resumed at the end of its freeze schedule
+            return [], None  # a run that is resumed at its end
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.task_log.begin_step()
         self.dataloaders.pop_stream_state(batches)
@@ -352,7 +372,7 @@ class MultiTaskTrainer(Trainer):
             return batches, None
         if self.accelerator.gradient_state.end_of_dataloader:
             batches[-1] = self.dataloaders.drop_padding_rows(batches[-1], self.train_dataset)
-        items, rows = count_labels(self.tasks, self._protected_tasks, batches)
+        items, rows = count_labels(self.tasks, self.protected_tasks, batches)
         if self.distiller is not None:
             items |= self.distiller.count(batches)
         self.task_log.add_rows(rows)
@@ -393,17 +413,10 @@ class MultiTaskTrainer(Trainer):
         if model.training and outputs.losses is not None:
             scale = self.args.world_size if self._counts_are_global else 1
             losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
-            run = self.freeze_callback.run
-            if run is not None and run.teacher is not None and num_items_in_batch is not None:
-                counts = {task.name: num_items_in_batch[f"{task.name}{DISTILL}"] for task in self._protected_tasks}
-                for name, distance in run.teacher.losses(inputs, outputs.logits, counts).items():
-                    loss = loss + run.teacher.weights[name] * distance * scale
-                    losses[f"{name}{DISTILL}_loss"] = distance.detach()
-            if self.distiller is not None and num_items_in_batch is not None:
-                found = self.distiller.losses(inputs, outputs.logits, num_items_in_batch, self.model.crfs)
-                for name, distance in found.items():
-                    loss = loss + self.distiller.weights[name] * distance * scale
-                    losses[f"{name}{TEACHER}_loss"] = distance.detach()
+            distances = teacher_losses(self, inputs, outputs, num_items_in_batch)
+            for name, (weight, distance) in distances.items():
+                loss = loss + weight * distance * scale
+                losses[name] = distance.detach()
             self.task_log.add_losses({name: value * scale for name, value in losses.items()})
         return (loss, outputs) if return_outputs else loss
 
@@ -442,7 +455,8 @@ class MultiTaskTrainer(Trainer):
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             return super()._clip_grad_norm(model)
         weights = [weight for weight in self._weights if weight.grad is not None]
-        return self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
+        self.divergence.gradient_norm = self.accelerator.clip_grad_norm_(weights, self.args.max_grad_norm)
+        return self.divergence.gradient_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as ``Trainer`` does, with the losses and labeled rows by task and the learning rates by layer group."""
@@ -450,6 +464,9 @@ class MultiTaskTrainer(Trainer):
             logs |= self.task_log.pop()
             # The Trainer subtracts the sum of losses from itself to reset it, so a NaN would stay.
             self._tr_loss.zero_()
+        if "train_loss" in logs:
+            # The Trainer divides by the steps since a checkpoint.
+            logs["train_loss"] = self.logged_sums.mean_loss()
         super().log(logs, start_time)
 
     # Rows and batches.
@@ -479,14 +496,15 @@ class MultiTaskTrainer(Trainer):
             sampler = self.dataloaders.sampler(rows, dataset, is_training)
             return sampler_fn(rows) if sampler is None and sampler_fn is not None else sampler
 
-        return super()._get_dataloader(
-            rows,
-            description,
-            batch_size,
-            make_sampler,  # type: ignore[arg-type]  # may return None, as the Trainer's own functions may
-            is_training,
-            dataloader_key,
-        )
+        with drop_last_if(is_training, self.args):
+            return super()._get_dataloader(
+                rows,
+                description,
+                batch_size,
+                make_sampler,  # type: ignore[arg-type]  # may return None, as the Trainer's own functions may
+                is_training,
+                dataloader_key,
+            )
 
     # Evaluation.
 
@@ -527,6 +545,7 @@ class MultiTaskTrainer(Trainer):
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
+        output = with_loss_only(self.tasks, output, metric_key_prefix)
         if self.freeze_callback.run is not None and metric_key_prefix == "eval" and output.metrics is not None:
             drift = self.freeze_callback.run.measure_drift()
             output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in drift.items()})
@@ -551,13 +570,20 @@ class MultiTaskTrainer(Trainer):
             self.tasks, outputs["logits"], labels, inputs.get("tag_positions"), self.model.crfs
         )
         loss = None if labels is None else weighted_loss(self.tasks, predictions)
-        return (loss, None, None) if prediction_loss_only else (loss, predictions, labels)
+        if prediction_loss_only:
+            return loss, None if labels is None else losses_only(predictions), None
+        return loss, predictions, labels
 
     # Moving average of the weights, and checkpoints.
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Return a context in which the moving average of the weights, if there is one, is the model's weights."""
         return nullcontext() if self.ema is None else self.ema.swapped_in()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint as ``Trainer`` does, if losses and weights are finite."""
+        self.divergence.check()
+        super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as ``Trainer`` does, with the moving average of the weights if there is one."""
@@ -572,6 +598,7 @@ class MultiTaskTrainer(Trainer):
         """
         super()._save_rng_state(output_dir)
         self.dataloaders.save(output_dir)
+        self.logged_sums.save(output_dir)
         if self.ema is not None and self.args.should_save:
             self.ema.save(output_dir)
         self.accelerator.wait_for_everyone()

@@ -10,7 +10,7 @@ import pytest
 from hf_multitask import MultiTaskModel, load_tokenizer
 from hf_multitask.cli import main
 from tests.distributed.launching import ROOT, TIMEOUT, accelerate, torchrun
-from tests.tiny import ROWS
+from tests.tiny import ROWS, save_tiny_run
 
 pytestmark = pytest.mark.slow
 
@@ -78,3 +78,20 @@ def test_all_processes_have_the_same_folds(encoder, write_jsonl, tmp_path):
     assert main(["train", str(write_jsonl([one]))]) == 0
     found, expected = (json.loads((tmp_path / name / "folds.json").read_text())["mean"] for name in ("several", "one"))
     assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_diverged_run_stops_on_all_processes(tmp_path):
+    training = {"learning_rate": 1e30, "max_grad_norm": 0.0, "optim": "sgd", "max_steps": 40, "save_steps": 20}
+    config = save_tiny_run(tmp_path, {**training, "save_strategy": "steps", "eval_strategy": "no"}, tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, *torchrun(2), "-m", "hf_multitask", "train", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode != 0
+    assert "not finite (NaN or infinite). The training has stopped" in done.stderr
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+    assert not (tmp_path / "out" / "model.safetensors").exists()

@@ -48,6 +48,7 @@ SIGNATURES = {
     "Trainer._get_dataloader": (
         "(self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None)"
     ),
+    "Trainer._save_checkpoint": "(self, model, trial)",
     "Trainer._save_rng_state": "(self, output_dir)",
     "Trainer._load_from_checkpoint": "(self, resume_from_checkpoint, model=None)",
     "Trainer._load_best_model": "(self)",

@@ -7,6 +7,9 @@ import torch
 
 from hf_multitask import MultiTaskModel, RunConfig, load_tokenizer, run_evaluation, run_training
 from hf_multitask.runs.output_dir import find_last_checkpoint
+from hf_multitask.runtime import folder_lock
+from hf_multitask.runtime.folder_lock import only_writer
+from hf_multitask.training.divergence import DivergenceError
 from tests.predictions import predict
 from tests.tiny import METRIC_NAMES, ROWS
 
@@ -102,6 +105,22 @@ def test_a_resumed_run_ends_as_the_whole_one(values, tmp_path):
     assert run(values, resume=True) == whole
     for name, value in MultiTaskModel.from_pretrained(tmp_path / "out").state_dict().items():
         assert torch.equal(value, weights[name])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"overwrite": True}, {"resume": True}], ids=str)
+def test_second_run_into_the_same_folder_is_refused(arguments, values, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_TIMEOUT_SECONDS", 0)
+    message = r"out': another run is writing to it"
+    with only_writer(tmp_path / "out"), pytest.raises(FileExistsError, match=message):
+        run(values, **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_diverged_run_writes_no_model(values, tmp_path):
+    values["training"] |= {"learning_rate": 1e30, "max_grad_norm": 0.0, "optim": "sgd", "warmup_steps": 0}
+    with pytest.raises(DivergenceError, match=r"step \d+: the .* not finite"):
+        run(values)
+    assert not {"model.safetensors", "metrics.json"} & {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_resuming_without_a_checkpoint_is_refused(values):

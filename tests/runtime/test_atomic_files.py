@@ -1,5 +1,7 @@
 """Files that are complete or absent."""
 
+import json
+import math
 import os
 
 import pytest
@@ -67,3 +69,11 @@ def test_a_damaged_or_missing_json_file_is_none(tmp_path):
     assert read_json(tmp_path / "a.json") is None
     (tmp_path / "a.json").write_text("{")
     assert read_json(tmp_path / "a.json") is None
+
+
+def test_numbers_that_json_does_not_have_are_null(tmp_path):
+    values = {"loss": math.nan, "all": [1.5, math.inf, (-math.inf, 2)], "name": "NaN", 3: {"x": float("nan")}}
+    write_json(tmp_path / "values.json", values)
+    text = (tmp_path / "values.json").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found == {"loss": None, "all": [1.5, None, [None, 2]], "name": "NaN", "3": {"x": None}}

@@ -1,0 +1,49 @@
+"""The end of an epoch, and of a run, when a training is resumed there."""
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from ..freezing.callback import count_steps_per_epoch
+
+
+class EpochEndCallback(TrainerCallback):
+    """Lets a resumed run log, evaluate and train what an uninterrupted one does, at the end of an epoch or of the run.
+
+    A checkpoint of an epoch's last step is written after the log and the evaluation of the epoch, which would be
+    missing in it otherwise. A run that is resumed at its end takes no further step.
+    """
+
+    def __init__(self) -> None:
+        self._steps_per_epoch = 1
+        self._is_over = False
+        self._save_deferred = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take no step if the training is resumed at its end; the Trainer would in the middle of an epoch."""
+        self._save_deferred = False
+        self._steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))
+        self._is_over = state.global_step >= state.max_steps
+        if self._is_over:
+            control.should_training_stop = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Defer a checkpoint until the log and the evaluation of its step."""
+        ends_epoch = state.global_step % self._steps_per_epoch == 0 or state.global_step >= state.max_steps
+        follows = IntervalStrategy.EPOCH in (args.eval_strategy, args.logging_strategy)
+        if follows and ends_epoch and control.should_save:
+            control.should_save, self._save_deferred = False, True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Let the Trainer write the checkpoint that was deferred; do nothing again after a run's end."""
+        if self._save_deferred:
+            self._save_deferred, control.should_save = False, True
+        if self._is_over:
+            control.should_log = control.should_evaluate = control.should_save = False

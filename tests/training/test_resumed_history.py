@@ -1,0 +1,101 @@
+"""A resumed run logs what an uninterrupted one logs, bit for bit."""
+
+import copy
+import json
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hf_multitask import prepare_datasets
+from tests.tiny import ROWS
+from tests.trainers import make_trainer
+
+# Times, and numbers that depend on them.
+CHANGING = ("runtime", "per_second", "preparation_time")
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Kill(TrainerCallback):
+    """Ends the training right after the checkpoint of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KilledError
+
+
+def history(trainer):
+    return [
+        {name: value for name, value in entry.items() if not name.endswith(CHANGING)}
+        for entry in trainer.state.log_history
+    ]
+
+
+def compare(model, data, tokenizer, folder, step, schedule=None, **settings):
+    """Train once without and once with an end after a checkpoint, and compare histories, weights and results."""
+    runs = []
+    for name in ("whole", "killed"):
+        own = copy.deepcopy(model)
+        given = {"callbacks": [Kill(step)] if name == "killed" else []}
+        trainer = make_trainer(own, data, tokenizer, folder / name, schedule, given, **settings)
+        if name == "killed":
+            with pytest.raises(KilledError):
+                trainer.train()
+            own = copy.deepcopy(model)
+            trainer = make_trainer(own, data, tokenizer, folder / name, schedule, **settings)
+        result = trainer.train(
+            resume_from_checkpoint=str(folder / name / f"checkpoint-{step}") if given["callbacks"] else None
+        )
+        runs.append((history(trainer), result.training_loss, trainer.state.global_step, own.state_dict()))
+    (expected, loss, steps, weights), (found, *others, resumed_weights) = runs
+    assert found == expected
+    assert others == [loss, steps]
+    assert all(torch.equal(weights[name], weight) for name, weight in resumed_weights.items())
+
+
+STEPS = {"max_steps": 8, "save_strategy": "steps", "save_steps": 1}
+
+
+@pytest.mark.parametrize(
+    ("step", "settings"),
+    [
+        (4, {"logging_steps": 3}),
+        (3, {"logging_steps": 3}),
+        (8, {"logging_steps": 3}),
+        (5, {"logging_strategy": "epoch", "eval_strategy": "epoch", "max_steps": -1, "num_train_epochs": 2}),
+        (6, {"logging_strategy": "epoch", "eval_strategy": "epoch", "max_steps": -1, "num_train_epochs": 2}),
+        (8, {"logging_strategy": "epoch", "eval_strategy": "epoch"}),
+        (4, {"logging_steps": 3, "gradient_accumulation_steps": 2}),
+    ],
+    ids=str,
+)
+def test_history_of_a_resumed_run(step, settings, model, data, tokenizer, tmp_path):
+    compare(model, data, tokenizer, tmp_path, step, **{**STEPS, **settings})
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_history_of_a_resumed_stream(step, model, tokenizer, tasks, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    tasks = model.config.tasks
+    data = prepare_datasets({"train": str(path), "validation": ROWS[:10]}, tokenizer, tasks, streaming=True)
+    settings = {
+        "max_steps": 6,
+        "logging_steps": 4,
+        "eval_strategy": "epoch",
+        "save_strategy": "steps",
+        "save_steps": 3,
+    }
+    compare(model, data, tokenizer, tmp_path, step, **settings)
+
+
+def test_gap_is_watched_alike_after_a_resume(model, data, tokenizer, tmp_path):
+    schedule = {"stages": [{"train": "heads", "until": {"metric": "loss", "watch_gap": True}}, {"train": "all"}]}
+    settings = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 3}
+    compare(model, data, tokenizer, tmp_path, 3, schedule, **settings, logging_steps=50)
