@@ -82,7 +82,9 @@ def test_all_processes_have_the_same_folds(encoder, write_jsonl, tmp_path):
 
 def test_diverged_run_stops_on_all_processes(tmp_path):
     training = {"learning_rate": 1e30, "max_grad_norm": 0.0, "optim": "sgd", "max_steps": 40, "save_steps": 20}
-    config = save_tiny_run(tmp_path, {**training, "save_strategy": "steps", "eval_strategy": "no"}, tmp_path / "out")
+    config = save_tiny_run(
+        tmp_path, {**training, "save_strategy": "steps", "eval_strategy": "steps", "eval_steps": 20}, tmp_path / "out"
+    )
     done = subprocess.run(
         [sys.executable, *torchrun(2), "-m", "hf_multitask", "train", str(config)],
         cwd=ROOT,

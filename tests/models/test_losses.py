@@ -174,7 +174,7 @@ def test_a_saved_model_keeps_weights_and_smoothing_and_has_no_new_tensors(encode
 
 
 def test_ignored_labels_have_the_shape_of_labels_and_count_for_no_loss():
-    score = TaskConfig("score", "sequence_classification", num_labels=2, problem_type="regression")
+    score = TaskConfig("score", "sequence_classification", labels=["x", "y"], problem_type="regression")
     tasks = [INTENT, TOPICS, SLOTS, score]
     labels = {
         "intent": torch.tensor([0, 2]),

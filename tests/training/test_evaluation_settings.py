@@ -4,13 +4,13 @@ import pytest
 
 from tests.trainers import make_trainer
 
-TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+OTHERS = ("epoch", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
 def evaluate(model, data, tokenizer, folder, **settings):
     trainer = make_trainer(model, data, tokenizer, folder, **{"per_device_eval_batch_size": 4, **settings})
     metrics = trainer.evaluate()
-    return {name: value for name, value in metrics.items() if not name.endswith(TIMES)}
+    return {name: value for name, value in metrics.items() if not name.endswith(OTHERS)}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,8 @@ def evaluate(model, data, tokenizer, folder, **settings):
 )
 def test_metrics_do_not_depend_on_other_settings(settings, model, data, tokenizer, tmp_path):
     expected = evaluate(model, data, tokenizer, tmp_path)
-    assert evaluate(model, data, tokenizer, tmp_path, **settings) == expected
+    # Batches of other rows have sums in another order.
+    assert evaluate(model, data, tokenizer, tmp_path, **settings) == pytest.approx(expected, rel=1e-6)
     assert {"eval_intent_accuracy", "eval_slots_f1", "eval_loss"} <= expected.keys()
 
 
