@@ -37,7 +37,11 @@ def find_last_checkpoint(output_dir: Path) -> Path | None:
 
 
 def has_unfinished_folds(output_dir: Path) -> bool:
-    """Return whether a cross-validation has written a checkpoint or the scores of a fold."""
+    """Return whether a cross-validation has written a checkpoint or the scores of a fold.
+
+    Args:
+        output_dir: Directory of the run.
+    """
     return (output_dir / FOLDS_NAME).is_file() or (output_dir / FOLDS_FOLDER).is_dir()
 
 
