@@ -54,6 +54,7 @@ from .tuning import print_trial, print_tuning
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
+    epilog="With HF_MULTITASK_DEBUG=1 in the environment, an error shows its traceback.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
