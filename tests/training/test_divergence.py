@@ -42,7 +42,9 @@ def steps(folder):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"gradient_accumulation_steps": 2}, {"bf16": True}, {"logging_nan_inf_filter": True}], ids=str
+    "settings",
+    [{}, {"gradient_accumulation_steps": 2}, {"bf16": True, "use_cpu": True}, {"logging_nan_inf_filter": True}],
+    ids=str,
 )
 def test_first_loss_that_is_not_finite_is_named(settings, model, data, tokenizer, tmp_path):
     settings = {"max_steps": 9, "save_strategy": "steps", "save_steps": 2, "logging_steps": 50, **settings}
