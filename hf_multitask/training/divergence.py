@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import HPSearchBackend
 
 from ..freezing.snapshots import checkpoints
 from .task_log import TaskLog
@@ -86,7 +87,7 @@ class DivergenceCheck(TrainerCallback):
         weights = [_local(weight.detach()) for weight in self.trainer.model.parameters()]
         finite = torch.stack([weight.isfinite().all().to(accelerator.device) for weight in weights]).all()
         if not bool(accelerator.gather(finite.long()[None]).all()):
-            raise DivergenceError(self._message(step, "the weights are not finite"))
+            raise self._error(step, "the weights are not finite")
 
     def _check_losses(self, step: int) -> None:
         self._fold()
@@ -102,7 +103,7 @@ class DivergenceCheck(TrainerCallback):
                 found = " and the ".join(texts.get(name, name) for name in failed)
                 verb = "are" if len(failed) > 1 else "is"
                 step = self._checked_step + first + 1
-                raise DivergenceError(self._message(step, f"the {found} {verb} not finite"))
+                raise self._error(step, f"the {found} {verb} not finite")
         self._begin(step)
 
     def _begin(self, step: int) -> None:
@@ -111,17 +112,23 @@ class DivergenceCheck(TrainerCallback):
         self._finite: list[torch.Tensor] = []
         self._checked_step = step
 
-    def _message(self, step: int, found: str) -> str:
+    def _error(self, step: int, found: str) -> Exception:
         saved = checkpoints(Path(self.trainer._get_output_dir(self.trainer._trial)))
         before = [number for number in saved if number < step]
         if before:
             advice = f"The checkpoint {saved[max(before)]} is from before: resume from it"
         else:
             advice = "There is no checkpoint from before: start again"
-        return (
+        message = (
             f"step {step}: {found} (NaN or infinite). The training has stopped; no such weights were saved. {advice} "
             "with a lower learning_rate or head_learning_rate, a longer warm-up or a smaller max_grad_norm."
         )
+        if self.trainer.hp_search_backend != HPSearchBackend.OPTUNA:
+            return DivergenceError(message)
+        import optuna
+
+        # The search goes on with the next trial.
+        return optuna.TrialPruned(message)
 
     def _fold(self) -> None:
         """Keep of the values only whether they are finite: (steps, names)."""

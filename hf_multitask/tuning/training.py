@@ -24,6 +24,7 @@ from ..models.type_aliases import JsonObject
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
 from ..runs.preparation import prepare_run_data
+from ..training.divergence import DivergenceError
 from .parameters import DATA_FIELDS, TASK_FIELDS, apply_values
 from .search import ClaimedTrial
 
@@ -121,8 +122,10 @@ class TrialTraining:
 
         Raises:
             ValueError: If its config is not valid.
-            optuna.TrialPruned: If it is stopped.
+            optuna.TrialPruned: If it is stopped, or diverges.
         """
+        import optuna
+
         working = self.folder / f"training-{claimed.trial.number}"
         try:
             config = self._without_files(self.config_of(claimed), working)
@@ -130,6 +133,8 @@ class TrialTraining:
             if data.folds is None:
                 return self._score(config, data, PruningCallback(claimed, self.metric, self.maximize))
             return self._score_folds(config, data, data.folds.number, claimed)
+        except DivergenceError as error:
+            raise optuna.TrialPruned(str(error)) from error
         except ValueError as error:
             raise ValueError(f"trial {claimed.trial.number}: {error}") from error
         finally:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
+from transformers.trainer_utils import HPSearchBackend
 
 from hf_multitask.training.divergence import DivergenceError
 from tests.trainers import make_trainer
@@ -92,3 +93,12 @@ def test_a_finite_training_logs_as_before(model, data, tokenizer, tmp_path):
     trainer.train()
     assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [1, 2, 3]
     assert all(torch.isfinite(weight).all() for weight in model.parameters())
+
+
+def test_trial_of_a_search_is_pruned(model, data, tokenizer, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    given = {"callbacks": [Break(1, "heads.intent")]}
+    trainer = make_trainer(model, data, tokenizer, tmp_path, given=given, max_steps=3)
+    trainer.hp_search_backend = HPSearchBackend.OPTUNA
+    with pytest.raises(optuna.TrialPruned, match="step 2: the loss of task 'intent' is not finite"):
+        trainer.train()
