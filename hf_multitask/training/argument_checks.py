@@ -19,7 +19,7 @@ AT_LEAST = {
     "max_steps": -1,
     "per_device_eval_batch_size": 1,
     "per_device_train_batch_size": 1,
-    "save_total_limit": 1,
+    "save_total_limit": 0,
     "store_max_bytes": 0,
     "warmup_steps": 0,
     "weight_decay": 0,

@@ -23,7 +23,7 @@ from tests.trainers import make_trainer
         ("seed", -1),
         ("seed", 2**32),
         ("adam_beta1", 1.0),
-        ("save_total_limit", 0),
+        ("save_total_limit", -1),
     ],
 )
 def test_a_number_out_of_range_is_refused_by_name(name, value, tmp_path):
