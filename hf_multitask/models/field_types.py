@@ -144,6 +144,8 @@ def _convert(value: object, option: Any) -> tuple[bool, Any]:
         return _convert_number(value, option)
     if option in (None, type(None)):
         return value is None, value
+    if _origin(option) in (list, dict, Sequence, Mapping):
+        return False, value  # collections are converted item by item; a string is none of them
     return isinstance(_origin(option), type) and isinstance(value, _origin(option)), value
 
 

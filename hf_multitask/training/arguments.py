@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import torch
 from transformers import PreTrainedConfig, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..data import PreparedData
 from ..freezing.activation_cache.cache_plan import AUTO, STORE_FROZEN
@@ -144,7 +145,9 @@ class MultiTaskTrainingArguments(TrainingArguments):
             raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
         if not self.eval_do_concat_batches:
             raise ValueError("eval_do_concat_batches=False is not supported: metrics need the rows of all batches.")
-        if self.world_size > 1 and not self.accelerator_config.even_batches:
+        accelerator_config = self.accelerator_config
+        has_even_batches = not isinstance(accelerator_config, AcceleratorConfig) or accelerator_config.even_batches
+        if self.world_size > 1 and not has_even_batches:
             raise ValueError(
                 "accelerator_config: even_batches=False is not supported with several processes, which evaluate "
                 "batches of equal size together."

@@ -38,7 +38,10 @@ class DivergenceCheck(TrainerCallback):
         self.task_log = task_log
         # Norm of the gradients of the last step, if they were clipped.
         self.gradient_norm: torch.Tensor | None = None
-        self._begin(0)
+        self._names: list[str] = []
+        self._values: list[torch.Tensor] = []
+        self._finite: list[torch.Tensor] = []
+        self._checked_step = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -107,9 +110,7 @@ class DivergenceCheck(TrainerCallback):
         self._begin(step)
 
     def _begin(self, step: int) -> None:
-        self._names: list[str] = []
-        self._values: list[torch.Tensor] = []
-        self._finite: list[torch.Tensor] = []
+        self._names, self._values, self._finite = [], [], []
         self._checked_step = step
 
     def _error(self, step: int, found: str) -> Exception:

@@ -187,7 +187,10 @@ def with_loss_only(tasks: Sequence[TaskConfig], output: EvalLoopOutput, prefix: 
     if output.label_ids is not None or losses is None or any("loss" not in losses[task.name] for task in tasks):
         return output
     metrics = {**(output.metrics or {}), f"{prefix}_loss": total_loss(tasks, losses)}
-    return output._replace(predictions=None, metrics=metrics)
+    return output._replace(
+        predictions=None,  # type: ignore[arg-type]  # as the Trainer returns it for losses only
+        metrics=metrics,
+    )
 
 
 def _mean_loss(prediction: Mapping[str, np.ndarray]) -> float:

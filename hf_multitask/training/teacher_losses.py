@@ -26,7 +26,7 @@ def teacher_losses(
         num_items: Number of items of the whole accumulated batch, see `MultiTaskTrainer.get_batch_samples`.
     """
     found: dict[str, tuple[float, torch.Tensor]] = {}
-    if num_items is None:
+    if num_items is None or outputs.logits is None:
         return found
     run, distiller = trainer.freeze_callback.run, trainer.distiller
     if run is not None and run.teacher is not None:
