@@ -24,7 +24,7 @@ def settings_of(config: RunConfig, facts: RunFacts) -> Settings:
     Returns:
         The settings with their reasons.
     """
-    facts = replace(facts, has_schedule=config.freeze != "none")
+    facts = replace(facts, evaluates_each_epoch=config.freeze != "none")
     settings = choose_settings(facts, effort=config.effort, given=[f"training.{name}" for name in config.training])
     subwords = _label_subwords(config, facts.rows)
     return settings if subwords is None else replace(settings, chosen=[*settings.chosen, subwords])

@@ -38,8 +38,7 @@ TEXT_WIDTH = 100
 
 # Settings that are not chosen if another one is given, because that one takes their place or has its own default.
 IMPLIED = {
-    "training.max_steps": ("training.num_train_epochs", "training.eval_delay"),
-    "training.num_train_epochs": ("training.eval_delay",),
+    "training.max_steps": ("training.num_train_epochs",),
     "training.max_tokens_per_batch": ("training.per_device_train_batch_size",),
     "training.learning_rate": ("training.head_learning_rate",),
     "training.warmup_ratio": ("training.warmup_steps",),
@@ -79,7 +78,7 @@ class RunFacts:
         width: Width of the encoder's hidden states.
         depth: Number of the encoder's layers.
         batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
-        has_schedule: Whether a freeze schedule may watch the evaluation of each epoch.
+        evaluates_each_epoch: Whether each epoch has to be evaluated, as for a schedule that watches a metric.
     """
 
     tasks: Sequence[TaskConfig]
@@ -89,7 +88,7 @@ class RunFacts:
     width: int
     depth: int
     batches_per_step: int = 1
-    has_schedule: bool = False
+    evaluates_each_epoch: bool = False
 
     @classmethod
     def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
@@ -197,6 +196,9 @@ def choose_settings(
     if left_alone & EVALUATION_KEYS:
         left_alone |= EVALUATION_KEYS
     left_alone |= {key for cause, keys in IMPLIED.items() if cause in left_alone for key in keys}
+    if left_alone & {"training.num_train_epochs", "training.max_steps"}:
+        # Which epochs are the last ones is known for the chosen length only.
+        data = replace(data, evaluates_each_epoch=True)
     chosen = [setting for rule in RULES for setting in rule(data, effort) if setting.key not in left_alone]
     return Settings(chosen, data, effort)
 
@@ -314,7 +316,7 @@ def _evaluation(facts: RunFacts, effort: str) -> Iterator[Setting]:
     if facts.rows is None:
         return
     yield Setting("training.eval_strategy", "epoch", "once per epoch")
-    if facts.rows < FEW_ROWS and not facts.has_schedule:
+    if facts.rows < FEW_ROWS and not facts.evaluates_each_epoch:
         delay = num_epochs(facts.rows, effort) - LAST_EVALUATIONS + 1
         reason = f"the last {LAST_EVALUATIONS} epochs only: an evaluation takes as long as an epoch of so few rows"
         yield Setting("training.eval_delay", delay, reason)

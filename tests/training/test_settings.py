@@ -76,7 +76,7 @@ def test_what_is_given_is_not_chosen(key):
         settings = choose_settings(FACTS, given=[key])
     keys = {setting.key for setting in settings.chosen}
     assert key not in keys
-    if key not in EVALUATION_KEYS | set(IMPLIED):
+    if key not in EVALUATION_KEYS | set(IMPLIED) | {"training.num_train_epochs"}:
         everything = {setting.key for setting in choose_settings(FACTS, effort=settings.effort).chosen}
         assert everything - keys == {key}, "nothing else is left out"
 
@@ -93,12 +93,14 @@ def test_few_rows_are_evaluated_in_the_last_epochs_only():
     training = choose_settings(FACTS).training
     assert training["num_train_epochs"] - training["eval_delay"] == 2
     assert training["save_strategy"] == "best"
-    for changes in ({"rows": 5000}, {"has_schedule": True}):
+    for changes in ({"rows": 5000}, {"evaluates_each_epoch": True}):
         training = choose_settings(replace(FACTS, **changes)).training
         assert "eval_delay" not in training
         assert training["save_strategy"] == "epoch"
     for given in ("training.num_train_epochs", "training.max_steps"):
-        assert "eval_delay" not in choose_settings(FACTS, given=[given]).training
+        training = choose_settings(FACTS, given=[given]).training
+        assert "eval_delay" not in training
+        assert training["save_strategy"] == "epoch"
 
 
 def test_without_validation_nothing_is_evaluated():
