@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=scores)
     command = commands.add_parser("defaults", help="scores and time with chosen settings")
     command.add_argument("--data", type=Path, required=True, help="folder with snips, wnut17 and clinc150")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
     command.add_argument(

@@ -44,7 +44,14 @@ def defaults(arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in arguments.seeds:
             for effort in arguments.efforts:
                 values = read_dataset(arguments.data, name)
-                runs.append({"dataset": name, "settings": effort, "seed": seed, **_train(values, seed, effort)})
+                runs.append(
+                    {
+                        "dataset": name,
+                        "settings": effort,
+                        "seed": seed,
+                        **_train(arguments.encoder, values, seed, effort),
+                    }
+                )
                 print(json.dumps(runs[-1]), flush=True)
     _print_table(arguments, runs)
     return {"benchmark": "defaults", "runs": runs}
@@ -74,9 +81,9 @@ def read_dataset(folder: Path, name: str) -> dict[str, Any]:
     return {"tasks": tasks, "data": rows}
 
 
-def _train(values: Mapping[str, Any], seed: int, effort: str) -> dict[str, Any]:
+def _train(encoder: str, values: Mapping[str, Any], seed: int, effort: str) -> dict[str, Any]:
     """Train with an effort, or with the given settings if it is ``"given"``; return scores and time."""
-    values = {"encoder": "sentence-transformers/all-MiniLM-L6-v2", **values}
+    values = {"encoder": encoder, **values}
     training: dict[str, Any] = {"seed": seed, "disable_tqdm": True, "logging_steps": 100}
     if effort == "given":
         training |= GIVEN

@@ -9,7 +9,19 @@ from tests.documents.blocks import claim, run_commands
 
 PAGE = "docs/RESULTS.md"
 SCORES = claim(PAGE, "bash", "scores-2e-4.json")
+CHOSEN = claim(PAGE, "bash", "benchmark.py defaults")
 MIX = claim(PAGE, "bash", "benchmark.py mix")
+
+
+def test_the_benchmark_of_chosen_settings(folder, encoder, benchmark):
+    (folder / "snips").mkdir()
+    for split in ("train", "validation", "test"):
+        Path(f"{split}.jsonl").rename(folder / "snips" / f"{split}.jsonl")
+    shorter = {"--data ../shared/data": f"--data . --encoder {encoder} --seeds 0", "given standard": "given quick"}
+    run_commands(CHOSEN, shorter, {"python scripts/benchmark.py": benchmark})
+    runs = json.loads(Path("defaults.json").read_text())["runs"]
+    assert [run["settings"] for run in runs] == ["given", "quick"]
+    assert all("joint_accuracy" in run["test"] for run in runs)
 
 
 def test_the_benchmarks_of_the_scores(folder, encoder, benchmark):
