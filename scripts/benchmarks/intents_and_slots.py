@@ -75,7 +75,6 @@ def train_intents_and_slots(
                 "learning_rate": arguments.learning_rate,
                 "head_learning_rate": arguments.head_learning_rate,
                 "layer_lr_decay": None,
-                "eval_strategy": "epoch",
                 "logging_steps": 100,
                 "disable_tqdm": True,
                 **training,

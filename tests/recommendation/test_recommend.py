@@ -210,7 +210,7 @@ def test_the_encoder_of_a_domain_that_is_not_on_this_machine(write_config, monke
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     online = recommend_schedule(config)
     assert online.config.encoder == OF_DOMAIN["legal"]
-    assert online.config.training["learning_rate"] == pytest.approx(7.1e-5)
+    assert online.config.training["learning_rate"] == pytest.approx(3.5e-5)
     assert "nlpaueb" in online.to_yaml(tmp_path)
 
 
