@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
@@ -33,6 +33,7 @@ from hf_multitask import (
     prepare_datasets,
 )
 from hf_multitask.models.layer_groups import layer_groups
+from hf_multitask.runtime.processes import join_processes
 from hf_multitask.training import trainer as trainer_module
 from hf_multitask.training.contrastive import ContrastiveCallback, ContrastiveConfig
 from tests.tiny import INTENTS, ROWS
@@ -230,6 +231,19 @@ class NaiveCallback(TrainerCallback):
             model.requires_grad_(True)
 
 
+def save_teacher(encoder, tasks, tokenizer):
+    """Save a model with random heads in a folder that all processes share: only the first one writes a config."""
+    state = join_processes()
+    (folder,) = broadcast_object_list([tempfile.mkdtemp()])
+    torch.manual_seed(1)
+    teacher = MultiTaskModel.from_encoder(encoder, tasks)
+    if state.is_main_process:
+        teacher.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    state.wait_for_everyone()
+    return folder
+
+
 def make_multitask(scenario, encoder):
     """Return a model and its data, both without any dropout."""
     tokenizer = load_tokenizer(encoder)
@@ -242,11 +256,7 @@ def make_multitask(scenario, encoder):
     is_distilled = scenario.data == "distilled"
     data = prepare_datasets(make_data(scenario), tokenizer, prepared.tasks, train_texts=is_distilled)
     if is_distilled:
-        with tempfile.TemporaryDirectory() as folder:
-            torch.manual_seed(1)
-            MultiTaskModel.from_encoder(encoder, prepared.tasks).save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            data = add_teacher_targets(data, folder)
+        data = add_teacher_targets(data, save_teacher(encoder, prepared.tasks, tokenizer))
     torch.manual_seed(0)
     return MultiTaskModel.from_encoder(encoder, prepared.tasks), data, tokenizer
 
