@@ -295,8 +295,8 @@ def test_a_row_without_a_subword_is_counted_and_harms_no_model(architecture, spe
 def test_a_column_of_ids_needs_names(tokenizer):
     message = (
         r"train, row 0: column 'slots': expected the name of a tag, found 1 \(word 0, 'a'\)\. "
-        r"Ids need names: give the task's `labels` in their order, make the column a ClassLabel of datasets, or write the "
-        r"tags as strings\."
+        r"Ids need names: give the task's `labels` in their order, make the column a ClassLabel of datasets, or write "
+        r"the tags as strings\."
     )
     rows = [{"tokens": ["a"], "slots": [1]}]
     for given in (rows, datasets.Dataset.from_list(rows)):
