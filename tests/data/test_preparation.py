@@ -146,7 +146,7 @@ def test_label_names_of_a_dataset_are_used(tokenizer):
             {"tokens": ["a"], "intent": "x", "slots": ["X-y"]},
             r"which does not have 'X-y'; expected 'O', 'B-<type>' or 'I-<type>'",
         ),
-        ({"tokens": ["a"], "intent": "x", "slots": "O"}, "expected a list with one tag per word, found 'O'"),
+        ({"tokens": ["a"], "intent": "x", "slots": "O O"}, "expected one tag per word, found 2 tags for 1 tokens"),
         ({"tokens": [], "intent": "x", "slots": []}, "'tokens' is empty"),
         ({"tokens": "a b", "intent": "x"}, "'tokens' must be a list of strings"),
         ({"tokens": ["a", 3], "intent": "x"}, "'tokens' must be a list of strings"),
@@ -154,7 +154,7 @@ def test_label_names_of_a_dataset_are_used(tokenizer):
         ({"text": 7}, "'text' must be a string, found 7"),
         ({"sentence": "a"}, "expected a column 'tokens' or 'text', found 'sentence'"),
         ({"text": "a b", "slots": ["O", "O"]}, "expected spans of 'text', or tags and a column 'tokens', found"),
-        ({"tokens": ["a"], "intent": {"a": 1}}, "expected a label, a number or a list of them"),
+        ({"tokens": ["a"], "intent": {"a": 1}}, "expected one label"),
         ({"tokens": ["a"], "intent": ["x", "y"]}, "expected one label"),
     ],
 )
