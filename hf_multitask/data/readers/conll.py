@@ -153,7 +153,7 @@ class _Sentences:
         Comments are at the start of a row. There, a hash and a blank begin a comment, unless its columns are tags.
         Other comments differ from words in their number of columns.
         """
-        has_columns = len(cells) == self.form.num_columns
+        has_columns = len(cells) == self.form.num_columns > self.last_column
         if line.startswith(_COMMENT + _BLANK):
             tags = [cells[column] for name, column in self.numbers.items() if name != TOKENS_COLUMN and has_columns]
             if has_columns and (not is_first or (tags and all(map(_TAG.fullmatch, tags)))):
