@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..data import DataConfig
+from ..models.tasks import CHOSEN_FIELDS
 from ..training.settings import RunFacts, Setting, Settings, choose_label_subwords, choose_settings
 from .config import RunConfig
 from .config_file import config_to_yaml
@@ -52,8 +53,9 @@ def completed_config(config: RunConfig, settings: Settings) -> RunConfig:
         settings: Settings that it leaves out, from `settings_of`.
     """
     chosen = {task.name: task for task in settings.tasks}
-    names = ("head", "mix_layers", "label_smoothing")
-    tasks = [replace(task, **{name: getattr(chosen[task.name], name) for name in names}) for task in config.tasks]
+    tasks = [
+        replace(task, **{name: getattr(chosen[task.name], name) for name in CHOSEN_FIELDS}) for task in config.tasks
+    ]
     return replace(
         with_label_subwords(config, settings.facts.rows),
         tasks=tasks,

@@ -19,7 +19,7 @@ from ..models.field_types import check_fields, checked_mapping, describe_value
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, check_keys, check_required, from_mapping
-from ..runtime.plain_values import load_yaml
+from ..runtime.plain_values import read_yaml_mapping
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.contrastive import ContrastiveConfig, contrasted_tasks
 from ..training.settings import EFFORTS, STANDARD
@@ -135,7 +135,7 @@ class RunConfig:
                 closest key.
         """
         path = Path(path)
-        values = _resolve_paths(_read_yaml(path), path.parent)
+        values = _resolve_paths(read_yaml_mapping(path, "config file"), path.parent)
         for name, value in (overrides or {}).items():
             _override(values, name, value)
         try:
@@ -229,20 +229,6 @@ class RunConfig:
                 f"training.{str(error).removeprefix('argument --').split('/')[0]}: {error.message}"
             ) from error
         return arguments
-
-
-def _read_yaml(path: Path) -> JsonObject:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such config file.")
-    try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8. {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping of keys, found {type(values).__name__}.")
-    return values
 
 
 def _resolve_paths(values: JsonObject, folder: Path) -> JsonObject:

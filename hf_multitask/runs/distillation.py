@@ -3,22 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from ..data import DataConfig, PreparedData, prepare_datasets
+from ..data import DataConfig
 from ..freezing.distillation import TEMPERATURE
 from ..models import TaskConfig
 from ..models.field_types import check_fields
-from ..models.type_aliases import JsonObject
-from ..prediction.teachers import check_teacher
-from ..training.arguments import MultiTaskTrainingArguments
 from ..training.distillation import Distillation
-from ..training.teacher_targets import add_teacher_targets
-
-if TYPE_CHECKING:
-    from .config import RunConfig
 
 
 @dataclasses.dataclass
@@ -107,50 +98,3 @@ def resolve_distill_paths(values: Any, folder: Path) -> None:
 def _resolved(name: Any, folder: Path) -> Any:
     """Return the path of a folder, and any other value as it is: a hub name."""
     return str(folder / name) if isinstance(name, str) and (folder / name).is_dir() else name
-
-
-def prepare_data(
-    config: "RunConfig",
-    arguments: MultiTaskTrainingArguments,
-    tokenizer: PreTrainedTokenizerBase,
-    tasks: Sequence[TaskConfig],
-) -> PreparedData:
-    """Prepare the data of a run, with unlabeled rows and the scores of its teacher if it has one.
-
-    Args:
-        config: Config of the run.
-        arguments: Its training arguments.
-        tokenizer: Tokenizer of the model.
-        tasks: Tasks of the model.
-
-    Returns:
-        The data.
-
-    Raises:
-        ValueError: If the data or the teacher is invalid.
-    """
-    distill = config.distill
-    if distill is None:
-        return prepare_datasets(config.data_configs, tokenizer, tasks)
-    for name in distill.teachers:
-        check_teacher(name)
-    configs = list(config.data_configs)
-    if distill.data is not None:
-        # The settings by which texts are cut and read must be those of the labeled rows.
-        unlabeled: JsonObject = {
-            "train": distill.data,
-            "validation": None,
-            "test": None,
-            "validation_split": None,
-            "tasks": [],
-        }
-        hub: JsonObject = {"name": None, "config": None, "revision": None, "format": None}
-        configs.append(dataclasses.replace(configs[0], **unlabeled, **hub))
-    data = prepare_datasets(configs, tokenizer, tasks, train_texts=True)
-    return add_teacher_targets(
-        data,
-        distill.teachers,
-        None if distill.tasks is None else list(distill.tasks),
-        arguments.per_device_eval_batch_size,
-        arguments.device,
-    )

@@ -1,6 +1,5 @@
 """Cross-validation of a run: a training for each fold, and one model of all rows."""
 
-import gc
 import hashlib
 import json
 import logging
@@ -11,7 +10,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,6 +18,7 @@ from ..models.type_aliases import JsonObject
 from ..reports.training_curves import main_metric
 from ..runtime.atomic_files import write_json
 from ..runtime.fold_scores import FoldResult, FoldScores
+from ..runtime.memory import free_memory
 from ..runtime.training_history import TrainingHistory
 from ..training.trainer import MultiTaskTrainer
 from .build import build_trainer, load_parts
@@ -242,10 +241,7 @@ def _train_fold(
         seconds=time.perf_counter() - start,
     )
     del trainer
-    # A model for each fold: free the memory of this one before the next.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_memory()
     return result
 
 

@@ -4,10 +4,12 @@ import datetime
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import yaml
 
 from ..models.field_types import describe_value
+from ..models.type_aliases import JsonObject
 
 MAX_DEPTH = 50
 # Values that the aliases of a file may stand for, each counted as often as it is repeated.
@@ -68,6 +70,30 @@ def _construct(loader: yaml.SafeLoader, node: yaml.Node) -> object:
         raise ValueError(
             f"found a value that cannot be read as what it looks like; put it in quotes. {error}"
         ) from error
+
+
+def read_yaml_mapping(path: Path, name: str) -> JsonObject:
+    """Read a file with a mapping in YAML.
+
+    Args:
+        path: The file.
+        name: Name of such a file in messages, such as ``"config file"``.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a mapping, or see `load_yaml`. The message names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such {name}.")
+    try:
+        values = load_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8. {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of keys, found {type(values).__name__}.")
+    return values
 
 
 def load_json(text: str) -> object:

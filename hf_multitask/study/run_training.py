@@ -1,6 +1,5 @@
 """Training of one run of a study, and its result."""
 
-import gc
 import math
 import shutil
 import time
@@ -24,6 +23,7 @@ from ..reports.training_report import HISTORY_NAME
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
+from ..runtime.memory import free_memory
 from ..runtime.training_history import Evaluation, TrainingHistory, select_metrics
 from ..training.card_facts import final_metrics
 from ..training.metrics import task_metric_names
@@ -93,10 +93,9 @@ def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData) -> None:
         raise ValueError(f"{run.name}: {error}") from error
     finally:
         shutil.rmtree(working, ignore_errors=True)
-        # A process trains many runs: free the memory of this one, so that the peak of the next does not include it.
-        gc.collect()
+        # The peak of the next run must not include this one.
+        free_memory()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..models.tasks import HEAD_KINDS, MULTI_LABEL, REGRESSION, TaskConfig
 from ..runs.config import RunConfig
 from ..runtime.dataclass_yaml import as_number
-from ..runtime.plain_values import load_yaml
+from ..runtime.plain_values import read_yaml_mapping
 from .parameters import HEAD_RATE_FACTOR, Parameter, Value, check_key, value_of
 
 BATCH_SIZES = (4, 8, 16, 32)
@@ -31,16 +31,7 @@ def read_space(path: str | Path) -> Space:
         FileNotFoundError: If it does not exist.
         ValueError: If it is not a mapping in YAML.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file of a search space.")
-    try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping of keys, found {type(values).__name__}.")
-    return values
+    return read_yaml_mapping(Path(path), "file of a search space")
 
 
 def build_parameters(config: RunConfig, space: Space | None) -> list[Parameter]:

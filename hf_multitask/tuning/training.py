@@ -1,6 +1,5 @@
 """Training of one trial, on data that all trials share."""
 
-import gc
 import math
 import shutil
 import statistics
@@ -8,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from transformers import (
     PrinterCallback,
     TrainerCallback,
@@ -24,6 +22,7 @@ from ..models.type_aliases import JsonObject
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
 from ..runs.preparation import prepare_run_data
+from ..runtime.memory import free_memory
 from ..training.divergence import DivergenceError
 from .parameters import DATA_FIELDS, TASK_FIELDS, apply_values
 from .search import ClaimedTrial
@@ -139,10 +138,7 @@ class TrialTraining:
             raise ValueError(f"trial {claimed.trial.number}: {error}") from error
         finally:
             shutil.rmtree(working, ignore_errors=True)
-            # A process trains many trials.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
 
     def _score(self, config: RunConfig, data: PreparedData, callback: PruningCallback) -> float:
         trainer, _ = build_trainer(config, data, [callback])
