@@ -20,16 +20,6 @@ CONLL = {"tokens": 0, "slots": 1}
 FAMILY = "👨\u200d👩\u200d👧"
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def prepare(rows, tokenizer, *tasks, **options):
     return prepare_datasets({"train": rows}, tokenizer, tasks or [SLOTS], **options)
 

@@ -1,9 +1,6 @@
 """Folds of equal size that keep the share of each label."""
 
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import strategies as st
 
 from hf_multitask.data.labels import fold_assignment
 from hf_multitask.data.labels.fold_assignment import assign_folds
+from tests.data.hash_seeds import outputs_by_hash_seed
 
 # Only this file: importing the whole package takes seconds.
 PROGRAM = """
@@ -135,17 +133,7 @@ def test_the_seed_decides_which_rows_are_chosen():
 
 
 def test_every_process_gives_the_same_folds():
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM, fold_assignment.__file__],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
-    assert len(printed) == 1
+    assert len(outputs_by_hash_seed(PROGRAM, fold_assignment.__file__)) == 1
 
 
 def test_more_folds_than_rows_are_refused():

@@ -12,16 +12,6 @@ from hf_multitask.data.readers.reading_options import ReadingOptions
 SEMICOLONS = "text;intent\nthe plant closes;news\nsend a parcel, please;order\n"
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def read(path, columns=None, format=None, **options):
     return Rows.collect(str(path), open_file(path, format, columns, ReadingOptions(**options))).rows
 
