@@ -58,7 +58,8 @@ def run_tuning(
         config: Config of an ordinary run with validation rows. What it leaves out is chosen first.
         output: Folder of the search.
         trials: Number of finished trials of the search, earlier ones included.
-        minutes: Time after which this process begins no other trial. No limit if None.
+        minutes: Time after which this process begins no other trial and stops the one that it trains, unless it is the
+            config itself. No limit if None.
         space: Ranges or choices by key of the config; see `tuning.space`. The default space if None.
         seeds: Number of seeds that the winner is trained with, counted up from the seed of the config.
         metric: Metric of the validation rows. Defaults to the ``metric_for_best_model`` of the run.

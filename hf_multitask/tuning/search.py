@@ -1,6 +1,7 @@
 """Search with Optuna in a folder that processes and machines share, and that survives them."""
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,11 +36,13 @@ class ClaimedTrial:
         trial: The trial of Optuna.
         values: Values by key of the config.
         is_base: Whether it is the config that the search starts from.
+        end: Time of `time.monotonic` at which the time of the search is up.
     """
 
     trial: "Trial"
     values: Mapping[str, Value]
     is_base: bool
+    end: float = math.inf
 
 
 class Search:
@@ -86,7 +89,7 @@ class Search:
         Args:
             train: Function that trains a trial and returns its value. It raises ``optuna.TrialPruned`` to stop.
             num_trials: Number of finished trials of the whole search.
-            seconds: Time after which this process begins no other trial.
+            seconds: Time after which this process begins no other trial, and stops the one that it trains.
             on_finished: Called with the number of each trial that this process has finished.
         """
         import optuna
@@ -95,7 +98,7 @@ class Search:
         while True:
             # A search without a finished trial has no result, so that the first one does not depend on the time.
             may_begin = time.monotonic() < end or not self.finished()
-            with self._claim(num_trials if may_begin else 0) as claimed:
+            with self._claim(num_trials if may_begin else 0, end) as claimed:
                 if claimed is not None:
                     start = time.perf_counter()
                     state, value = optuna.trial.TrialState.COMPLETE, None
@@ -121,7 +124,7 @@ class Search:
         return {key: parameter.decode(trial.params[key]) for key, parameter in self.parameters.items()}
 
     @contextmanager
-    def _claim(self, num_trials: int) -> Iterator[ClaimedTrial | None]:
+    def _claim(self, num_trials: int, end: float) -> Iterator[ClaimedTrial | None]:
         """Begin a trial that no other process trains; None if enough have begun.
 
         The claim is a file lock, which the system releases when the process ends, even if it is killed.
@@ -141,7 +144,7 @@ class Search:
         try:
             values = self.values_of(trial)
             is_base = all(values[key] == parameter.base for key, parameter in self.parameters.items())
-            yield ClaimedTrial(trial, values, is_base)
+            yield ClaimedTrial(trial, values, is_base, end)
         finally:
             claim.release()
 

@@ -3,6 +3,7 @@
 import math
 import shutil
 import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ NUM_PARTS = 5
 
 
 class PruningCallback(TrainerCallback):
-    """Reports the best score so far to Optuna, and stops a trial that others have left behind.
+    """Reports the best score so far to Optuna, and stops a trial that others have left behind or whose time is up.
 
     Args:
         claimed: The trial.
@@ -50,6 +51,20 @@ class PruningCallback(TrainerCallback):
         self.best: float | None = None
         self.last: float | None = None
         self.reported = 0
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Stop the trial if the time of the search is up.
+
+        Raises:
+            optuna.TrialPruned: If it is.
+        """
+        import optuna
+
+        # The config itself is always trained to its end: every other trial is compared with it.
+        if not self.claimed.is_base and time.monotonic() > self.claimed.end:
+            raise optuna.TrialPruned
 
     def on_evaluate(
         self,
@@ -81,7 +96,6 @@ class PruningCallback(TrainerCallback):
             return
         self.reported = part
         self.claimed.trial.report(self.best, part)
-        # The config itself is always trained to its end: every other trial is compared with it.
         if not self.claimed.is_base and self.claimed.trial.should_prune():
             raise optuna.TrialPruned
 

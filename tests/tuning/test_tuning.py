@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -14,6 +16,7 @@ from hf_multitask import RunConfig
 from hf_multitask.cli import main
 from hf_multitask.runs import run_training
 from hf_multitask.tuning import run_tuning
+from hf_multitask.tuning.training import TrialTraining
 from tests.documents.blocks import ROOT
 from tests.tiny import save_tiny_run
 from tests.tuning.tune_program import SPACE
@@ -112,6 +115,22 @@ def test_bad_trials_are_pruned(config, tmp_path):
     assert result.best_trial.values["training.learning_rate"] == 3e-2
     whole = result.base_trial.seconds
     assert min(trial.seconds for trial in pruned) < whole
+
+
+def test_a_trial_stops_when_the_time_is_up_but_the_config_itself_does_not(config, tmp_path, monkeypatch):
+    trained = []
+    whole = TrialTraining.train
+
+    def train_after_the_end(training, claimed):
+        trained.append(claimed.is_base)
+        return whole(training, replace(claimed, end=time.monotonic()))
+
+    monkeypatch.setattr(TrialTraining, "train", train_after_the_end)
+    space = {"training.learning_rate": [1e-3, 2e-3]}
+    result = run_tuning(RunConfig.from_file(config), tmp_path / "search", trials=3, space=space, seeds=1)
+    assert trained[0]
+    assert not all(trained)
+    assert [trial.pruned for trial in result.trials] == [not is_base for is_base in trained]
 
 
 def test_freeze_schedules_heads_and_rows_change_between_trials(config, tmp_path):
