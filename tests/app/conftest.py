@@ -1,11 +1,17 @@
-"""A tiny config, an untrained model of it, and a study, for the tests of the app."""
+"""A tiny config, an untrained model of it, a study, and the app in a real browser."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.app.services import Services
+from tests.app.browser import BROKEN_OFF, REPOSITORY, SECONDS_TO_START, TRAINING, URL, WAIT, collect_errors
 from tests.tiny import save_tiny_run
 
 
@@ -117,3 +123,88 @@ def save_study():
         return folder
 
     return save
+
+
+@pytest.fixture(scope="module")
+def playwright_api():
+    return pytest.importorskip("playwright.sync_api")
+
+
+@pytest.fixture(scope="module")
+def expect(playwright_api):
+    playwright_api.expect.set_options(timeout=WAIT)
+    return playwright_api.expect
+
+
+@pytest.fixture(scope="module")
+def browser(playwright_api):
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("the tests of the app need chromium: apt-get install chromium")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, save_study):
+    """Return the folder of the app, which contains a study."""
+    folder = tmp_path_factory.mktemp("app") / "out"
+    save_study(folder / "studies" / "places")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder, app_config):
+    """Start the app as a user does, and return its address."""
+    log = folder.parent / "app.log"
+    command = [sys.executable, "-m", "hf_multitask", "app", "tiny.yaml", "--folder", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=app_config.parent, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        for _ in range(10 * SECONDS_TO_START):
+            found = URL.search(log.read_text())
+            if found or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert found, log.read_text()
+        yield found[0]
+        assert process.poll() is None, log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def open_page(browser, url, expect):
+    """Return a function that opens the app in a new tab, and check the requests of all tabs afterwards."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WAIT)
+    requests, errors = [], []
+    context.on("request", lambda request: requests.append(request.url))
+
+    def open_tab():
+        page = context.new_page()
+        collect_errors(page, errors)
+        page.goto(url)
+        # The events of a loaded page have run.
+        expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
+        expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
+        return page
+
+    yield open_tab
+    context.close()
+    elsewhere = [address for address in requests if not address.startswith((url, "data:", "blob:"))]
+    assert requests
+    assert not elsewhere
+    assert not [text for text in errors if not BROKEN_OFF.search(text)]
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()

@@ -7,124 +7,18 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from hf_multitask import run_training
 from hf_multitask.study import run_study
+from tests.app.browser import TRAINING, choose, collect_errors, go_to
 from tests.tiny import ROWS
 
 pytestmark = pytest.mark.app
 
-REPOSITORY = Path(__file__).parents[2]
-URL = re.compile(r"http://127\.0\.0\.1:\d+")
-SECONDS_TO_START = 90
-# Milliseconds, with a margin for a busy machine.
-WAIT = 30_000
-TRAINING = 90_000
 STEPS_TO_LEARN = 400
-# Messages of Gradio about a request that a reload interrupts. Errors of the app itself are in its log.
-BROKEN_OFF = re.compile("AbortError|Connection errored out")
-
-
-@pytest.fixture(scope="module")
-def playwright_api():
-    return pytest.importorskip("playwright.sync_api")
-
-
-@pytest.fixture(scope="module")
-def expect(playwright_api):
-    playwright_api.expect.set_options(timeout=WAIT)
-    return playwright_api.expect
-
-
-@pytest.fixture(scope="module")
-def browser(playwright_api):
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("the tests of the app need chromium: apt-get install chromium")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, save_study):
-    """Return the folder of the app, which contains a study."""
-    folder = tmp_path_factory.mktemp("app") / "out"
-    save_study(folder / "studies" / "places")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def url(folder, app_config):
-    """Start the app as a user does, and return its address."""
-    log = folder.parent / "app.log"
-    command = [sys.executable, "-m", "hf_multitask", "app", "tiny.yaml", "--folder", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=app_config.parent, env=environment, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        for _ in range(10 * SECONDS_TO_START):
-            found = URL.search(log.read_text())
-            if found or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        assert found, log.read_text()
-        yield found[0]
-        assert process.poll() is None, log.read_text()
-        assert "Traceback" not in log.read_text(), log.read_text()
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def collect_errors(page, errors):
-    """Append the errors of a page's console and scripts to a list."""
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-
-
-@pytest.fixture
-def open_page(browser, url, expect):
-    """Return a function that opens the app in a new tab, and check the requests of all tabs afterwards."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(WAIT)
-    requests, errors = [], []
-    context.on("request", lambda request: requests.append(request.url))
-
-    def open_tab():
-        page = context.new_page()
-        collect_errors(page, errors)
-        page.goto(url)
-        # The events of a loaded page have run.
-        expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
-        expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
-        return page
-
-    yield open_tab
-    context.close()
-    elsewhere = [address for address in requests if not address.startswith((url, "data:", "blob:"))]
-    assert requests
-    assert not elsewhere
-    assert not [text for text in errors if not BROKEN_OFF.search(text)]
-
-
-@pytest.fixture
-def page(open_page):
-    return open_page()
-
-
-def go_to(page, tab):
-    page.get_by_role("tab", name=tab).click()
 
 
 def runs(folder):
@@ -149,13 +43,6 @@ def test_the_plan_follows_each_choice_at_once(page, expect):
     # The figure of the data is drawn.
     expect(page.locator("#data-picture img")).to_be_visible()
     assert page.locator("#data-picture img").evaluate("image => image.naturalWidth") > 500
-
-
-def choose(page, name, option):
-    page.locator(f"#{name} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
-    # Until the list is closed, its options could be taken for those of the next list.
-    page.get_by_role("option").first.wait_for(state="detached")
 
 
 def train(page, expect, epochs):

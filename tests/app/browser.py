@@ -1,0 +1,30 @@
+"""What the tests in the browser share besides fixtures."""
+
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+URL = re.compile(r"http://127\.0\.0\.1:\d+")
+SECONDS_TO_START = 90
+# Milliseconds, with a margin for a busy machine.
+WAIT = 30_000
+TRAINING = 90_000
+# Messages of Gradio about a request that a reload interrupts. Errors of the app itself are in its log.
+BROKEN_OFF = re.compile("AbortError|Connection errored out")
+
+
+def collect_errors(page, errors):
+    """Append the errors of a page's console and scripts to a list."""
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+
+def go_to(page, tab):
+    page.get_by_role("tab", name=tab).click()
+
+
+def choose(page, name, option):
+    page.locator(f"#{name} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+    # Until the list is closed, its options could be taken for those of the next list.
+    page.get_by_role("option").first.wait_for(state="detached")
