@@ -4,19 +4,16 @@ Importing the package registers its config, model and pipeline with transformers
 first use, which keeps the import fast for prediction.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from transformers import AutoConfig, AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
-from .models.configuration_multitask import PIPELINE_NAME
-from .models.pipeline_multitask import MultiTaskPipeline
 
 if TYPE_CHECKING:
     from .data import DataConfig, MultiTaskDataCollator, PreparedData, Sampling, prepare_datasets
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
+    from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
+    from .models.pipeline_multitask import MultiTaskPipeline
     from .recommendation import recommend_schedule
     from .runs import RunConfig, average_models, run_evaluation, run_training
     from .study import load_study, run_study
@@ -39,11 +36,16 @@ _LAZY = {
     "FreezeSchedule": "freezing",
     "FreezeStage": "freezing",
     "MultiTaskDataCollator": "data",
+    "MultiTaskConfig": "models",
+    "MultiTaskModel": "models",
+    "MultiTaskOutput": "models",
+    "MultiTaskPipeline": "models.pipeline_multitask",
     "MultiTaskTrainer": "training.trainer",
     "MultiTaskTrainingArguments": "training.arguments",
     "PreparedData": "data",
     "RunConfig": "runs",
     "Sampling": "data",
+    "TaskConfig": "models",
     "add_teacher_targets": "training.teacher_targets",
     "average_models": "runs",
     "build_compute_metrics": "training.metrics",
@@ -51,6 +53,7 @@ _LAZY = {
     "freeze": "freezing",
     "prepare_datasets": "data",
     "load_study": "study",
+    "load_tokenizer": "models",
     "recommend_schedule": "recommendation",
     "run_evaluation": "runs",
     "run_study": "study",
@@ -100,6 +103,16 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig)
-AutoModel.register(MultiTaskConfig, MultiTaskModel)
-PIPELINE_REGISTRY.register_pipeline(PIPELINE_NAME, pipeline_class=MultiTaskPipeline, pt_model=AutoModel, type="text")
+def __dir__() -> list[str]:
+    """Return all names, for completion."""
+    return sorted({*globals(), *__all__})
+
+
+def _is_command_line() -> bool:
+    """Return whether this process runs the command line, which imports what a command needs."""
+    program = sys.argv[0] if sys.argv else ""
+    return Path(program).stem == "hf-multitask" or (program == "-m" and __name__ in sys.orig_argv)
+
+
+if not _is_command_line():
+    import_module(".models", __name__)  # registers them

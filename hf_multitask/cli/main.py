@@ -1,4 +1,7 @@
-"""Commands. Each parses its arguments, calls the library and prints the result."""
+"""Commands. Each parses its arguments, calls the library and prints the result.
+
+Commands import the library in their bodies, so that help and completion of the shell answer at once, without torch.
+"""
 
 import logging
 import os
@@ -6,64 +9,55 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from accelerate import PartialState
 from safetensors import SafetensorError
-from transformers.utils.logging import disable_progress_bar
+from typer.core import TyperCommand
 
-from ..app import launch_app
-from ..data.readers.reading_options import ReadingOptions
-from ..export import export_onnx, score_onnx
-from ..freezing.stage_results import read_stage_results
-from ..models import load_model
-from ..models.hub_errors import one_line
-from ..models.pipeline_multitask import MultiTaskPipeline
-from ..models.predictor import OutputOptions
-from ..models.type_aliases import JsonObject
-from ..prediction import AUTO, BulkPrediction
-from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
-from ..recommendation import recommend_schedule
-from ..reports.data_figures import save_data_figure
-from ..reports.figure_style import check_figure_path
-from ..reports.training_report import REPORT_NAME
-from ..runs import (
-    RunConfig,
-    average_models,
-    find_last_checkpoint,
-    has_unfinished_folds,
-    inspect_data,
-    run_evaluation,
-    run_plan,
-    run_training,
+from .options import (
+    BatchSize,
+    Columns,
+    Delimiter,
+    Encoding,
+    Format,
+    Header,
+    ModelDir,
+    Overwrite,
+    Quoting,
+    Resume,
+    Revision,
+    Version,
 )
-from ..runtime.atomic_files import to_json, write_json
-from ..runtime.processes import join_processes
-from ..study import run_study
-from ..training.checkpoint_errors import is_write_error
-from ..tuning import run_tuning
-from ..tuning.space import read_space
-from .inspection import print_inspection
-from .overrides import parse_columns, parse_names, parse_overrides
-from .progress_bar import show_progress
-from .recommendation import print_recommendation
-from .study import print_run, print_study
-from .tables import print_average, print_files, print_metrics, print_plan, print_prediction, print_stages
-from .tuning import print_trial, print_tuning
+
+if TYPE_CHECKING:
+    from ..models.type_aliases import JsonObject
+    from ..runs import RunConfig
+
+
+class LibraryCommand(TyperCommand):
+    """A command that uses the library: joins the processes that were started, and prints the library's messages."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from ..runtime.processes import join_processes
+
+        if join_processes().is_main_process:
+            _show_progress_messages()
+        return super().invoke(ctx)
+
 
 app = typer.Typer(
     help="One encoder, several jobs: train, evaluate and use multi-task models.",
     epilog="With HF_MULTITASK_DEBUG=1 in the environment, an error shows its traceback.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 ANY_FIELD = {"allow_extra_args": True, "ignore_unknown_options": True}
 OVERRIDES_HELP = (
     "Any field of the config can be overridden with an option after it: --encoder NAME, --data.train FILE, "
-    "--freeze three-stage, --freeze '\\[encoder, head.intent]', --training.num_train_epochs 1. Paths in these options "
-    "are relative to the working directory, paths in the config to the folder of the config."
+    "--freeze three-stage, --freeze '\\[encoder, head.intent]', --training.num_train_epochs 1. Files that a "
+    "config names are relative to its folder; output_dir and paths on the command line, to the current folder."
 )
 
 NEXT_STEPS = """
@@ -78,34 +72,11 @@ DEBUG = "HF_MULTITASK_DEBUG"
 # Mistakes in arguments. Typer exports only the class of wrong values.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-INTERRUPTED = 130  # The exit status that a shell reports for a process ended by SIGINT.
-
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the model in output_dir.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in output_dir.")]
-Format = Annotated[
-    str | None, typer.Option(help="Format of the file, such as conll. Defaults to the format of its extension.")
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME=COLUMN,…", help="Names or numbers of the columns in the file: tokens=0,ner=3 or text=utterance."
-    ),
-]
-Delimiter = Annotated[str | None, typer.Option(help="Character between the cells of a table, if it is not guessed.")]
-Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file, such as cp1252. Defaults to utf-8.")]
-Quoting = Annotated[
-    str | None, typer.Option(metavar="double|backslash|none", help="How a quote is written in a cell of a table.")
-]
-Header = Annotated[
-    bool | None,
-    typer.Option("--header/--no-header", help="Whether line 1 of a table names the columns.", show_default=False),
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
-ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
+# Exit statuses: a run has failed, wrong usage or input, and what a shell reports for a process ended by SIGINT.
+FAILED, INVALID, INTERRUPTED = 1, 2, 130
 
 
-@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def train(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
@@ -113,10 +84,10 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train the model of CONFIG and write it, with its metrics, to output_dir."""
-    _train(RunConfig.from_file(config, parse_overrides(context.args)), overwrite, resume)
+    _train(_read_config(context, config), overwrite, resume)
 
 
-@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def plan(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
@@ -126,13 +97,16 @@ def plan(
     ] = None,
 ) -> None:
     """Print what each stage of a run will train, with steps, learning rates and memory, without training."""
-    stages = run_plan(RunConfig.from_file(config, parse_overrides(context.args)), output)
+    from ..runs import run_plan
+    from .tables import print_plan
+
+    stages = run_plan(_read_config(context, config), output)
     print_plan(stages)
     if output is not None:
         typer.echo(f"Stages written to {output}. To train them: --freeze {output}")
 
 
-@app.command("inspect", context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command("inspect", cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def inspect_command(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
@@ -143,9 +117,15 @@ def inspect_command(
     ] = None,
 ) -> None:
     """Show labels, lengths, duplicates, broken tags and unseen labels of the data of CONFIG, without training."""
+    from ..reports.data_figures import save_data_figure
+    from ..reports.figure_style import check_figure_path
+    from ..runs import inspect_data
+    from ..runtime.atomic_files import to_json
+    from .inspection import print_inspection
+
     if picture is not None:
         check_figure_path(picture)
-    inspection = inspect_data(RunConfig.from_file(config, parse_overrides(context.args)), rows)
+    inspection = inspect_data(_read_config(context, config), rows)
     if as_json:
         typer.echo(to_json(inspection.to_dict(), indent=2))
     else:
@@ -155,10 +135,17 @@ def inspect_command(
         typer.echo(f"Figure written to {picture}", err=as_json)
 
 
-@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def quickstart(context: typer.Context) -> None:
     """Train on the bundled sentences and print the scores and one prediction."""
-    config = RunConfig.from_file(QUICKSTART_CONFIG, parse_overrides(context.args))
+    from accelerate import PartialState
+
+    from ..models import load_model
+    from ..models.pipeline_multitask import MultiTaskPipeline
+    from ..quickstart import QUICKSTART_CONFIG, QUICKSTART_SENTENCE
+    from .tables import print_prediction
+
+    config = _read_config(context, QUICKSTART_CONFIG)
     _train(config, overwrite=True, resume=False)
     if PartialState().is_main_process:
         predict = MultiTaskPipeline(*load_model(config.output_dir))
@@ -167,7 +154,7 @@ def quickstart(context: typer.Context) -> None:
         typer.echo(NEXT_STEPS)
 
 
-@app.command()
+@app.command(cls=LibraryCommand)
 def evaluate(
     model_dir: ModelDir,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="File with labels, in any format that train reads.")],
@@ -188,6 +175,13 @@ def evaluate(
     revision: Revision = None,
 ) -> None:
     """Score a trained model on labeled rows."""
+    from accelerate import PartialState
+
+    from ..runs import run_evaluation
+    from ..runtime.atomic_files import write_json
+    from .overrides import parse_columns
+    from .tables import print_metrics
+
     options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
     metrics = run_evaluation(model_dir, data, batch_size, revision, unseen_labels=unseen_labels, **options)
@@ -197,7 +191,7 @@ def evaluate(
             write_json(output, metrics)
 
 
-@app.command("predict")
+@app.command("predict", cls=LibraryCommand)
 def predict_command(
     model_dir: ModelDir,
     rows: Annotated[
@@ -207,7 +201,7 @@ def predict_command(
     output: Annotated[Path, typer.Option(help="File to write, with one row per input row: .jsonl, .csv or .parquet.")],
     batch_size: Annotated[
         str, typer.Option(metavar="auto|N", help="Rows per batch and device; auto measures which size is fastest.")
-    ] = AUTO,
+    ] = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="Number of processes that read and tokenize ahead, for a fast GPU.")
     ] = 0,
@@ -243,6 +237,13 @@ def predict_command(
     revision: Revision = None,
 ) -> None:
     """Predict all tasks for each row of a file of any size. After an interruption, the same command continues."""
+    from ..data.readers.reading_options import ReadingOptions
+    from ..models import load_model
+    from ..models.predictor import OutputOptions
+    from ..prediction import BulkPrediction
+    from .overrides import parse_columns, parse_names
+    from .progress_bar import show_progress
+
     job = BulkPrediction(
         rows,
         output,
@@ -269,7 +270,7 @@ def predict_command(
         typer.echo(f"{counts.read} rows read{earlier}, {counts.predicted} predicted{skipped}. Written to {output}")
 
 
-@app.command()
+@app.command(cls=LibraryCommand)
 def average(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to write the average to.")],
     folders: Annotated[list[str], typer.Argument(metavar="MODEL_DIR…", help="Folders or hub names of the models.")],
@@ -285,13 +286,17 @@ def average(
     columns: Columns = None,
 ) -> None:
     """Average the weights of models of the same tasks, such as those of several seeds."""
+    from ..runs import average_models
+    from .overrides import parse_columns
+    from .tables import print_average
+
     reading = {"format": format, "columns": parse_columns(columns)} if data is not None else {}
     averaged = average_models(folders, output, data, greedy, overwrite, batch_size, **reading)
     print_average(averaged)
     typer.echo(f"Model, tokenizer and card are in {output}")
 
 
-@app.command()
+@app.command(cls=LibraryCommand)
 def export(
     model_dir: ModelDir,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write onnx/model.onnx, one graph with all heads.")] = False,
@@ -300,6 +305,9 @@ def export(
     output: Annotated[Path | None, typer.Option(help="Folder to write to. Defaults to MODEL_DIR.")] = None,
 ) -> None:
     """Export a trained model to ONNX, and check the logits of the graph against the model."""
+    from ..export import export_onnx, score_onnx
+    from .tables import print_files, print_metrics
+
     if not onnx and not int8:
         raise ValueError("export: expected --onnx or --int8, found neither.")
     print_files(export_onnx(model_dir, output, int8))
@@ -307,7 +315,7 @@ def export(
         print_metrics(score_onnx(model_dir, data, output))
 
 
-@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def recommend(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
@@ -321,12 +329,20 @@ def recommend(
     output: Annotated[Path | None, typer.Option(help="Write the recommended config to this YAML file.")] = None,
 ) -> None:
     """Recommend an encoder, a freeze schedule and learning rates for the data of CONFIG, with reasons."""
-    run_config = RunConfig.from_file(config, parse_overrides(context.args))
+    from ..recommendation import recommend_schedule
+    from .recommendation import print_recommendation
+
+    run_config = _read_config(context, config)
     recommendation = recommend_schedule(run_config, main_task, time_budget, domain)
     print_recommendation(recommendation)
     if output is not None:
         recommendation.save(output)
         typer.echo(f"Config written to {output}. To train it: hf-multitask train {output}")
+
+
+@app.callback()
+def program(version: Version = False) -> None:
+    """One encoder, several jobs: train, evaluate and use multi-task models."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -336,38 +352,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments. Defaults to the arguments of the process.
 
     Returns:
-        The exit status: 0, 2 for invalid input or a missing extra, 130 if the user interrupted. With the environment
-        variable ``HF_MULTITASK_DEBUG=1``, an error is printed with its traceback.
+        The exit status: 0; 1 if a run has failed; 2 for invalid input, wrong usage or a missing extra; 130 if the user
+        interrupted. With the environment variable ``HF_MULTITASK_DEBUG=1``, an error is printed with its traceback.
     """
-    if join_processes().is_main_process:
-        _show_progress_messages()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(given, standalone_mode=False, prog_name=PROGRAM)
     except _UsageError as error:
         if given:  # otherwise the help is printed already
             typer.echo(_usage_message(error), err=True)
-        return 2
+        return INVALID
     except (ValueError, OSError, ImportError, SafetensorError, RuntimeError) as error:
-        is_documented = isinstance(error, (ValueError, OSError, ImportError))
-        if not is_documented and not is_write_error(error):
-            raise  # a fault of ours
-        if os.environ.get(DEBUG) == "1":
-            traceback.print_exc()
-        message = error if is_documented else f"a file could not be written. {one_line(error)}"
-        typer.echo(f"error: {message}", err=True)
-        return 2
+        return _print_error(error)
     return result if isinstance(result, int) else 0
+
+
+def _print_error(error: Exception) -> int:
+    """Print an error on one line and return the exit status. A fault of ours is raised again."""
+    from ..models.hub_errors import one_line
+    from ..training.checkpoint_errors import is_write_error
+
+    is_documented = isinstance(error, (ValueError, OSError, ImportError))
+    if not is_documented and not is_write_error(error):
+        raise error
+    if os.environ.get(DEBUG) == "1":
+        traceback.print_exception(error)
+    message = error if is_documented else f"a file could not be written. {one_line(error)}"
+    typer.echo(f"error: {message}", err=True)
+    return FAILED if _has_failed(error) else INVALID
+
+
+def _has_failed(error: BaseException | None) -> bool:
+    """Return whether an error ended a run that was valid."""
+    from ..training.checkpoint_errors import is_write_error
+    from ..training.divergence import DivergenceError
+
+    return error is not None and (
+        isinstance(error, DivergenceError) or is_write_error(error) or _has_failed(error.__cause__)
+    )
 
 
 def _usage_message(error: Any) -> str:
     """Return one line for a mistake in the arguments."""
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return f"error: {message}. See {error.ctx.command_path if error.ctx else PROGRAM} --help."
+    close = getattr(error, "possibilities", None)  # of a misspelt option
+    message = " ".join((error.message if close else error.format_message()).split()).rstrip(".")
+    if close:
+        message += f". Did you mean {' or '.join(close)}?"
+    end = "" if message.endswith("?") else "."
+    return f"error: {message}{end} See {error.ctx.command_path if error.ctx else PROGRAM} --help."
 
 
 def _show_progress_messages() -> None:
     """Print the log messages of the library, such as changes of the freeze schedule."""
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()  # of loading weights, which takes less than a second
     package = logging.getLogger("hf_multitask")
     if not package.handlers:
@@ -377,7 +415,27 @@ def _show_progress_messages() -> None:
         package.setLevel(logging.INFO)
 
 
-def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
+def _read_config(context: typer.Context, path: Path) -> "RunConfig":
+    """Read a config, with the values that the options of the command replace."""
+    from ..runs import RunConfig
+    from .overrides import parse_overrides
+
+    return RunConfig.from_file(path, parse_overrides(context.args, _flags(context)))
+
+
+def _flags(context: typer.Context) -> list[str]:
+    """Return the options that a command has itself."""
+    return [option for parameter in context.command.params for option in parameter.opts if option.startswith("--")]
+
+
+def _train(config: "RunConfig", overwrite: bool, resume: bool) -> None:
+    from accelerate import PartialState
+
+    from ..freezing.stage_results import read_stage_results
+    from ..reports.training_report import REPORT_NAME
+    from ..runs import find_last_checkpoint, has_unfinished_folds, run_training
+    from .tables import print_metrics, print_stages
+
     try:
         metrics = run_training(config, overwrite=overwrite, resume=resume)
     except KeyboardInterrupt:
@@ -397,7 +455,7 @@ def _train(config: RunConfig, overwrite: bool, resume: bool) -> None:
             typer.echo(f"Report: {report}")
 
 
-@app.command("study", context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command("study", cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def study_command(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a run.")],
@@ -422,7 +480,11 @@ def study_command(
 
     Writes study.json, study.md and study.html. After an interruption, the same command continues.
     """
-    run_config = RunConfig.from_file(config, parse_overrides(context.args))
+    from ..study import run_study
+    from .overrides import parse_names
+    from .study import print_run, print_study
+
+    run_config = _read_config(context, config)
     folder = output or Path(f"{run_config.output_dir}-study")
     try:
         study = run_study(
@@ -444,7 +506,7 @@ def study_command(
         typer.echo(f"study.html, study.md, study.json and figures are in {folder}")
 
 
-@app.command(context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+@app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def tune(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a run.")],
@@ -472,7 +534,11 @@ def tune(
     Writes best.yaml, trials.json and tuning.md. After an interruption, the same command continues; started several
     times, its processes share the search.
     """
-    run_config = RunConfig.from_file(config, parse_overrides(context.args))
+    from ..tuning import run_tuning
+    from ..tuning.space import read_space
+    from .tuning import print_trial, print_tuning
+
+    run_config = _read_config(context, config)
     folder = output or Path(f"{run_config.output_dir}-tuning")
     values = None if space is None else read_space(space)
     try:
@@ -485,7 +551,7 @@ def tune(
     typer.echo(f"To train the winner: hf-multitask train {folder / 'best.yaml'}")
 
 
-@app.command("app")
+@app.command("app", cls=LibraryCommand)
 def app_command(
     config: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run whose data is offered first.")
@@ -501,4 +567,6 @@ def app_command(
     browser: Annotated[bool, typer.Option("--browser", help="Open the app in a browser.")] = False,
 ) -> None:
     """Train, try and compare models in the browser."""
+    from ..app import launch_app
+
     launch_app(folder, config, host, port, share, browser)

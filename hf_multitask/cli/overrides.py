@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
+from ..models.messages import did_you_mean
 from ..models.type_aliases import JsonObject
 from ..runtime.plain_values import load_yaml
 
 
-def parse_overrides(arguments: Sequence[str]) -> JsonObject:
+def parse_overrides(arguments: Sequence[str], flags: Sequence[str] = ()) -> JsonObject:
     """Parse options with dotted names.
 
     Args:
         arguments: ``--name value`` or ``--name=value``; values are YAML.
+        flags: Options that the command has itself, of which one may be misspelt.
 
     Returns:
         The values by dotted name.
@@ -29,7 +31,7 @@ def parse_overrides(arguments: Sequence[str]) -> JsonObject:
         name, equals, value = option.removeprefix("--").partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise ValueError(f"option --{name} has no value.")
+                raise ValueError(f"option --{name} has no value.{did_you_mean(option, flags)}")
             value = rest.pop(0)
         try:
             overrides[name.replace("-", "_")] = load_yaml(value)

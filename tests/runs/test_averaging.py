@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_multitask import MultiTaskModel, TaskConfig, average_models, load_tokenizer
-from hf_multitask.cli.main import main
+from hf_multitask.cli import main
 from hf_multitask.models import load_model
 from hf_multitask.runs.averaging import first_difference
 from hf_multitask.runs.evaluation import evaluate_model

@@ -1,0 +1,41 @@
+"""Options that several commands have."""
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+
+
+def _print_version(is_given: bool) -> None:
+    if is_given:
+        typer.echo(f"hf-multitask {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the model in output_dir.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in output_dir.")]
+Format = Annotated[
+    str | None, typer.Option(help="Format of the file, such as conll. Defaults to the format of its extension.")
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=COLUMN,…", help="Names or numbers of the columns in the file: tokens=0,ner=3 or text=utterance."
+    ),
+]
+Delimiter = Annotated[str | None, typer.Option(help="Character between the cells of a table, if it is not guessed.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file, such as cp1252. Defaults to utf-8.")]
+Quoting = Annotated[
+    str | None, typer.Option(metavar="double|backslash|none", help="How a quote is written in a cell of a table.")
+]
+Header = Annotated[
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether line 1 of a table names the columns.", show_default=False),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
+ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
