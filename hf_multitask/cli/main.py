@@ -551,6 +551,20 @@ def tune(
     typer.echo(f"To train the winner: hf-multitask train {folder / 'best.yaml'}")
 
 
+@app.command(cls=LibraryCommand)
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+) -> None:
+    """Show versions, device, memory, missing extras, the encoders that are here, and what will be slow."""
+    from dataclasses import asdict
+
+    from ..runtime.atomic_files import to_json
+    from ..runtime.diagnosis import diagnose
+
+    diagnosis = diagnose()
+    typer.echo(to_json(asdict(diagnosis), indent=2) if as_json else str(diagnosis))
+
+
 @app.command("app", cls=LibraryCommand)
 def app_command(
     config: Annotated[

