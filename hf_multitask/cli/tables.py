@@ -26,11 +26,15 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console |
     columns = {split: values for split, values in metrics.items() if split != SD}
     table = Table("metric", *columns)
     for name in dict.fromkeys(name for values in columns.values() for name in values):
-        cells = [f"{values[name]:.4f}" if name in values else "" for values in columns.values()]
+        cells = [_number(values[name]) if name in values else "" for values in columns.values()]
         if MEAN in columns and name in spread:
             cells[list(columns).index(MEAN)] += f" ± {spread[name]:.4f}"
         table.add_row(name, *cells)
     (console or Console()).print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:

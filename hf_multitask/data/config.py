@@ -50,8 +50,8 @@ class DataConfig:
             word after the span and ``"words_inclusive"`` if it is its last word.
         span_mismatch: Treatment of a span that starts or ends inside a word: ``"widen"``, ``"error"``, or ``"drop"``
             (its words count for no loss and no score).
-        unseen_labels: Treatment of a label that does not occur in train: ``"error"``, or ``"ignore"`` (it counts for
-            no loss and no score).
+        unseen_labels: Treatment of a label that does not occur in train: ``"error"``, or ``"ignore"`` (no loss
+            counts it, and evaluations count it as wrong).
         validation_split: Share of train to use as validation, stratified by the labels, if there is no validation.
         folds: Number of folds for cross-validation on train, stratified by the labels, if there is no validation.
         group: Column whose rows with the same value are in the same fold, such as a document or a speaker.

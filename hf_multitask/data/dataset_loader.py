@@ -236,12 +236,16 @@ class DatasetLoader:
                 report.broken_tags[task.name] = read_tags(
                     task, rows, str(self.schemes[task.name]), self.outside_tags.get(task.name)
                 )
-        encoder = LabelEncoder(tasks, {task.name for task in own}, self.config.unseen_labels)
-        part.labels, report.unseen_labels = encoder.encode(rows)
+        part.labels, report.unseen_labels = self._label_encoder(tasks).encode(rows)
         missing = {task.name: [row.get(str(task.column)) is None for row in rows.rows] for task in own}
         report.unlabelled_rows = Counter({name: sum(rows) for name, rows in missing.items()})
         if len(own) == len(tasks):
             report.fully_labelled_rows = sum(not any(row) for row in zip(*missing.values(), strict=True))
+
+    def _label_encoder(self, tasks: Sequence[TaskConfig], keeps_unseen: bool = False) -> LabelEncoder:
+        names = {task.name for task in self.tasks}
+        labeled = {task.name for task in tasks if task.name in names}
+        return LabelEncoder(tasks, labeled, self.config.unseen_labels, keeps_unseen)
 
     def prepare(self, part: CheckedRows, tasks: Sequence[TaskConfig], align: Callable[[Batch], _Columns]) -> _Columns:
         """Turn checked rows into the model's inputs, and count what was cut or lost.
@@ -268,8 +272,13 @@ class DatasetLoader:
     def prepare_split(
         self, split: str, tasks: Sequence[TaskConfig], aligner: Aligner, keep_tag_words: bool = False
     ) -> datasets.Dataset:
-        """Prepare a split that is not streamed, or take it from the cache, and log what was cut or lost."""
+        """Prepare a split that is not streamed, or take it from the cache, and log what was cut or lost.
+
+        In validation and test, labels that their task does not have get ids, so that metrics count them as wrong.
+        """
         part, name = self.splits[split], self.name_of(split)
+        if split != TRAIN and any(part.report.unseen_labels.values()):
+            part.labels, _ = self._label_encoder(tasks, keeps_unseen=True).encode(part.rows)
         align = partial(tokenize, tasks=tasks, aligner=aligner, num_proc=self.config.num_proc, name=name)
         dataset = self.prepare(part, tasks, align)
         for line in part.report.losses():

@@ -109,5 +109,6 @@ class PreparationReport:
             names = sorted(unseen)
             more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
             shown = ", ".join(names[:MAX_NAMES_SHOWN])
-            lines[f"{unseen.total()} labels of {task!r} ignored: {shown}{more}"] = unseen.total()
+            what = f"labels of {task!r} that the task does not have, which no loss counts and no prediction can match"
+            lines[f"{unseen.total()} {what}: {shown}{more}"] = unseen.total()
         return [line for line, count in lines.items() if count]

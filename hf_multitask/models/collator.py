@@ -131,6 +131,9 @@ def _labels(task: TaskConfig, labels: list[Any]) -> torch.Tensor:
     if task.is_token_task:
         return _pad(labels, IGNORE_INDEX)
     is_float = task.problem_type in (MULTI_LABEL, REGRESSION)
+    if is_float and (longest := max(map(len, labels))) > min(map(len, labels)):
+        # Labels that the task does not have, after those that it has.
+        labels = [[*row, *[IGNORE_INDEX] * (longest - len(row))] for row in labels]
     # Through an array: torch converts the numbers of a list one by one.
     return torch.from_numpy(np.array(labels, dtype=np.float32 if is_float else np.int64))
 

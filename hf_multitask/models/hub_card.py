@@ -115,7 +115,7 @@ def _scores(metrics: Mapping[str, Mapping[str, float]]) -> str:
         return "## Scores\n\nNone were measured."
     names = dict.fromkeys(name for scores in metrics.values() for name in scores)
     rows = [
-        [name, *(f"{scores[name]:.4f}" if name in scores else "" for scores in metrics.values())] for name in names
+        [name, *(_number(scores[name]) if name in scores else "" for scores in metrics.values())] for name in names
     ]
     return f"## Scores\n\n{_table(['Metric', *metrics], rows)}"
 
@@ -185,3 +185,7 @@ def _license(license_name: str | None, encoder_metadata: Mapping[str, Any], enco
 def _code(text: object) -> str:
     """Return a text as code, which a backtick would end."""
     return f"`{' '.join(str(text).replace('`', '').split())}`"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

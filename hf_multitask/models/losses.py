@@ -19,13 +19,15 @@ def is_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     Args:
         task: Task.
         labels: Labels of a batch. Missing labels are `IGNORE_INDEX`, or NaN for multi-label tasks and regression.
+            Labels that the task does not have, which only metrics count, are below `IGNORE_INDEX`; those of a row of a
+            multi-label task follow its numbers.
 
     Returns:
-        Booleans with the shape of ``labels``.
+        Booleans with the shape of ``labels``, or (batch, num_labels) for multi-label tasks and regression.
     """
     if task.problem_type in (MULTI_LABEL, REGRESSION):
-        return ~labels.isnan()
-    return labels != IGNORE_INDEX
+        return ~labels[:, : task.num_labels].isnan()
+    return labels > IGNORE_INDEX
 
 
 def count_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
@@ -84,13 +86,15 @@ def example_losses(
     """
     logits = logits.float()
     smoothing = task.label_smoothing or 0.0
+    if not labels.is_floating_point():
+        labels = labels.clamp(min=IGNORE_INDEX)
     if task.crf:
         if crf is None:
             raise ValueError(f"task {task.name!r} has the loss of its CRF; give it: model.crfs[{task.name!r}].")
         return _sequence_losses(crf, logits, labels, tag_positions)
     if task.problem_type in (MULTI_LABEL, REGRESSION):
         labeled = is_labeled(task, labels)
-        targets = labels.float().masked_fill(~labeled, 0.0)
+        targets = labels[:, : task.num_labels].float().masked_fill(~labeled, 0.0)
         if task.problem_type == REGRESSION:
             losses = functional.mse_loss(logits, targets, reduction="none")
         else:

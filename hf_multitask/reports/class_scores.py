@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.labels.unseen_labels import UNSEEN, is_unseen, tag_names
 from ..models.losses import IGNORE_INDEX
 from ..models.tags_iob2 import TagSpan, entity_types, tag_spans
 from ..models.tasks import MULTI_LABEL, TaskConfig
@@ -68,7 +69,7 @@ class EntityRow(NamedTuple):
     Args:
         row: Index of the row.
         words: Indices of the words that have a label. The spans of the entities count only these words.
-        gold: Gold entities.
+        gold: Gold entities; the type of those that train lacks is `UNSEEN`.
         predicted: Predicted entities.
     """
 
@@ -93,14 +94,17 @@ def class_scores(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) 
         labels: Labels as the collator returns them (rows, …).
 
     Returns:
-        Scores of the labels that are gold or predicted at least once, in the order of the task's labels.
+        Scores of the labels that are gold or predicted at least once, in the order of the task's labels. Labels that
+        train lacks are one label, `UNSEEN`, which is never predicted.
     """
     # Not by multilabel_confusion_matrix, which takes a single column for the classes 0 and 1, nor by seqeval's scores,
     # which have no counts of predicted and correct entities.
     if task.problem_type == MULTI_LABEL:
         labeled = ~np.isnan(labels).any(axis=1)
-        gold_labels, predicted_labels = labels[labeled] > 0, predictions[labeled] > 0
-        names = list(task.labels or [])
+        unseen = is_unseen(labels[labeled][:, task.num_labels :]).any(axis=1, keepdims=True)
+        gold_labels = np.hstack([labels[labeled][:, : task.num_labels] > 0, unseen])
+        predicted_labels = np.hstack([predictions[labeled] > 0, np.zeros_like(unseen)])
+        names = [*(task.labels or []), UNSEEN]
         gold, predicted = gold_labels.sum(axis=0), predicted_labels.sum(axis=0)
         correct = (gold_labels & predicted_labels).sum(axis=0)
     else:
@@ -118,6 +122,8 @@ def class_scores(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) 
 def count_confusion(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> Confusion:
     """Count how often each label is predicted for each gold label.
 
+    Gold labels that train lacks, if there are any, are one label, `UNSEEN`.
+
     For a token task, the labels are the types of entities with the same words. An entity without a counterpart is
     counted in the last column or row, `NO_ENTITY`. The sum of a row is therefore the number of gold entities of its
     type, and conlleval's precision and recall follow from the matrix.
@@ -128,7 +134,8 @@ def count_confusion(task: TaskConfig, predictions: np.ndarray, labels: np.ndarra
         labels: Labels as the collator returns them (rows, …).
     """
     if task.is_token_task:
-        names = [*entity_types(task.labels or []), NO_ENTITY]
+        unseen = [UNSEEN] if is_unseen(labels).any() else []
+        names = [*entity_types(task.labels or []), *unseen, NO_ENTITY]
         ids = {name: i for i, name in enumerate(names[:-1])}
         pairs = [
             [ids[span.label] if span else len(ids) for span in spans]
@@ -137,9 +144,10 @@ def count_confusion(task: TaskConfig, predictions: np.ndarray, labels: np.ndarra
         ]
         gold, predicted = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     else:
-        names = list(task.labels or [])
+        names = [*(task.labels or []), *([UNSEEN] if is_unseen(labels).any() else [])]
         labeled = labels != IGNORE_INDEX
-        gold, predicted = labels[labeled], predictions[labeled]
+        gold = np.where(is_unseen(labels), len(names) - 1, labels)[labeled]
+        predicted = predictions[labeled]
     # scikit-learn's confusion_matrix raises if there are no pairs, as in a split without entities.
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(counts, (gold, predicted), 1)
@@ -154,7 +162,7 @@ def count_entity_errors(task: TaskConfig, predictions: np.ndarray, labels: np.nd
         predictions: Label ids (rows, words).
         labels: Label ids (rows, words), `IGNORE_INDEX` for words without a label.
     """
-    errors = {name: EntityErrors() for name in entity_types(task.labels or [])}
+    errors = {name: EntityErrors() for name in (*entity_types(task.labels or []), UNSEEN)}
     for row in entity_rows(task, predictions, labels):
         for gold, predicted in row.matched():
             if gold and predicted:
@@ -176,11 +184,12 @@ def entity_rows(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -
         predictions: Label ids (rows, words).
         labels: Label ids (rows, words), `IGNORE_INDEX` for words without a label.
     """
-    names = task.labels or []
+    known = set(entity_types(task.labels or []))
     labeled = labels != IGNORE_INDEX
     for row in np.flatnonzero(labeled.any(axis=1)).tolist():
         words = np.flatnonzero(labeled[row])
-        gold, predicted = (tag_spans([names[i] for i in ids[row][words].tolist()]) for ids in (labels, predictions))
+        gold, predicted = (tag_spans(tag_names(task, ids[row][words])) for ids in (labels, predictions))
+        gold = [span if span.label in known else span._replace(label=UNSEEN) for span in gold]
         yield EntityRow(row, words, gold, predicted)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..data.labels.unseen_labels import UNSEEN, is_unseen
 from ..models.tags_iob2 import TagSpan
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_inputs import TextInput
@@ -126,10 +127,11 @@ def _label_text(task: TaskConfig, value: np.ndarray) -> str:
             ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True)) if names else numbers[0]
         )
     if task.problem_type == MULTI_LABEL:
-        present = [name for name, is_present in zip(names, value, strict=True) if is_present > 0]
+        present = [name for name, is_present in zip(names, value[: len(names)], strict=True) if is_present > 0]
+        present += [UNSEEN] * int(is_unseen(value[len(names) :]).sum())
         more = f" and {len(present) - MAX_NAMES} more" if len(present) > MAX_NAMES else ""
         return (", ".join(present[:MAX_NAMES]) + more) or "none"
-    return names[int(value)]
+    return UNSEEN if is_unseen(value) else names[int(value)]
 
 
 def _shorten(text: str) -> str:

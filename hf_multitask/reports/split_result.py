@@ -1,11 +1,12 @@
 """Result of a run on one split: metrics, predictions, labels and texts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..data.labels.unseen_labels import count_support
 from ..data.row_texts import RowTexts
 from ..models.tasks import TaskConfig
 
@@ -32,6 +33,10 @@ class SplitResult:
     def labels(self, task: TaskConfig) -> np.ndarray:
         """Return the labels of a task as the collator returns them (rows, …)."""
         return self.output.label_ids[task.name]
+
+    def support(self, tasks: Sequence[TaskConfig]) -> dict[str, dict[str, int]]:
+        """Return, by task, the number of rows, words and entities that its scores are computed from."""
+        return {task.name: count_support(task, self.labels(task)) for task in tasks}
 
     def losses(self, task: TaskConfig) -> np.ndarray:
         """Return the mean loss of each row (rows); 0 for rows without a label."""

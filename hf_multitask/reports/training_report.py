@@ -278,4 +278,6 @@ def _mistakes(task: TaskConfig, split: str, result: SplitResult) -> list[Part]:
 
 
 def _number(value: float | None) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
     return "" if value is None else f"{value:.4f}"

@@ -14,7 +14,7 @@ from ..models.type_aliases import Row
 from ..reports.split_result import SplitResult
 from ..runtime.training_history import select_metrics
 from ..training.arguments import MultiTaskTrainingArguments
-from ..training.metrics import task_metric_names
+from ..training.metrics import reported_metric_names
 from ..training.trainer import MultiTaskTrainer
 
 
@@ -68,6 +68,31 @@ def evaluate_model(
     Raises:
         ValueError: If the data is invalid.
     """
+    return dict(score_rows(model, tokenizer, data, batch_size, **options).metrics)
+
+
+def score_rows(
+    model: MultiTaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: str | Path | Sequence[Row],
+    batch_size: int = 64,
+    **options: Any,
+) -> SplitResult:
+    """Score a loaded model on labeled rows, as `evaluate_model` does.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        data: File or rows.
+        batch_size: Rows per batch and device.
+        options: See `run_evaluation`.
+
+    Returns:
+        The metrics, the predictions and the labels.
+
+    Raises:
+        ValueError: If the data is invalid.
+    """
     subword = next((task.label_subword for task in model.config.tasks if task.is_token_task), "first")
     as_trained = {"overlap": model.config.overlap, "truncate": model.config.truncate, "label_subwords": subword}
     options = {**as_trained, **options}
@@ -77,7 +102,7 @@ def evaluate_model(
             output_dir=unused, per_device_eval_batch_size=batch_size, report_to="none"
         )
         trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
-        return dict(score_split(trainer, prepared, "test").metrics)
+        return score_split(trainer, prepared, "test")
 
 
 def score_split(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> SplitResult:
@@ -95,5 +120,5 @@ def score_split(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> Sp
     output = trainer.predict(data[split], metric_key_prefix=split)
     all_metrics = output.metrics or {}
     trainer.log(all_metrics)
-    metrics = select_metrics(all_metrics, task_metric_names(data.tasks), split)
+    metrics = select_metrics(all_metrics, reported_metric_names(data.tasks), split)
     return SplitResult(metrics, output, data.texts[split])

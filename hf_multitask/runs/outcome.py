@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..data.labels.unseen_labels import seen_labels
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..reports.split_result import SplitResult
@@ -50,7 +51,7 @@ def find_problems(
 def _task_problem(task: TaskConfig, result: SplitResult) -> str | None:
     """Return how a task is no better than an answer that does not look at the text; None if it is better."""
     labeled = result.is_labeled(task)
-    predictions, labels = result.predictions(task)[labeled], result.labels(task)[labeled]
+    predictions, labels = result.predictions(task)[labeled], seen_labels(task, result.labels(task))[labeled]
     if task.is_token_task or task.problem_type == MULTI_LABEL:
         score = result.metrics[f"{task.name}_{'f1' if task.is_token_task else 'micro_f1'}"]
         if score == 0 and _has_positives(task, labels):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from accelerate import PartialState
@@ -10,8 +11,11 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from ..freezing.schedule import SCHEDULE_NAME
 from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from ..freezing.stage_results import STAGES_NAME
+from ..runtime.atomic_files import read_json, write_json
 
 METRICS_NAME = "metrics.json"
+# Key of each split in it: by task, the number of rows, words and entities that the scores are computed from.
+SUPPORT = "support"
 # Scores of the folds, and the folder of the fold that is being trained.
 FOLDS_NAME = "folds.json"
 FOLDS_FOLDER = "folds"
@@ -92,6 +96,35 @@ def remove_model(output_dir: Path) -> None:
         shutil.rmtree(output_dir / name, ignore_errors=True)
     for path in checkpoints(output_dir).values():
         shutil.rmtree(path)
+
+
+def write_metrics(
+    output_dir: Path,
+    metrics: Mapping[str, Mapping[str, float]],
+    support: Mapping[str, Mapping[str, Mapping[str, int]]],
+) -> None:
+    """Write ``metrics.json``.
+
+    Args:
+        output_dir: Directory of the run.
+        metrics: Metrics by split.
+        support: By split and task, see `SplitResult.support`.
+    """
+    values = {split: {**scores} for split, scores in metrics.items()}
+    write_json(
+        output_dir / METRICS_NAME,
+        {split: scores | ({SUPPORT: support[split]} if split in support else {}) for split, scores in values.items()},
+    )
+
+
+def read_metrics(output_dir: Path) -> dict[str, dict[str, float]] | None:
+    """Return the metrics by split of ``metrics.json``, None if a run has not written it."""
+    values = read_json(output_dir / METRICS_NAME)
+    if values is None:
+        return None
+    return {
+        split: {name: score for name, score in scores.items() if name != SUPPORT} for split, scores in values.items()
+    }
 
 
 def _is_json(path: Path) -> bool:

@@ -12,7 +12,6 @@ from transformers import TrainerCallback
 from ..data import SPLITS
 from ..freezing.plan import StagePlan
 from ..reports.training_report import write_history
-from ..runtime.atomic_files import write_json
 from ..runtime.folder_lock import only_writer
 from .build import assemble_trainer, build_trainer, load_parts
 from .chosen_settings import completed_config, settings_of, write_config
@@ -20,7 +19,7 @@ from .config import RunConfig
 from .evaluation import score_split
 from .folds import build_final_trainer, check_final_schedule, train_folds
 from .outcome import find_problems
-from .output_dir import METRICS_NAME, check_output_dir, remove_model
+from .output_dir import check_output_dir, remove_model, write_metrics
 from .report import remove_report, report_run, training_record
 
 logger = logging.getLogger(__name__)
@@ -38,8 +37,8 @@ def run_training(
         callbacks: More callbacks of the trainer.
 
     Returns:
-        The metrics by split, as in ``metrics.json``. With ``data.folds``, ``"folds"`` is the mean over the folds, and
-        ``"folds_sd"`` the standard deviation.
+        The metrics by split; ``metrics.json`` has their support too. With ``data.folds``, ``"folds"`` is the mean over
+        the folds, and ``"folds_sd"`` the standard deviation.
 
     Raises:
         ValueError: If the config or the data is invalid. Nothing has been trained or written then.
@@ -83,7 +82,8 @@ def _train(
     problems = find_problems(data.tasks, trainer.state.log_history, trainer.state.global_step, results)
     record = training_record(config, trainer, data, results, problems, scores)
     if trainer.is_world_process_zero():
-        write_json(output_dir / METRICS_NAME, metrics)
+        support = {split: result.support(data.tasks) for split, result in results.items()}
+        write_metrics(output_dir, metrics, support)
         write_history(output_dir, record)
     if trainer.args.push_to_hub:
         # save_model has pushed the model already; this pushes its scores.

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from seqeval.metrics.sequence_labeling import get_entities
 
+from ..data.labels.unseen_labels import tag_names
 from ..models import TaskConfig
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION
 from ..reports.training_curves import main_metric
+from ..training.metrics import rows_right
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,19 @@ def _score_rows(task: TaskConfig, ids: np.ndarray, labels: np.ndarray) -> tuple[
         labeled = ~np.isnan(labels).any(axis=1)
         return np.where(labeled, np.abs(ids - np.nan_to_num(labels)).mean(axis=1), 0.0), labeled.astype(int)
     if task.problem_type == MULTI_LABEL:
-        labeled = ~np.isnan(labels).any(axis=1)
-        return (labeled & (ids == labels).all(axis=1)).astype(int), labeled.astype(int)
+        right = rows_right(task, ids, labels)
+        return (right == 1).astype(int), (right >= 0).astype(int)
     labeled = labels != IGNORE_INDEX
     return (labeled & (ids == labels)).astype(int), labeled.astype(int)
 
 
 def _score_entities(task: TaskConfig, ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return, per row, twice the number of correct entities, and the number of predicted plus labeled entities."""
-    names = np.array(task.labels)
     mask = labels != IGNORE_INDEX
     counts = np.zeros((2, len(labels)), dtype=int)
     for i in np.flatnonzero(mask.any(axis=1)):
-        predicted = set(get_entities(names[ids[i][mask[i]]].tolist()))
-        gold = set(get_entities(names[labels[i][mask[i]]].tolist()))
+        predicted = set(get_entities(tag_names(task, ids[i][mask[i]])))
+        gold = set(get_entities(tag_names(task, labels[i][mask[i]])))
         counts[:, i] = 2 * len(predicted & gold), len(predicted) + len(gold)
     return counts[0], counts[1]
 

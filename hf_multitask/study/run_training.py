@@ -26,7 +26,7 @@ from ..runtime.atomic_files import write_json
 from ..runtime.memory import free_memory
 from ..runtime.training_history import Evaluation, TrainingHistory, select_metrics
 from ..training.card_facts import final_metrics
-from ..training.metrics import task_metric_names
+from ..training.metrics import reported_metric_names
 from ..training.trainer import MultiTaskTrainer
 from .records import RunRecord, explain_full_disk, read_record, write_record
 from .row_scores import metric_name, row_scores
@@ -114,7 +114,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) 
     stages = read_stage_results(working)
     metrics = {"validation": _validation_metrics(trainer, data.tasks)}
     output = trainer.predict(data["test"], metric_key_prefix="test")
-    metrics["test"] = select_metrics(output.metrics, task_metric_names(data.tasks), "test")
+    metrics["test"] = select_metrics(output.metrics, reported_metric_names(data.tasks), "test")
     model = _save_model(plan, run, trainer)
     _write_history(plan, run, trainer, stages, data.tasks)
     started_from = _read_start(plan, run)
@@ -229,7 +229,7 @@ def _kept_evaluation(trainer: MultiTaskTrainer) -> Evaluation | None:
 
 def _validation_metrics(trainer: MultiTaskTrainer, tasks: Sequence[TaskConfig]) -> dict[str, float]:
     """Return the metrics of the final weights on validation, evaluating only if they were not logged."""
-    names = task_metric_names(tasks)
+    names = reported_metric_names(tasks)
     logged = final_metrics(trainer.state, tasks, trainer.args.load_best_model_at_end).get("validation")
     if logged is None:
         return select_metrics(trainer.evaluate(), names, "eval")

@@ -14,7 +14,7 @@ from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_card_metadata import TrainingFacts
 from ..runtime.fold_scores import FoldScores
 from ..runtime.training_history import EVAL_PREFIX, TrainingHistory
-from .metrics import task_metric_names
+from .metrics import reported_metric_names
 
 if TYPE_CHECKING:
     from .trainer import MultiTaskTrainer
@@ -91,7 +91,7 @@ def final_metrics(
     prefixes = {EVAL_PREFIX: "validation", **{f"{split}_": split for split in SPLITS[1:]}}
     best_step = state.best_global_step if restores_best else None
     found = TrainingHistory(state.log_history).final_metrics(prefixes, best_step)
-    names = task_metric_names(tasks)
+    names = reported_metric_names(tasks)
     return {
         split: {name: scores[name] for name in dict.fromkeys([*names, *scores]) if name in scores}
         for split, scores in found.items()

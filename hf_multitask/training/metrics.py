@@ -13,8 +13,12 @@ from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..data.labels.unseen_labels import count_unseen, is_unseen, seen_labels, tag_names
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+
+# Ends of the names of metrics: the number of labels that train lacks, and a score without them.
+UNSEEN_LABELS, SEEN = "unseen_labels", "_seen"
 
 
 class _TaskMetric(evaluate.Metric):
@@ -111,13 +115,24 @@ def metric_of(task: TaskConfig) -> type[_TaskMetric]:
 
 
 def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
-    """Return the names of all metrics that an evaluation of the tasks can have, in the order of reports."""
+    """Return the names of all metrics that every evaluation of the tasks can have, in the order of reports."""
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
-    return [*scores, "joint_accuracy", "mean_score", *(f"{task.name}_loss" for task in tasks), "loss"]
+    return [*scores, *_JOINT_SCORES, *(f"{task.name}_loss" for task in tasks), "loss"]
+
+
+def reported_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
+    """Return `task_metric_names` and the names of the metrics of a split that has labels which train lacks."""
+    scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
+    seen = [f"{name}{SEEN}" for name in (*scores, *_JOINT_SCORES)]
+    return [*task_metric_names(tasks), *(f"{task.name}_{UNSEEN_LABELS}" for task in tasks), *seen]
 
 
 def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPrediction], dict[str, float]]:
     """Build the function that `MultiTaskTrainer` calls at each evaluation.
+
+    A label that train lacks counts as wrong. If there are any, the metrics have their number by task,
+    ``<task>_unseen_labels`` (of entities for a token task), and each score without them, ``<task>_<metric>_seen`` and
+    ``joint_accuracy_seen``, which leaves out the words of these entities, and these labels of other rows.
 
     Args:
         tasks: The tasks, with their labels.
@@ -131,32 +146,60 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
     tasks = list(tasks)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        metrics: dict[str, float] = {}
+        found = {task.name: _of_task(prediction, task) for task in tasks}
+        ids = {name: values["ids"] for name, (values, _) in found.items()}
+        labels = {name: gold for name, (_, gold) in found.items()}
+        metrics = _scores(tasks, ids, labels)
         for task in tasks:
-            found, gold = _of_task(prediction, task)
-            count = found["count"].sum()
-            if count == 0:
-                continue
-            metrics |= {f"{task.name}_{name}": value for name, value in task_metrics(task, found["ids"], gold).items()}
-            metrics[f"{task.name}_loss"] = _mean_loss(found)
-        metrics["loss"] = total_loss(tasks, {task.name: _of_task(prediction, task)[0] for task in tasks})
-        right = [
-            rows_right(task, predictions["ids"], labels)
-            for task in tasks
-            if task.problem_type != REGRESSION
-            for predictions, labels in [_of_task(prediction, task)]
-        ]
-        if right:
-            labeled = np.all([row >= 0 for row in right], axis=0)
-            if labeled.any():
-                metrics["joint_accuracy"] = float(np.all(right, axis=0)[labeled].mean())
-            else:
-                scores = [metrics.get(f"{task.name}_{metric_of(task).main_metric}") for task in tasks]
-                if found_scores := [score for score in scores if score is not None]:
-                    metrics["mean_score"] = float(np.mean(found_scores))
+            if found[task.name][0]["count"].sum() > 0:
+                metrics[f"{task.name}_loss"] = _mean_loss(found[task.name][0])
+        metrics["loss"] = total_loss(tasks, {name: values for name, (values, _) in found.items()})
+        unseen = {task.name: count for task in tasks if (count := count_unseen(task, labels[task.name]))}
+        if unseen:
+            metrics |= {f"{name}_{UNSEEN_LABELS}": count for name, count in unseen.items()}
+            of_seen = _scores(tasks, ids, {task.name: seen_labels(task, labels[task.name]) for task in tasks})
+            names = (*(f"{task.name}_" for task in tasks if task.name in unseen), *_JOINT_SCORES)
+            metrics |= {f"{name}{SEEN}": score for name, score in of_seen.items() if name.startswith(names)}
         return metrics
 
     return compute_metrics
+
+
+_JOINT_SCORES = ("joint_accuracy", "mean_score")
+
+
+def _scores(
+    tasks: Sequence[TaskConfig], ids: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Return the scores by task that has labels, and the joint accuracy or the mean score."""
+    metrics = {
+        f"{task.name}_{name}": value
+        for task in tasks
+        if is_scored(task, labels[task.name])
+        for name, value in task_metrics(task, ids[task.name], labels[task.name]).items()
+    }
+    right = [rows_right(task, ids[task.name], labels[task.name]) for task in tasks if task.problem_type != REGRESSION]
+    if not right:
+        return metrics
+    labeled = np.all([row >= 0 for row in right], axis=0)
+    if labeled.any():
+        return metrics | {"joint_accuracy": float(np.all(right, axis=0)[labeled].mean())}
+    scores = [metrics.get(f"{task.name}_{metric_of(task).main_metric}") for task in tasks]
+    if found_scores := [score for score in scores if score is not None]:
+        metrics["mean_score"] = float(np.mean(found_scores))
+    return metrics
+
+
+def is_scored(task: TaskConfig, labels: np.ndarray) -> bool:
+    """Return whether any row has a label of a task, also if train lacks it.
+
+    Args:
+        task: The task.
+        labels: Labels as the collator returns them (rows, …).
+    """
+    if task.problem_type in (MULTI_LABEL, REGRESSION):
+        return not np.isnan(labels).any(axis=1).all()
+    return bool((labels != IGNORE_INDEX).any())
 
 
 def total_loss(tasks: Sequence[TaskConfig], predictions: Mapping[str, Mapping[str, np.ndarray]]) -> float:
@@ -210,13 +253,14 @@ def task_metrics(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) 
     """
     metric = metric_of(task)()
     if task.is_token_task:
-        names = np.array(task.labels)
         kept = labels != IGNORE_INDEX
         rows = np.flatnonzero(kept.any(axis=1))
         return metric.compute(
-            predictions=[names[predictions[i][kept[i]]].tolist() for i in rows],
-            references=[names[labels[i][kept[i]]].tolist() for i in rows],
+            predictions=[tag_names(task, predictions[i][kept[i]]) for i in rows],
+            references=[tag_names(task, labels[i][kept[i]]) for i in rows],
         )
+    if task.problem_type == MULTI_LABEL:
+        predictions, labels = with_unseen_columns(task, predictions, labels)
     are_numbers = task.problem_type in (MULTI_LABEL, REGRESSION)
     kept = ~np.isnan(labels).any(axis=1) if are_numbers else labels != IGNORE_INDEX
     return metric.compute(predictions=predictions[kept].tolist(), references=labels[kept].tolist())
@@ -230,11 +274,31 @@ def rows_right(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) ->
         predictions: Decoded predictions (rows, …).
         labels: Labels as the collator returns them (rows, …).
     """
+    if task.problem_type == MULTI_LABEL:
+        predictions, labels = with_unseen_columns(task, predictions, labels)
     missing = np.isnan(labels) if task.problem_type == MULTI_LABEL else labels == IGNORE_INDEX
     equal = (predictions == labels) | missing
     if equal.ndim > 1:
         equal, missing = equal.all(axis=1), missing.all(axis=1)
     return np.where(missing, -1, equal.astype(np.int64))
+
+
+def with_unseen_columns(
+    task: TaskConfig, predictions: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return predictions and labels of a multi-label task with a column, 0 or 1, for each label that train lacks.
+
+    Args:
+        task: The task.
+        predictions: Decoded predictions (rows, num_labels).
+        labels: Labels as the collator returns them: numbers, followed by the ids of unseen labels (rows, …).
+    """
+    known, ids = labels[:, : task.num_labels], labels[:, task.num_labels :]
+    columns = [(ids == label).any(axis=1) for label in np.unique(ids[is_unseen(ids)])]
+    if not columns:
+        return predictions, known
+    unseen = np.stack(columns, axis=1).astype(known.dtype)
+    return np.hstack([predictions, np.zeros_like(unseen)]), np.hstack([known, unseen])
 
 
 def _of_task(prediction: EvalPrediction, task: TaskConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -19,9 +19,9 @@ from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runs.config_file import config_to_yaml
 from ..runs.folds import check_final_schedule
-from ..runs.output_dir import METRICS_NAME
+from ..runs.output_dir import read_metrics
 from ..runs.training import run_training
-from ..runtime.atomic_files import read_json, write_text
+from ..runtime.atomic_files import write_text
 from ..runtime.extras import check_packages
 from ..runtime.quiet import warnings_only
 from ..training.metrics import task_metric_names
@@ -199,7 +199,7 @@ def _train_winner(
                 shutil.rmtree(earlier)
         for seed in seeds:
             output = winner / f"seed-{seed}"
-            metrics = read_json(output / METRICS_NAME)
+            metrics = read_metrics(output)
             if metrics is None:
                 training = {**config.training, "seed": seed}
                 metrics = run_training(replace(config, training=training, output_dir=str(output)), overwrite=True)

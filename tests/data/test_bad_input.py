@@ -333,7 +333,7 @@ def test_ignored_labels_are_counted_and_only_some_are_named(tokenizer, caplog):
     splits = {"train": [{"text": "a", "intent": "x"}], "test": unseen}
     data = prepare_datasets(splits, tokenizer, [INTENT], unseen_labels="ignore")
     assert data.reports["test"].unseen_labels["intent"].total() == 100
-    assert "test: 100 labels of 'intent' ignored: unseen 000, " in caplog.text
+    assert "test: 100 labels of 'intent' that the task does not have" in caplog.text
     assert "unseen 019 and 80 more." in caplog.text
 
 

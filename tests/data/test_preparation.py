@@ -1,11 +1,14 @@
 """Preparation of datasets: labels, alignment, and messages about bad input."""
 
+import dataclasses
+
 import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_multitask import TaskConfig, load_tokenizer, prepare_datasets
+from hf_multitask.data.labels.unseen_labels import unseen_id
 from hf_multitask.models.text_alignment import needs_prefix_space
 from tests.tiny import ROWS, TOKENIZERS, make_tokenizer
 
@@ -209,11 +212,20 @@ def test_labels_that_do_not_occur_in_train_are_listed(tokenizer, write_jsonl):
     assert f"{test}:2: task 'slots' does not know the labels 'B-time' (1 times), 'I-time'" in str(error.value)
 
 
-def test_labels_that_do_not_occur_in_train_are_ignored_on_request_and_counted(tokenizer, caplog):
+def test_labels_that_do_not_occur_in_train_are_kept_for_evaluations_on_request_and_counted(tokenizer, caplog):
     rows = [{"tokens": ["a", "b"], "intent": "Fly", "slots": ["B-time", "O"]}]
     data = prepare_datasets({"train": ROWS, "test": rows}, tokenizer, [INTENT, SLOTS], unseen_labels="ignore")
-    assert data["test"][0]["labels"] == {"intent": -100, "slots": [-100, 0]}
-    assert "test: 1 labels of 'slots' ignored: B-time." in caplog.text
+    labels = data["test"][0]["labels"]
+    assert labels == {"intent": unseen_id(INTENT, "Fly"), "slots": [unseen_id(SLOTS, "B-time"), 0]}
+    assert max(labels["intent"], labels["slots"][0]) < -100
+    assert "test: 1 labels of 'slots' that the task does not have" in caplog.text
+    assert "no loss counts and no prediction can match: B-time." in caplog.text
+
+
+def test_a_training_row_has_no_label_that_its_task_does_not_have(tokenizer):
+    task = dataclasses.replace(INTENT, labels=["PlayMusic"])
+    data = prepare_datasets({"train": ROWS}, tokenizer, [task], unseen_labels="ignore")
+    assert {row["intent"] for row in data["train"]["labels"]} == {0, -100}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from .checks import words_of
 from .label_notes import label_notes
 from .outside_tag import check_outside
 from .tags import SchemeScan
+from .unseen_labels import unseen_id
 from .values import class_name, is_binary
 
 NO_NUMBER = float("nan")
@@ -206,13 +207,21 @@ class LabelEncoder:
         tasks: The tasks, with their labels.
         labeled: Names of the tasks that the rows are labeled for. Other tasks have no label in any row.
         unseen_labels: How to treat a label that its task does not have: ``"error"`` or ``"ignore"`` (it counts for no
-            loss and no score).
+            loss).
+        keeps_unseen: Whether such labels get an id, so that metrics count them as wrong, or are missing labels.
     """
 
-    def __init__(self, tasks: Sequence[TaskConfig], labeled: Collection[str], unseen_labels: str = "error") -> None:
+    def __init__(
+        self,
+        tasks: Sequence[TaskConfig],
+        labeled: Collection[str],
+        unseen_labels: str = "error",
+        keeps_unseen: bool = False,
+    ) -> None:
         self.tasks = list(tasks)
         self.labeled = set(labeled)
         self.unseen_labels = unseen_labels
+        self.keeps_unseen = keeps_unseen
         self._label2id = {task.name: task.label2id for task in self.tasks}
 
     def encode(self, rows: Rows) -> tuple[list[Row], dict[str, Counter[str]]]:
@@ -247,10 +256,9 @@ class LabelEncoder:
     def _encode_one(self, task: TaskConfig, row: Row, rows: Rows, i: int, unknown: list[str]) -> object:
         """Encode the label of a task and append the unseen labels to ``unknown``."""
         value = row.get(str(task.column)) if task.name in self.labeled else None
-        ids = self._label2id[task.name]
         if task.is_token_task:
             tags = value if value is not None else [None] * len(words_of(row))
-            return [_known_id(ids, tag, unknown) for tag in tags]
+            return [self._id_of(task, tag, unknown) for tag in tags]
         if value is not None:
             _check_kind(str(task.problem_type), value, f"{rows.place(i)}: column {task.column!r}")
         if task.problem_type == REGRESSION:
@@ -263,9 +271,19 @@ class LabelEncoder:
         if task.problem_type == MULTI_LABEL:
             if value is None:
                 return [NO_NUMBER] * task.num_labels
-            present = {_known_id(ids, class_name(name), unknown) for name in value}
-            return [float(label in present) for label in range(task.num_labels)]
-        return _known_id(ids, None if value is None else class_name(value), unknown)
+            present = {self._id_of(task, class_name(name), unknown) for name in value}
+            unseen = sorted(label for label in present if label < IGNORE_INDEX)
+            return [*(float(label in present) for label in range(task.num_labels)), *map(float, unseen)]
+        return self._id_of(task, None if value is None else class_name(value), unknown)
+
+    def _id_of(self, task: TaskConfig, label: str | None, unknown: list[str]) -> int:
+        if label is None:
+            return IGNORE_INDEX
+        known = self._label2id[task.name].get(label)
+        if known is not None:
+            return known
+        unknown.append(label)
+        return unseen_id(task, label) if self.keeps_unseen else IGNORE_INDEX
 
     def _refuse_unseen(self, unseen: dict[str, Counter[str]], first: dict[str, str]) -> None:
         messages = []
@@ -279,16 +297,13 @@ class LabelEncoder:
                 )
         if messages:
             raise ValueError(
-                "\n".join([*messages, "With unseen_labels='ignore', they count for no loss and no score."])
+                "\n".join(
+                    [
+                        *messages,
+                        "With unseen_labels='ignore', no loss counts them, and evaluations count them as wrong.",
+                    ]
+                )
             )
-
-
-def _known_id(ids: dict[str, int], label: str | None, unknown: list[str]) -> int:
-    if label is None:
-        return IGNORE_INDEX
-    if label not in ids:
-        unknown.append(label)
-    return ids.get(label, IGNORE_INDEX)
 
 
 def _problem_type(first: object) -> str:
