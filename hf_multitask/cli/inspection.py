@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..data import SPLITS
@@ -15,6 +14,7 @@ from ..data.inspection.lengths import Lengths
 from ..data.inspection.split_inspector import RowSample, SplitInspection, TaskInspection
 from ..models.tags_iob2 import OUTSIDE, tag_spans
 from ..models.tasks import TOKEN_CLASSIFICATION
+from .console_table import print_cells
 
 # Labels listed for a task: half of them the most frequent, half the least frequent.
 MAX_LABELS_SHOWN = 20
@@ -35,9 +35,9 @@ def print_inspection(inspection: DataInspection, console: Console | None = None)
         title = "data" if len(inspection.datasets) == 1 else f"data.{i}"
         sources = ", ".join(f"{split} {counts.source}" for split, counts in data_set.splits.items())
         _print(console, Text.assemble((title, "bold"), f": {sources}"))
-        console.print(_counts_table(inspection, data_set))
+        print_cells(["", *data_set.splits], _count_rows(inspection, data_set), console)
         for task in data_set.tasks:
-            console.print(_labels_table(task, data_set))
+            print_cells([task, *data_set.splits], _label_rows(task, data_set), console)
             _print_broken(console, task, data_set)
             for note in data_set.splits[TRAIN].tasks[task].notes:
                 _print(console, Text(f"{task}: {note}", "yellow"))
@@ -45,7 +45,7 @@ def print_inspection(inspection: DataInspection, console: Console | None = None)
             _print_sample(console, sample, inspection)
 
 
-def _counts_table(inspection: DataInspection, data_set: DatasetInspection) -> Table:
+def _count_rows(inspection: DataInspection, data_set: DatasetInspection) -> list[list[str]]:
     splits = list(data_set.splits.values())
     rows: dict[str, list[str]] = {"rows": [f"{split.rows:,}" for split in splits]}
     percents = "/".join([*PERCENTILES_SHOWN, "100"])
@@ -65,10 +65,7 @@ def _counts_table(inspection: DataInspection, data_set: DatasetInspection) -> Ta
     for task in data_set.tasks:
         is_token_task = inspection.task_types[task] == TOKEN_CLASSIFICATION
         rows |= _task_rows(task, is_token_task, [split.tasks[task] for split in splits])
-    table = Table("", *data_set.splits)
-    for name, cells in rows.items():
-        table.add_row(Text(name), *cells)
-    return table
+    return [[name, *cells] for name, cells in rows.items()]
 
 
 def _task_rows(task: str, is_token_task: bool, splits: Sequence[TaskInspection]) -> dict[str, list[str]]:
@@ -83,23 +80,23 @@ def _task_rows(task: str, is_token_task: bool, splits: Sequence[TaskInspection])
     return {f"{task}: {name}": [f"{count:,}" for count in cells] for name, cells in counts.items()}
 
 
-def _labels_table(task: str, data_set: DatasetInspection) -> Table:
+def _label_rows(task: str, data_set: DatasetInspection) -> list[list[str]]:
     splits = [split.tasks[task] for split in data_set.splits.values()]
-    table = Table(task, *data_set.splits)
+    rows: list[list[str]] = []
     for name in dict.fromkeys(name for split in splits for name in split.numbers):
         numbers = [split.numbers.get(name) for split in splits]
         cells = [f"{item.least:g} to {item.greatest:g}, mean {item.mean:.4g}" if item else "" for item in numbers]
-        table.add_row(Text(name), *cells)
+        rows.append([name, *cells])
     names, hidden = data_set.shown_labels(task, MAX_LABELS_SHOWN)
     for i, name in enumerate(names):
         if hidden and i == len(names) // 2:
             sums = [sum(split.labels.get(other, 0) for other in hidden) for split in splits]
-            table.add_row(f"… {len(hidden)} more (all: --json)", *(f"{count:,}" for count in sums))
+            rows.append([f"… {len(hidden)} more (all: --json)", *(f"{count:,}" for count in sums)])
         cells = [
             f"{split.labels.get(name, 0):,}{' unseen' if name in split.unseen_labels else ''}" for split in splits
         ]
-        table.add_row(Text(name), *cells)
-    return table
+        rows.append([name, *cells])
+    return rows
 
 
 def _print_broken(console: Console, task: str, data_set: DatasetInspection) -> None:

@@ -2,10 +2,10 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ..study import RunResult, Study
 from ..study.report import scores_table
+from .console_table import print_cells
 
 
 def print_run(name: str, result: RunResult, done: int, of: int) -> None:
@@ -24,17 +24,15 @@ def print_run(name: str, result: RunResult, done: int, of: int) -> None:
     Console().print(escape(f"{done}/{of} {name}: {result.seconds:.1f} s. {scores}"), highlight=False, soft_wrap=True)
 
 
-def print_study(study: Study) -> None:
+def print_study(study: Study, console: Console | None = None) -> None:
     """Print a table of test scores for each number of training rows, and the advice.
 
     Args:
         study: The study.
+        console: Console to print to. Defaults to standard output.
     """
-    console = Console()
+    console = console or Console()
     for size in study.sizes:
         scores = scores_table(study, size)
-        table = Table(*map(escape, scores.header), title=f"{size:,} training rows", title_justify="left")
-        for row in scores.rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        print_cells(scores.header, scores.rows, console, title=f"{size:,} training rows")
     console.print(escape(study.advice), highlight=False)

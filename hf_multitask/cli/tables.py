@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ..export import ExportedFile
 from ..freezing.plan import PLAN_HEADER, StagePlan
 from ..runs import AveragedModel
 from ..runtime.byte_sizes import format_bytes
 from ..runtime.fold_scores import MEAN, SD
+from .console_table import print_cells
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console | None = None) -> None:
@@ -24,13 +24,13 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]], console: Console |
     """
     spread = metrics.get(SD, {})
     columns = {split: values for split, values in metrics.items() if split != SD}
-    table = Table("metric", *columns)
+    rows = []
     for name in dict.fromkeys(name for values in columns.values() for name in values):
         cells = [_number(values[name]) if name in values else "" for values in columns.values()]
         if MEAN in columns and name in spread:
             cells[list(columns).index(MEAN)] += f" ± {spread[name]:.4f}"
-        table.add_row(name, *cells)
-    (console or Console()).print(table)
+        rows.append([name, *cells])
+    print_cells(["metric", *columns], rows, console)
 
 
 def _number(value: float) -> str:
@@ -44,7 +44,6 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
         stages: Content of ``stages.json``.
         console: Console to print to. Defaults to standard output.
     """
-    table = Table("best on validation", *(stage["name"] for stage in stages))
     rows: dict[str, list[str]] = {
         "steps": [str(stage["steps"]) for stage in stages],
         "seconds": [f"{stage['seconds']:.0f}" for stage in stages],
@@ -54,9 +53,8 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
     }
     for name in dict.fromkeys(name for stage in stages for name in stage["best"]):
         rows[name] = [f"{stage['best'][name]:.4f}" if name in stage["best"] else "" for stage in stages]
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
-    (console or Console()).print(table)
+    header = ["best on validation", *(stage["name"] for stage in stages)]
+    print_cells(header, [[name, *cells] for name, cells in rows.items()], console)
 
 
 def print_files(files: Sequence[ExportedFile], console: Console | None = None) -> None:
@@ -66,10 +64,8 @@ def print_files(files: Sequence[ExportedFile], console: Console | None = None) -
         files: Files that `export_onnx` returns.
         console: Console to print to. Defaults to standard output.
     """
-    table = Table("file", "size", "largest difference of logits")
-    for file in files:
-        table.add_row(str(file.path), format_bytes(file.num_bytes, "MiB"), f"{file.difference:.1e}")
-    (console or Console()).print(table)
+    rows = [[str(file.path), format_bytes(file.num_bytes, "MiB"), f"{file.difference:.1e}"] for file in files]
+    print_cells(["file", "size", "largest difference of logits"], rows, console)
 
 
 def print_average(averaged: AveragedModel, console: Console | None = None) -> None:
@@ -79,13 +75,12 @@ def print_average(averaged: AveragedModel, console: Console | None = None) -> No
         averaged: Result of `average_models`.
         console: Console to print to. Defaults to standard output.
     """
-    console = console or Console()
     metric = next((item.score[0] for item in averaged.ingredients if item.score is not None), "score")
-    table = Table("model", "part of the average", metric)
-    for item in averaged.ingredients:
-        score = "" if item.score is None else f"{item.score[1]:.4f}"
-        table.add_row(escape(item.name), "yes" if item.is_used else "no", score)
-    console.print(table)
+    rows = [
+        [item.name, "yes" if item.is_used else "no", "" if item.score is None else f"{item.score[1]:.4f}"]
+        for item in averaged.ingredients
+    ]
+    print_cells(["model", "part of the average", metric], rows, console)
     if averaged.metrics:
         print_metrics({"average": averaged.metrics}, console)
 
@@ -97,10 +92,7 @@ def print_plan(stages: Sequence[StagePlan], console: Console | None = None) -> N
         stages: Result of `run_plan`.
         console: Console to print to. Defaults to standard output.
     """
-    table = Table(*PLAN_HEADER)
-    for stage in stages:
-        table.add_row(*stage.in_words())
-    (console or Console()).print(table)
+    print_cells(PLAN_HEADER, [stage.in_words() for stage in stages], console)
 
 
 def print_prediction(text: str, prediction: Mapping[str, Any], console: Console | None = None) -> None:

@@ -2,11 +2,11 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ..reports.page import Table as Cells
 from ..tuning import TrialResult, TuningResult
 from ..tuning.report import importance_table, scores_table, summarize, trials_table
+from .console_table import print_cells
 
 NUM_TRIALS_SHOWN, NUM_KEYS_SHOWN = 5, 8
 
@@ -39,8 +39,5 @@ def print_tuning(result: TuningResult, console: Console | None = None) -> None:
         cells.append(Cells(importance.header, importance.rows[:NUM_KEYS_SHOWN]))
     cells.append(scores_table(result))
     for item in cells:
-        table = Table(*map(escape, item.header))
-        for row in item.rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        print_cells(item.header, item.rows, console)
     console.print(escape(summarize(result)), highlight=False)

@@ -12,6 +12,8 @@ from .stage import FreezeStage, OnWorse, Until, greater_is_better
 
 # Share of the validation loss by which its gap to the training loss must grow to count as growing.
 GAP_TOLERANCE = 0.05
+# Reason of the first stage.
+RUN_STARTS = "the run starts"
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class _Replay:
         self.best: _Best | None = None
         self.reference: Evaluation | None = None
         self.rules: list[_Rule] = []
-        self._enter(0, 0, "the run starts")
+        self._enter(0, 0, RUN_STARTS)
 
     @property
     def stage(self) -> FreezeStage:

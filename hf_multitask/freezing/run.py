@@ -11,13 +11,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerControl
 
+from ..models.layer_groups import layer_ranges
 from ..models.type_aliases import JsonObject
 from ..runtime.training_history import TrainingHistory
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer
 from .compilation import raise_recompile_limit
 from .rates import rates_in_words
-from .replay import Progress, Transition, check_watched_metrics, replay
+from .replay import RUN_STARTS, Progress, Transition, check_watched_metrics, replay
 from .run_setup import RunSetup
 from .schedule import SCHEDULE_NAME
 from .snapshots import Snapshots
@@ -301,7 +302,10 @@ class FreezeRun:
         # Callbacks cannot call `Trainer.log`. This is its part that reaches the checkpoints.
         self.state.log_history.append({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
         if PartialState().is_main_process:
-            logger.info("Step %d: %s", self.state.global_step, _format_change(entry))
+            sentence = _format_change(entry, self.current.trained, len(list(self.groups)))
+            logger.info("Step %d: %s", self.state.global_step, sentence)
+            if rates := "; ".join(rates_in_words(entry.get("learning_rates", {}))):
+                logger.debug("%s parameters train, at most at %s.", f"{entry['trainable_parameters']:,}", rates)
 
     def _warn_of_risks(self) -> None:
         for stage in self.schedule.stages:
@@ -315,18 +319,19 @@ class FreezeRun:
                 )
 
 
-def _format_change(entry: JsonObject) -> str:
+def _format_change(entry: JsonObject, trained: Sequence[str], num_groups: int) -> str:
+    """Return a change as a sentence.
+
+    Args:
+        entry: The change in the log of the trainer.
+        trained: Names of the groups that train now.
+        num_groups: Number of groups of the model.
+    """
     if entry["freeze_stage"] is None:
-        return f"the freeze schedule is at its end: {entry['freeze_reason']}"
-    changes = [
-        f"{verb} {', '.join(entry[key])}"
-        for verb, key in (("unfreeze", "unfrozen_groups"), ("freeze", "frozen_groups"))
-        if entry[key]
-    ]
-    rates = "; ".join(rates_in_words(entry.get("learning_rates", {})))
-    changed = "; ".join(changes) or "the same groups train"
-    peaks = f" Peak learning rates: {rates}." if rates else ""
-    return (
-        f"stage {entry['freeze_stage']!r} ({entry['freeze_reason']}): {changed}. "
-        f"{entry['trainable_parameters']:,} parameters train.{peaks}"
-    )
+        return f"the freeze schedule ends: {entry['freeze_reason']}."
+    names = layer_ranges(trained)
+    what = f"only {' and '.join(names)} train{'s' if len(trained) == 1 else ''}" if names else "nothing trains"
+    if len(trained) == num_groups:
+        what = "everything trains"
+    reason = "" if entry["freeze_reason"] == RUN_STARTS else f" ({entry['freeze_reason']})"
+    return f"stage {entry['freeze_stage']!r} starts{reason}: {what}."

@@ -85,7 +85,7 @@ class CandidatePlanner:
             chosen = self._first_within(wanted, time_budget)
             conflicts.append(
                 f"the rules advise {wanted} ({_minutes(wanted)}); the time budget of {time_budget:g} minutes allows "
-                f"{chosen} ({_minutes(chosen)}) and takes precedence: a run that does not finish in time is worth "
+                f"{chosen} ({_minutes(chosen)}) and wins: a run that does not finish in time is worth "
                 "nothing."
             )
         recommended = chosen.size.name

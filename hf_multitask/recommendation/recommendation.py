@@ -59,7 +59,7 @@ class Recommendation:
             ValueError: If the data is not given as files, names or lists of rows, which a file can contain.
         """
         comments = [f"{reason.rule}: {reason.advice}. {reason.evidence}. {reason.reason}." for reason in self.reasons]
-        comments += [f"Rules disagree: {conflict}" for conflict in self.conflicts]
+        comments += [f"Two rules disagree: {conflict}" for conflict in self.conflicts]
         return config_to_yaml(self.config, folder, "Recommended, because:", comments)
 
     def save(self, path: str | Path) -> None:

@@ -276,11 +276,11 @@ def find_depth(situation: Situation) -> list[Finding]:
 
 
 def find_conflicts(findings: Sequence[Finding]) -> list[str]:
-    """Describe the findings that disagree with the first, and why the first takes precedence."""
+    """Describe the findings that disagree with the first, and why the first wins."""
     first = findings[0]
     return [
-        f"{other.rule!r} ({other.evidence}) advises {other.advice}; {first.rule!r} ({first.evidence}) advises "
-        f"{first.advice} and takes precedence: {first.precedence}."
+        f"{other.rule!r} ({other.evidence}) suggests {other.advice}; {first.rule!r} ({first.evidence}) suggests "
+        f"{first.advice}. {first.rule!r} wins: {first.precedence}."
         for other in findings[1:]
         if other.advice != first.advice
     ]

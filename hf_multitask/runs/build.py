@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import set_seed
 
 from ..data import DataConfig, MultiTaskDataCollator, PreparedData
@@ -15,7 +15,6 @@ from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import check_max_length, load_config
 from ..models.tasks_editing import continued_tasks, set_tasks
 from ..training.contrastive import ContrastiveCallback
-from ..training.progress import RunProgressCallback
 from ..training.settings import RunFacts
 from ..training.trainer import MultiTaskTrainer
 from .chosen_settings import settings_of
@@ -101,7 +100,6 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
     set_seed(arguments.seed)
     model = _build_model(config, source_config, data.tasks)
     _save_length_settings(config.data_configs[0], model, tokenizer)
-    _save_special_tokens(model, tokenizer)
     return RunParts(model, tokenizer, data, facts)
 
 
@@ -141,9 +139,6 @@ def assemble_trainer(
             f"contrastive: the schedule protects {', '.join(schedule.protect)} from changes of the encoder during the "
             "training, but the warm-up before it changes the encoder. Leave one of them out."
         )
-    if not arguments.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(RunProgressCallback())
     return trainer
 
 
@@ -185,10 +180,3 @@ def _save_length_settings(config: DataConfig, model: MultiTaskModel, tokenizer: 
     if config.max_length is not None:
         tokenizer.model_max_length = config.max_length
     model.config.overlap, model.config.truncate = config.overlap, config.truncate
-
-
-def _save_special_tokens(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Save the ids of the tokenizer's special tokens with the model, which the Trainer does too, with a warning."""
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        if (token_id := getattr(tokenizer, name)) is not None:
-            setattr(model.config, name, token_id)

@@ -12,14 +12,16 @@ from transformers import TrainerCallback
 from ..data import SPLITS
 from ..freezing.plan import StagePlan
 from ..reports.training_report import write_history
+from ..runtime.console_log import RunLog
 from ..runtime.folder_lock import only_writer
+from ..runtime.quiet import bars_in_terminals_only
 from .build import assemble_trainer, build_trainer, load_parts
 from .chosen_settings import completed_config, settings_of, write_config
 from .config import RunConfig
 from .evaluation import score_split
 from .folds import build_final_trainer, check_final_schedule, train_folds
 from .outcome import find_problems
-from .output_dir import check_output_dir, remove_model, write_metrics
+from .output_dir import LOG_NAME, check_output_dir, remove_model, write_metrics
 from .report import remove_report, report_run, training_record
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ def run_training(
     config: RunConfig, overwrite: bool = False, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()
 ) -> dict[str, dict[str, float]]:
     """Train a model and write a complete model directory.
+
+    All log messages are in ``train.log`` there.
 
     Args:
         config: Config of the run.
@@ -47,12 +51,13 @@ def run_training(
             run is writing to it.
         FileNotFoundError: If ``resume`` finds no complete checkpoint.
     """
-    with only_writer(Path(config.output_dir)):
-        return _train(config, overwrite, resume, callbacks)
+    log = RunLog()
+    with only_writer(Path(config.output_dir)), log.listening(), bars_in_terminals_only():
+        return _train(config, overwrite, resume, callbacks, log)
 
 
 def _train(
-    config: RunConfig, overwrite: bool, resume: bool, callbacks: Sequence[TrainerCallback]
+    config: RunConfig, overwrite: bool, resume: bool, callbacks: Sequence[TrainerCallback], log: RunLog
 ) -> dict[str, dict[str, float]]:
     output_dir = Path(config.output_dir)
     checkpoint = check_output_dir(output_dir, overwrite, resume)
@@ -67,6 +72,7 @@ def _train(
         if overwrite:
             remove_model(output_dir)
         remove_report(output_dir)
+        log.write_to(output_dir / LOG_NAME, append=resume)
         logger.info("%s", settings)
         write_config(completed, settings)
     scores = None
@@ -93,6 +99,7 @@ def _train(
     if trainer.is_world_process_zero():
         # After the push: the report shows texts of the data, which must not go to the hub.
         report_run(output_dir, trainer, record)
+        log.repeat_warnings()
         for problem in problems:
             logger.warning("%s", problem)
     return metrics

@@ -1,12 +1,14 @@
-"""Silence of a process that trains many runs."""
+"""Silence of a process that trains many runs, and of one whose output nobody watches."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import datasets
 import transformers
+from transformers.utils import is_in_notebook
 
 
 @contextmanager
@@ -14,18 +16,34 @@ def warnings_only() -> Iterator[None]:
     """Silence all messages and progress bars of runs but warnings."""
     package = logging.getLogger(__name__.split(".")[0])
     level = package.level
-    had_loading_bars = transformers.logging.is_progress_bar_enabled()
-    had_mapping_bars = not datasets.are_progress_bars_disabled()
     package.setLevel(logging.WARNING)
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
     try:
-        with warnings.catch_warnings():
+        with no_bars(), warnings.catch_warnings():
             # Without an accelerator, each data loader of each run would give this warning.
             warnings.filterwarnings("ignore", message=".*pin_memory. argument is set as true")
             yield
     finally:
         package.setLevel(level)
+
+
+def bars_in_terminals_only() -> AbstractContextManager[None]:
+    """Return a context without the progress bars of loading and tokenizing, unless it is in a terminal or a notebook.
+
+    In a file, they would leave control characters.
+    """
+    return nullcontext() if sys.stderr.isatty() or is_in_notebook() else no_bars()
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Turn off the progress bars of loading and tokenizing in a context."""
+    had_loading_bars = transformers.logging.is_progress_bar_enabled()
+    had_mapping_bars = not datasets.are_progress_bars_disabled()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
         if had_loading_bars:
             transformers.logging.enable_progress_bar()
         if had_mapping_bars:

@@ -52,19 +52,24 @@ def _advise(summaries: Mapping[str, Summary], differences: Differences, basis: s
     lines = [f"{basis[0].upper()}{basis[1:]}: {best} scores highest ({_format_score(summaries[best])})."]
     if len(rivals) == len(summaries) - 1:
         lines.append(
-            f"The differences between the scenarios are within chance: each of the other {len(rivals)} may be as good "
-            "(95 % intervals). More test rows or seeds would be needed to choose by score."
+            f"No difference between it and the other {len(rivals)} is statistically significant (95 % intervals). "
+            "Choosing by score would take more test rows or seeds."
         )
         if cheapest != best:
             lines.append(f"The cheapest is {cheapest} ({_format_seconds(summaries[cheapest])}).")
         return " ".join(lines)
     if cheapest == best:
-        also = f" {_join(rivals)} may be as good, but would not save time." if rivals else ""
+        also = (
+            f" The difference to {_join(rivals)} is not statistically significant, but they save no time."
+            if rivals
+            else ""
+        )
         lines.append(f"Use {best} ({_format_seconds(summaries[best])}).{also}")
     else:
         lines.append(
-            f"{cheapest} may be as good ({_format_interval(differences[cheapest, best])}) and takes "
-            f"{_format_seconds(summaries[cheapest])} instead of {_format_seconds(summaries[best])}: use {cheapest}."
+            f"Use {cheapest}: it takes {_format_seconds(summaries[cheapest])} instead of "
+            f"{_format_seconds(summaries[best])}, and its difference is not statistically significant "
+            f"({_format_interval(differences[cheapest, best])})."
         )
     if summaries[best].total_seconds > summaries[best].seconds:
         lines.append(
@@ -74,7 +79,7 @@ def _advise(summaries: Mapping[str, Summary], differences: Differences, basis: s
     worse = [name for name in summaries if name not in (best, *rivals)]
     if worse:
         phrases = [f"{name} ({_format_interval(differences[name, best])})" for name in worse]
-        lines.append(f"Worse than {best}, beyond chance: {_join(phrases)}.")
+        lines.append(f"Significantly worse than {best}: {_join(phrases)}.")
     if dominated := _dominated(summaries):
         lines.append(f"Both slower and no better than another on average: {_join(dominated)}.")
     return " ".join(lines)

@@ -114,7 +114,8 @@ def scores_table(study: Study, size: int) -> Table:
         header,
         rows,
         f"Scores on {study.scored_rows}, mean ± standard deviation over {study.repeats}; differences from {first} "
-        f"with their 95 % interval by a bootstrap that is paired by {pairs}. * marks differences beyond chance.",
+        f"with their 95 % interval by a bootstrap that is paired by {pairs}. * marks statistically significant "
+        "differences.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from ..data import PreparedData
@@ -101,7 +101,6 @@ def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData) -> None:
 
 def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) -> RunRecord:
     trainer, data = build_trainer(run_config(plan, run, data.tasks, working), data)
-    trainer.remove_callback(PrinterCallback)
     time_limit = TimeLimitCallback(math.inf if plan.minutes is None else plan.minutes)
     trainer.add_callback(time_limit)
     sample = drift_sample(data["validation"], trainer.data_collator, trainer.args.device)

@@ -301,6 +301,40 @@ def drop_last_if(is_training: bool, args: MultiTaskTrainingArguments) -> Iterato
         args.dataloader_drop_last = given
 
 
+def check_prepared(rows: object, argument: str, has_collator: bool) -> None:
+    """Check that a trainer can make batches of its rows.
+
+    Args:
+        rows: Rows, or several sets of them by name; None if there are none.
+        argument: Argument of the trainer that they are from.
+        has_collator: Whether the trainer has a tokenizer or a data collator.
+
+    Raises:
+        ValueError: If there is no collator, or the rows are not prepared.
+    """
+    if isinstance(rows, dict):
+        for name, part in rows.items():
+            check_prepared(part, f"{argument}[{name!r}]", has_collator)
+    elif rows is not None:
+        columns = rows.column_names if isinstance(rows, datasets.Dataset) else _columns_of_first(rows)
+        if columns is not None and "input_ids" not in columns:
+            raise ValueError(
+                f"{argument}: expected rows of prepare_datasets, found the columns {', '.join(map(str, columns))}. "
+                'Prepare them first: data = prepare_datasets({"train": rows}, tokenizer, tasks), then give '
+                'data["train"].'
+            )
+        if not has_collator:
+            raise ValueError(
+                "processing_class is missing: the tokenizer, which pads batches. Give the one that the rows were "
+                "prepared with: MultiTaskTrainer(…, processing_class=tokenizer)."
+            )
+
+
+def _columns_of_first(rows: object) -> list[str] | None:
+    """Return the columns of a list of rows, None for anything else."""
+    return list(rows[0]) if isinstance(rows, list) and rows and isinstance(rows[0], dict) else None
+
+
 def check_training_rows(dataset: object, length_column: str, max_tokens: int | None) -> None:
     """Check that the lengths of the training rows are known, and log how many rows are longer than a batch.
 

@@ -1,4 +1,4 @@
-"""The end of an epoch, and of a run, when a training is resumed there."""
+"""The end of an epoch and of a run: what is logged, evaluated and saved, also when a training is resumed there."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ class EpochEndCallback(TrainerCallback):
     """Lets a resumed run log, evaluate and train what an uninterrupted one does, at the end of an epoch or of the run.
 
     A checkpoint of an epoch's last step is written after the log and the evaluation of the epoch, which would be
-    missing in it otherwise. A run that is resumed at its end takes no further step.
+    missing in it otherwise. A run that is resumed at its end takes no further step. The losses of the last steps are
+    logged, whatever ``logging_steps``.
     """
 
     def __init__(self) -> None:
@@ -33,8 +34,10 @@ class EpochEndCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Defer a checkpoint until the log and the evaluation of its step."""
+        """Log the last losses of the run, and defer a checkpoint until the log and the evaluation of its step."""
         ends_epoch = state.global_step % self._steps_per_epoch == 0 or state.global_step >= state.max_steps
+        if state.global_step >= state.max_steps and args.logging_strategy == IntervalStrategy.STEPS:
+            control.should_log = True  # of a run shorter than `logging_steps`, there would be no loss at all
         follows = IntervalStrategy.EPOCH in (args.eval_strategy, args.logging_strategy)
         if follows and ends_epoch and control.should_save:
             control.should_save, self._save_deferred = False, True

@@ -141,7 +141,8 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
         A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
         in the split; ``loss``, their sum weighted by ``loss_weight``; ``joint_accuracy``, the share of fully labeled
         rows in which every task except regressions is right; or, if no row has labels for all of these tasks,
-        ``mean_score``, the mean of their accuracies and, for token tasks, F1.
+        ``mean_score``, the mean of their accuracies and, for token tasks, F1. It raises a ``TypeError`` for the
+        predictions of another trainer.
     """
     tasks = list(tasks)
 
@@ -305,4 +306,10 @@ def _of_task(prediction: EvalPrediction, task: TaskConfig) -> tuple[dict[str, np
     """Return the reduced predictions and the labels of a task. `MultiTaskTrainer` has mappings by task here."""
     predictions: Any = prediction.predictions
     labels: Any = prediction.label_ids
+    if not isinstance(labels, Mapping) or not isinstance(predictions, Mapping) or "ids" not in predictions[task.name]:
+        raise TypeError(
+            "compute_metrics: expected the predictions of a MultiTaskTrainer, found those of another trainer, which "
+            "have logits. Replace Trainer(…, compute_metrics=build_compute_metrics(tasks)) by MultiTaskTrainer(…), "
+            "which has these metrics already."
+        )
     return predictions[task.name], labels[task.name]

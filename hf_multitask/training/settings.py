@@ -5,6 +5,7 @@ rule knows a dataset by name, and a setting that is given is never replaced.
 """
 
 import math
+import shutil
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ ROWS_READ, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 3600, 6, 30, 3
 # Epochs that are evaluated in a run on few rows.
 LAST_EVALUATIONS = 3
 TEXT_WIDTH = 100
+# Width of a reason beside its key and value, below which it is in lines of its own.
+LEAST_WIDTH = 30
 
 # Settings that are not chosen if another one is given, because that one takes their place or has its own default.
 IMPLIED = {
@@ -155,12 +158,19 @@ class Settings:
             return f"Settings for {rows}: all given."
         keys = max(len(item.key) for item in self.chosen)
         values = max(len(_show(item.value)) for item in self.chosen)
-        indent = " " * (keys + values + 6)
-        lines = [f"Settings chosen for {rows}, effort {self.effort}; give a key to set it yourself:"]
+        indent = keys + values + 6
+        width = min(TEXT_WIDTH, shutil.get_terminal_size((TEXT_WIDTH, 0)).columns)
+        title = f"Settings chosen for {rows}, effort {self.effort}; give a key to set it yourself:"
+        lines = textwrap.wrap(title, max(width, len("Settings")))
+        has_room = width - indent >= LEAST_WIDTH
         for item in self.chosen:
             start = f"  {item.key:<{keys}}  {_show(item.value):<{values}}  "
+            if not has_room:
+                lines.append(f"  {item.key}: {_show(item.value)}")
+                start = " " * 6
+            later = " " * (indent if has_room else 6)
             lines += textwrap.wrap(
-                item.reason, TEXT_WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False
+                item.reason, width, initial_indent=start, subsequent_indent=later, break_long_words=False
             )
         return "\n".join(lines)
 

@@ -35,6 +35,7 @@ from .card_facts import write_card
 from .checkpoint_errors import explain_checkpoint_errors
 from .dataloaders import (
     TrainerDataLoaders,
+    check_prepared,
     check_training_rows,
     drop_last_if,
     prepare_rows,
@@ -50,6 +51,7 @@ from .logged_sums import LoggedSums
 from .metrics import build_compute_metrics, task_metric_names, with_loss_only
 from .optimizer_groups import check_optimizer_class, parameter_groups
 from .prediction_reduction import losses_only, reduce_predictions, weighted_loss
+from .progress import replace_progress
 from .task_log import TaskLog, count_labels
 from .teacher_losses import teacher_losses
 from .tracking import TrackingCallback
@@ -85,7 +87,7 @@ class MultiTaskTrainer(Trainer):
 
     Raises:
         ValueError: If the schedule is not valid for the model, ``max_tokens_per_batch`` for the training rows, or
-            ``distillation`` for their scores of a teacher.
+            ``distillation`` for their scores of a teacher; if rows are not prepared, or there is no tokenizer.
     """
 
     model: MultiTaskModel
@@ -124,6 +126,9 @@ class MultiTaskTrainer(Trainer):
         if args.n_gpu > 1:
             logger.warning("Using one of %d GPUs: start with torchrun or accelerate launch to use all.", args.n_gpu)
             args._n_gpu = 1
+        self._has_collator = any(kwargs.get(name) is not None for name in ("data_collator", "processing_class"))
+        for name in ("train_dataset", "eval_dataset"):
+            check_prepared(kwargs.get(name), name, self._has_collator)
         check_training_rows(kwargs.get("train_dataset"), args.length_column_name, args.max_tokens_per_batch)
         super().__init__(model=model, args=args, model_init=model_init, **kwargs)
         if model is None:
@@ -131,6 +136,7 @@ class MultiTaskTrainer(Trainer):
         self.dataloaders = TrainerDataLoaders(
             args, self.accelerator, self.tasks, sampling or Sampling(), epoch=lambda: int(self.state.epoch or 0)
         )
+        self.progress = replace_progress(self.callback_handler.callbacks, shows_bar=not args.disable_tqdm)
         self.task_log = TaskLog(self.accelerator)
         self.add_callback(self.task_log)
         self.logged_sums = LoggedSums(self, self.task_log)
@@ -189,6 +195,7 @@ class MultiTaskTrainer(Trainer):
         self.dataloaders.accelerator = self.task_log.accelerator = self.accelerator
         self.dataloaders.tasks = self.tasks
         self.tracking.set_model(self.model)
+        _save_special_tokens(self.model, self.processing_class)
         ema = build_ema(self.model, self.args.ema_decay, self.accelerator.distributed_type)
         patience = self.args.early_stopping_patience
         stopping = None if patience is None else EarlyStoppingCallback(patience)
@@ -336,6 +343,7 @@ class MultiTaskTrainer(Trainer):
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
         finally:
             self._cache = NoCache()
+            self.progress.close()
         self.task_log.log_rows(self.tasks, self.state.log_history)
         self.dataloaders.log_stream_losses()
         return result._replace(training_loss=self.logged_sums.mean_loss())
@@ -487,6 +495,7 @@ class MultiTaskTrainer(Trainer):
         dataloader_key: str | None = None,
     ) -> DataLoader:
         """Return the batches of rows: of similar length, as arrays, and with row numbers for the activation cache."""
+        check_prepared(dataset, "dataset", self._has_collator)
         rows = prepare_rows(dataset, is_training, self._cache, self.data_collator)
         batches = self.dataloaders.token_batches(dataset, is_training)
         if batches is not None:
@@ -653,3 +662,10 @@ class MultiTaskTrainer(Trainer):
             self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).name
         ):
             return super().push_to_hub(*args, **kwargs)
+
+
+def _save_special_tokens(model: MultiTaskModel, tokenizer: Any) -> None:
+    """Save the ids of the tokenizer's special tokens with the model, which the Trainer does too, with a warning."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if (token_id := getattr(tokenizer, name, None)) is not None:
+            setattr(model.config, name, token_id)

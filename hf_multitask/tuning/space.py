@@ -10,7 +10,7 @@ from ..runtime.plain_values import read_yaml_mapping
 from .parameters import HEAD_RATE_FACTOR, Parameter, Value, check_key, value_of
 
 BATCH_SIZES = (4, 8, 16, 32)
-# Around the value of the config. Longer runs would make the search dear; a longer winner can be tried by hand.
+# Around the value of the config. Longer runs would make the search expensive; try a longer winner by hand.
 RATES_AROUND, EPOCHS_AROUND = (1 / 4, 3.0), (0.5, 1.5)
 HEAD_RATE_FACTORS = (1.0, 20.0)
 DECAYS = (0.7, 1.0)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from transformers import (
-    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -156,7 +155,6 @@ class TrialTraining:
 
     def _score(self, config: RunConfig, data: PreparedData, callback: PruningCallback) -> float:
         trainer, _ = build_trainer(config, data, [callback])
-        trainer.remove_callback(PrinterCallback)
         trainer.train()
         value = callback.best if self.keeps_best else callback.last
         return trainer.evaluate()[f"eval_{self.metric}"] if value is None else value

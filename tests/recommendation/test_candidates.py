@@ -97,7 +97,7 @@ def test_a_budget_reduces_epochs_first():
     assert re.search(
         rf"advise {SMALL}, all layers, {MIN_EPOCHS} epochs .* allows {SMALL}, all layers, 4 epochs", conflict
     )
-    assert "takes precedence: a run that does not finish in time is worth nothing" in conflict
+    assert "wins: a run that does not finish in time is worth nothing" in conflict
 
 
 def test_a_budget_reduces_a_larger_encoder_before_layers():

@@ -91,15 +91,15 @@ def test_the_task_with_the_most_rows_decides_and_others_are_conflicts(situation)
     assert findings[0].evidence == "intent has 5,000 labeled rows"
     (conflict,) = find_conflicts(findings)
     assert "mood has 20 labeled rows" in conflict
-    assert "takes precedence: the encoder learns most from the task with the most rows" in conflict
+    assert " wins: the encoder learns most from the task with the most rows" in conflict
 
 
 def test_the_main_task_decides_however_few_its_rows(situation):
     findings = find_depth(with_tasks(situation, task("mood", 20), task("intent", 5000), main_task="mood"))
     assert findings[0].advice == number_of_rows(task("mood", 20)).advice != ALL
     (conflict,) = find_conflicts(findings)
-    assert "intent has 5,000 labeled rows) advises all layers" in conflict
-    assert conflict.endswith("takes precedence: it is the main task.")
+    assert "intent has 5,000 labeled rows) suggests all layers" in conflict
+    assert conflict.endswith(" wins: it is the main task.")
 
 
 def test_tasks_that_agree_do_not_conflict(situation):
@@ -164,7 +164,7 @@ def test_a_domain_takes_precedence_over_a_small_machine(situation):
     assert findings[0].advice == OF_DOMAIN["legal"]
     assert findings[0].evidence == "8.0% of the words are legal: court, statute"
     (about_compute,) = find_conflicts(findings)
-    assert f"'no accelerator' (2 cores, no accelerator, 16.0 GiB free) advises {SMALL}" in about_compute
+    assert f"'no accelerator' (2 cores, no accelerator, 16.0 GiB free) suggests {SMALL}" in about_compute
     assert "do not replace pretraining on texts of the domain" in about_compute
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hf_multitask import MultiTaskTrainer, RunConfig, run_training
-from hf_multitask.runs.output_dir import find_last_checkpoint
+from hf_multitask.runs.output_dir import find_last_checkpoint, read_metrics
 from tests.reports.reading import Page, check_self_contained
 from tests.tiny import ROWS
 
@@ -49,7 +49,7 @@ def whole(values, tmp_path_factory):
 
 def test_the_scores_match_metrics_json(whole):
     folder, _, page = whole
-    written = json.loads((folder / "metrics.json").read_text())
+    written = read_metrics(folder)
     table = page.table("Metric")
     assert table.pop("Metric") == ["validation", "test"] == list(written)
     assert table == {name: [f"{written[split][name]:.4f}" for split in written] for name in written["validation"]}

@@ -17,6 +17,7 @@ from hf_multitask import MultiTaskModel, RunConfig, run_training
 from hf_multitask.cli import main
 from hf_multitask.runs.build import build_trainer
 from hf_multitask.runs.folds import StopAfterCallback, cross_validate, read_fold_scores
+from hf_multitask.runs.output_dir import read_metrics
 from tests.tiny import METRIC_NAMES, ROWS
 
 FOLDS = 3
@@ -95,7 +96,7 @@ def test_the_model_is_trained_on_all_rows_as_long_as_the_folds_chose(values, tmp
     # The learning rates fall as in the folds, to zero after all three epochs.
     assert state["max_steps"] == 3 * -(-len(ROWS) // 4)
     assert not any("eval_loss" in entry for entry in state["log_history"])
-    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert read_metrics(out) == metrics
     assert list(metrics) == ["folds", "folds_sd", "test"]
     assert list(metrics["folds"]) == list(metrics["test"]) == METRIC_NAMES
     assert metrics["folds"] == scores.mean
@@ -222,7 +223,7 @@ def test_a_training_that_is_resumed_at_its_end_takes_no_step(values, tmp_path):
     run(values)
     out = tmp_path / "out"
     weights = MultiTaskModel.from_pretrained(out).state_dict()
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = read_metrics(out)
     (out / "metrics.json").unlink()
     assert run(values, resume=True) == metrics
     for name, value in MultiTaskModel.from_pretrained(out).state_dict().items():

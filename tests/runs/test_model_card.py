@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from hf_multitask import DataConfig, MultiTaskModel, RunConfig, TaskConfig, prepare_datasets, run_training
 from hf_multitask.models.hub_card import build_model_card
 from hf_multitask.models.hub_card_metadata import TrainingFacts
+from hf_multitask.runs.output_dir import read_metrics
 from tests.conftest import MINILM
 from tests.hub.server import metadata_errors
 from tests.tiny import ROWS
@@ -43,7 +44,7 @@ def run_folder(encoder, write_jsonl, tmp_path_factory):
 
 
 def test_the_card_of_a_run_has_its_scores_in_the_hubs_form(run_folder):
-    card, metrics = card_in(run_folder), json.loads((run_folder / "metrics.json").read_text())
+    card, metrics = card_in(run_folder), read_metrics(run_folder)
     results = {
         (result.metric_name, result.dataset_split): (result.task_type, result.metric_type, result.metric_value)
         for result in card.data.eval_results

@@ -37,6 +37,8 @@ def test_output_dir_is_a_complete_model(values, tmp_path):
     metrics = run(values)
     out = tmp_path / "out"
     written = json.loads((out / "metrics.json").read_text())
+    rows = {split: scores.pop("support")["intent"]["rows"] for split, scores in written.items()}
+    assert rows == {"validation": 9, "test": len(ROWS[9:])}
     assert written == metrics
     assert {split: list(scores) for split, scores in written.items()} == {
         "validation": METRIC_NAMES,

@@ -1,5 +1,6 @@
 """Whole studies on a tiny encoder: results, files, continuation and refusals."""
 
+import io
 import json
 import os
 import re
@@ -13,10 +14,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hf_multitask import MultiTaskModel, RunConfig, load_study, run_evaluation, run_study
 from hf_multitask.cli import main
 from hf_multitask.cli.main import INTERRUPTED
+from hf_multitask.cli.study import print_study
 from tests.comparison import approximately
 from tests.study.studies import SCENARIOS, arguments
 
@@ -205,6 +208,16 @@ def test_figures_are_saved_in_both_formats_and_on_the_page(finished):
     for name in shown:
         assert f"(pictures/{name}.png)" in markdown
         assert (finished / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_its_tables_fit_the_terminal(finished, width):
+    file = io.StringIO()
+    print_study(load_study(finished), Console(file=file, width=width))
+    written = file.getvalue()
+    assert max(map(len, written.splitlines())) <= width
+    assert "…" not in written
+    assert {JOINT, *SCENARIOS} <= set(re.split(r"[\s│]+", written))
 
 
 def test_a_finished_study_trains_nothing_again(finished, config, tmp_path, capsys):

@@ -92,7 +92,9 @@ class ActivationBuilder:
         was_training = self.model.training
         self.model.eval()
         try:
-            bar = tqdm(total=len(rows), initial=done, desc="Storing", disable=not self.show_progress)
+            # In the line of the bar of training, which does not move meanwhile. disable=None: none without a terminal.
+            disable = None if self.show_progress else True
+            bar = tqdm(total=len(rows), initial=done, desc="Storing", disable=disable, position=0, leave=False)
             with bar, _requiring_gradients(self.model.encoder), self.autocast():
                 for i, end in pairwise(bounds[bounds.index(done) :]):
                     batch = rows[i:end]
