@@ -1,4 +1,9 @@
-"""Distance of texts to general text, as an encoder and its tokenizer see them, and the speed of the encoder."""
+"""Distance of texts to general text, as an encoder and its tokenizer see them, and the speed of the encoder.
+
+The distance is between states of the embeddings, below all layers. Fine-tuning moves the upper layers most: a
+fine-tuned encoder sets the texts of its tasks apart, so that by its final states they would be far from general text,
+although no encoder knows them better. Its embeddings are nearly those of the pretraining.
+"""
 
 import time
 from collections.abc import Sequence
@@ -32,8 +37,9 @@ class Closeness:
         subwords_per_word: Mean number of subwords per word of the rows.
         general_unknown_share: `unknown_share` of the general sample.
         general_subwords_per_word: `subwords_per_word` of the general sample.
-        distance: Distance between the mean embeddings of the rows and of the general sample, in units of the root mean
-            square distance of the general sample's sentences to their mean.
+        distance: Distance between the mean states of the rows and of the general sample, in units of the root mean
+            square distance of the general sample's sentences to their mean. The states are those that enter the first
+            layer, as means over the tokens of a text.
     """
 
     unknown_share: float
@@ -56,9 +62,7 @@ class Closeness:
         if self.unknown_share - self.general_unknown_share > FAR_UNKNOWN_SHARE:
             evidence.append(f"{self.unknown_share:.1%} of the subwords are unknown to the tokenizer")
         if self.distance > FAR_DISTANCE:
-            evidence.append(
-                f"the mean embedding is {self.distance:.2f} spreads of general text away from general text"
-            )
+            evidence.append(f"the words are {self.distance:.2f} spreads of general text away from general text")
         return " and ".join(evidence) or None
 
 
@@ -100,9 +104,26 @@ def measure_closeness(
     return closeness, seconds / num_subwords
 
 
+@torch.no_grad()
 def _embed(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> torch.Tensor:
-    """Return embeddings (num_texts, hidden). The copy to the CPU waits for the device, as the timing requires."""
-    return model.encode(texts, tokenizer, BATCH_SIZE).float().cpu()
+    """Run the encoder over texts and return the mean states that enter its first layer (num_texts, hidden).
+
+    The copy to the CPU waits for the device, as the timing requires.
+    """
+    was_training = model.training
+    model.eval()
+    means = []
+    for start in range(0, len(texts), BATCH_SIZE):
+        batch = tokenizer(
+            list(texts[start : start + BATCH_SIZE]), padding=True, truncation=True, return_tensors="pt"
+        ).to(model.device)
+        output = model.encoder(**batch, output_hidden_states=True)
+        is_token = batch["attention_mask"].unsqueeze(-1)
+        states = output.hidden_states[0].float() * is_token
+        means.append(states.sum(dim=1) / is_token.sum(dim=1).clamp(min=1))
+        output.last_hidden_state[0, 0].cpu()
+    model.train(was_training)
+    return torch.cat(means).cpu()
 
 
 def _texts_to_encode(aligner: Aligner, texts: Sequence[str]) -> list[tuple[str, int]]:

@@ -14,7 +14,8 @@ from ..freezing.stage_results import STAGES_NAME
 from ..runtime.atomic_files import read_json, write_json
 
 METRICS_NAME = "metrics.json"
-LOG_NAME = "train.log"
+# A push uploads the folder without names that begin with _. Messages may show texts of the data.
+LOG_NAME, UNPUSHED_LOG_NAME = "train.log", "_train.log"
 # Key of each split in it: by task, the number of rows, words and entities that the scores are computed from.
 SUPPORT = "support"
 # Scores of the folds, and the folder of the fold that is being trained.

@@ -21,7 +21,7 @@ from .config import RunConfig
 from .evaluation import score_split
 from .folds import build_final_trainer, check_final_schedule, train_folds
 from .outcome import find_problems
-from .output_dir import LOG_NAME, check_output_dir, remove_model, write_metrics
+from .output_dir import LOG_NAME, UNPUSHED_LOG_NAME, check_output_dir, remove_model, write_metrics
 from .report import remove_report, report_run, training_record
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def run_training(
 ) -> dict[str, dict[str, float]]:
     """Train a model and write a complete model directory.
 
-    All log messages are in ``train.log`` there.
+    All log messages are in ``train.log`` there, or with ``push_to_hub`` in ``_train.log``, which is not uploaded.
 
     Args:
         config: Config of the run.
@@ -72,7 +72,8 @@ def _train(
         if overwrite:
             remove_model(output_dir)
         remove_report(output_dir)
-        log.write_to(output_dir / LOG_NAME, append=resume)
+        log_name = UNPUSHED_LOG_NAME if trainer.args.push_to_hub else LOG_NAME
+        log.write_to(output_dir / log_name, append=resume)
         logger.info("%s", settings)
         write_config(completed, settings)
     scores = None

@@ -148,6 +148,7 @@ def test_a_run_of_a_config_pushes_its_scores(hub, published):
     assert {result.dataset_split for result in card.data.eval_results} == {"validation", "test"}
     assert "| test | test.jsonl | 12 |" in card.text
     assert "model.safetensors" in files
+    assert not [name for name in files if name.endswith("train.log")]
 
 
 def test_a_pipeline_by_name_predicts_as_the_model_that_was_pushed(published, used):

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from hf_multitask import RunConfig, load_tokenizer, recommend_schedule
+from hf_multitask import MultiTaskModel, RunConfig, TaskConfig, load_tokenizer, prepare_datasets, recommend_schedule
 from hf_multitask.cli import main
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.quickstart import QUICKSTART_CONFIG
@@ -27,6 +27,7 @@ from tests.conftest import MINILM
 from tests.data.reading import read_rows
 from tests.recommendation.example_texts import OTHER_LANGUAGES, TEXTS
 from tests.tiny import ROWS
+from tests.trainers import make_trainer
 
 TASKS = [{"name": "intent", "type": "sequence_classification"}, {"name": "slots", "type": "token_classification"}]
 
@@ -84,6 +85,30 @@ def test_texts_of_a_domain_are_farther_than_general_ones(domain, minilm):
     special, _ = minilm(TEXTS[domain] * 4)
     assert special.distance > 3 * general.distance
     assert special.far
+
+
+@pytest.mark.slow
+def test_an_encoder_that_is_trained_on_the_texts_does_not_find_them_farther(tmp_path):
+    rows = read_rows(QUICKSTART_CONFIG.parent / "data" / "train.jsonl").rows[:64]
+    tokenizer = load_tokenizer(MINILM)
+    data = prepare_datasets({"train": rows}, tokenizer, [TaskConfig("topic", "sequence_classification")])
+    model = MultiTaskModel.from_encoder(MINILM, data.tasks)
+    texts = [" ".join(row["tokens"]) for row in rows]
+
+    def distances():
+        config = {"encoder": MINILM, "tasks": TASKS[:1], "output_dir": "o"}
+        config["data"] = {"train": [{"text": text, "intent": "x"} for text in texts]}
+        closeness, _ = measure_closeness(model, tokenizer, collect_facts(RunConfig.from_dict(config)))
+        general = model.encode(general_sample(), tokenizer)
+        spread = (general - general.mean(0)).pow(2).sum(1).mean().sqrt()
+        of_embeddings = (model.encode(texts, tokenizer).mean(0) - general.mean(0)).norm() / spread
+        return closeness.distance, of_embeddings.item()
+
+    before, before_of_embeddings = distances()
+    make_trainer(model, data, tokenizer, tmp_path, max_steps=40, learning_rate=3e-4).train()
+    after, after_of_embeddings = distances()
+    assert after == pytest.approx(before, rel=0.05)
+    assert after_of_embeddings > 1.5 * before_of_embeddings, "which the final states would have said"
 
 
 def test_texts_that_the_tokenizer_cannot_read_are_far(minilm):

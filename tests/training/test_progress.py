@@ -70,6 +70,14 @@ def test_a_run_in_a_terminal_shows_one_bar_at_a_time(config, tmp_path):
 
 
 @pytest.mark.slow
+def test_verbose_prints_what_the_log_has(config, tmp_path):
+    command = [*TRAIN, "--verbose", "--training.num_train_epochs", "1"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert re.search(r"Step \d+: loss \d.*learning_rate_head\.intent", done.stderr)
+    assert "***** Running training *****" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_run_whose_output_is_a_file_writes_lines_without_control_characters(config, tmp_path):
     done = subprocess.run(TRAIN, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     written = done.stderr + done.stdout
