@@ -21,7 +21,7 @@ from .language import general_sample
 # Texts that exceed any of these are far. docs/FREEZING.md lists the values of some texts with all-MiniLM-L6-v2.
 FAR_SPLIT_RATIO = 1.3
 FAR_UNKNOWN_SHARE = 0.01
-FAR_DISTANCE = 0.7
+FAR_DISTANCE = 0.8
 # Maximum number of subwords that are encoded to measure the distance and the speed.
 MAX_SUBWORDS = 8000
 MIN_TEXTS = 32
