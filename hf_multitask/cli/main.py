@@ -27,6 +27,7 @@ from .options import (
     Quoting,
     Resume,
     Revision,
+    Verbose,
     Version,
 )
 
@@ -82,8 +83,11 @@ def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")],
     overwrite: Overwrite = False,
     resume: Resume = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train the model of CONFIG and write it, with its metrics, to output_dir."""
+    if verbose:
+        _show_details()
     _train(_read_config(context, config), overwrite, resume)
 
 
@@ -136,8 +140,10 @@ def inspect_command(
 
 
 @app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
-def quickstart(context: typer.Context) -> None:
+def quickstart(context: typer.Context, verbose: Verbose = False) -> None:
     """Train on the bundled sentences and print the scores and one prediction."""
+    if verbose:
+        _show_details()
     from accelerate import PartialState
 
     from ..models import load_model
@@ -169,26 +175,35 @@ def evaluate(
         str | None, typer.Option(help="Tag scheme of DATA, if it differs from the training data.")
     ] = None,
     unseen_labels: Annotated[
-        str, typer.Option(help="Handling of labels that the model does not have: error or ignore.")
+        str,
+        typer.Option(
+            help="Labels that the model does not have: error, or ignore, which counts them as wrong and adds scores "
+            "without them."
+        ),
     ] = "error",
-    output: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write the metrics, and how many rows they are of, to this JSON file.")
+    ] = None,
     revision: Revision = None,
 ) -> None:
     """Score a trained model on labeled rows."""
     from accelerate import PartialState
 
-    from ..runs import run_evaluation
+    from ..models import load_model
+    from ..runs.evaluation import score_rows
+    from ..runs.output_dir import SUPPORT
     from ..runtime.atomic_files import write_json
     from .overrides import parse_columns
     from .tables import print_metrics
 
     options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
-    metrics = run_evaluation(model_dir, data, batch_size, revision, unseen_labels=unseen_labels, **options)
+    model, tokenizer = load_model(model_dir, revision=revision)
+    result = score_rows(model, tokenizer, data, batch_size, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
-        print_metrics({data.stem: metrics})
+        print_metrics({data.stem: result.metrics})
         if output is not None:
-            write_json(output, metrics)
+            write_json(output, {**result.metrics, SUPPORT: result.support(model.config.tasks)})
 
 
 @app.command("predict", cls=LibraryCommand)
@@ -406,13 +421,19 @@ def _show_progress_messages() -> None:
     """Print the log messages of the library, such as changes of the freeze schedule."""
     from transformers.utils.logging import disable_progress_bar
 
+    from ..runtime.console_log import LineHandler
+
     disable_progress_bar()  # of loading weights, which takes less than a second
     package = logging.getLogger("hf_multitask")
     if not package.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        package.addHandler(handler)
+        package.addHandler(LineHandler())
         package.setLevel(logging.INFO)
+
+
+def _show_details() -> None:
+    from ..runtime.console_log import show_details
+
+    show_details()
 
 
 def _read_config(context: typer.Context, path: Path) -> "RunConfig":
@@ -450,7 +471,7 @@ def _train(config: "RunConfig", overwrite: bool, resume: bool) -> None:
         if len(stages) > 1:
             print_stages(stages)
         print_metrics(metrics)
-        typer.echo(f"Model, tokenizer, card and metrics.json are in {config.output_dir}")
+        typer.echo(f"Model, tokenizer, card, metrics.json and train.log are in {config.output_dir}")
         if (report := Path(config.output_dir, REPORT_NAME)).is_file():
             typer.echo(f"Report: {report}")
 

@@ -37,5 +37,8 @@ Header = Annotated[
     typer.Option("--header/--no-header", help="Whether line 1 of a table names the columns.", show_default=False),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Print all messages of this package and of transformers, as in train.log.")
+]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
