@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..models.layer_groups import LayerGroups, layer_groups
+from ..models.layer_groups import LayerGroups, layer_groups, name_patterns
 
 
 def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
@@ -18,7 +18,8 @@ def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
     Args:
         model: The model, not wrapped.
         selectors: Groups to freeze: ``"none"``, ``"all"``, ``"heads"``, ``"encoder"``, a group of
-            `MultiTaskModel.layer_groups`, layers such as ``"encoder[:4]"``, or several of them.
+            `MultiTaskModel.layer_groups`, layers such as ``"encoder[:4]"``, weights by a pattern of their names such
+            as ``"name:*.LayerNorm.*"``, or several of them.
 
     Returns:
         Names of the frozen groups, from the bottom up.
@@ -26,9 +27,10 @@ def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
     Raises:
         ValueError: If a selector is unknown. The message names the groups that exist.
     """
-    groups = layer_groups(model)
+    given = [selectors] if isinstance(selectors, str) else list(selectors)
     try:
-        frozen = groups.select(selectors)
+        groups = layer_groups(model).divide(name_patterns(given))
+        frozen = groups.select(given)
     except ValueError as error:
         raise ValueError(f"freeze: {error}") from error
     train_only(model, groups, [group.name for group in groups if group.name not in frozen])
@@ -53,7 +55,8 @@ def train_only(model: nn.Module, groups: LayerGroups, trained: Collection[str]) 
 
 def set_modes(model: nn.Module, groups: LayerGroups) -> None:
     """Keep modules whose weights are all frozen in eval mode; set the others to the mode of the model."""
-    _set_modes(model, model.training, bottom_frozen=not groups[0].trainable)
+    bottom_trains = any(group.trainable for group in groups if group.layer == groups[0].layer)
+    _set_modes(model, model.training, bottom_frozen=not bottom_trains)
 
 
 def _set_modes(module: nn.Module, training: bool, bottom_frozen: bool) -> None:

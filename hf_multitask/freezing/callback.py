@@ -84,9 +84,10 @@ class FreezeCallback(TrainerCallback):
         model = kwargs["model"]
         groups = (self.groups or layer_groups(model)).bind(model)
         steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))
+        schedule = self.build_schedule(groups, state.max_steps / steps_per_epoch, args.metric_for_best_model)
         setup = RunSetup(
-            schedule=self.build_schedule(groups, state.max_steps / steps_per_epoch, args.metric_for_best_model),
-            groups=groups,
+            schedule=schedule,
+            groups=groups.divide(schedule.name_patterns),
             steps_per_epoch=steps_per_epoch,
             args=args,
             state=state,

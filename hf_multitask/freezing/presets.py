@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..models.field_types import checked_value, describe_value
-from ..models.layer_groups import EMBEDDINGS, HEAD, NORM, LayerGroups
+from ..models.layer_groups import EMBEDDINGS, HEAD, NAME, NORM, LayerGroups, name_patterns
 from ..models.messages import unknown_name_message
 from .schedule import FreezeSchedule, encoder_is_divided
 from .stage import FreezeStage, Until
 
 # Howard and Ruder 2018, section 3.2: each layer has the rate of the layer above it divided by 2.6.
 ULMFIT_LR_DECAY = 1 / 2.6
+# Patterns of the names of weights. Names of normalization layers are LayerNorm, layer_norm, attn_norm, final_norm, ….
+BIASES, NORMS = "*.bias", "*[Nn]orm*"
 
 
 SCHEDULE_SUFFIXES = (".yaml", ".yml", ".json")
@@ -35,8 +37,8 @@ def build_schedule(
     Args:
         spec: One of: a schedule; the name of a preset (``"none"``, ``"all"``, ``"encoder"``, ``"head:<task>"``,
             ``"encoder+head:<task>"``, ``"heads-then-all"``, ``"three-stage"``, ``"gradual"``, ``"top:<k>"``,
-            ``"progressive"``); a YAML or JSON file; selectors of groups to freeze for the whole run; a mapping with
-            ``stages``, or with ``preset`` and its options, and ``protect``.
+            ``"progressive"``, ``"bitfit"``, ``"layernorm"``); a YAML or JSON file; selectors of groups to freeze for
+            the whole run; a mapping with ``stages``, or with ``preset`` and its options, and ``protect``.
         groups: The model's groups.
         num_train_epochs: Length of the run, which presets divide into stages.
         metric: Metric that `progressive` follows. Defaults to the validation loss.
@@ -49,7 +51,7 @@ def build_schedule(
         FileNotFoundError: If it names a file that does not exist.
     """
     schedule = _build(spec, groups, num_train_epochs, metric and metric.removeprefix("eval_"))
-    schedule.check(groups)
+    schedule.check(groups.divide(schedule.name_patterns))
     return schedule
 
 
@@ -61,9 +63,7 @@ def _build(spec: object, groups: LayerGroups, num_train_epochs: float, metric: s
     if isinstance(spec, str):
         return _from_name(spec, groups, num_train_epochs, metric)
     if isinstance(spec, Sequence):
-        if len(groups.select(spec)) == len(groups):
-            return _baseline()
-        return FreezeSchedule([FreezeStage("static", freeze=list(spec))])
+        return _frozen("static", list(spec), groups)
     if not isinstance(spec, Mapping):
         raise ValueError(f"freeze: expected a preset, groups, stages or a file of them, found {describe_value(spec)}.")
     if "preset" not in spec:
@@ -102,7 +102,7 @@ def _from_name(
     # head:<task> is the group head.<task>; a plus joins several names.
     selectors = [part.replace("head:", HEAD, 1) for part in name.split("+")]
     try:
-        frozen = groups.select(selectors)
+        return _frozen(name, selectors, groups)
     except ValueError as error:
         names = [*PRESETS, "head:<task>", "encoder+head:<task>", "top:<k>"]
         close = difflib.get_close_matches(name, names, n=1)
@@ -110,7 +110,14 @@ def _from_name(
         raise ValueError(
             f"freeze: {name!r} is neither a preset ({', '.join(names)}) nor a group.{hint} {error}"
         ) from error
-    return _baseline() if len(frozen) == len(groups) else FreezeSchedule([FreezeStage(name, freeze=selectors)])
+
+
+def _frozen(name: str, selectors: list[str], groups: LayerGroups) -> FreezeSchedule:
+    """Freeze some groups for the whole run."""
+    groups = groups.divide(name_patterns(selectors))
+    if len(groups.select(selectors)) == len(groups):
+        return _baseline()
+    return FreezeSchedule([FreezeStage(name, freeze=selectors)])
 
 
 def _none() -> FreezeSchedule:
@@ -181,6 +188,23 @@ def _progressive(
     return FreezeSchedule([*stages, FreezeStage(name, train=train)])
 
 
+def _bitfit(groups: LayerGroups) -> FreezeSchedule:
+    """Train the heads and the biases of the encoder (Ben Zaken et al. 2022, "BitFit")."""
+    return FreezeSchedule([FreezeStage("biases", train=["heads", _in_encoder(BIASES, groups)])])
+
+
+def _layernorm(groups: LayerGroups) -> FreezeSchedule:
+    """Train the heads and the normalization layers of the encoder."""
+    return FreezeSchedule([FreezeStage("norms", train=["heads", _in_encoder(NORMS, groups)])])
+
+
+def _in_encoder(pattern: str, groups: LayerGroups) -> str:
+    """Return a selector of weights of the encoder by a pattern of their names."""
+    first_parts = {name.split(".")[0] for group in groups if not group.is_head for name in group.parameters}
+    # A model that is an encoder itself has no part for it.
+    return f"{NAME}{first_parts.pop()}.{pattern}" if len(first_parts) == 1 else f"{NAME}{pattern}"
+
+
 def _top(k: int, groups: LayerGroups) -> FreezeSchedule:
     """Train the heads and the upper k layers."""
     layers = _layers(groups, f"top:{k}")
@@ -199,6 +223,8 @@ PRESETS: dict[str, Callable[..., FreezeSchedule]] = {
     "three-stage": _three_stage,
     "gradual": _gradual,
     "progressive": _progressive,
+    "bitfit": _bitfit,
+    "layernorm": _layernorm,
 }
 
 

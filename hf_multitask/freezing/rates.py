@@ -6,7 +6,7 @@ import torch
 from transformers import get_scheduler
 
 from ..models.layer_groups import HEAD, NORM, LayerGroups, layer_ranges
-from .stage import FreezeStage
+from .stage import PLATEAU, FreezeStage
 
 
 def peak_rates(
@@ -36,11 +36,11 @@ def peak_rates(
         head_learning_rate = head_learning_rate if stage.head_learning_rate is None else stage.head_learning_rate
         layer_lr_decay = layer_lr_decay if stage.layer_lr_decay is None else stage.layer_lr_decay
     decay = 1.0 if layer_lr_decay is None else layer_lr_decay
-    encoder = [group.name for group in groups if not group.is_head]
+    encoder = dict.fromkeys(group.layer for group in groups if not group.is_head)
     # A final norm has the rate of the layer below it.
-    below_top = {name: depth for depth, name in enumerate(reversed([name for name in encoder if name != NORM]))}
+    below_top = {layer: depth for depth, layer in enumerate(reversed([layer for layer in encoder if layer != NORM]))}
     return {
-        group.name: head_learning_rate if group.is_head else learning_rate * decay ** below_top.get(group.name, 0)
+        group.name: head_learning_rate if group.is_head else learning_rate * decay ** below_top.get(group.layer, 0)
         for group in groups
     }
 
@@ -70,18 +70,29 @@ class StageRateFactor:
     Args:
         stage: A stage with ``lr_scheduler_type`` or ``warmup_steps``.
         num_steps: Number of steps of the stage, the maximum if a metric ends it.
+
+    Raises:
+        ValueError: If the scheduler does not take the ``lr_scheduler_kwargs``, or needs others.
     """
 
     def __init__(self, stage: FreezeStage, num_steps: int) -> None:
         warmup = stage.warmup_steps or 0
         self.warmup_steps = round(warmup * num_steps) if warmup < 1 else int(warmup)
         unused = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        scheduler = get_scheduler(
-            stage.lr_scheduler_type or "linear",
-            unused,
-            num_warmup_steps=self.warmup_steps,
-            num_training_steps=max(num_steps, self.warmup_steps + 1),
-        )
+        kind, kwargs = stage.lr_scheduler_type or "linear", stage.lr_scheduler_kwargs
+        if kind == PLATEAU:
+            # Its metric lowers the peak rates.
+            kind, kwargs = "constant_with_warmup", None
+        try:
+            scheduler = get_scheduler(
+                kind,
+                unused,
+                num_warmup_steps=self.warmup_steps,
+                num_training_steps=max(num_steps, self.warmup_steps + 1),
+                scheduler_specific_kwargs=kwargs,
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"stage {stage.name!r}: lr_scheduler_type {kind!r}: {error}") from error
         (self.factor,) = scheduler.lr_lambdas
 
     def __call__(self, step: int) -> float:

@@ -328,7 +328,7 @@ class _Replay:
 
     def _set_reference(self, reference: Evaluation | None) -> None:
         self.reference = reference
-        self.rules = [_Rule(rule, reference) for rule in self.stage.on_worse]
+        self.rules = [_Rule(rule, reference) for rule in self.stage.rules]
 
 
 def _metric(evaluation: Evaluation, name: str) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..models.field_types import check_fields, describe_value
-from ..models.layer_groups import ENCODER, HEAD, LayerGroups
+from ..models.layer_groups import ENCODER, HEAD, LayerGroups, layer_of, name_patterns
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_mapping, to_yaml
@@ -79,7 +79,7 @@ class FreezeSchedule:
     def watched_metrics(self) -> list[str]:
         """Names of the metrics that end or change a stage."""
         names = [name for stage in self.stages if stage.until for name in stage.until.metrics]
-        return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.on_worse)]))
+        return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.rules)]))
 
     @property
     def needs_evaluation(self) -> bool:
@@ -112,22 +112,27 @@ class FreezeSchedule:
             )
         return metric.removeprefix("eval_")
 
+    @property
+    def name_patterns(self) -> list[str]:
+        """Patterns of the names of weights that stages select: the model's groups are divided by them."""
+        return name_patterns(selector for stage in self.stages for selector in stage.selectors)
+
     def trained(self, groups: LayerGroups) -> set[str]:
         """Return the names of the groups that any stage trains."""
         return {name for stage in self.stages for name in stage.trained(groups)}
 
     def at_risk(self, trained: Iterable[str], groups: LayerGroups) -> list[str]:
-        """Return the heads that are frozen while a part of the encoder trains."""
-        trained = set(trained)
-        if not any(not group.is_head and group.name in trained for group in groups):
+        """Return the heads of which no weight trains while a part of the encoder trains."""
+        layers = {layer_of(name) for name in trained}
+        if not layers - set(groups.heads):
             return []
-        return [group.name for group in groups if group.is_head and group.name not in trained]
+        return [head for head in groups.heads if head not in layers]
 
     def check(self, groups: LayerGroups) -> None:
         """Check the schedule against a model.
 
         Args:
-            groups: The model's groups.
+            groups: The model's groups, divided by the `name_patterns`.
 
         Raises:
             ValueError: If a selector or a task is unknown, nothing trains in a stage, or a protection has no effect.
@@ -135,12 +140,12 @@ class FreezeSchedule:
         risky: set[str] = set()
         for stage in self.stages:
             risky.update(self.at_risk(stage.trained(groups), groups))
-            for rule in stage.on_worse:
+            for rule in stage.rules:
                 try:
                     rule.select_groups(groups)
                 except ValueError as error:
                     raise ValueError(f"stage {stage.name!r}: {error}") from error
-        heads = [group.name.removeprefix(HEAD) for group in groups if group.is_head]
+        heads = [head.removeprefix(HEAD) for head in groups.heads]
         for task in self.protect:
             if task not in heads:
                 raise ValueError(f"protect: {unknown_name_message('task', task, heads)}")
@@ -250,7 +255,7 @@ class FreezeSchedule:
 
 def encoder_is_divided(groups: LayerGroups) -> bool:
     """Return whether the layers of a model's encoder can be frozen one by one."""
-    return all(group.name != ENCODER for group in groups)
+    return all(group.layer != ENCODER for group in groups)
 
 
 def _parse_stage(values: JsonObject) -> FreezeStage:

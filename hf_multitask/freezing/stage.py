@@ -1,17 +1,26 @@
 """Stages of a freeze schedule: the layer groups that train, the end of the stage and actions on metrics."""
 
+import inspect
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import SchedulerType
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from ..models.field_types import check_fields
 from ..models.layer_groups import HEAD, LayerGroups
 from ..models.messages import unknown_name_message
+from ..models.type_aliases import JsonObject
 
 ACTIONS = ("stop", "refreeze", "lower_lr")
-# Schedulers whose factor depends on the step only.
-STAGE_SCHEDULERS = tuple(name.value for name in SchedulerType if name.value not in ("reduce_lr_on_plateau", "greedy"))
+# Lowers the rates when a metric has stopped improving, as `on_worse` does; the others depend on the step only.
+PLATEAU = "reduce_lr_on_plateau"
+STAGE_SCHEDULERS = tuple(name.value for name in SchedulerType if name.value != "greedy")
+# Arguments of torch's ReduceLROnPlateau that a stage takes, with their defaults there. The metric is the stage's own.
+_PLATEAU_DEFAULTS: JsonObject = {"metric": "loss", "patience": 10, "factor": 0.1}
+# Arguments that the stage gives, and rates, which cannot be those of every group.
+_NOT_KWARGS = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", "min_lr", "lr_end")
 _LOWER_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
 
 
@@ -107,14 +116,13 @@ class OnWorse:
         """
         if self.groups is not None:
             return groups.select(self.groups)
-        heads = [group.name for group in groups if group.is_head]
-        owners = [head for head in heads if self.metric.startswith(f"{head.removeprefix(HEAD)}_")]
+        owners = [head for head in groups.heads if self.metric.startswith(f"{head.removeprefix(HEAD)}_")]
         if not owners and self.do != "stop":
             raise ValueError(
-                f"on_worse: {self.metric!r} is not the metric of a head, found {', '.join(heads)}; set `groups` to "
-                f"the layer groups that {self.do!r} applies to."
+                f"on_worse: {self.metric!r} is not the metric of a head, found {', '.join(groups.heads)}; set "
+                f"`groups` to the layer groups that {self.do!r} applies to."
             )
-        return [max(owners, key=len)] if owners else []
+        return groups.select(max(owners, key=len)) if owners else []
 
 
 @dataclass
@@ -135,7 +143,9 @@ class FreezeStage:
         head_learning_rate: Peak learning rate of the heads. Defaults to the run's.
         layer_lr_decay: Factor of the learning rate from each layer to the layer below it.
         lr_scheduler_type: Type of the scheduler within the stage. If this and ``warmup_steps`` are None, the scheduler
-            of the run applies.
+            of the run applies. With ``"reduce_lr_on_plateau"``, the rates fall when evaluations stop improving.
+        lr_scheduler_kwargs: Arguments of the scheduler, such as ``{num_cycles: 2}``, or ``{metric: loss, patience: 2,
+            factor: 0.1}`` for ``"reduce_lr_on_plateau"``.
         warmup_steps: Number of warm-up steps within the stage; a share of its steps if below 1.
         restore_best: Whether to restore the stage's best weights before the next stage starts. The best are chosen by
             the metric of ``until`` if it is a single one, or by ``metric_for_best_model``.
@@ -153,6 +163,7 @@ class FreezeStage:
     head_learning_rate: int | float | None = None
     layer_lr_decay: int | float | None = None
     lr_scheduler_type: str | None = None
+    lr_scheduler_kwargs: JsonObject | None = None
     warmup_steps: int | float | None = None
     restore_best: bool = False
     on_worse: list[OnWorse] = field(default_factory=list)
@@ -177,12 +188,52 @@ class FreezeStage:
             raise ValueError(
                 f"{where}: {unknown_name_message('lr_scheduler_type', self.lr_scheduler_type, STAGE_SCHEDULERS)}"
             )
+        if self.lr_scheduler_kwargs is not None:
+            self._check_scheduler_kwargs(where, self.lr_scheduler_kwargs)
+
+    def _check_scheduler_kwargs(self, where: str, kwargs: JsonObject) -> None:
+        if self.lr_scheduler_type is None:
+            raise ValueError(f"{where}: lr_scheduler_kwargs need an lr_scheduler_type.")
+        allowed = list(_PLATEAU_DEFAULTS)
+        if self.lr_scheduler_type != PLATEAU:
+            function: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(self.lr_scheduler_type)]
+            allowed = [name for name in inspect.signature(function).parameters if name not in _NOT_KWARGS]
+        for name in kwargs:
+            if name not in allowed:
+                raise ValueError(f"{where}: {unknown_name_message('key in lr_scheduler_kwargs', name, allowed)}")
+        try:
+            _ = self.rules
+        except ValueError as error:
+            message = str(error).replace("on_worse", "lr_scheduler_kwargs")
+            raise ValueError(f"{where}: {message}") from error
+
+    @property
+    def rules(self) -> list[OnWorse]:
+        """Actions on metrics: those of ``on_worse``, and that of ``reduce_lr_on_plateau``."""
+        if self.lr_scheduler_type != PLATEAU:
+            return self.on_worse
+        values = {**_PLATEAU_DEFAULTS, **(self.lr_scheduler_kwargs or {})}
+        # torch lowers the rate at the first evaluation after `patience` evaluations without an improvement.
+        rule = OnWorse(
+            metric=values["metric"],
+            do="lower_lr",
+            patience=values["patience"] + 1,
+            groups="all",
+            factor=values["factor"],
+        )
+        return [*self.on_worse, rule]
+
+    @property
+    def selectors(self) -> list[str]:
+        """All selectors of groups, of the stage and of its actions."""
+        fields = [self.train, self.freeze, *(rule.groups or [] for rule in self.on_worse)]
+        return [selector for field in fields for selector in ([field] if isinstance(field, str) else field)]
 
     @property
     def sets_rates(self) -> bool:
         """Whether the stage sets its own learning rates."""
         own = (self.learning_rate, self.head_learning_rate, self.layer_lr_decay)
-        slowed = any(rule.do == "lower_lr" for rule in self.on_worse)
+        slowed = any(rule.do == "lower_lr" for rule in self.rules)
         return any(value is not None for value in own) or self.has_own_schedule or slowed
 
     @property

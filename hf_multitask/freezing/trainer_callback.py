@@ -88,6 +88,9 @@ class MultiTaskFreezeRun(FreezeRun):
                 "freeze schedule: learning rates by stage need a schedule that is a function of the step; found "
                 f"lr_scheduler_type={found!r}."
             )
+        for stage in self.schedule.stages:
+            if stage.has_own_schedule:
+                StageRateFactor(stage, self.state.max_steps)
 
     def begin(self, control: TrainerControl) -> None:
         """Begin, and restore the teacher and the reference of the drift if a stage is resumed."""

@@ -1,8 +1,9 @@
 """Layer groups that can be frozen, derived from the structure of the model instead of a table of names."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -14,6 +15,10 @@ EMBEDDINGS = "embeddings"
 ENCODER = "encoder"
 NORM = "encoder.norm"
 HEAD = "head."
+# Selects weights by a pattern of their names. A group of which it selects a part is divided: "encoder.0" keeps the
+# other weights, and "encoder.0:*.bias" has those that the pattern matches.
+NAME = "name:"
+_PART = ":"
 
 # Parts that wrappers add to the names of weights: torch.compile, FSDP1, activation checkpointing.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -26,12 +31,20 @@ class LayerGroup:
 
     Args:
         name: ``embeddings``, ``encoder.0`` … ``encoder.N-1``, ``encoder.norm`` or ``head.<task>``; ``encoder`` for an
-            encoder that cannot be divided.
+            encoder that cannot be divided. The weights that a pattern selects have a group of their own, such as
+            ``encoder.0:*.bias``.
         parameters: Weights by their name in the model.
+        patterns: Patterns of `LayerGroups.divide` that match the names of these weights.
     """
 
     name: str
     parameters: dict[str, nn.Parameter]
+    patterns: tuple[str, ...] = ()
+
+    @property
+    def layer(self) -> str:
+        """Name of the group without the patterns that it was divided by."""
+        return layer_of(self.name)
 
     @property
     def num_parameters(self) -> int:
@@ -65,14 +78,51 @@ class LayerGroups(list[LayerGroup]):
     @property
     def layers(self) -> list[str]:
         """Names of the encoder's layers, from the bottom up; ``["encoder"]`` if it cannot be divided."""
-        return [group.name for group in self if not group.is_head and group.name not in (EMBEDDINGS, NORM)]
+        names = [group.layer for group in self if not group.is_head and group.layer not in (EMBEDDINGS, NORM)]
+        return list(dict.fromkeys(names))
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of the heads."""
+        return list(dict.fromkeys(group.layer for group in self if group.is_head))
+
+    def divide(self, patterns: Sequence[str]) -> "LayerGroups":
+        """Give the weights that patterns select groups of their own, so that they train and freeze by themselves.
+
+        Args:
+            patterns: Patterns of the names of weights, as in a shell: ``*.bias``.
+
+        Returns:
+            The groups. The weights of a group that different patterns match are in different groups.
+
+        Raises:
+            ValueError: If a pattern matches no weight.
+        """
+        names = [name for group in self for name in group.parameters]
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(
+                    f"{NAME}{pattern} matches no weight of the model; expected a pattern such as '*.bias' or "
+                    f"'*.{names[0].split('.', 1)[-1]}'. {unknown_name_message('weight', pattern, names)}"
+                )
+        divided = LayerGroups()
+        for group in self:
+            parts: dict[tuple[str, ...], dict[str, nn.Parameter]] = {}
+            for name, weight in group.parameters.items():
+                new = (pattern for pattern in patterns if pattern not in group.patterns and fnmatchcase(name, pattern))
+                parts.setdefault((*group.patterns, *new), {})[name] = weight
+            for matched in sorted(parts):
+                name = _PART.join([group.layer, "+".join(matched)]) if matched else group.layer
+                divided.append(LayerGroup(name, parts[matched], matched))
+        return divided
 
     def select(self, selectors: str | Iterable[str]) -> list[str]:
         """Resolve selectors to names of groups.
 
         Args:
-            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, the name of a group, and a
-                slice of the layers such as ``"encoder[-3:]"``.
+            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, the name of a group, a
+                slice of the layers such as ``"encoder[-3:]"``, and a pattern of names that the groups are divided by,
+                such as ``"name:*.bias"``.
 
         Returns:
             Names of groups, from the bottom up.
@@ -109,18 +159,21 @@ class LayerGroups(list[LayerGroup]):
         if missing := [name for group in self for name in group.parameters if name not in current]:
             raise ValueError(f"the model has no weight {missing[0]!r} now; found {', '.join(list(current)[:3])}, ….")
         return LayerGroups(
-            LayerGroup(group.name, {name: current[name] for name in group.parameters}) for group in self
+            LayerGroup(group.name, {name: current[name] for name in group.parameters}, group.patterns)
+            for group in self
         )
 
     def _select_one(self, selector: str) -> list[str]:
-        names = [group.name for group in self]
-        heads = [group.name for group in self if group.is_head]
-        encoder = [name for name in names if name not in heads]
-        several = {"all": names, "none": [], "heads": heads, ENCODER: encoder}
+        layers = list(dict.fromkeys(group.layer for group in self))
+        encoder = [layer for layer in layers if layer not in self.heads]
+        several = {"all": layers, "none": [], "heads": self.heads, ENCODER: encoder}
+        if isinstance(selector, str) and selector.startswith(NAME):
+            pattern = selector.removeprefix(NAME)
+            return [group.name for group in self if pattern in group.patterns]
         if selector in several:
-            return several[selector]
-        if selector in names:
-            return [selector]
+            return self._parts_of(several[selector])
+        if selector in layers:
+            return self._parts_of([selector])
         bounds = _SLICE.fullmatch(selector) if isinstance(selector, str) else None
         if encoder == [ENCODER] and (bounds or selector == EMBEDDINGS or str(selector).startswith("encoder.")):
             raise ValueError(
@@ -129,13 +182,36 @@ class LayerGroups(list[LayerGroup]):
             )
         if bounds:
             if selected := self.layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
-                return selected
+                return self._parts_of(selected)
             raise ValueError(f"group {selector!r} selects none of the {len(self.layers)} layers of the encoder.")
-        raise ValueError(unknown_name_message("group", selector, [*several, *names, "encoder[-3:]"]))
+        raise ValueError(unknown_name_message("group", selector, [*several, *layers, "encoder[-3:]", f"{NAME}*.bias"]))
+
+    def _parts_of(self, layers: Sequence[str]) -> list[str]:
+        return [group.name for group in self if group.layer in layers]
+
+
+def layer_of(name: str) -> str:
+    """Return the name of a group without the patterns that it was divided by."""
+    return name.partition(_PART)[0]
+
+
+def name_patterns(selectors: str | Iterable[str]) -> list[str]:
+    """Return the patterns of names among selectors, without ``name:``."""
+    given = [selectors] if isinstance(selectors, str) else selectors
+    found = (selector for selector in given if isinstance(selector, str) and selector.startswith(NAME))
+    return list(dict.fromkeys(selector.removeprefix(NAME) for selector in found))
 
 
 def layer_ranges(names: Iterable[str]) -> list[str]:
-    """Return the names of groups with consecutive layers merged: ``encoder.2-5``."""
+    """Return the names of groups with consecutive layers merged: ``encoder.2-5``, ``encoder.0-5:*.bias``."""
+    by_part: dict[str, list[str]] = {}
+    for name in names:
+        layer = layer_of(name)
+        by_part.setdefault(name.removeprefix(layer), []).append(layer)
+    return [f"{merged}{part}" for part, layers in by_part.items() for merged in _merge_layers(layers)]
+
+
+def _merge_layers(names: Iterable[str]) -> list[str]:
     ranges: list[str] = []
     first = last = None
     for name in [*names, ""]:

@@ -7,7 +7,7 @@ import psutil
 import torch
 
 from ..freezing import FreezeSchedule, FreezeStage
-from ..models.layer_groups import EMBEDDINGS, LayerGroups
+from ..models.layer_groups import EMBEDDINGS, LayerGroups, layer_of
 from ..runtime.byte_sizes import format_bytes
 from .data_facts import DataFacts
 from .encoder_catalogue import EncoderSize
@@ -107,7 +107,7 @@ class CostModel:
 def _share_below(stage: FreezeStage, groups: LayerGroups) -> float:
     """Return the share of the encoder layers below the lowest trained layer."""
     layers = groups.layers
-    trained = set(stage.trained(groups))
+    trained = {layer_of(name) for name in stage.trained(groups)}
     if EMBEDDINGS in trained:
         return 0.0
     lowest = next((i for i, name in enumerate(layers) if name in trained), len(layers))

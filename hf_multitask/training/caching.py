@@ -7,6 +7,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..freezing.activation_cache.cache import ActivationCache, CacheHooks
 from ..freezing.callback import count_steps_per_epoch
+from ..models.layer_groups import layer_of
 
 if TYPE_CHECKING:
     from .trainer import MultiTaskTrainer
@@ -30,7 +31,7 @@ def build_cache(trainer: "MultiTaskTrainer", in_training: bool) -> ActivationCac
         trainer.args,
         trainer.accelerator,
         trainer.model,
-        trainer.layer_groups,
+        trainer.model.layer_groups(),
         trainer.data_collator,
         hooks,
         trainer.train_dataset if in_training else None,
@@ -38,10 +39,11 @@ def build_cache(trainer: "MultiTaskTrainer", in_training: bool) -> ActivationCac
 
 
 def _remaining_stages(trainer: "MultiTaskTrainer") -> list[tuple[Sequence[str], float]]:
-    """Return the groups that train and the number of epochs, stage by stage from now on."""
+    """Return the layers that train and the number of epochs, stage by stage from now on."""
     if trainer.freeze_callback.run is not None:
-        return trainer.freeze_callback.run.remaining_stages()
-    trained = [group.name for group in trainer.layer_groups if group.trainable]
+        stages = trainer.freeze_callback.run.remaining_stages()
+        return [([layer_of(name) for name in trained], epochs) for trained, epochs in stages]
+    trained = [group.layer for group in trainer.layer_groups if group.trainable]
     return [(trained, (trainer.state.max_steps - trainer.state.global_step) / _steps_per_epoch(trainer))]
 
 

@@ -168,6 +168,7 @@ class MultiTaskTrainer(Trainer):
             # The steps per epoch are not known yet; only a run of `max_steps`, or of a fraction of an epoch, has
             # another length than this.
             schedule = self._schedule_of(self.args.num_train_epochs)
+            self.layer_groups = self.layer_groups.divide(schedule.name_patterns)
             if not self._has_own_metrics:
                 check_watched_metrics(schedule, self.args.metric_for_best_model, task_metric_names(self.tasks))
         if not self._has_own_metrics:

@@ -67,6 +67,12 @@ DOWN = {
         {"train": "all"},
     ]
 }
+NAMES = {
+    "stages": [
+        {"train": ["heads", "name:*.bias"], "steps": 3},
+        {"train": "all", "freeze": "name:*.LayerNorm.*"},
+    ]
+}
 SLOTS_MISSING = {"missing": {"slots": 1}}
 STORED = {"rows": 25, "arguments": {"store_frozen": "always", "eval_strategy": "epoch"}}
 SMALL = {"batch": 3, "accumulation": 2}
@@ -90,6 +96,7 @@ EXACT = [
     ),
     Scenario("windows", STAGES, data="windows", rows=25),
     Scenario("gradual", "gradual", epochs=5, **SLOTS_MISSING),
+    Scenario("names", NAMES, **SLOTS_MISSING),
     Scenario("stored", DOWN, **STORED, **SLOTS_MISSING),
     Scenario("stored accumulated", DOWN, **STORED, **SMALL),
     Scenario("stored windows", DOWN, **STORED, data="windows"),

@@ -16,6 +16,7 @@ ON_OTHER_DATA = ["wnut17-clinc150"]
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_OTHER_DATA)
 
 STAGES = {
+    "bitfit": ["biases"],
     "encoder-frozen": ["heads"],
     "entities-head-and-encoder-frozen": ["joint", "topic head"],
     "entities-head-frozen": ["joint", "topic only"],

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel
@@ -201,6 +202,32 @@ def test_rates_are_lowered_when_a_metric_does_not_get_better(fit):
     found = [(step["head.intent"], step["head.slots"]) for step in rates]
     expected = [(1e-12, 1e-12 * factor) for factor in (1, 1, 0.5, 0.5, 0.25, 0.25)]
     assert [pair for step in found for pair in step] == pytest.approx([pair for step in expected for pair in step])
+
+
+def test_rates_fall_on_a_plateau_as_with_torchs_scheduler(fit):
+    kwargs = {"metric": "loss", "patience": 0, "factor": 0.5}
+    stage = FreezeStage("a", lr_scheduler_type="reduce_lr_on_plateau", lr_scheduler_kwargs=kwargs)
+    # The weights do not move, so no evaluation is better than the first.
+    arguments = {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 1e-12, "head_learning_rate": 1e-12}
+    _, rates = fit(FreezeSchedule([stage]), **arguments)
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=1e-12)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, eps=0.0)
+    expected = []
+    for _ in range(STEPS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        plateau.step(1.0)
+    assert [step["encoder.0"] for step in rates] == pytest.approx(expected)
+    assert [step["head.slots"] for step in rates] == pytest.approx(expected)
+
+
+def test_a_scheduler_of_a_stage_takes_arguments():
+    stage = FreezeStage("a", lr_scheduler_type="cosine_with_restarts", lr_scheduler_kwargs={"num_cycles": 2})
+    factor = StageRateFactor(stage, 10)
+    assert factor(5) == pytest.approx(1.0)
+    assert factor(4) < 0.5
+    with pytest.raises(ValueError, match=r"stage 'b': lr_scheduler_type 'cosine_with_min_lr': .*min_lr_rate"):
+        StageRateFactor(FreezeStage("b", lr_scheduler_type="cosine_with_min_lr"), 10)
 
 
 def test_a_stage_has_rates_though_the_runs_are_zero(fit):

@@ -85,6 +85,12 @@ PROTECTED_TWICE = {
     "stages": [*PROTECTED["stages"][:2], {"name": "upper", "train": ["encoder[1:]", "head.slots"]}],
     "protect": PROTECTED["protect"],
 }
+NAMES = {
+    "stages": [
+        {"name": "biases", "train": ["heads", "name:*.bias"], "steps": 5},
+        {"name": "rest", "train": "all", "freeze": "name:*.LayerNorm.*"},
+    ]
+}
 EACH_STEP = {"eval_strategy": "steps", "eval_steps": 1}
 EACH_EPOCH = {"eval_strategy": "epoch", "num_train_epochs": 3}
 CASES = {
@@ -98,6 +104,7 @@ CASES = {
     "restoring": (RESTORING, {**EACH_STEP, "metric_for_best_model": "loss"}),
     "on worse": (WORSE, EACH_STEP),
     "rates": (RATES, {}),
+    "names": (NAMES, {}),
     "protected": (PROTECTED, {"eval_strategy": "steps", "eval_steps": 2}),
     "stored": (BY_TIME, {"store_frozen": "always", "eval_strategy": "steps", "eval_steps": 2}),
     "by metric, stored": (BY_METRIC, {"store_frozen": "always", **EACH_STEP}),

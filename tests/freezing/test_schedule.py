@@ -180,7 +180,15 @@ def test_stages_without_a_name_are_numbered_and_one_rule_needs_no_list():
         ({"layer_lr_decay": 1.1}, "stage 'a': layer_lr_decay must be at most 1, found 1.1"),
         ({"warmup_steps": -1}, "stage 'a': warmup_steps must be at least 0"),
         ({"lr_scheduler_type": "linaer"}, "unknown lr_scheduler_type 'linaer'. Did you mean 'linear'"),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "unknown lr_scheduler_type 'reduce_lr_on_plateau'"),
+        ({"lr_scheduler_kwargs": {"power": 2}}, "lr_scheduler_kwargs need an lr_scheduler_type"),
+        (
+            {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"cycles": 2}},
+            "unknown key in lr_scheduler_kwargs 'cycles'. Did you mean 'num_cycles'",
+        ),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"factor": 2.0}},
+            "stage 'a': lr_scheduler_kwargs: factor must be between 0 and 1, found 2.0",
+        ),
         ({"train": 3}, "stage 'a': train: expected .*, found 3"),
         ({"baseline": "yes"}, "stage 'a': baseline: expected true or false, found 'yes'"),
         ({"restore_best": True}, "restore_best restores weights before the next stage, .* load_best_model_at_end"),
