@@ -10,6 +10,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..models.messages import MAX_NAMES_SHOWN, unknown_name_message
+from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.tasks_class_weights import BALANCED
 from ..models.text_alignment import Aligner
@@ -30,9 +31,9 @@ logger = logging.getLogger(__name__)
 DATASET_COLUMN = "dataset"
 
 
-@dataclass
-class PreparedData:
-    """Tokenized, labeled splits, and the tasks with their labels.
+@dataclass(repr=False)
+class PreparedData(ShownAsTable):
+    """Tokenized, labeled splits, and the tasks with their labels. Printed as tables of both.
 
     Args:
         splits: The datasets by split; train is a `TrainingStream` if it is streamed.
@@ -51,6 +52,23 @@ class PreparedData:
     texts: dict[str, RowTexts] = field(default_factory=dict)
     folds: Folds | None = None
     teacher: TeacherReport | None = None
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the splits and one of the tasks."""
+        splits = [
+            [name, "streamed" if isinstance(rows, TrainingStream) else f"{len(rows):,}"]
+            for name, rows in self.splits.items()
+        ]
+        if self.folds is not None:
+            splits[0][1] += f", in {self.folds.number} folds"
+        tasks = [
+            [task.name, task.type.replace("_", " "), f"{len(task.labels or ())}: {', '.join(task.labels or ())}"]
+            for task in self.tasks
+        ]
+        return [
+            ReprTable("Prepared data", ("split", "rows"), splits),
+            ReprTable("Tasks", ("task", "type", "labels"), tasks),
+        ]
 
     def __getitem__(self, split: str) -> datasets.Dataset | TrainingStream:
         """Return a split."""

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from ..models.layer_groups import LayerGroups
+from ..models.table_repr import ReprTable, ShownAsTable
 from ..runtime.byte_sizes import format_bytes
 from .rates import peak_rates, rates_in_words
 from .schedule import FreezeSchedule
-from .stage import FreezeStage
 
 PLAN_HEADER = ("stage", "steps", "ends with", "trains, at peak learning rate", "parameters", "memory")
 
@@ -65,6 +65,15 @@ class StagePlan:
         return f"{self.start_step + 1}-{self.start_step + self.steps}"
 
 
+class StagePlans(ShownAsTable, list[StagePlan]):
+    """Plans of the stages of a run, in order. Printed as a table of them."""
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the stages."""
+        rows = [[cell.replace("\n", "; ") for cell in plan.in_words()] for plan in self]
+        return [ReprTable("Plan of the stages", PLAN_HEADER, rows)]
+
+
 def plan_stages(
     schedule: FreezeSchedule,
     groups: LayerGroups,
@@ -75,7 +84,7 @@ def plan_stages(
     layer_lr_decay: float | None,
     optimizer_class: type[torch.optim.Optimizer],
     optimizer_kwargs: Mapping[str, Any],
-) -> list[StagePlan]:
+) -> StagePlans:
     """Plan each stage of a schedule.
 
     Args:
@@ -99,7 +108,7 @@ def plan_stages(
     all_parameters = sum(group.num_parameters for group in groups)
     start: int | None = 0
     trained_so_far: set[str] = set()
-    plans = []
+    plans = StagePlans()
     for stage in schedule.stages:
         trained = stage.trained(groups)
         trained_so_far.update(trained)
@@ -114,7 +123,7 @@ def plan_stages(
                 name=stage.name,
                 start_step=start,
                 steps=length,
-                end=_end_in_words(stage),
+                end=stage.end_in_words(),
                 trained_groups=trained,
                 trainable_parameters=number,
                 trainable_share=number / all_parameters,
@@ -157,22 +166,3 @@ def optimizer_state_bytes(
         return None
     tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _end_in_words(stage: FreezeStage) -> str:
-    if stage.baseline:
-        return "nothing trains"
-    if stage.until is not None:
-        until = stage.until
-        several = f"{until.when} of " if len(until.metrics) > 1 else ""
-        words = f"{several}{', '.join(until.metrics)} not better for {_count(until.patience, 'evaluation')}"
-        if until.max_epochs is not None:
-            return f"{words}, or {_count(until.max_epochs, 'epoch')}"
-        return words if until.max_steps is None else f"{words}, or {_count(until.max_steps, 'step')}"
-    if stage.epochs is not None:
-        return _count(stage.epochs, "epoch")
-    return "the run's end" if stage.steps is None else _count(stage.steps, "step")
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"

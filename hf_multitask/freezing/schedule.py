@@ -8,6 +8,7 @@ from pathlib import Path
 from ..models.field_types import check_fields, describe_value
 from ..models.layer_groups import ENCODER, HEAD, LayerGroups, layer_of, name_patterns
 from ..models.messages import unknown_name_message
+from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_mapping, to_yaml
 from ..runtime.plain_values import load_json, load_yaml
@@ -31,9 +32,9 @@ class Protection:
         check_positive("protect", distill=self.distill)
 
 
-@dataclass
-class FreezeSchedule:
-    """Stages of a run.
+@dataclass(repr=False)
+class FreezeSchedule(ShownAsTable):
+    """Stages of a run. Printed as a table of them.
 
     Args:
         stages: Stages, in order.
@@ -64,6 +65,11 @@ class FreezeSchedule:
         for stage in self.stages:
             if stage.baseline and others:
                 raise ValueError(f"stage {stage.name!r}: a baseline must be the only stage.")
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the stages."""
+        rows = [[stage.name, *stage.in_words()] for stage in self.stages]
+        return [ReprTable("Freeze schedule", ("stage", "trains", "ends with", "learning rates"), rows)]
 
     @property
     def is_baseline(self) -> bool:

@@ -241,6 +241,28 @@ class FreezeStage:
         """Whether learning rates warm up and decay within the stage instead of across the run."""
         return self.lr_scheduler_type is not None or self.warmup_steps is not None
 
+    def in_words(self) -> tuple[str, str, str]:
+        """Return what trains, the end of the stage and its own learning rates."""
+        trains = _listed(self.train) + (f" without {_listed(self.freeze)}" if self.freeze != "none" else "")
+        rates = {"encoder": self.learning_rate, "heads": self.head_learning_rate, "decay": self.layer_lr_decay}
+        own = [f"{name} {value:g}" for name, value in rates.items() if value is not None]
+        return "nothing" if self.baseline else trains, self.end_in_words(), ", ".join(own) or "those of the run"
+
+    def end_in_words(self) -> str:
+        """Return the end of the stage, as a phrase."""
+        if self.baseline:
+            return "nothing trains"
+        if self.until is not None:
+            until = self.until
+            several = f"{until.when} of " if len(until.metrics) > 1 else ""
+            words = f"{several}{', '.join(until.metrics)} not better for {_count(until.patience, 'evaluation')}"
+            if until.max_epochs is not None:
+                return f"{words}, or {_count(until.max_epochs, 'epoch')}"
+            return words if until.max_steps is None else f"{words}, or {_count(until.max_steps, 'step')}"
+        if self.epochs is not None:
+            return _count(self.epochs, "epoch")
+        return "the run's end" if self.steps is None else _count(self.steps, "step")
+
     def max_steps(self, steps_per_epoch: int) -> int | None:
         """Return the maximum number of steps of the stage; None if it has no bound."""
         epochs, steps = self.epochs, self.steps
@@ -274,3 +296,11 @@ def check_positive(where: str, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{where}: {name} must be above 0, found {value}.")
+
+
+def _listed(selectors: str | list[str]) -> str:
+    return selectors if isinstance(selectors, str) else ", ".join(selectors)
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"

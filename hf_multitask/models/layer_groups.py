@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .messages import unknown_name_message
+from .table_repr import ReprTable, ShownAsTable
 
 EMBEDDINGS = "embeddings"
 ENCODER = "encoder"
@@ -62,8 +63,25 @@ class LayerGroup:
         return self.name.startswith(HEAD)
 
 
-class LayerGroups(list[LayerGroup]):
+class LayerGroups(ShownAsTable, list[LayerGroup]):
     """Layer groups of a model, from the bottom up; printed as a table."""
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table with consecutive layers of one size on one line."""
+        rows: list[tuple[list[str], int, bool]] = []
+        for group in self:
+            kind = (group.num_parameters, group.trainable)
+            if rows and rows[-1][1:] == kind and not group.is_head:
+                rows[-1][0].append(group.name)
+            else:
+                rows.append(([group.name], *kind))
+        cells = [
+            [", ".join(layer_ranges(names)), f"{len(names) * size:,}", "yes" if trainable else "no"]
+            for names, size, trainable in rows
+        ]
+        return [
+            ReprTable(f"{len(self)} layer groups, from the bottom up", ("groups", "parameters", "trainable"), cells)
+        ]
 
     def __str__(self) -> str:
         total = sum(group.num_parameters for group in self)

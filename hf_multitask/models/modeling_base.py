@@ -18,6 +18,8 @@ from .encoder_partial_forward import HEADS, PartialForward
 from .heads import LayerMix, LinearHead, build_head
 from .heads_crf import CRF
 from .layer_groups import LayerGroups, layer_groups
+from .table_repr import ReprTable, ShownAsTable
+from .tasks import REGRESSION
 
 # Minimum number of windows of long texts per pass without gradients, however few rows they belong to.
 MIN_WINDOWS_PER_PASS = 8
@@ -34,8 +36,8 @@ class EncoderOutput(BaseModelOutput):
     mixed_states: dict[str, torch.Tensor] | None = None
 
 
-class MultiTaskPreTrainedModel(PreTrainedModel):
-    """An encoder with one head per task, and the initialization of their weights.
+class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
+    """An encoder with one head per task, and the initialization of their weights. Printed as a table of them.
 
     Args:
         config: Config; each of its tasks needs its labels.
@@ -103,6 +105,17 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         """CRFs by task, for the tasks that have one. `decoding.decode` needs them in addition to the logits."""
         heads = ((name, head.crf) for name, head in self.heads.items() if isinstance(head, LinearHead))
         return {name: crf for name, crf in heads if crf is not None}
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the encoder and the heads. ``print(model.encoder)`` shows all modules."""
+        config = self.encoder.config
+        about = f"{type(self.encoder).__name__}, {config.num_hidden_layers} layers of width {config.hidden_size}"
+        rows = [["encoder", about, *_weights_in_words(self.encoder)]]
+        for task in self.config.tasks:
+            outputs = "numbers" if task.problem_type == REGRESSION else "labels"
+            kind = f"{task.type.replace('_', ' ')}, {task.num_labels} {outputs}"
+            rows.append([f"head.{task.name}", kind, *_weights_in_words(self.heads[task.name])])
+        return [ReprTable(type(self).__name__, ("part", "what", "parameters", "trainable"), rows)]
 
     def layer_groups(self) -> LayerGroups:
         """Return the layer groups that can be frozen, from the bottom up; printed as a table."""
@@ -196,6 +209,15 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
                 joined[name] = tuple(torch.cat(layer) for layer in layers)
         mixed = {name: torch.cat([output["mixed_states"][name] for output in outputs]) for name in mixing}
         return EncoderOutput(**joined, mixed_states=mixed)
+
+
+def _weights_in_words(module: nn.Module) -> tuple[str, str]:
+    """Return the number of weights of a module, and whether all, some or none of them train."""
+    weights = list(module.parameters())
+    trainable = [weight.requires_grad for weight in weights]
+    return f"{sum(weight.numel() for weight in weights):,}", (
+        "yes" if all(trainable) else "partly" if any(trainable) else "no"
+    )
 
 
 def drop_pooler(encoder: PreTrainedModel) -> None:

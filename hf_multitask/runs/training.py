@@ -10,7 +10,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from ..data import SPLITS
-from ..freezing.plan import StagePlan
+from ..freezing.plan import StagePlans
 from ..reports.training_report import write_history
 from ..runtime.console_log import RunLog
 from ..runtime.folder_lock import only_writer
@@ -106,7 +106,7 @@ def _train(
     return metrics
 
 
-def run_plan(config: RunConfig, output: str | Path | None = None) -> list[StagePlan]:
+def run_plan(config: RunConfig, output: str | Path | None = None) -> StagePlans:
     """Plan what each stage of a run will train, without training.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from ..models import TaskConfig
+from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from .statistics import Interval
@@ -192,9 +193,9 @@ class Front:
     scenarios: list[str]
 
 
-@dataclass(frozen=True)
-class Study:
-    """Results of a study.
+@dataclass(frozen=True, repr=False)
+class Study(ShownAsTable):
+    """Results of a study. Printed as a table of the scores.
 
     Args:
         config: Settings that all runs share, and the seeds and sizes.
@@ -217,6 +218,26 @@ class Study:
     advice: str
     skipped: list[SkippedRun] = field(default_factory=list)
     folder: Path = Path()
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the scores for each number of training rows; the advice is in ``advice``."""
+        header = ("scenario", *(self.main_metrics[task.name] for task in self.tasks), "mean of the tasks", "seconds")
+        return [
+            ReprTable(
+                f"Study with {size:,} training rows, scored on {self.scored_rows}",
+                header,
+                [
+                    [
+                        scenario.name,
+                        *(_mean(summary.scores.get(task.name)) for task in self.tasks),
+                        _mean(summary.overall),
+                        f"{summary.seconds:,.1f}",
+                    ]
+                    for scenario, summary in self.summaries(size)
+                ],
+            )
+            for size in self.sizes
+        ]
 
     @property
     def sizes(self) -> list[int]:
@@ -253,6 +274,12 @@ class Study:
         values = asdict(self)
         del values["folder"]
         write_json(self.folder / STUDY_NAME, values)
+
+
+def _mean(score: Score | None) -> str:
+    if score is None:
+        return ""
+    return f"{score.mean:.4f}" + ("" if score.sd is None else f" ± {score.sd:.4f}")
 
 
 def load_study(folder: str | Path) -> Study:

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 
 from ..data import PreparedData, TrainingStream
 from ..models.messages import unknown_name_message
+from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.tasks import CHOSEN_FIELDS, LSTM_HEAD, MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
 from .metrics import metric_of
@@ -121,8 +122,8 @@ def num_training_rows(data: PreparedData) -> int | None:
     return None if train is None or isinstance(train, TrainingStream) else len(train)
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, repr=False)
+class Settings(ShownAsTable):
     """Settings that were chosen for a run. Printed as a table with their reasons.
 
     Args:
@@ -146,6 +147,11 @@ class Settings:
     def tasks(self) -> list[TaskConfig]:
         """The tasks with the chosen heads and losses."""
         return [replace(task, **self._of_task(task.name)).with_defaults() for task in self.facts.tasks]
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the settings."""
+        rows = [[item.key, _show(item.value), item.reason] for item in self.chosen]
+        return [ReprTable(f"Settings chosen, effort {self.effort}", ("setting", "value", "reason"), rows)]
 
     def _of_task(self, name: str) -> JsonObject:
         prefix = f"tasks.{name}."

@@ -19,7 +19,7 @@ from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, 
 from ..freezing.activation_cache.cache import ActivationCache, NoCache
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.hooks import FreezeHooks
-from ..freezing.plan import StagePlan, plan_stages
+from ..freezing.plan import StagePlans, plan_stages
 from ..freezing.rates import peak_rates
 from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
@@ -256,7 +256,7 @@ class MultiTaskTrainer(Trainer):
         _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
         return steps_per_epoch, max_steps
 
-    def plan(self) -> list[StagePlan]:
+    def plan(self) -> StagePlans:
         """Return what each stage of the schedule will train, with its learning rates and memory.
 
         Returns:

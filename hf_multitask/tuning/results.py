@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_json
 from .parameters import Value
@@ -32,9 +33,9 @@ class TrialResult:
     values: Mapping[str, Value]
 
 
-@dataclass(frozen=True)
-class TuningResult:
-    """Results of a search.
+@dataclass(frozen=True, repr=False)
+class TuningResult(ShownAsTable):
+    """Results of a search. Printed as a table of the trials, best first.
 
     Args:
         folder: Folder of the search.
@@ -55,6 +56,19 @@ class TuningResult:
     best: int
     importance: Mapping[str, float]
     scores: Mapping[str, Mapping[int, Mapping[str, float]]]
+
+    def repr_tables(self) -> list[ReprTable]:
+        """Return a table of the trials."""
+        keys = list(self.base)
+        rows = [
+            [
+                str(trial.number),
+                "pruned" if trial.value is None or trial.pruned else f"{trial.value:.4f}",
+                *(str(trial.values.get(key, "")) for key in keys),
+            ]
+            for trial in self.ranking
+        ]
+        return [ReprTable(f"Search for {self.metric}", ("trial", self.metric, *keys), rows)]
 
     @property
     def ranking(self) -> list[TrialResult]:

@@ -18,8 +18,8 @@ EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_
 STAGES = {
     "bitfit": ["biases"],
     "encoder-frozen": ["heads"],
-    "entities-head-and-encoder-frozen": ["joint", "topic head"],
-    "entities-head-frozen": ["joint", "topic only"],
+    "entities-head-frozen-safe": ["joint", "topic head"],
+    "entities-head-frozen-risky": ["joint", "topic only"],
     "gradual": ["heads", "encoder.2", "encoder.1", "encoder.0", "embeddings"],
     "guided": ["heads", "upper layers", "all"],
     "heads-then-all": ["heads", "all"],
@@ -28,8 +28,8 @@ STAGES = {
     "three-stage": ["heads", "upper third", "all"],
     "three-stage-embeddings-frozen": ["heads", "upper third", "all"],
     "top-2": ["top 2"],
-    "topic-head-and-encoder-frozen": ["joint", "entities head"],
-    "topic-head-frozen": ["joint", "entities only"],
+    "topic-head-frozen-safe": ["joint", "entities head"],
+    "topic-head-frozen-risky": ["joint", "entities only"],
 }
 
 
