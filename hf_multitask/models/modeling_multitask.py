@@ -1,6 +1,7 @@
 """Multi-task model: one encoder, many heads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -152,8 +153,23 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             kwargs: See ``PreTrainedModel.save_pretrained``.
         """
         super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True):
+        if kwargs.get("is_main_process", True) and self.is_remote_code():
             custom_object_save(MultiTaskPipeline, save_directory)
+
+    @contextmanager
+    def saved_without_code(self) -> Iterator[None]:
+        """Let ``save_pretrained`` leave out the code in this context, as for checkpoints, which this package loads."""
+        config = self.config
+        auto_map = config.__dict__.pop("auto_map", None)
+        # save_pretrained asks the instances, although these are attributes of their classes.
+        self.__dict__["is_remote_code"] = lambda: False
+        config.__dict__["_auto_class"] = None
+        try:
+            yield
+        finally:
+            del self.__dict__["is_remote_code"], config.__dict__["_auto_class"]
+            if auto_map is not None:
+                config.auto_map = auto_map
 
     def _upload_modified_files(self, working_dir: str | PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Upload as ``PreTrainedModel.push_to_hub`` does, and add a model card if the repository has none."""

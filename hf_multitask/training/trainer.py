@@ -591,9 +591,13 @@ class MultiTaskTrainer(Trainer):
         return nullcontext() if self.ema is None else self.ema.swapped_in()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint as ``Trainer`` does, if losses and weights are finite."""
+        """Save a checkpoint as ``Trainer`` does, if losses and weights are finite. It contains no code."""
         self.divergence.check()
-        super()._save_checkpoint(model, trial)
+        plain = self.accelerator.unwrap_model(self.model)
+        # What is pushed during the training must load without this package.
+        has_code = self.args.push_to_hub or not isinstance(plain, MultiTaskModel)
+        with nullcontext() if has_code else plain.saved_without_code():
+            super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as ``Trainer`` does, with the moving average of the weights if there is one."""

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -354,3 +355,22 @@ def test_without_training_rows_presets_take_shares_of_the_epochs_asked_for(model
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), num_train_epochs=6, report_to="none")
     trainer = MultiTaskTrainer(model, args, "heads-then-all", processing_class=tokenizer)
     assert [stage.epochs for stage in trainer.freeze_schedule.stages] == [2, None]
+
+
+def test_checkpoints_have_no_code_and_the_model_has(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path, save_strategy="steps", save_steps=1)
+    trainer.train()
+    checkpoint = tmp_path / "checkpoint-1"
+    assert not list(checkpoint.glob("*.py"))
+    assert "auto_map" not in json.loads((checkpoint / "config.json").read_text())
+    loaded = MultiTaskModel.from_pretrained(checkpoint)
+    assert loaded.config.tasks == model.config.tasks
+    trainer.save_model()
+    assert (tmp_path / "modeling_multitask.py").is_file()
+    assert (tmp_path / "pipeline_multitask.py").is_file()
+    assert "AutoModel" in json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    # Also after the model has been saved with its code before.
+    trainer.args.max_steps = 5
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert not list((tmp_path / "checkpoint-5").glob("*.py"))
+    assert "auto_map" not in json.loads((tmp_path / "checkpoint-5" / "config.json").read_text())
