@@ -27,6 +27,7 @@ from .options import (
     Quoting,
     Resume,
     Revision,
+    Sheet,
     Verbose,
     Version,
 )
@@ -171,6 +172,7 @@ def evaluate(
     encoding: Encoding = None,
     quoting: Quoting = None,
     header: Header = None,
+    sheet: Sheet = None,
     tag_scheme: Annotated[
         str | None, typer.Option(help="Tag scheme of DATA, if it differs from the training data.")
     ] = None,
@@ -197,7 +199,7 @@ def evaluate(
     from .tables import print_metrics
 
     options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
-    options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
+    options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
     model, tokenizer = load_model(model_dir, revision=revision)
     result = score_rows(model, tokenizer, data, batch_size, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
@@ -226,6 +228,7 @@ def predict_command(
     encoding: Encoding = None,
     quoting: Quoting = None,
     header: Header = None,
+    sheet: Sheet = None,
     keep: Annotated[
         str | None, typer.Option(metavar="COLUMN,…", help="Columns of INPUT to copy to OUTPUT, such as id.")
     ] = None,
@@ -266,7 +269,7 @@ def predict_command(
         keep=parse_names(keep) or (),
         format=format,
         columns=parse_columns(columns),
-        reading=ReadingOptions(delimiter, encoding, quoting, header),
+        reading=ReadingOptions(delimiter, encoding, quoting, header, sheet),
         batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
         workers=workers,
         on_error=on_error,

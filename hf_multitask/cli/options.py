@@ -36,6 +36,9 @@ Header = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether line 1 of a table names the columns.", show_default=False),
 ]
+Sheet = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Sheet of an Excel file. Defaults to the first.", show_default=False)
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Print all messages of this package and of transformers, as in train.log.")

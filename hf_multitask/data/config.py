@@ -42,6 +42,7 @@ class DataConfig:
         encoding: Encoding of text files.
         quoting: How a quote is written in a quoted cell of a table.
         header: Whether the first line of a table names the columns.
+        sheet: Name of the sheet of an Excel file. Defaults to the first.
         label_separator: Separator of several labels in a text, as in ``news|work``.
         missing_labels: Texts that mean that a row has no label, such as ``nan``.
         tag_scheme: Scheme of the tags. Defaults to the scheme of the task, or else to the recognized one.
@@ -83,6 +84,7 @@ class DataConfig:
     encoding: str | None = None
     quoting: str | None = None
     header: bool | None = None
+    sheet: str | None = None
     label_separator: str | None = None
     missing_labels: list[str] = field(default_factory=list)
     tag_scheme: str | None = None
@@ -165,7 +167,7 @@ class DataConfig:
 
     def reading_options(self) -> ReadingOptions:
         """Return what is known about the form of the files."""
-        return ReadingOptions(self.delimiter, self.encoding, self.quoting, self.header)
+        return ReadingOptions(self.delimiter, self.encoding, self.quoting, self.header, self.sheet)
 
     def label_options(self) -> LabelOptions:
         """Return how labels are written."""

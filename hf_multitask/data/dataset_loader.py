@@ -23,10 +23,10 @@ from .labels.stratified_split import split_validation
 from .labels.tags import read_tags
 from .labels.values import read_tag_cells, read_values
 from .preparation_report import PreparationReport
+from .readers.cell_rows import NO_HEADER_HINT
 from .readers.rows import LocatedRow, Rows, rename_row, unplaced, with_label_names
 from .readers.sources import class_names, is_table_file, open_rows, source_name
 from .readers.spans import distinct_spans, is_span_list, read_spans
-from .readers.tables import NO_HEADER_HINT
 from .readers.word_spans import WORD_UNITS, WORDS_INCLUSIVE, character_spans, refuse_word_offsets
 from .tokenization import tokenize
 

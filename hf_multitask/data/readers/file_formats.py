@@ -9,16 +9,20 @@ import datasets
 from ...models.messages import unknown_name_message
 from .annotation_files import read_annotations
 from .annotation_tools import ANNOTATION_TOOLS
+from .cell_rows import ROW_COLUMN, CellReader
 from .conll import CONLLU, read_conll
+from .excel_files import EXCEL, ExcelReader
 from .file_reader import Columns, FileReader, SequentialReader
 from .json_files import TextReader, json_reader
-from .parquet_files import BRAT_HINT, ParquetReader, load_folder, parquet_features, read_folder
+from .parquet_files import BRAT_HINT, PARQUET, ParquetReader, load_folder, parquet_features, read_folder
 from .reading_options import ReadingOptions
 from .rows import LocatedRow, rename_columns
 from .table_form import DELIMITERS
-from .tables import ROW_COLUMN, TableReader, read_words
+from .tables import TableReader, read_words
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", *ANNOTATION_TOOLS, "conll", CONLLU)
+# Rows of cells, with a header or without.
+TABLES = (*DELIMITERS, EXCEL)
+FORMATS = ("jsonl", "json", *TABLES, PARQUET, *ANNOTATION_TOOLS, "conll", CONLLU)
 # One text per line: rows to predict, but not to train on, since they have no labels.
 TEXT_FORMAT = "text"
 
@@ -28,18 +32,23 @@ _EXTENSIONS = {
     ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
-    ".parquet": "parquet",
+    ".xlsx": EXCEL,
+    ".xlsm": EXCEL,
+    ".parquet": PARQUET,
     ".conll": "conll",
     ".conllu": CONLLU,
     ".iob": "conll",
     ".iob2": "conll",
     ".bio": "conll",
 }
+_SAVE_TABLE = "Save the table as .xlsx or CSV in the program that opens it, and use that file."
 # Formats that are not read, and what to write instead.
 _OTHER_FORMATS = {
     ".spacy": " A DocBin of spaCy is not read; write each document as a JSON line, "
     '`{"text": doc.text, "spans": [[e.start_char, e.end_char, e.label_] for e in doc.ents]}`.',
     ".ann": f" {BRAT_HINT}",
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers", ".gsheet"), f" {_SAVE_TABLE}"),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), f" Copy the texts into a table. {_SAVE_TABLE}"),
 }
 _TEXT_EXTENSIONS = {".txt": TEXT_FORMAT}
 
@@ -56,7 +65,7 @@ def open_file(
         path: The file; text files may be compressed with gzip (``.gz``). Or a folder written by ``save_to_disk``.
         format: One of `FORMATS`. Defaults to the format of the file's extension.
         columns: By the library's name of a column (``text``, ``text_pair``, ``tokens``, a task's column), its name in
-            the file, or in a CoNLL file its number, from 0. For CSV and TSV with a word per line, ``row`` is the
+            the file, or in a CoNLL file its number, from 0. For tables with a word per line, ``row`` is the
             column that tells rows apart.
         options: Form of a text file. What it leaves open is guessed.
 
@@ -87,10 +96,16 @@ def file_reader(
     columns, options = columns or {}, options or ReadingOptions()
     if path.is_dir():
         return SequentialReader(path, columns, read_folder)
-    if format in DELIMITERS:
-        if ROW_COLUMN not in columns:
-            return TableReader(path, columns, format, options)
-        return SequentialReader(path, None, partial(read_words, columns=columns, format=format, options=options))
+    if format in TABLES:
+        has_word_per_line = ROW_COLUMN in columns
+        table: CellReader = (
+            ExcelReader(path, columns, options, has_word_per_line)
+            if format == EXCEL
+            else TableReader(path, columns, format, options, has_word_per_line)
+        )
+        if not has_word_per_line:
+            return table
+        return SequentialReader(path, None, partial(read_words, columns=columns, table=table))
     if format in ("conll", CONLLU):
         read_columns = partial(read_conll, columns=columns, options=options, is_conllu=format == CONLLU)
         return SequentialReader(path, None, read_columns)
@@ -99,7 +114,7 @@ def file_reader(
         return SequentialReader(path, columns, read)
     if format in ("jsonl", "json"):
         return json_reader(path, columns, format, options.encoding)
-    if format == "parquet":
+    if format == PARQUET:
         return ParquetReader(path, columns)
     return TextReader(path, columns, options.encoding)
 
@@ -144,6 +159,6 @@ def file_features(path: str | Path, format: str | None = None) -> datasets.Featu
     path = Path(path)
     if path.is_dir():
         return load_folder(path).features
-    if (format or _EXTENSIONS.get(path.suffix.lower())) == "parquet":
+    if (format or _EXTENSIONS.get(path.suffix.lower())) == PARQUET:
         return parquet_features(path)
     return None

@@ -11,6 +11,7 @@ from pyarrow import parquet
 from .file_reader import Columns, FileReader, RawRow
 from .rows import LocatedRow, dataset_rows, unplaced, with_label_names
 
+PARQUET = "parquet"
 # Chunks of a file are made of raw rows, so these are small. Larger batches are faster to parse.
 _ROWS_PER_RAW_ROW = 256
 _ROWS_PER_BATCH = 1024

@@ -1,4 +1,4 @@
-"""Options for reading files whose format leaves something open: encoding, delimiter, quotes, header."""
+"""Options for reading files whose format leaves something open: encoding, delimiter, quotes, header, sheet."""
 
 import codecs
 import logging
@@ -14,7 +14,7 @@ QUOTING = DOUBLE, BACKSLASH, NO_QUOTING = ("double", "backslash", "none")
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Form of a text file. None is guessed from the file, and the guess is logged.
+    """Form of a file. None is guessed from the file, and the guess is logged.
 
     Args:
         delimiter: Character between the cells of a table, or between the columns of a CoNLL file, where a blank stands
@@ -25,6 +25,7 @@ class ReadingOptions:
             backslash); with ``"none"``, a quote is a character like others. By default, a cell of a table with tabs
             is quoted if a quote begins and ends it, and the cells of other tables are quoted with ``"double"``.
         header: Whether the first line of a table names the columns. If not, their names are their numbers, from 0.
+        sheet: Name of the sheet of an Excel file. Defaults to the first.
 
     Raises:
         ValueError: If a value is not allowed.
@@ -34,6 +35,7 @@ class ReadingOptions:
     encoding: str | None = None
     quoting: str | None = None
     header: bool | None = None
+    sheet: str | None = None
 
     def __post_init__(self) -> None:
         if self.delimiter == r"\t":  # as a shell passes a tab on

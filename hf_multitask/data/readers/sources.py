@@ -8,12 +8,11 @@ import datasets
 
 from ...models.messages import unknown_name_message
 from ...models.type_aliases import Row
-from .file_formats import file_features, find_format, open_file
+from .file_formats import TABLES, file_features, find_format, open_file
 from .file_reader import Columns
 from .plain_values import plain_row
 from .reading_options import ReadingOptions
 from .rows import LocatedRow, dataset_rows, rename_columns, rename_row, unplaced
-from .table_form import DELIMITERS
 
 Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | Sequence[Row]
 
@@ -28,12 +27,12 @@ def open_rows(
     """Read the rows of a split lazily.
 
     Args:
-        source: A file (JSONL, JSON, CSV, TSV, Parquet, CoNLL, exports of annotation tools, also with ``.gz``), a
-            folder written by ``save_to_disk``, a dataset of ``datasets`` or a list of rows.
+        source: A file (JSONL, JSON, CSV, TSV, Excel, Parquet, CoNLL, exports of annotation tools; also as ``.gz``),
+            a folder written by ``save_to_disk``, a dataset of ``datasets`` or a list of rows.
         name: Name in messages of a source that is not a file, such as the name of its split.
         format: Format of the file. Defaults to the format of the file's extension. See `open_file`.
         columns: By the library's name of a column, its name in the source. See `open_file`.
-        options: Form of a text file. See `open_file`.
+        options: Form of the file. See `open_file`.
 
     Returns:
         The rows, with their locations.
@@ -70,10 +69,8 @@ def class_names(source: Source, format: str | None = None, columns: Columns | No
 
 
 def is_table_file(source: Source, format: str | None) -> bool:
-    """Return whether a source is a CSV or TSV file."""
-    return (
-        isinstance(source, (str, Path)) and Path(source).is_file() and find_format(Path(source), format) in DELIMITERS
-    )
+    """Return whether a source is a CSV, TSV or Excel file."""
+    return isinstance(source, (str, Path)) and Path(source).is_file() and find_format(Path(source), format) in TABLES
 
 
 def source_name(source: Source, name: str) -> str:

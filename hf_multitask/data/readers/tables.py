@@ -8,22 +8,14 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from ...models.text_inputs import TOKENS_COLUMN
-from ...models.type_aliases import Row
-from .cells import split_cell
-from .file_reader import Columns, FileReader, RawRow
+from .cell_rows import ROW_COLUMN, CellReader
+from .file_reader import Columns, RawRow
 from .reading_options import NO_QUOTING, ReadingOptions
 from .rows import BrokenRow, LocatedRow
 from .table_form import TableForm, dialect, find_form, is_open, parse_quoted, split_line
-from .text_lines import TextLines, shorten
+from .text_lines import TextLines
 
 logger = logging.getLogger(__name__)
-
-# In a table with a word per line, the column that names the row of the word.
-ROW_COLUMN = "row"
-NO_HEADER_HINT = (
-    "If line 1 is a row and not the header, give `header: false` and `columns` by number, such as "
-    "{text: 0, intent: 1}."
-)
 
 _MAX_CELL_CHARACTERS = 2**31 - 1
 # A quote that is never closed would read the rest of the file into one cell.
@@ -37,15 +29,13 @@ _Record: TypeAlias = tuple[list[str] | ValueError, int]
 _Line: TypeAlias = tuple[int, str, int]
 
 
-class TableReader(FileReader[_Record]):
-    """A table. An empty cell is a missing value.
+class TableReader(CellReader[_Record]):
+    """A CSV or TSV file.
 
     Args:
         path: The file.
-        columns: See `FileReader`. A number is a position, from 0.
+        columns: See `CellReader`, as for ``options`` and ``has_word_per_line``.
         format: ``"csv"`` or ``"tsv"``.
-        options: Form of the file.
-        has_word_per_line: Whether a row has one word, and not all words of a text.
     """
 
     def __init__(
@@ -56,14 +46,9 @@ class TableReader(FileReader[_Record]):
         options: ReadingOptions,
         has_word_per_line: bool = False,
     ) -> None:
-        super().__init__(path, {ours: str(theirs) for ours, theirs in (columns or {}).items()})
-        self._numbers = [theirs for theirs in (columns or {}).values() if isinstance(theirs, int)]
-        self._format, self._options = format, options
+        super().__init__(path, columns, options, has_word_per_line)
+        self._format = format
         self._lines = TextLines(path, options.encoding)
-        self._header: list[str] = []
-        self._has_tokens = False
-        # The column of cells that contain several words, if the table has one.
-        self._tokens = "" if has_word_per_line else self.columns.get(TOKENS_COLUMN, TOKENS_COLUMN)
         # Of the record being read: its first and last line, its size in bytes, and the first error in its lines.
         self._first, self._last, self._size = 0, 0, 0
         self._error: ValueError | None = None
@@ -112,25 +97,7 @@ class TableReader(FileReader[_Record]):
         if len(cells) != len(header):
             expected = f"expected {len(header)} cells ({', '.join(header)})"
             raise ValueError(f"{self.path}:{number}: {expected}, found {len(cells)}.{_hint(cells)}")
-        row: Row = {name: cell or None for name, cell in zip(header, cells, strict=True)}
-        if self._has_tokens:
-            self._split_tokens(row, number)
-        return (LocatedRow(row, number, []),)
-
-    def check_columns(self, names: Sequence[str]) -> None:
-        """See `FileReader.check_columns`."""
-        try:
-            super().check_columns(names)
-        except ValueError as error:
-            raise ValueError(f"{error} {NO_HEADER_HINT}") from None
-
-    def _split_tokens(self, row: Row, number: int) -> None:
-        name = str(self._tokens)
-        cell = row[name]
-        try:
-            row[name] = split_cell(cell) if isinstance(cell, str) else cell
-        except ValueError as error:
-            raise ValueError(f"{self.path}:{number}: column {self._tokens!r}: {error}") from error
+        return (self._located(cells, number),)
 
     def _quoted_records(self) -> Iterator[RawRow[_Record]]:
         """Yield records whose quoted cells may contain delimiters and line ends."""
@@ -226,41 +193,15 @@ class TableReader(FileReader[_Record]):
             "of the text, give `quoting: none`."
         )
 
-    def _read_header(self, cells: Sequence[str]) -> list[str]:
-        if self._options.header is False:
-            header = [str(number) for number in range(len(cells))]
-        else:
-            header = [cell.strip() for cell in cells]
-            header = self._with_numbers(header) if self._numbers else header
-        if repeated := sorted({name for name in header if name and header.count(name) > 1}):
-            raise ValueError(
-                f"{self.path}:1: the header names {', '.join(map(repr, repeated))} more than once. {NO_HEADER_HINT}"
-            )
-        self.check_columns(header)
-        self._has_tokens = self._tokens in header
-        return header
 
-    def _with_numbers(self, header: list[str]) -> list[str]:
-        """Name the columns that are given as positions by their numbers."""
-        if all(str(number) in header for number in self._numbers):
-            return header  # names of a header that numbers the columns
-        if self._options.header is None:
-            raise ValueError(
-                f"{self.path}: `columns` has numbers: give `header: true` if line 1 names the columns, or "
-                f"`header: false` if it is a row. It is {shorten(', '.join(header))}."
-            )
-        return [str(i) if i in self._numbers else name for i, name in enumerate(header)]
-
-
-def read_words(path: Path, columns: Columns, format: str, options: ReadingOptions) -> Iterator[LocatedRow | BrokenRow]:
+def read_words(path: Path, columns: Columns, table: CellReader) -> Iterator[LocatedRow | BrokenRow]:
     """Group the words of a table with a word per line into rows.
 
     Args:
         path: The table.
         columns: By the library's name of a column, its name in the file. ``row`` tells rows apart: a word whose cell
             is empty belongs to the row of the word before it.
-        format: ``"csv"`` or ``"tsv"``.
-        options: Form of the file.
+        table: Reader of the table, with a word per line.
 
     Yields:
         The rows, with the library's names of columns; a broken one for each line that cannot be read.
@@ -268,7 +209,6 @@ def read_words(path: Path, columns: Columns, format: str, options: ReadingOption
     Raises:
         ValueError: If ``columns`` names no ``tokens``, or the table as a whole is broken.
     """
-    table = TableReader(path, columns, format, options, has_word_per_line=True)
     names = {ours: str(theirs) for ours, theirs in columns.items() if ours != ROW_COLUMN}
     row_column = str(columns[ROW_COLUMN])
     if TOKENS_COLUMN not in names:

@@ -20,7 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What a file that is not UTF-8 most likely is.
-_WINDOWS = "cp1252"
+WINDOWS = "cp1252"
 
 
 class TextLines:
@@ -148,7 +148,7 @@ def _why_not_text(line: bytes, error: UnicodeError | None = None, encoding: str 
     if encoding != UTF_8:
         return f"{found}."
     try:
-        return f"{found}. `encoding: {_WINDOWS}` (Windows) would read {shorten(line.decode(_WINDOWS))}."
+        return f"{found}. `encoding: {WINDOWS}` (Windows) would read {shorten(line.decode(WINDOWS))}."
     except UnicodeDecodeError:
         return f"{found}. Give its `encoding` if it is another one."
 
