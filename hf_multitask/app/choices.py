@@ -1,5 +1,6 @@
 """Conversion between the choices on the page and the config of a run."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,18 +11,27 @@ import yaml
 from ..freezing.presets import PRESETS
 from ..models import TaskConfig
 from ..models.layer_groups import ENCODER, HEAD
+from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
 from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from ..runtime.plain_values import load_yaml
+from ..training.settings import EFFORTS, STANDARD
 from .workspace import Workspace
 
 # Options of the schedule besides the presets.
-AS_TICKED = "everything except the boxes ticked below"
+AS_TICKED = "train everything except the ticked parts"
 AS_IN_CONFIG = "as in the config"
 SCHEDULES = [name for name in PRESETS if name not in ("none", "all", "encoder")]
 TOP_LAYERS = ("top:1", "top:2", "top:3")
 # Often enough that the curves visibly grow.
 LOGGING_STEPS = 5
+# Training arguments of the numbers on the page.
+NUMBERS = {
+    "epochs": "num_train_epochs",
+    "learning_rate": "learning_rate",
+    "head_learning_rate": "head_learning_rate",
+    "batch_size": "per_device_train_batch_size",
+}
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 
 
@@ -37,6 +47,9 @@ class RunChoices:
         epochs: Length of the run. Chosen from the rows if None, like the rates.
         learning_rate: Peak learning rate of the encoder.
         head_learning_rate: Peak learning rate of the heads.
+        effort: Training time that a better score is worth, one of `EFFORTS`.
+        batch_size: Rows per step. Chosen from the rows if None.
+        head: Kind of the heads of token tasks; chosen by the effort if None.
     """
 
     tasks: str
@@ -46,6 +59,9 @@ class RunChoices:
     epochs: float | None
     learning_rate: float | None
     head_learning_rate: float | None
+    effort: str = STANDARD
+    batch_size: float | None = None
+    head: str | None = None
 
 
 def default_choices(base: RunConfig) -> RunChoices:
@@ -59,6 +75,8 @@ def default_choices(base: RunConfig) -> RunChoices:
         epochs=base.training.get("num_train_epochs"),
         learning_rate=base.training.get("learning_rate"),
         head_learning_rate=base.training.get("head_learning_rate"),
+        effort=base.effort,
+        batch_size=base.training.get("per_device_train_batch_size"),
     )
 
 
@@ -95,27 +113,40 @@ def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, out
     if choices.schedule == AS_TICKED:
         # Ignore the box of a task that was renamed after it was ticked.
         freeze = [name for name in choices.frozen if name in names] or "none"
-    numbers = {
-        "num_train_epochs": choices.epochs,
-        "learning_rate": choices.learning_rate,
-        "head_learning_rate": choices.head_learning_rate,
-    }
     training = {"logging_steps": LOGGING_STEPS, **base.training}
-    for name, value in numbers.items():
+    for field, key in NUMBERS.items():
+        value = getattr(choices, field)
         if value is None:
-            training.pop(name, None)
-        elif not isinstance(value, (int, float)) or not value > 0:
-            raise ValueError(f"{name.replace('_', ' ')}: expected a number above 0, found {value!r}.")
+            training.pop(key, None)
         else:
-            training[name] = value
+            training[key] = _checked_number(field, value)
+    if choices.effort not in EFFORTS:
+        raise ValueError(unknown_name_message("effort", choices.effort, EFFORTS))
     return replace(
         base,
         encoder=_allowed_encoder(base, choices.encoder, workspace),
-        tasks=tasks,
+        tasks=[_with_head(task, choices.head) for task in tasks],
         freeze=freeze,
+        effort=choices.effort,
         training={**training, "disable_tqdm": True},
         output_dir=str(output_dir),
     )
+
+
+def _checked_number(field: str, value: float) -> float | int:
+    name = field.replace("_", " ")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a number above 0, found {value!r}.")
+    if field != "batch_size":
+        return value if value != int(value) else int(value)
+    if value != int(value):
+        raise ValueError(f"{name}: expected a whole number of rows, found {value!r}.")
+    return int(value)
+
+
+def _with_head(task: TaskConfig, head: str | None) -> TaskConfig:
+    """Return a token task with a kind of head, unless it has one of its own."""
+    return replace(task, head=head) if head and task.is_token_task and task.head is None else task
 
 
 def parse_tasks(text: str) -> list[TaskConfig]:

@@ -55,4 +55,9 @@ def launch_app(
         css=CSS,
         footer_links=[],
         ssr_mode=False,
+        quiet=True,
+        prevent_thread_lock=True,
     )
+    # Gradio's own lines advertise its public links.
+    print(f"The app is at {page.local_url}", flush=True)
+    page.block_thread()

@@ -1,13 +1,17 @@
-"""The page with its three tabs."""
+"""The page with its tabs."""
 
 import gradio as gr
 
 from .compare_tab import build_compare_tab
+from .data_tab import build_data_tab, connect_data_tab
 from .services import Services
 from .train_tab import build_train_tab
 from .try_tab import build_try_tab
 
 TITLE = "hf-multitask"
+TRAIN = "train"
+# Seconds between looking for uploads that nobody has saved, and their age when they are deleted.
+DELETE_UPLOADS = (3600, 24 * 3600)
 CSS = """
 .wide {overflow-x: auto}
 table.facts {border: 0 !important; border-collapse: collapse; width: 100%; font-size: .9em}
@@ -40,13 +44,16 @@ def build_page(services: Services) -> gr.Blocks:
     Returns:
         The page, ready to launch.
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_UPLOADS) as page:
         gr.Markdown("# hf-multitask\nOne encoder, several jobs: train, try and compare.")
-        with gr.Tabs():
-            with gr.Tab("Train"):
-                build_train_tab(page, services)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Train", id=TRAIN):
+                form = build_train_tab(page, services)
+            with gr.Tab("Own data"):
+                own = build_data_tab(page, services)
             with gr.Tab("Try") as try_tab:
                 build_try_tab(page, try_tab, services)
             with gr.Tab("Compare") as compare_tab:
                 build_compare_tab(page, compare_tab, services)
+        connect_data_tab(services, own, tabs, TRAIN, form)
     return page

@@ -1,17 +1,21 @@
 """State that all pages of an app share: workspace, data, training jobs and models in memory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from threading import RLock
 
+from ..data import SPLITS
+from ..data.readers.sources import open_rows
 from ..freezing.plan import StagePlan
 from ..quickstart import QUICKSTART_CONFIG
 from ..runs.config import RunConfig
 from .choices import RunChoices, build_config
 from .data_figure import data_figure
 from .jobs import Jobs
+from .labelling import LabelSheet
 from .model_cache import ModelCache
 from .plan_cache import PlanCache
-from .uploads import keep_upload
+from .uploads import ReceivedFile, SeenFile, keep_rows, look_at, receive_text, save_data, texts_of
 from .workspace import Workspace, look_up
 
 BUNDLED_DATA = "bundled sentences"
@@ -83,6 +87,36 @@ class Services:
         """Return the file of a figure of the data."""
         return data_figure(self.workspace, self.run_config(data, choices))
 
-    def keep_upload(self, files: dict[str, str | Path | None]) -> str:
-        """Check and save uploaded files; see `uploads.keep_upload`."""
-        return keep_upload(self.workspace, files, self.base)
+    def look_at(self, file: ReceivedFile) -> SeenFile:
+        """Read a received file; see `uploads.look_at`."""
+        return look_at(self.workspace, file)
+
+    def receive_text(self, text: str) -> Path:
+        """Save pasted cells as a received file; see `uploads.receive_text`."""
+        return receive_text(self.workspace, text)
+
+    def texts(self, file: ReceivedFile) -> list[str]:
+        """Return the texts of a received file; see `uploads.texts_of`."""
+        return texts_of(self.workspace, file)
+
+    def save_data(self, train: ReceivedFile, others: Mapping[str, str | Path | None], leave_out: bool = False) -> str:
+        """Check received files and save them as a dataset; see `uploads.save_data`."""
+        return save_data(self.workspace, train, others, self.base, leave_out)
+
+    def save_labels(self, sheet: LabelSheet) -> str:
+        """Save the labeled rows of a sheet as a dataset, and return its name."""
+        rows = sheet.rows()
+        if not rows:
+            raise ValueError("labels: no row has a label yet.")
+        return keep_rows(self.workspace, f"{sheet.name}.jsonl", {SPLITS[0]: rows}, [sheet.task()], {}, self.base)
+
+    def columns(self, data: str | None) -> list[str]:
+        """Return the columns of the first training row of a dataset; none if they are not known without the hub."""
+        config = self.base_config(data).data_configs[0]
+        if config.name is not None or not isinstance(config.train, str):
+            return []
+        rows = open_rows(config.train, SPLITS[0], config.format, config.columns, config.reading_options())
+        try:
+            return list(next(rows).row)
+        except (StopIteration, ValueError, OSError, ImportError):
+            return []  # The plan shows the error.

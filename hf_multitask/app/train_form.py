@@ -1,28 +1,41 @@
-"""The form of a run: data, tasks, encoder, schedule and learning rates, with the plan that they result in."""
+"""The form of a run: data, tasks, encoder, effort and what is frozen, with the plan that they result in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ..data import SPLITS
 from ..freezing.plan import PLAN_HEADER
-from ..runtime.byte_sizes import format_bytes
-from .choices import RunChoices, default_choices, freezable_groups, parse_tasks, schedule_names
+from ..models.tasks import LINEAR_HEAD, LSTM_HEAD
+from ..recommendation.encoder_catalogue import MULTILINGUAL, SMALL, STRONGEST
+from ..training.settings import EFFORTS, QUICK, STANDARD, THOROUGH
+from .choices import AS_TICKED, NUMBERS, RunChoices, default_choices, freezable_groups, parse_tasks, schedule_names
 from .markup import notice, table
 from .plan_cache import EVERYTHING_FROZEN, is_everything_frozen
 from .services import Services
-from .uploads import MAX_UPLOAD_BYTES
+from .task_rows import FIELDS, MAX_ROWS, TaskRows, build_task_rows, connect_task_rows, show_tasks
 
-# Errors that the page shows: wrong input, files and disks, and missing extras.
 # Shown in a field that is left empty.
 CHOSEN = "chosen from the rows"
+# Errors that the page shows: wrong input, files and disks, and missing extras.
 FORM_ERRORS = (ValueError, OSError, ImportError)
-UPLOAD_HELP = (
-    "JSONL, JSON, CSV, TSV, Parquet or CoNLL, at most "
-    f"{format_bytes(MAX_UPLOAD_BYTES)} each. Without a validation file, a tenth of train is used for validation."
-)
+EFFORT_WORDS = {
+    QUICK: "quick: half the time",
+    STANDARD: "standard",
+    THOROUGH: "thorough: twice the time or more, for a little better scores",
+}
+# In the choice of the head, a head that is left out.
+BY_EFFORT = ""
+HEAD_WORDS = {"chosen by the effort": BY_EFFORT, "linear: fast": LINEAR_HEAD, "LSTM: a third more time": LSTM_HEAD}
+TICKS_HELP = "A part that is frozen stays as it is. Freezing the encoder is fast, and keeps what it knows."
+TICKS_OFF = f"The schedule decides what is frozen. To tick parts yourself, choose “{AS_TICKED}”."
+# The browser keeps the form under this name. What it keeps is no secret, so that a restarted app can read it.
+STORAGE_KEY, STORAGE_WORD = "hf-multitask-form", "hf-multitask"
+
+# Components that other data fill: the inputs, and the fields of the tasks with the button that adds one.
+NUM_FILLED = 1 + len(fields(RunChoices)) + FIELDS * MAX_ROWS + 1
 
 
 class TrainForm(NamedTuple):
@@ -30,29 +43,62 @@ class TrainForm(NamedTuple):
 
     Args:
         inputs: The data, and the choices in the order of the fields of `RunChoices`.
-        files: Uploads of the splits.
-        keep: Button that saves the uploaded files.
-        upload_problem: Message about the upload.
+        rows: Fields of the tasks.
+        columns: Columns of the data.
+        task_problem: Message about the tasks.
         plan: Plan of the run.
         start: Button that starts the run.
         stop: Button that stops the current run.
         problem: Message about the start of the run.
+        kept: What the browser keeps of the form.
+        planned: Arguments of the event that plans the run again.
     """
 
     inputs: list[gr.components.Component]
-    files: list[gr.File]
-    keep: gr.Button
-    upload_problem: gr.HTML
+    rows: TaskRows
+    task_problem: gr.HTML
     plan: gr.HTML
     start: gr.Button
     stop: gr.Button
     problem: gr.HTML
+    kept: gr.BrowserState
+    planned: dict[str, Any]
 
 
 def read_form(values: Sequence[Any]) -> tuple[str, RunChoices]:
     """Return the data and the choices from the values of `TrainForm.inputs`."""
-    data, *choices = values
-    return data, RunChoices(*choices)
+    data, *given = values
+    choices = dict(zip((item.name for item in fields(RunChoices)), given, strict=True))
+    numbers = {name: _number(choices[name]) for name in NUMBERS}
+    return data, RunChoices(**{**choices, **numbers, "head": choices["head"] or None})
+
+
+def _number(text: object) -> Any:
+    """Return the number that a field contains; None if it is empty, and other text as it is, to be refused."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        return text
+
+
+def _number_field(value: float | None, label: str, info: str, elem_id: str) -> gr.Textbox:
+    """Return a field for a number. It is one for text, since Gradio shows a 0 in a number field without a value."""
+    return gr.Textbox(
+        _as_text(value), label=label, info=info, placeholder=CHOSEN, lines=1, max_lines=1, elem_id=elem_id
+    )
+
+
+def _as_text(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def values_of(choices: RunChoices) -> dict[str, object]:
+    """Return the values of `TrainForm.inputs` that show choices, by field."""
+    values = {item.name: getattr(choices, item.name) for item in fields(RunChoices)}
+    numbers = {name: value if isinstance(value := values[name], str) else _as_text(value) for name in NUMBERS}
+    return {**values, **numbers, "head": choices.head or BY_EFFORT}
 
 
 def build_train_form(services: Services) -> TrainForm:
@@ -63,41 +109,139 @@ def build_train_form(services: Services) -> TrainForm:
     """
     base = services.base
     defaults = default_choices(base)
-    data = gr.Dropdown(services.data_names(), value=services.default_data, label="Data", elem_id="data")
-    with gr.Accordion("Upload data", open=False):
-        gr.Markdown(UPLOAD_HELP)
-        with gr.Row():
-            files = [gr.File(label=split, height=130, elem_id=f"upload-{split}") for split in SPLITS]
-        keep = gr.Button("Check and save these files", size="sm", elem_id="keep-upload")
-        upload_problem = gr.HTML(elem_id="upload-problem")
-    with gr.Accordion("Tasks, encoder and learning rates", open=False):
-        tasks = gr.Textbox(defaults.tasks, label="Tasks, one per line", lines=2, max_lines=8, elem_id="tasks")
-        encoder = gr.Textbox(
-            defaults.encoder,
-            label="Encoder: a hub name, or a model of the Try tab to continue from",
-            elem_id="encoder",
-        )
-        with gr.Row():
-            rate = gr.Number(defaults.learning_rate, label="Learning rate of the encoder", placeholder=CHOSEN)
-            head_rate = gr.Number(defaults.head_learning_rate, label="Learning rate of the heads", placeholder=CHOSEN)
-    with gr.Row():
-        schedule = gr.Dropdown(
-            schedule_names(base),
-            value=defaults.schedule,
-            label="Freeze schedule",
-            allow_custom_value=True,
-            scale=2,
-            elem_id="schedule",
-        )
-        epochs = gr.Number(defaults.epochs, label="Epochs", minimum=0, scale=1, elem_id="epochs", placeholder=CHOSEN)
-    frozen = gr.CheckboxGroup(freezable_groups(base.tasks), label="Freeze", elem_id="frozen")
+    data = gr.Dropdown(
+        services.data_names(),
+        value=services.default_data,
+        label="Data",
+        info="The rows to learn from. Add your own in the Own data tab.",
+        elem_id="data",
+    )
+    gr.HTML('<h2 class="part">What the model learns</h2>')
+    rows = build_task_rows(base.tasks, services.columns(services.default_data))
+    task_problem = gr.HTML(elem_id="task-problem")
+    effort = gr.Radio(
+        [(EFFORT_WORDS[name], name) for name in EFFORTS],
+        value=defaults.effort,
+        label="Effort",
+        info="How much training time a better score is worth. Everything that you leave out is chosen by it.",
+        elem_id="effort",
+    )
+    encoder = _build_encoder(services, defaults.encoder)
+    schedule = gr.Dropdown(
+        schedule_names(base),
+        value=defaults.schedule,
+        label="Freeze schedule",
+        info="What trains when. Start with everything; schedules train parts one after the other.",
+        allow_custom_value=True,
+        elem_id="schedule",
+    )
+    frozen = gr.CheckboxGroup(
+        freezable_groups(base.tasks),
+        label="Freeze",
+        info=TICKS_HELP if defaults.schedule == AS_TICKED else TICKS_OFF,
+        interactive=defaults.schedule == AS_TICKED,
+        elem_id="frozen",
+    )
+    advanced = _build_advanced(defaults)
     plan = gr.HTML(elem_id="plan", label="Plan")
     with gr.Row():
         start = gr.Button("Start", variant="primary", elem_id="start")
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
     problem = gr.HTML(elem_id="problem")
-    inputs = [data, tasks, encoder, schedule, frozen, epochs, rate, head_rate]
-    return TrainForm(inputs, files, keep, upload_problem, plan, start, stop, problem)
+    kept = gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_WORD)
+    named = {**advanced, "encoder": encoder, "schedule": schedule, "frozen": frozen, "effort": effort}
+    inputs = [data, *(named[item.name] for item in fields(RunChoices))]
+    # Planning takes time: of several changes during it, only the last is planned.
+    planned = {
+        "fn": _planner(services),
+        "inputs": inputs,
+        "outputs": [plan, kept],
+        "api_visibility": "private",
+        "show_progress": "minimal",
+        "trigger_mode": "always_last",
+    }
+    return TrainForm(inputs, rows, task_problem, plan, start, stop, problem, kept, planned)
+
+
+def _planner(services: Services) -> Callable[..., list[object]]:
+    """Return the function that shows the plan of a form, and lets the browser keep the form."""
+
+    def show_plan(*values: Any) -> list[object]:
+        try:
+            stages = services.plan(*read_form(values))
+        except FORM_ERRORS as error:
+            return [notice(str(error), "error"), list(values)]
+        warning = notice(EVERYTHING_FROZEN, "warning") if is_everything_frozen(stages) else ""
+        return [warning + table(PLAN_HEADER, [stage.in_words() for stage in stages]), list(values)]
+
+    return show_plan
+
+
+def _build_encoder(services: Services, encoder: str) -> gr.Dropdown:
+    names = dict.fromkeys([encoder, SMALL, MULTILINGUAL, STRONGEST, *services.workspace.models()])
+    return gr.Dropdown(
+        list(names),
+        value=encoder,
+        label="Encoder",
+        info=(
+            "The model that reads the text and has learned its language already. MiniLM is small and fast; mpnet is "
+            "larger and often better; multilingual is for other languages than English. Any name of the Hugging Face "
+            "hub works, and a model of the Try tab, to continue from it."
+        ),
+        allow_custom_value=True,
+        elem_id="encoder",
+    )
+
+
+def _build_advanced(defaults: RunChoices) -> dict[str, gr.components.Component]:
+    """Build what most people leave alone; by field of `RunChoices`."""
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        with gr.Row():
+            epochs = _number_field(
+                defaults.epochs,
+                "Epochs",
+                "How often each row is read. Few rows need more; too many, and they are learned by heart.",
+                "epochs",
+            )
+            batch_size = _number_field(
+                defaults.batch_size, "Rows per step", "If memory runs out, take fewer.", "batch-size"
+            )
+        with gr.Row():
+            rate = _number_field(
+                defaults.learning_rate,
+                "Learning rate of the encoder",
+                "How far a step changes it. If the loss jumps up, take less.",
+                "rate",
+            )
+            head_rate = _number_field(
+                defaults.head_learning_rate,
+                "Learning rate of the heads",
+                "Heads are new and start from nothing, so they change faster.",
+                "head-rate",
+            )
+        head = gr.Dropdown(
+            list(HEAD_WORDS.items()),
+            value=defaults.head or BY_EFFORT,
+            label="Head of tasks with marks on words",
+            info="The part that turns what the encoder has read into marks. Other tasks have a linear one.",
+            elem_id="head",
+        )
+        tasks = gr.Textbox(
+            defaults.tasks,
+            label="Tasks as YAML",
+            info="All fields of a task, one task per line. The fields above follow when you leave this one.",
+            lines=2,
+            max_lines=8,
+            elem_id="tasks",
+        )
+    return {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": rate,
+        "head_learning_rate": head_rate,
+        "head": head,
+        "tasks": tasks,
+    }
 
 
 def connect_train_form(page: gr.Blocks, services: Services, form: TrainForm) -> None:
@@ -108,66 +252,85 @@ def connect_train_form(page: gr.Blocks, services: Services, form: TrainForm) -> 
         services: Backend of the app.
         form: The components.
     """
-    data, tasks, encoder, schedule, frozen, epochs, rate, head_rate = form.inputs
+    data, *choices = form.inputs
+    by_name = dict(zip((item.name for item in fields(RunChoices)), choices, strict=True))
+    tasks, schedule, frozen = by_name["tasks"], by_name["schedule"], by_name["frozen"]
+    filled = [*form.inputs, *form.rows.components()]
 
-    def show_plan(*values: Any) -> str:
-        try:
-            stages = services.plan(*read_form(values))
-        except FORM_ERRORS as error:
-            return notice(str(error), "error")
-        warning = notice(EVERYTHING_FROZEN, "warning") if is_everything_frozen(stages) else ""
-        return warning + table(PLAN_HEADER, [stage.in_words() for stage in stages])
-
-    def fill(name: str) -> list[object]:
-        return _form_updates(services, name)
-
-    def fill_boxes(text: str, ticked: Sequence[str]) -> object:
+    def fill_boxes(text: str, chosen: str, ticked: Sequence[str]) -> object:
+        is_ticked = chosen == AS_TICKED
+        info = TICKS_HELP if is_ticked else TICKS_OFF
         try:
             groups = freezable_groups(parse_tasks(text))
         except ValueError:
-            return gr.skip()  # The plan shows the error.
-        return gr.CheckboxGroup(choices=groups, value=[name for _, name in groups if name in ticked])
+            return gr.CheckboxGroup(interactive=is_ticked, info=info)  # The plan shows the error.
+        value = [name for _, name in groups if name in ticked]
+        return gr.CheckboxGroup(choices=groups, value=value, interactive=is_ticked, info=info)
 
-    def keep_files(*paths: str | None) -> list[object]:
-        try:
-            name = services.keep_upload(dict(zip(SPLITS, paths, strict=True)))
-        except FORM_ERRORS as error:
-            return [notice(str(error), "error"), *[gr.skip()] * (len(form.files) + len(form.inputs))]
-        message = notice(f"{name} is saved. Its tasks were guessed: check them.")
-        return [message, *[None] * len(form.files), *fill(name)]
+    def restore(kept: object) -> list[object]:
+        return _restored(services, kept)
 
     private = {"api_visibility": "private"}
-    # Planning takes time: of several changes during it, only the last is planned.
-    quiet = {**private, "show_progress": "minimal", "trigger_mode": "always_last"}
-    page.load(lambda: gr.Dropdown(choices=services.data_names()), outputs=data, **private)
-    page.load(show_plan, form.inputs, form.plan, **quiet)
-    filled = [
-        data.input(fill, data, form.inputs, **private),
-        form.keep.click(keep_files, form.files, [form.upload_problem, *form.files, *form.inputs], **private),
-        tasks.blur(fill_boxes, [tasks, frozen], frozen, **private),
-    ]
-    for event in filled:
-        event.then(show_plan, form.inputs, form.plan, **quiet)
-    # Text fields on blur, since a half typed encoder would be looked up on the hub.
-    changes = [schedule.input, frozen.input, epochs.input, rate.input, head_rate.input, encoder.blur]
-    gr.on(changes, show_plan, form.inputs, form.plan, **quiet)
+    page.load(restore, form.kept, filled, **private).then(**form.planned)
+    data.input(lambda name: fill_form(services, name), data, filled, **private).then(**form.planned)
+    boxes = {"fn": fill_boxes, "inputs": [tasks, schedule, frozen], "outputs": frozen, **private}
+    changed = connect_task_rows(
+        form.rows, tasks, data, services.columns, form.task_problem, lambda error: notice(str(error), "error")
+    )
+    for event in changed:
+        event.then(**boxes).then(**form.planned)
+    schedule.input(**boxes).then(**form.planned)
+    # Gradio's input event misses numbers that are pasted, and a half typed encoder would be looked up on the hub.
+    numbers = [by_name[name].change for name in NUMBERS]
+    simple = [by_name[name].input for name in ("frozen", "effort", "head")]
+    encoder = by_name["encoder"]
+    gr.on([*numbers, *simple, encoder.blur, encoder.select], **form.planned)
 
 
-def _form_updates(services: Services, name: str) -> list[object]:
-    """Return the updates of `TrainForm.inputs` that show the config of other data."""
+def fill_form(services: Services, name: str) -> list[object]:
+    """Return the updates of `TrainForm.inputs` and of the fields of the tasks that show the config of other data."""
     try:
         config = services.base_config(name)
     except FORM_ERRORS as error:
-        gr.Warning(str(error))
-        return [gr.Dropdown(choices=services.data_names()), *[gr.skip()] * len(fields(RunChoices))]
+        gr.Warning(escape(str(error)))  # Shown as HTML.
+        return [gr.Dropdown(choices=services.data_names()), *[gr.skip()] * (NUM_FILLED - 1)]
     defaults = default_choices(config)
-    return [
-        gr.Dropdown(choices=services.data_names(), value=name),
-        defaults.tasks,
-        defaults.encoder,
-        gr.Dropdown(choices=schedule_names(config), value=defaults.schedule),
-        gr.CheckboxGroup(choices=freezable_groups(config.tasks), value=[]),
-        defaults.epochs,
-        defaults.learning_rate,
-        defaults.head_learning_rate,
-    ]
+    is_ticked = defaults.schedule == AS_TICKED
+    updates = values_of(defaults)
+    updates["schedule"] = gr.Dropdown(choices=schedule_names(config), value=defaults.schedule)
+    updates["frozen"] = gr.CheckboxGroup(
+        choices=freezable_groups(config.tasks),
+        value=[],
+        interactive=is_ticked,
+        info=TICKS_HELP if is_ticked else TICKS_OFF,
+    )
+    data = gr.Dropdown(choices=services.data_names(), value=name)
+    return [data, *updates.values(), *_task_updates(services, name, config.tasks)]
+
+
+def _restored(services: Services, kept: object) -> list[object]:
+    """Return the updates that show the form as the browser has kept it, if its data still exists."""
+    names = services.data_names()
+    if not isinstance(kept, list) or len(kept) != 1 + len(fields(RunChoices)) or kept[0] not in names:
+        return [gr.Dropdown(choices=names), *[gr.skip()] * (NUM_FILLED - 1)]
+    data, choices = read_form(kept)
+    updates = fill_form(services, data)
+    try:
+        tasks = parse_tasks(choices.tasks)
+    except (ValueError, TypeError):
+        return updates
+    is_ticked = choices.schedule == AS_TICKED
+    values = values_of(choices)
+    groups = freezable_groups(tasks)
+    values["schedule"] = gr.Dropdown(choices=schedule_names(services.base_config(data)), value=choices.schedule)
+    values["frozen"] = gr.CheckboxGroup(
+        choices=groups,
+        value=[name for _, name in groups if name in choices.frozen],
+        interactive=is_ticked,
+        info=TICKS_HELP if is_ticked else TICKS_OFF,
+    )
+    return [updates[0], *values.values(), *_task_updates(services, data, tasks)]
+
+
+def _task_updates(services: Services, data: str, tasks: Sequence[Any]) -> list[object]:
+    return [gr.update(**update) for update in show_tasks(tasks, services.columns(data))]

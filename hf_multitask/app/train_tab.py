@@ -10,12 +10,15 @@ from .services import Services
 from .train_form import FORM_ERRORS, TrainForm, build_train_form, connect_train_form, read_form
 
 
-def build_train_tab(page: gr.Blocks, services: Services) -> None:
+def build_train_tab(page: gr.Blocks, services: Services) -> TrainForm:
     """Build the tab.
 
     Args:
         page: The page that contains the tab.
         services: Backend of the app.
+
+    Returns:
+        The form.
     """
     with gr.Row():
         with gr.Column(scale=6):
@@ -24,6 +27,7 @@ def build_train_tab(page: gr.Blocks, services: Services) -> None:
         with gr.Column(scale=5):
             connect_run_view(page, services, build_run_view(form), form)
     _build_data_figure(services, form)
+    return form
 
 
 def _build_data_figure(services: Services, form: TrainForm) -> None:

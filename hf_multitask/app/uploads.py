@@ -1,16 +1,16 @@
-"""Uploaded files: checked, then saved as a dataset of the app."""
+"""Received files: looked at, checked row by row, then saved as a dataset of the app."""
 
+import json
 import shutil
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from ..data import SPLITS
-from ..data.readers.file_formats import find_format
-from ..data.readers.sources import open_rows
-from ..models import TaskConfig
-from ..models.tasks import REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
-from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
+from ..data.guessing import FileGuess, RowReport, check_rows, guess_file, usable_rows
+from ..data.guessing.columns import TEXT, TOKENS
+from ..data.readers.reading_options import ReadingOptions
 from ..models.type_aliases import JsonObject, Row
 from ..runs.config import RunConfig
 from ..runtime.byte_sizes import format_bytes
@@ -20,94 +20,218 @@ from .workspace import DATA_CONFIG, Workspace, safe_name
 MAX_UPLOAD_BYTES = 200 * 2**20
 # Kept free on the disk, for checkpoints among others.
 FREE_BYTES = 2**30
-# Rows from which the tasks are guessed.
-ROWS_CHECKED = 200
-# A column with more distinct values per row than this does not contain labels.
-MAX_LABELS_PER_ROW = 0.5
-MIN_WORDS_PER_TEXT = 2
 VALIDATION_SHARE = 0.1
+# A spreadsheet copies cells with tabs between them.
+PASTED_NAME = "pasted.tsv"
+NO_LABELS = (
+    "upload: no column has labels. Choose for one of the columns that it has labels, or label some rows by hand below."
+)
+NO_TEXT = "upload: no column has texts. Choose for one of the columns that it is the text."
 
 
-def keep_upload(workspace: Workspace, files: Mapping[str, str | Path | None], base: RunConfig) -> str:
-    """Check uploaded files and save them with a config that describes them.
+@dataclass(frozen=True)
+class ReceivedFile:
+    """A received file, and what is known about it.
+
+    Args:
+        path: The file.
+        options: What the user has said about its form.
+        roles: What the user has said about its columns.
+    """
+
+    path: Path
+    options: ReadingOptions
+    roles: Mapping[str, str]
+
+    @classmethod
+    def of_page(cls, values: JsonObject) -> "ReceivedFile":
+        """Return the file that a page knows by ``path``, ``options`` and ``roles``."""
+        return cls(Path(values["path"]), ReadingOptions(**values["options"]), values["roles"])
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A received file as it was understood.
+
+    Args:
+        guess: Form and columns.
+        report: Numbers of rows and labels, and the problems by row.
+    """
+
+    guess: FileGuess
+    report: RowReport
+
+
+def look_at(workspace: Workspace, file: ReceivedFile) -> SeenFile:
+    """Read a received file. One that is refused is deleted.
+
+    Args:
+        workspace: Workspace that received it.
+        file: The file.
+
+    Returns:
+        What was understood of it.
+
+    Raises:
+        ValueError: If it is not a table of rows, is too large, or was not uploaded.
+        OSError: If the disk is nearly full.
+        ImportError: If the package that reads its format is missing.
+    """
+    check_received(workspace, file.path)
+    try:
+        guess = guess_file(file.path, file.options, file.roles)
+        return SeenFile(guess, check_rows(file.path, guess))
+    except (ValueError, OSError, ImportError) as error:
+        if not file.roles and file.options == ReadingOptions():
+            discard(workspace, file.path)
+        # On the server, the folder of the file is nobody's business.
+        message = str(error).replace(f"{file.path.parent}/", "")
+        raise type(error)(f"upload: {message}") from error
+
+
+def texts_of(workspace: Workspace, file: ReceivedFile) -> list[str]:
+    """Return the texts of a received file: of its text column, or of its first column if none looks like text.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    seen = look_at(workspace, file)
+    roles = [column.role for column in seen.guess.columns]
+    if TEXT not in roles and TOKENS not in roles:
+        guess = guess_file(file.path, file.options, {**file.roles, seen.guess.columns[0].name: TEXT})
+        seen = replace(seen, guess=guess)
+    rows = usable_rows(file.path, seen.guess)
+    return [str(row.get(TEXT) or " ".join(row.get(TOKENS) or ())) for row in rows]
+
+
+def receive_text(workspace: Workspace, text: str) -> Path:
+    """Save pasted cells as a file.
+
+    Args:
+        workspace: Workspace that receives it.
+        text: Lines whose cells are separated by tabs, or by another delimiter.
+
+    Raises:
+        ValueError: If there is no text, or it is too large.
+    """
+    if not text or not text.strip():
+        raise ValueError("upload: nothing was pasted. Copy the cells in the spreadsheet, with their header, first.")
+    if len(text) > MAX_UPLOAD_BYTES:
+        raise ValueError(f"upload: the pasted text is too large; allowed are {format_bytes(MAX_UPLOAD_BYTES)}.")
+    folder = workspace.received_dir / uuid4().hex
+    folder.mkdir()
+    path = folder / PASTED_NAME
+    path.write_text(text.strip("\r\n") + "\n", encoding="utf-8")
+    return path
+
+
+def save_data(
+    workspace: Workspace,
+    train: ReceivedFile,
+    others: Mapping[str, str | Path | None],
+    base: RunConfig,
+    leave_out: bool = False,
+) -> str:
+    """Save received files as a dataset: the rows of each split as JSON lines, and a config that describes them.
 
     Args:
         workspace: Workspace to save them in.
-        files: Uploaded file by split, or None for a split without one.
-        base: Config whose encoder and training arguments the new config takes over.
+        train: File of the training rows.
+        others: Received file by split for validation and test, or None. They are read as the training rows are.
+        base: Config whose encoder the new config takes over.
+        leave_out: Whether to leave out rows that cannot be used.
 
     Returns:
         The name of the dataset.
 
     Raises:
-        ValueError: If a file is not data, is too large or was not uploaded. Nothing is saved then.
+        ValueError: If a file is not data, is too large or was not uploaded, or rows cannot be used. Nothing is saved
+            then.
         OSError: If there is not enough space on the disk. Nothing is saved then.
     """
-    given = {split: Path(path) for split in SPLITS if (path := files.get(split))}
-    if SPLITS[0] not in given:
-        raise ValueError("upload: a file with training rows is missing; validation and test may be left out.")
-    for path in given.values():
-        _check_received(workspace, path)
-    first_rows = {split: _first_rows(path) for split, path in given.items()}
-    tasks, options = describe_rows(first_rows[SPLITS[0]])
-    if SPLITS[1] not in given:
+    files = {SPLITS[0]: train}
+    for split, path in others.items():
+        if path:
+            # Names and roles of the columns are the same; the form of the file may be another one.
+            files[split] = replace(train, path=Path(path), options=ReadingOptions(header=train.options.header))
+    seen = {split: look_at(workspace, file) for split, file in files.items()}
+    roles = {column.name: column.role for column in seen[SPLITS[0]].guess.columns}
+    for split in list(files)[1:]:
+        seen[split] = look_at(workspace, replace(files[split], roles=roles))
+    for split, item in seen.items():
+        _check_usable(files[split].path.name, item, leave_out)
+    rows = {split: usable_rows(files[split].path, item.guess) for split, item in seen.items()}
+    name = keep_rows(workspace, files[SPLITS[0]].path.name, rows, *_config_parts(seen[SPLITS[0]].guess), base)
+    for file in files.values():
+        discard(workspace, file.path)
+    return name
+
+
+def keep_rows(
+    workspace: Workspace,
+    name: str,
+    rows: Mapping[str, Iterable[Row]],
+    tasks: list[JsonObject],
+    options: JsonObject,
+    base: RunConfig,
+) -> str:
+    """Save rows as a dataset.
+
+    Args:
+        workspace: Workspace to save them in.
+        name: Name of their file, which nobody has checked.
+        rows: Rows by split.
+        tasks: The tasks, in the form of a config.
+        options: Options of the data besides the files.
+        base: Config whose encoder the new config takes over.
+
+    Returns:
+        The name of the dataset.
+
+    Raises:
+        OSError: If they cannot be written. Nothing is saved then.
+    """
+    folder = workspace.new_folder(workspace.data_dir, safe_name(name, "data"))
+    options = dict(options)
+    if SPLITS[1] not in rows:
         options["validation_split"] = VALIDATION_SHARE
-    folder = workspace.new_folder(workspace.data_dir, safe_name(given[SPLITS[0]].name, "data"))
     try:
-        for split, path in given.items():
-            # Named after the split: of the untrusted name, keep only the extensions, which determine the format.
-            options[split] = f"{split}{''.join(path.suffixes[-2:] if path.suffix == '.gz' else path.suffixes[-1:])}"
-            shutil.copyfile(path, folder / options[split])
-        values = {"encoder": base.encoder, "tasks": tasks, "data": options, "training": base.training}
-        text = to_yaml({**values, "output_dir": base.output_dir})
+        for split, split_rows in rows.items():
+            options[split] = f"{split}.jsonl"
+            write_jsonl(folder / options[split], split_rows)
+        # Without training arguments, which are chosen from the rows.
+        values = {"encoder": base.encoder, "tasks": tasks, "data": options, "output_dir": base.output_dir}
         # The config is written last: a folder without it is not a dataset.
-        (folder / DATA_CONFIG).write_text(text, encoding="utf-8")
-    except OSError:
+        (folder / DATA_CONFIG).write_text(to_yaml(values), encoding="utf-8")
+    except (OSError, ValueError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    for path in given.values():
-        path.unlink(missing_ok=True)
     return folder.name
 
 
-def describe_rows(rows: Sequence[Row]) -> tuple[list[JsonObject], JsonObject]:
-    """Guess the tasks and the text column of a file.
+def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSON lines."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def check_received(workspace: Workspace, path: Path) -> None:
+    """Raise if a path is not an uploaded file, or the file is too large for the page or the disk.
 
     Args:
-        rows: Rows of the file.
-
-    Returns:
-        The tasks in the form of a config, and ``columns`` if the text is not in ``text`` or ``tokens``.
+        workspace: Workspace that receives uploads.
+        path: The path that a page has sent.
 
     Raises:
-        ValueError: If no column looks like text, or none looks like labels.
+        ValueError: If the file was not uploaded or is too large.
+        OSError: If the disk is nearly full.
     """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    options: JsonObject = {}
-    text_columns = [name for name in (TEXT_COLUMN, TOKENS_COLUMN) if name in columns]
-    if not text_columns:
-        text_columns = [_longest_texts(rows, columns)]
-        options["columns"] = {TEXT_COLUMN: text_columns[0]}
-    tasks = []
-    for column in columns:
-        kind = None if column in (*text_columns, TEXT_PAIR_COLUMN) else _task_type(column, rows)
-        if kind is not None:
-            name = safe_name(column, "task").replace("-", "_")
-            tasks.append({"name": name, **kind, **({} if name == column else {"column": column})})
-    tasks = [task for task in tasks if _is_valid(task)]
-    if not tasks:
-        raise ValueError(
-            f"upload: none of the columns {', '.join(map(repr, columns))} looks like labels: one tag per word, a list "
-            "of labels or spans, or a label that several rows share."
-        )
-    return tasks, options
-
-
-def _check_received(workspace: Workspace, path: Path) -> None:
     if not path.resolve().is_relative_to(workspace.received_dir) or not path.is_file():
         raise ValueError(f"upload: {path.name!r} is not an uploaded file.")
     size = path.stat().st_size
     if size > MAX_UPLOAD_BYTES:
+        discard(workspace, path)
         raise ValueError(
             f"upload: {path.name!r} has {format_bytes(size)}; allowed are {format_bytes(MAX_UPLOAD_BYTES)}. "
             "Name larger files in a config: hf-multitask app CONFIG."
@@ -117,56 +241,31 @@ def _check_received(workspace: Workspace, path: Path) -> None:
         raise OSError(f"upload: the disk of {str(workspace.root)!r} is nearly full: {format_bytes(free)} are free.")
 
 
-def _first_rows(path: Path) -> list[Row]:
-    """Read the first rows. Messages name the file without its folder on the server."""
-    try:
-        find_format(path, None)
-        rows = [located.row for located in islice(open_rows(path), ROWS_CHECKED)]
-    except (ValueError, OSError) as error:
-        raise ValueError(f"upload: {str(error).replace(str(path), path.name)}") from error
-    if not rows:
-        raise ValueError(f"upload: {path.name}: expected at least one row, found none.")
-    return rows
+def discard(workspace: Workspace, path: Path) -> None:
+    """Delete a received file, with its folder if that is empty then."""
+    path.unlink(missing_ok=True)
+    folder = path.parent
+    if folder.resolve() != workspace.received_dir and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
-def _longest_texts(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """Return the column with the longest texts."""
-    words = {
-        column: sum(len(str(row.get(column) or "").split()) for row in rows) / len(rows)
-        for column in columns
-        if all(isinstance(row.get(column), (str, type(None))) for row in rows)
-    }
-    longest = max(words, key=words.__getitem__, default=None)
-    if longest is None or words[longest] < MIN_WORDS_PER_TEXT:
+def _check_usable(name: str, seen: SeenFile, leave_out: bool) -> None:
+    roles = {column.role for column in seen.guess.columns}
+    if not roles & {TEXT, TOKENS}:
+        raise ValueError(NO_TEXT)
+    if not seen.guess.tasks:
+        raise ValueError(NO_LABELS)
+    if seen.report.problems and not leave_out:
+        first = seen.report.problems[0]
         raise ValueError(
-            f"upload: expected a column {TEXT_COLUMN!r} or {TOKENS_COLUMN!r}, or another with texts, found "
-            f"{', '.join(map(repr, columns)) or 'none'}."
+            f"upload: {name}: rows that cannot be used: {len(seen.report.problems)}, the first in line {first.number}"
+            f": {first.problem} Mend them, or tick the box that leaves them out."
         )
-    return longest
+    if not seen.report.usable:
+        raise ValueError(f"upload: {name}: expected at least one row that can be used, found none.")
 
 
-def _task_type(column: str, rows: Sequence[Row]) -> dict[str, str] | None:
-    """Return type and problem type of the task whose labels a column contains, or None if it contains no labels."""
-    labelled = [row for row in rows if row.get(column) not in (None, "")]
-    values = [row[column] for row in labelled]
-    if not values:
-        return None
-    if all(isinstance(value, list) for value in values):
-        has_spans = any(isinstance(item, dict) for value in values for item in value)
-        has_tags = all(len(row[column]) == len(row.get(TOKENS_COLUMN) or []) for row in labelled)
-        return {"type": TOKEN_CLASSIFICATION if has_spans or has_tags else SEQUENCE_CLASSIFICATION}
-    if all(isinstance(value, float) for value in values):
-        return {"type": SEQUENCE_CLASSIFICATION, "problem_type": REGRESSION}
-    is_label = all(isinstance(value, (str, int)) for value in values)
-    if is_label and len(set(values)) <= max(2, MAX_LABELS_PER_ROW * len(values)):
-        return {"type": SEQUENCE_CLASSIFICATION}
-    return None
-
-
-def _is_valid(task: JsonObject) -> bool:
-    """Return whether a task can be named after its column. The user can add the others under another name."""
-    try:
-        TaskConfig.from_dict(task)
-    except ValueError:
-        return False
-    return True
+def _config_parts(guess: FileGuess) -> tuple[list[JsonObject], JsonObject]:
+    """Return the tasks, and the options of rows that were read and renamed already."""
+    options = {key: value for key, value in guess.data.items() if key == "label_separator"}
+    return guess.tasks, options

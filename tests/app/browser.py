@@ -28,3 +28,11 @@ def choose(page, name, option):
     page.get_by_role("option", name=option, exact=True).click()
     # Until the list is closed, its options could be taken for those of the next list.
     page.get_by_role("option").first.wait_for(state="detached")
+
+
+def set_epochs(page, epochs):
+    """Fill in the epochs, which are among what most people leave alone."""
+    field = page.locator("#epochs input")
+    if not field.is_visible():
+        page.locator("#advanced").get_by_role("button").first.click()
+    field.fill(str(epochs))

@@ -4,7 +4,6 @@ All tests share one app and one browser, and use the runs of earlier tests in th
 """
 
 import json
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -13,8 +12,7 @@ import pytest
 
 from hf_multitask import run_training
 from hf_multitask.study import run_study
-from tests.app.browser import TRAINING, choose, collect_errors, go_to
-from tests.tiny import ROWS
+from tests.app.browser import TRAINING, choose, collect_errors, go_to, set_epochs
 
 pytestmark = pytest.mark.app
 
@@ -48,7 +46,7 @@ def test_the_plan_follows_each_choice_at_once(page, expect):
 def train(page, expect, epochs):
     go_to(page, "Train")
     expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
-    page.locator("#epochs input").fill(str(epochs))
+    set_epochs(page, epochs)
     page.locator("#start").click()
 
 
@@ -69,7 +67,7 @@ def test_two_tabs_start_one_run_that_a_reload_finds_and_that_can_be_stopped(open
     for page in (first, second):
         go_to(page, "Train")
         expect(page.locator("#plan table")).to_be_visible()
-        page.locator("#epochs input").fill("3000")
+        set_epochs(page, 3000)
         expect(page.locator("#plan")).to_contain_text("12000")
     first.locator("#start").click(no_wait_after=True)
     second.locator("#start").click(no_wait_after=True)
@@ -168,49 +166,6 @@ def test_a_study_has_a_sortable_table_and_curves_with_tooltips(page, expect, fol
     choose(page, "study", "studies/broken")
     expect(page.locator("#advice")).to_contain_text("is not a study")
     shutil.rmtree(broken)
-
-
-def test_invalid_uploads_are_reported_and_a_valid_one_can_be_trained_on(page, expect, folder, tmp_path):
-    before = sorted(folder.parent.rglob("*"))
-    go_to(page, "Train")
-    expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
-    page.get_by_text("Upload data").click()
-    problem, keep = page.locator("#upload-problem"), page.get_by_text("Check and save these files")
-
-    upload(page, {"name": "picture.jsonl", "mimeType": "text/plain", "buffer": b"\x89PNG\r\n\x1a\n\0\0"})
-    keep.click()
-    expect(problem).to_contain_text("upload: picture.jsonl:1:")
-    clear_upload(page)
-
-    big = tmp_path / "big.jsonl"
-    big.touch()
-    os.truncate(big, 2**30)
-    page.locator("#upload-train input[type=file]").set_input_files(big)
-    expect(page.get_by_text(re.compile("exceeds|too large|maximum", re.IGNORECASE)).first).to_be_visible()
-    page.reload()
-    go_to(page, "Train")
-    expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
-    page.get_by_text("Upload data").click()
-
-    text = "".join(json.dumps({"tokens": row["tokens"], "what": row["intent"]}) + "\n" for row in ROWS)
-    upload(page, {"name": "../../x.jsonl", "mimeType": "text/plain", "buffer": text.encode()})
-    keep.click()
-    expect(problem).to_contain_text("x-1 is saved")
-    expect(page.locator("#data input")).to_have_value("x-1")
-    expect(page.locator("#plan")).to_contain_text("head.what")
-    expect(page.get_by_label("freeze head what")).to_be_visible()
-    new = [path for path in folder.parent.rglob("*") if path not in before]
-    allowed = (folder / "app" / "data", folder / "app" / "received")
-    assert [path for path in new if not path.is_relative_to(allowed[0]) and not path.is_relative_to(allowed[1])] == []
-
-
-def upload(page, file):
-    page.locator("#upload-train input[type=file]").set_input_files(file)
-    page.get_by_text("picture.jsonl" if "picture" in file["name"] else "x.jsonl").first.wait_for()
-
-
-def clear_upload(page):
-    page.locator("#upload-train").get_by_label(re.compile("clear|remove", re.IGNORECASE)).first.click()
 
 
 def test_files_outside_the_folder_are_not_served(browser, url, folder):

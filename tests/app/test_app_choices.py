@@ -20,6 +20,18 @@ from hf_multitask.app.markup import notice, table
 from hf_multitask.app.model_cache import ModelCache
 from hf_multitask.app.plan_cache import PlanCache, is_everything_frozen
 from hf_multitask.app.study_tables import curve_names, study_curves, study_table
+from hf_multitask.app.task_rows import (
+    FIELDS,
+    NUMBER,
+    ONE_LABEL,
+    TAGS,
+    add_task,
+    change_task,
+    kind_of,
+    remove_task,
+    show_tasks,
+)
+from hf_multitask.models import TaskConfig
 from hf_multitask.quickstart import QUICKSTART_CONFIG
 from hf_multitask.runs.inspection import inspect_data
 from hf_multitask.runs.training import run_plan
@@ -78,7 +90,10 @@ def test_tasks_have_one_line_each(base):
         ({"tasks": "{"}, "^tasks: expected YAML"),
         ({"tasks": "hello"}, "^tasks: expected one line per task"),
         ({"tasks": "- {name: a, typ: x}"}, "unknown key 'typ'. Did you mean 'type'"),
-        ({"epochs": 0}, "num train epochs: expected a number above 0, found 0"),
+        ({"epochs": 0}, "epochs: expected a number above 0, found 0"),
+        ({"epochs": float("inf")}, "epochs: expected a number above 0, found inf"),
+        ({"batch_size": 2.5}, "batch size: expected a whole number of rows, found 2.5"),
+        ({"effort": "quik"}, "unknown effort 'quik'. Did you mean 'quick'"),
         ({"learning_rate": "a"}, "learning rate: expected a number above 0, found 'a'"),
         ({"encoder": "/etc"}, "encoder: expected a hub name .* or a model of .*, found '/etc'"),
         ({"encoder": "../secret"}, "encoder: expected a hub name"),
@@ -96,6 +111,57 @@ def test_empty_numbers_are_left_to_the_run(base, services, tmp_path):
     training = build_config(base, choices, services.workspace, tmp_path).training
     assert training["head_learning_rate"] == 1e-3
     assert not {"num_train_epochs", "learning_rate"} & set(training)
+
+
+def test_effort_head_and_rows_per_step_reach_the_config(base, services, tmp_path):
+    choices = replace(default_choices(base), effort="thorough", batch_size=8.0, head="lstm")
+    config = build_config(base, choices, services.workspace, tmp_path)
+    assert config.effort == "thorough"
+    assert config.training["per_device_train_batch_size"] == 8
+    assert [task.head for task in config.tasks] == [None, "lstm"]
+    # A head of the task's own stays.
+    own = replace(choices, tasks=choices.tasks.replace("token_classification", "token_classification, head: linear"))
+    assert [task.head for task in build_config(base, own, services.workspace, tmp_path).tasks] == [None, "linear"]
+
+
+def test_values_of_the_form_become_choices(base):
+    form = pytest.importorskip("hf_multitask.app.train_form")
+    values_of, read_form = form.values_of, form.read_form
+    texts = {"epochs": "", "learning_rate": "1e-3", "head_learning_rate": "fast", "batch_size": " 8 ", "head": ""}
+    values = {**values_of(default_choices(base)), **texts}
+    data, choices = read_form(["snips", *values.values()])
+    assert data == "snips"
+    assert (choices.epochs, choices.learning_rate, choices.head_learning_rate) == (None, 1e-3, "fast")
+    assert (choices.batch_size, choices.head) == (8.0, None)
+    assert read_form(["snips", *values_of(choices).values()]) == (data, choices)
+
+
+def test_the_fields_of_a_task_change_its_yaml_and_keep_the_rest(base):
+    text = (
+        "- {name: a, type: sequence_classification, loss_weight: 2.0}\n"
+        "- {name: b, type: token_classification, crf: true}"
+    )
+    assert [kind_of(task) for task in parse_tasks(text)] == [ONE_LABEL, TAGS]
+    renamed = parse_tasks(change_task(text, 0, " topic ", ONE_LABEL, "what"))
+    assert renamed[0] == TaskConfig("topic", "sequence_classification", column="what", loss_weight=2.0)
+    assert renamed[1].crf
+    (_, number) = parse_tasks(change_task(text, 1, "b", NUMBER, "b"))
+    assert number == TaskConfig("b", "sequence_classification", problem_type="regression")
+    assert [task.column for task in parse_tasks(add_task(text, ["text", "a", "b", "c d"]))] == ["a", "b", "c d"]
+    assert [task.name for task in parse_tasks(add_task(text, ["a", "b"]))][2] == "column_3"
+    assert remove_task(text, 0) == "- {name: b, type: token_classification, crf: true}"
+    with pytest.raises(ValueError, match="a model needs at least one task"):
+        remove_task(remove_task(text, 0), 0)
+    with pytest.raises(ValueError, match="expected letters, digits and underscores"):
+        change_task(text, 0, "a b", ONE_LABEL, "a")
+
+
+def test_as_many_fields_are_shown_as_there_are_tasks(base):
+    shown = show_tasks(base.tasks, ["text", "intent", "slots", "id"])
+    assert [shown[FIELDS * i].get("visible") for i in range(3)] == [True, True, False]
+    assert shown[3] == {"choices": ["intent", "slots", "id"], "value": "intent"}
+    # The last task cannot be removed.
+    assert show_tasks(base.tasks[:1], [])[4] == {"interactive": False}
 
 
 def test_a_run_can_continue_from_a_model_of_the_workspace(base, services, save_model, app_config, tmp_path):

@@ -87,7 +87,7 @@ def _guess_texts(columns: Mapping[str, "_Column"]) -> dict[str, ColumnGuess]:
     for column in texts.values():
         if any(other.are_tags_of(column) for other in columns.values() if other is not column):
             return {**found, column.name: column.as_role(TOKENS, "another column has a tag for each of its words")}
-    for name in (*_TEXT_NAMES, *texts):
+    for name in _TEXT_NAMES:
         match = next((column for column in texts.values() if column.name.strip().casefold() == name), None)
         if match is not None and (name == TEXT or match.mean_words >= MIN_WORDS_PER_TEXT):
             return {**found, match.name: match.as_role(TEXT, f"it is named {match.name!r}")}
@@ -146,8 +146,9 @@ class _Column:
             return self.as_role(TAGS, "it has a tag for each word")
         if all(isinstance(value, list) for value in self.values):
             return self._guess_lists(words)
-        if all(isinstance(value, float) for value in self.values):
-            return self._guess_numbers([float(value) for value in self.values])
+        floats = [value for value in self.values if isinstance(value, float)]
+        if len(floats) == len(self.values):
+            return self._guess_numbers(floats)
         if not all(isinstance(value, (str, int)) for value in self.values):
             return self.as_role(IGNORED, "its values are of several kinds")
         return self._guess_texts_or_labels([str(value) for value in self.values])

@@ -12,7 +12,7 @@ from ..readers.excel_files import EXCEL, sheet_names
 from ..readers.file_formats import TABLES, file_reader, find_format
 from ..readers.parquet_files import PARQUET
 from ..readers.reading_options import ReadingOptions
-from ..readers.table_form import DELIMITERS, find_form
+from ..readers.table_form import DELIMITERS, find_form, fitting_delimiters
 from ..readers.text_lines import UTF_8, WINDOWS, TextLines
 
 # Lines that are compared to tell a header from a row.
@@ -74,9 +74,8 @@ def guess_form(path: str | Path, given: ReadingOptions | None = None, format: st
         encoding, reasons["encoding"] = _guess_encoding(path)
         options = replace(options, encoding=encoding)
     if format in DELIMITERS and options.delimiter is None:
-        delimiter = find_form(TextLines(path, options.encoding), format, options).delimiter
+        delimiter, reasons["delimiter"] = _guess_delimiter(path, format, options)
         options = replace(options, delimiter=delimiter)
-        reasons["delimiter"] = "it separates each of the first lines into as many cells"
     lines: list[list[str]] = []
     if format in TABLES:
         lines = _first_lines(path, format, options)
@@ -103,6 +102,16 @@ def _guess_encoding(path: Path) -> tuple[str, str]:
     if UTF_8 in decoders:
         return UTF_8, "every line is valid UTF-8"
     return WINDOWS, f"line {first_bad_line} is not UTF-8; {WINDOWS} is what Windows programs write"
+
+
+def _guess_delimiter(path: Path, format: str, options: ReadingOptions) -> tuple[str, str]:
+    """Return the delimiter that makes the most cells, the same number in each line; a reader would not decide."""
+    lines, usual = TextLines(path, options.encoding), DELIMITERS[format]
+    widths = fitting_delimiters(lines)
+    if not widths:
+        return find_form(lines, format, options).delimiter, "no other separates the first lines into as many cells"
+    best = max(widths, key=lambda delimiter: (widths[delimiter], delimiter == usual))
+    return best, f"it separates each of the first lines into {widths[best]} cells"
 
 
 def _first_lines(path: Path, format: str, options: ReadingOptions) -> list[list[str]]:

@@ -47,8 +47,11 @@ _OTHER_FORMATS = {
     ".spacy": " A DocBin of spaCy is not read; write each document as a JSON line, "
     '`{"text": doc.text, "spans": [[e.start_char, e.end_char, e.label_] for e in doc.ents]}`.',
     ".ann": f" {BRAT_HINT}",
-    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers", ".gsheet"), f" {_SAVE_TABLE}"),
-    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), f" Copy the texts into a table. {_SAVE_TABLE}"),
+}
+# Files of other programs, which no format reads.
+_UNREADABLE = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers", ".gsheet"), _SAVE_TABLE),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), f"Copy the texts into a table. {_SAVE_TABLE}"),
 }
 _TEXT_EXTENSIONS = {".txt": TEXT_FORMAT}
 
@@ -138,6 +141,8 @@ def find_format(path: Path, format: str | None, allow_text: bool = False) -> str
     extension = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     extensions = _EXTENSIONS | (_TEXT_EXTENSIONS if allow_text else {})
     format = format or extensions.get(extension.lower())
+    if format is None and (instead := _UNREADABLE.get(extension.lower())):
+        raise ValueError(f"{path}: {extension} files are not read. {instead}")
     if format is None:
         hint = _OTHER_FORMATS.get(extension.lower(), "")
         raise ValueError(f"{path}: unknown extension {extension!r}; give `format`: {', '.join(allowed)}.{hint}")

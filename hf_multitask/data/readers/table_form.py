@@ -58,6 +58,13 @@ def find_form(lines: TextLines, format: str, options: ReadingOptions) -> TableFo
     return TableForm(delimiter, quoting, has_marker)
 
 
+def fitting_delimiters(lines: TextLines) -> dict[str, int]:
+    """Return the delimiters that separate each of the first lines into as many cells, with the number of cells."""
+    first = list(islice(_readable_lines(lines), _LINES_COMPARED))
+    widths = {delimiter: _width(first, delimiter) for delimiter in _GUESSED}
+    return {delimiter: width for delimiter, width in widths.items() if width > 1}
+
+
 def dialect(form: TableForm) -> dict[str, object]:
     """Return the arguments of ``csv.reader`` for a table."""
     escapes = form.quoting == BACKSLASH

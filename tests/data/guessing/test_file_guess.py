@@ -62,6 +62,14 @@ def test_delimiters(delimiter, write, tokenizer):
     assert prepare(path, guess, tokenizer).tasks[0].labels == ["music", "other"]
 
 
+def test_the_delimiter_with_the_most_cells_is_guessed(write):
+    lines = [f"please, play {i};{'ab'[i % 2]};{i}" for i in range(6)]
+    guess = guess_file(write("rows.csv", "\n".join(lines) + "\n"))
+    assert guess.form.options.delimiter == ";"
+    assert guess.form.reasons["delimiter"] == "it separates each of the first lines into 3 cells"
+    assert guess.rows[0]["0"] == "please, play 0"
+
+
 @pytest.mark.parametrize(
     ("lines", "header", "reason"),
     [

@@ -141,7 +141,7 @@ def test_files_that_are_not_excel_files_are_refused(write, save, monkeypatch):
         with pytest.raises(ValueError, match=r"Save the table as \.xlsx or CSV"):
             read(write(name, b"x"))
     monkeypatch.setattr(excel_files, "MAX_UNPACKED_BYTES", 100)
-    with pytest.raises(ValueError, match=r"it unpacks to .* KiB; allowed are 100 bytes"):
+    with pytest.raises(ValueError, match=r"it unpacks to .* KiB; allowed are 100 B\."):
         read(save([["text"], ["a"]]))
 
 

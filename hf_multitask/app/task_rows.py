@@ -1,0 +1,238 @@
+"""The form of the tasks: a row of fields per task, which write the tasks as YAML and are filled from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from ..data.guessing.file_guess import task_name
+from ..models import TaskConfig
+from ..models.tasks import MULTI_LABEL, REGRESSION, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from ..models.text_inputs import TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN
+from .choices import parse_tasks, tasks_as_yaml
+
+# More tasks than these are edited as YAML.
+MAX_ROWS = 6
+# Number of components of a task.
+FIELDS = 5
+ONE_LABEL, SEVERAL_LABELS, NUMBER, TAGS = (
+    "one label per text",
+    "several labels per text",
+    "a number per text",
+    "marks on words",
+)
+KINDS = (ONE_LABEL, SEVERAL_LABELS, NUMBER, TAGS)
+_PROBLEM_TYPES = {SEVERAL_LABELS: MULTI_LABEL, NUMBER: REGRESSION}
+
+
+class TaskRow(NamedTuple):
+    """Fields of a task.
+
+    Args:
+        group: All of them.
+        name: Name of the task.
+        kind: What it predicts, one of `KINDS`.
+        column: Column with its labels.
+        remove: Button that removes the task.
+    """
+
+    group: gr.Row
+    name: gr.Textbox
+    kind: gr.Dropdown
+    column: gr.Dropdown
+    remove: gr.Button
+
+
+class TaskRows(NamedTuple):
+    """Fields of all tasks.
+
+    Args:
+        rows: The fields, of which as many are visible as there are tasks.
+        add: Button that adds a task.
+    """
+
+    rows: list[TaskRow]
+    add: gr.Button
+
+    def components(self) -> list[gr.components.Component]:
+        """Return the components in the order of the updates of `show_tasks`."""
+        return [item for row in self.rows for item in row] + [self.add]
+
+
+def build_task_rows(tasks: Sequence[TaskConfig], columns: Sequence[str]) -> TaskRows:
+    """Build the fields.
+
+    Args:
+        tasks: The tasks at first.
+        columns: Columns of the data.
+    """
+    shown = show_tasks(tasks, columns)
+    rows = []
+    for i in range(MAX_ROWS):
+        group_is, name_is, kind_is, column_is, remove_is = shown[FIELDS * i : FIELDS * (i + 1)]
+        with gr.Row(**group_is, elem_id=f"task-{i}") as group:
+            name = gr.Textbox(
+                **name_is,
+                label="Task",
+                info="A name of your own.",
+                min_width=140,
+                elem_id=f"task-name-{i}",
+            )
+            kind = gr.Dropdown(
+                list(KINDS),
+                **kind_is,
+                label="Predicts",
+                info="Marks: names, places and the like.",
+                scale=2,
+                min_width=200,
+                elem_id=f"task-kind-{i}",
+            )
+            column = gr.Dropdown(
+                **column_is,
+                label="Column",
+                info="It learns from this column.",
+                allow_custom_value=True,
+                min_width=140,
+                elem_id=f"task-column-{i}",
+            )
+            remove = gr.Button(
+                f"Remove task {i + 1}", **remove_is, size="sm", scale=0, min_width=110, elem_id=f"remove-task-{i}"
+            )
+        rows.append(TaskRow(group, name, kind, column, remove))
+    return TaskRows(rows, gr.Button("Add a task", **shown[-1], size="sm", elem_id="add-task"))
+
+
+def show_tasks(tasks: Sequence[TaskConfig], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the properties of `TaskRows.components` that show tasks.
+
+    Args:
+        tasks: The tasks.
+        columns: Columns of the data.
+    """
+    updates: list[dict[str, Any]] = []
+    choices = [name for name in columns if name not in (TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN)]
+    for i in range(MAX_ROWS):
+        if i >= len(tasks):
+            updates += [{"visible": False}, {"value": ""}, {"value": None}, {"value": None}, {"interactive": False}]
+            continue
+        task = tasks[i]
+        own = [*choices, *([] if task.column in choices else [task.column])]
+        updates += [
+            {"visible": True},
+            {"value": task.name},
+            {"value": kind_of(task)},
+            {"choices": own, "value": task.column},
+            {"interactive": len(tasks) > 1},
+        ]
+    return [*updates, {"interactive": len(tasks) < MAX_ROWS}]
+
+
+def kind_of(task: TaskConfig) -> str:
+    """Return what a task predicts, one of `KINDS`."""
+    if task.is_token_task:
+        return TAGS
+    return next((kind for kind, value in _PROBLEM_TYPES.items() if value == task.problem_type), ONE_LABEL)
+
+
+def change_task(text: str, number: int, name: str, kind: str, column: str) -> str:
+    """Return the tasks as YAML after the fields of one were changed; its other fields stay.
+
+    Args:
+        text: The tasks as YAML.
+        number: Index of the task.
+        name: Its name.
+        kind: What it predicts.
+        column: Its column.
+
+    Raises:
+        ValueError: If the tasks are not valid.
+    """
+    tasks = parse_tasks(text)
+    old = tasks[number]
+    if kind != kind_of(old):
+        # What belongs to another kind of task is dropped.
+        old = TaskConfig(old.name, TOKEN_CLASSIFICATION if kind == TAGS else SEQUENCE_CLASSIFICATION)
+        old.problem_type = _PROBLEM_TYPES.get(kind)
+    tasks[number] = replace(old, name=name.strip(), column=(column or "").strip() or name.strip())
+    return tasks_as_yaml(tasks)
+
+
+def add_task(text: str, columns: Sequence[str]) -> str:
+    """Return the tasks as YAML with one more, of the first column that no task has.
+
+    Args:
+        text: The tasks as YAML.
+        columns: Columns of the data.
+
+    Raises:
+        ValueError: If the tasks are not valid.
+    """
+    tasks = parse_tasks(text)
+    inputs = (TEXT_COLUMN, TEXT_PAIR_COLUMN, TOKENS_COLUMN)
+    free = [name for name in columns if name not in inputs and name not in {task.column for task in tasks}]
+    column = free[0] if free else f"column_{len(tasks) + 1}"
+    name, number = task_name(column), 2
+    while name in {task.name for task in tasks}:
+        name, number = f"{task_name(column)}_{number}", number + 1
+    return tasks_as_yaml([*tasks, TaskConfig(name, SEQUENCE_CLASSIFICATION, column=column)])
+
+
+def remove_task(text: str, number: int) -> str:
+    """Return the tasks as YAML without one of them.
+
+    Raises:
+        ValueError: If the tasks are not valid, or it is the only one.
+    """
+    tasks = parse_tasks(text)
+    if len(tasks) == 1:
+        raise ValueError("tasks: a model needs at least one task.")
+    return tasks_as_yaml([*tasks[:number], *tasks[number + 1 :]])
+
+
+def connect_task_rows(
+    fields: TaskRows,
+    tasks: gr.Textbox,
+    data: gr.Dropdown,
+    columns: Callable[[str | None], list[str]],
+    problem: gr.HTML,
+    refuse: Callable[[Exception], str],
+) -> list[Any]:
+    """Connect the fields with the YAML, and return the events after which the YAML has changed.
+
+    Args:
+        fields: The fields.
+        tasks: The YAML.
+        data: Name of the data.
+        columns: Returns the columns of data.
+        problem: Message about the tasks.
+        refuse: Returns the message of an error.
+    """
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    outputs = [tasks, *fields.components(), problem]
+
+    def updated(text: str, name: str | None) -> list[object]:
+        updates = show_tasks(parse_tasks(text), columns(name))
+        return [text, *(gr.update(**update) for update in updates), ""]
+
+    def tried(change: Callable[..., str]) -> Callable[..., list[object]]:
+        def apply(text: str, name: str | None, *values: Any) -> list[object]:
+            try:
+                return updated(change(text, name, *values), name)
+            except ValueError as error:
+                return [*[gr.skip()] * (len(outputs) - 1), refuse(error)]
+
+        return apply
+
+    events = [
+        fields.add.click(tried(lambda text, name: add_task(text, columns(name))), [tasks, data], outputs, **private),
+        tasks.blur(tried(lambda text, name: text), [tasks, data], outputs, **private),
+    ]
+    for i, row in enumerate(fields.rows):
+        own = [row.name, row.kind, row.column]
+        change = tried(lambda text, name, *values, i=i: change_task(text, i, *values))
+        for event in (row.name.blur, row.kind.input, row.column.input):
+            events.append(event(change, [tasks, data, *own], outputs, **private))
+        remove = tried(lambda text, name, i=i: remove_task(text, i))
+        events.append(row.remove.click(remove, [tasks, data], outputs, **private))
+    return events
