@@ -1,6 +1,7 @@
 """Start of the app's web server."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -10,6 +11,9 @@ from ..runtime.extras import check_packages
 from .services import Services
 from .uploads import MAX_UPLOAD_BYTES
 
+# A file, and what describes it.
+MAX_REQUEST_BYTES = MAX_UPLOAD_BYTES + 2**20
+
 
 def launch_app(
     folder: str | Path = "out",
@@ -18,8 +22,11 @@ def launch_app(
     port: int | None = None,
     share: bool = False,
     open_browser: bool = False,
+    allowed_hosts: Sequence[str] = (),
 ) -> None:
     """Serve the app until the process is interrupted.
+
+    It answers only requests that are sent to one of its names, and takes data only from its own pages.
 
     Args:
         folder: Folder of models, studies, data and runs. Nothing outside it is sent to a browser or written.
@@ -28,10 +35,12 @@ def launch_app(
         port: Port. Defaults to the first free port from 7860.
         share: Whether to create a public address as well, through Gradio's servers.
         open_browser: Whether to open the app in a browser.
+        allowed_hosts: Names under which the app is reached besides ``localhost`` and ``host``, such as that of a proxy
+            in front of it. A name that begins with a dot allows all names below it.
 
     Raises:
         ImportError: If a package is missing.
-        ValueError: If the config is invalid.
+        ValueError: If the config is invalid, or an allowed host is not a name.
         OSError: If the port is in use.
     """
     check_packages("app", "the app")
@@ -42,7 +51,12 @@ def launch_app(
     # Gradio reads both when it is imported: do not ask a server for its version, and save received files here.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(services.workspace.received_dir)
+    from starlette.middleware import Middleware
+
     from .page import CSS, build_page, build_theme
+    from .request_checks import SHARE_SUFFIX, AllowedHosts, RequestChecks
+
+    hosts = AllowedHosts.of(host, [*allowed_hosts, *([SHARE_SUFFIX] if share else [])])
 
     page = build_page(services)
     page.launch(
@@ -57,6 +71,7 @@ def launch_app(
         ssr_mode=False,
         quiet=True,
         prevent_thread_lock=True,
+        app_kwargs={"middleware": [Middleware(RequestChecks, hosts, MAX_REQUEST_BYTES)]},
     )
     # Gradio's own lines advertise its public links.
     print(f"The app is at {page.local_url}", flush=True)

@@ -603,8 +603,16 @@ def app_command(
     ] = None,
     share: Annotated[bool, typer.Option("--share", help="Create a public address through gradio.live.")] = False,
     browser: Annotated[bool, typer.Option("--browser", help="Open the app in a browser.")] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name under which the app is reached, such as that of a proxy in front of it. Can be given several "
+            "times.",
+        ),
+    ] = None,
 ) -> None:
     """Train, try and compare models in the browser."""
     from ..app import launch_app
 
-    launch_app(folder, config, host, port, share, browser)
+    launch_app(folder, config, host, port, share, browser, allowed_host or [])
