@@ -1,5 +1,6 @@
 """Training arguments of the `MultiTaskTrainer`."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from ..freezing.activation_cache.settings import CacheSettings
 from ..freezing.activation_cache.store import DTYPES
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
-from ..runtime.processes import are_several_on_cpu
+from ..runtime.processes import are_several_on_cpu, is_alone
 from .argument_checks import check_ranges
 from .settings import STANDARD, choose_settings
+
+logger = logging.getLogger(__name__)
 
 HEAD_LEARNING_RATE_FACTOR = 10.0
 
@@ -121,6 +124,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
             # Copy a batch to the device while the previous one is computed.
             self.accelerator_config = {"non_blocking": True}
         check_ranges(self)  # transformers divides by some of them
+        self._drop_unused_backend()
         super().__post_init__()
         self.check()
 
@@ -185,6 +189,16 @@ class MultiTaskTrainingArguments(TrainingArguments):
         """
         settings = choose_settings(data, encoder_config, effort, [f"training.{name}" for name in given])
         return cls(output_dir=str(output_dir), **{**settings.training, **given})
+
+    def _drop_unused_backend(self) -> None:
+        """Leave out the backend of DDP in a single process: accelerate would ask it for the number of processes."""
+        if self.ddp_backend is not None and is_alone():
+            logger.warning(
+                "ddp_backend=%r has no effect: this is the only process. `accelerate launch --cpu` starts no other; "
+                "to train on several, use torchrun --nproc_per_node.",
+                self.ddp_backend,
+            )
+            self.ddp_backend = None
 
     def _check_early_stopping(self) -> None:
         if self.early_stopping_patience is None:

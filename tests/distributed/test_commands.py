@@ -60,6 +60,16 @@ def test_train_is_one_training(encoder, write_jsonl, tmp_path):
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
 
 
+@pytest.mark.parametrize("launcher", [(), ("-m", "accelerate.commands.launch", "--cpu"), tuple(torchrun(2))], ids=str)
+def test_a_backend_is_used_by_several_processes_and_left_out_in_one(launcher, tmp_path):
+    training = {"num_train_epochs": 1, "per_device_train_batch_size": 11, "ddp_backend": "gloo"}
+    config = save_tiny_run(tmp_path, training, tmp_path / "out")
+    launcher = [*launcher, "--num_processes", "2"] if "--cpu" in launcher else launcher
+    run(launcher, "train", config)
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    assert checkpoint.name == f"checkpoint-{1 if '--standalone' in launcher else 2}"
+
+
 def test_all_processes_have_the_same_folds(encoder, write_jsonl, tmp_path):
     config = {
         "encoder": str(encoder),

@@ -69,3 +69,10 @@ def test_metrics_of_several_validation_sets_have_their_names(model, data, tokeni
                 ),
                 **arguments,
             )
+
+
+def test_the_backend_of_a_single_process_is_left_out_with_a_warning(tmp_path, caplog):
+    args = MultiTaskTrainingArguments(str(tmp_path), ddp_backend="gloo", use_cpu=True)
+    assert args.world_size == 1
+    assert args.ddp_backend is None
+    assert "ddp_backend='gloo' has no effect: this is the only process" in caplog.text
