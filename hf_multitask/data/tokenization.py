@@ -15,9 +15,8 @@ from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_alignment import Aligner
 from ..models.text_inputs import TEXT_PAIR_COLUMN
 from ..models.type_aliases import Batch, JsonObject
-from ..runtime.processes import join_processes
+from .cached_rows import load_or_compute
 
-CACHE_FOLDER = "hf_multitask"
 # Code that tokenizes and aligns is part of the cache key, so that rows made by another version are made again.
 _CODE = [Path(str(module.__file__)).read_bytes() for module in (text_alignment, text_windows)]
 _VERSIONS = [version("tokenizers"), version("transformers"), Hasher.hash(_CODE)]
@@ -57,13 +56,10 @@ def tokenize(
     if not datasets.is_caching_enabled():
         return rows.map(aligner, num_proc=num_proc, new_fingerprint=Hasher.hash(name), **options)
     key = Hasher.hash((rows._fingerprint, aligner_fingerprint(aligner)))
-    folder = Path(datasets.config.HF_DATASETS_CACHE, CACHE_FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
-    # One process per machine writes, and the others read its result.
-    with join_processes().local_main_process_first():
-        return rows.map(
-            aligner, num_proc=num_proc, new_fingerprint=key, cache_file_name=str(folder / f"{key}.arrow"), **options
-        )
+    return load_or_compute(
+        key,
+        lambda path: rows.map(aligner, num_proc=num_proc, new_fingerprint=key, cache_file_name=path, **options),
+    )
 
 
 def aligner_fingerprint(aligner: Aligner) -> str:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import xxhash
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..models.weights_digest import add_tensor
 from ..runtime.atomic_files import whole_file
 
 # The Trainer pushes nothing to the hub whose name starts with an underscore.
 SNAPSHOTS_DIR = "_freezing"
+_CHECKSUM = "xxh3_128"
 
 
 def checkpoints(output_dir: Path) -> dict[int, Path]:
@@ -47,7 +51,7 @@ class Snapshots:
         # Written at each evaluation that is the best so far. Not worth waiting for the disk: the Trainer does not wait
         # for the checkpoints that need it either.
         with whole_file(self._path(kind, step), fsync=False) as path:
-            save_file(copies, path)
+            save_file(copies, path, {_CHECKSUM: _checksum(copies)})
 
     def load(self, kind: str, step: int) -> dict[str, torch.Tensor]:
         """Read tensors.
@@ -61,13 +65,23 @@ class Snapshots:
 
         Raises:
             FileNotFoundError: If there is no such snapshot.
+            ValueError: If it is damaged.
         """
         path = self._path(kind, step)
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} is missing: the stage needs the snapshot of step {step}. Resume in the folder of the run."
             )
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            # Another program may have written the metadata again, without the checksum.
+            expected = (file.metadata() or {}).get(_CHECKSUM)
+        tensors = load_file(path)
+        if expected not in (None, _checksum(tensors)):
+            raise ValueError(
+                f"{path}: the file is damaged: its weights are not those that were written (the checksum differs). "
+                "They cannot be computed again: train again without resuming."
+            )
+        return tensors
 
     def clear(self) -> None:
         """Remove the snapshots of an earlier run."""
@@ -98,3 +112,10 @@ class Snapshots:
 
     def _path(self, kind: str, step: int) -> Path:
         return self.folder / f"{kind}-{step}.safetensors"
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    checksum = xxhash.xxh3_128()
+    for name in sorted(tensors):
+        add_tensor(checksum, name, tensors[name])
+    return checksum.hexdigest()

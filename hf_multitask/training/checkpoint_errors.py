@@ -16,13 +16,38 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..freezing.snapshots import SNAPSHOTS_DIR, checkpoints
 from ..models.hub_errors import one_line
 from ..runtime.byte_sizes import format_bytes
+from ..runtime.checksums import find_change, read_checksums, write_checksums
 
 STATE_NAME = "trainer_state.json"
 # Files without which a checkpoint cannot be resumed from; the weights besides.
 REQUIRED = ("optimizer.pt", "scheduler.pt", STATE_NAME)
+# In a checkpoint, the checksums of the files that a resumed training reads.
+CHECKSUMS_NAME = "checksums.json"
+_CHECKED_SUFFIXES = (".safetensors", ".pt", ".pth", ".json")
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # Parts of messages of safetensors and torch when they cannot write.
 _WRITE_MESSAGES = ("while serializing", "inline_container", "PytorchStreamWriter")
+
+
+def add_checksums(checkpoint: Path) -> None:
+    """Write the checksums of a checkpoint's files, once all of them are written."""
+    files = [path for path in checkpoint.iterdir() if path.suffix in _CHECKED_SUFFIXES and path.name != CHECKSUMS_NAME]
+    write_checksums(checkpoint / CHECKSUMS_NAME, sorted(files))
+
+
+def check_checksums(checkpoint: str | bool | None) -> None:
+    """Check that the files of a checkpoint are as they were when it was written.
+
+    Most libraries do not notice a changed bit in a file of weights, and the training would go on with other weights.
+
+    Args:
+        checkpoint: Checkpoint that a training resumes from, if any. One of another trainer has no checksums.
+
+    Raises:
+        ValueError: If a file has changed. The message names the last checkpoint before it that is whole.
+    """
+    if checkpoint and (change := _change(Path(str(checkpoint)))):
+        raise ValueError(_refusal(Path(str(checkpoint)), change))
 
 
 @contextmanager
@@ -74,6 +99,8 @@ def damaged_file(checkpoint: Path) -> tuple[str, str] | None:
     for name in REQUIRED:
         if not (checkpoint / name).is_file():
             return name, "the file is missing"
+    if change := _change(checkpoint):
+        return change
     others = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth"), *checkpoint.glob("*.json")]
     for path in [*weights, *sorted(others)]:
         try:
@@ -126,14 +153,24 @@ def _damage_message(output_dir: Path, checkpoint: str | bool) -> str | None:
     damage = damaged_file(Path(found))
     if damage is None:
         return _snapshot_message(Path(found).parent / SNAPSHOTS_DIR)
-    step = Path(found).name.rpartition("-")[2]
-    whole = last_whole_checkpoint(Path(found).parent, int(step) if step.isdigit() else None)
+    return _refusal(Path(found), damage)
+
+
+def _change(checkpoint: Path) -> tuple[str, str] | None:
+    """Return the name of a file that is not as it was written, and what is wrong with it; None if there is none."""
+    expected = read_checksums(checkpoint / CHECKSUMS_NAME)
+    return None if expected is None else find_change(checkpoint, expected)
+
+
+def _refusal(checkpoint: Path, damage: tuple[str, str]) -> str:
+    step = checkpoint.name.rpartition("-")[2]
+    whole = last_whole_checkpoint(checkpoint.parent, int(step) if step.isdigit() else None)
     remedy = (
         "No checkpoint before it is whole: train again without resuming."
         if whole is None
-        else f"{whole.name} before it is whole: remove {found} and resume again to continue from there."
+        else f"{whole.name} before it is whole: remove {checkpoint} and resume again to continue from there."
     )
-    return f"{Path(found) / damage[0]}: the checkpoint is damaged: {damage[1]}. {remedy}"
+    return f"{checkpoint / damage[0]}: the checkpoint is damaged: {damage[1]}. {remedy}"
 
 
 def _snapshot_message(folder: Path) -> str | None:

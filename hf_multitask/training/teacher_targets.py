@@ -14,8 +14,8 @@ from datasets.fingerprint import Hasher
 
 from ..data import PreparedData, TrainingStream
 from ..data.batches.numpy_rows import with_numpy_rows
+from ..data.cached_rows import load_or_compute
 from ..data.preparation_report import TeacherReport
-from ..data.tokenization import CACHE_FOLDER
 from ..models.collator import TEACHER_COLUMN
 from ..models.losses import IGNORE_INDEX
 from ..models.messages import unknown_name_message
@@ -24,7 +24,6 @@ from ..models.text_alignment import TAG_WORDS_COLUMN
 from ..models.type_aliases import JsonObject, Row
 from ..prediction import teacher_labels, teachers
 from ..prediction.teachers import Teacher, load_teacher, mean_scores
-from ..runtime.processes import join_processes
 
 logger = logging.getLogger(__name__)
 
@@ -139,10 +138,7 @@ def _score(
     }
     if not datasets.is_caching_enabled():
         return texts.map(score, **options)
-    folder = Path(datasets.config.HF_DATASETS_CACHE, CACHE_FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
-    with join_processes().local_main_process_first():
-        return texts.map(score, cache_file_name=str(folder / f"teacher-{key}.arrow"), **options)
+    return load_or_compute(f"teacher-{key}", lambda path: texts.map(score, cache_file_name=path, **options))
 
 
 def _as_lists(rows: Sequence[np.ndarray], feature: datasets.List) -> pa.ListArray:

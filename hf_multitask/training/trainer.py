@@ -12,7 +12,13 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalLoopOutput,
+    PredictionOutput,
+    TrainOutput,
+    get_last_checkpoint,
+)
 
 from ..data import MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..freezing import FreezeCallback, FreezeSchedule, FreezeSpec, FreezeStage, MultiTaskFreezeCallback
@@ -32,7 +38,7 @@ from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
 from .caching import build_cache
 from .card_facts import write_card
-from .checkpoint_errors import explain_checkpoint_errors
+from .checkpoint_errors import add_checksums, check_checksums, explain_checkpoint_errors
 from .dataloaders import (
     TrainerDataLoaders,
     check_prepared,
@@ -334,6 +340,7 @@ class MultiTaskTrainer(Trainer):
                 self._begin_training()
             if resume_from_checkpoint is True:
                 resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+            check_checksums(resume_from_checkpoint)
             with explain_checkpoint_errors(str(self.args.output_dir), resume_from_checkpoint):
                 self.dataloaders.begin(resume_from_checkpoint)
                 self.logged_sums.begin(resume_from_checkpoint)
@@ -598,6 +605,8 @@ class MultiTaskTrainer(Trainer):
         has_code = self.args.push_to_hub or not isinstance(plain, MultiTaskModel)
         with nullcontext() if has_code else plain.saved_without_code():
             super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            add_checksums(Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as ``Trainer`` does, with the moving average of the weights if there is one."""

@@ -45,7 +45,7 @@ def aligned(monkeypatch):
 
 
 def files(cache):
-    return {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*.arrow")}
 
 
 def prepare(tokenizer, rows=ROWS, intent=None, slots=None, **options):
@@ -258,4 +258,56 @@ def test_without_caching_no_file_is_left(num_proc, tokenizer, cache, aligned):
         datasets.enable_caching()
     assert first["train"].to_list() == second["train"].to_list()
     assert aligned == ([] if num_proc else [len(ROWS)] * 2)
-    assert not files(cache)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def replace(path):
+    (other,) = [found for found in path.parent.glob("*.arrow") if found != path]
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize(("damage", "found"), [(flip, "has changed"), (cut, "bytes, found"), (replace, "has changed")])
+def test_damaged_rows_are_named_and_aligned_again(damage, found, tokenizer, cache, aligned, caplog):
+    first = prepare(tokenizer)
+    (path,) = files(cache)
+    prepare(tokenizer, ROWS[::-1])
+    content = path.read_bytes()
+    damage(path)
+    aligned.clear()
+    caplog.clear()
+    assert prepare(tokenizer)["train"].to_list() == first["train"].to_list()
+    assert f"{path}: the cached rows are damaged: " in caplog.text
+    assert found in caplog.text
+    assert aligned == [len(ROWS)]
+    assert path.read_bytes() == content
+    caplog.clear()
+    prepare(tokenizer)
+    assert aligned == [len(ROWS)]
+    assert "damaged" not in caplog.text
+
+
+def test_a_damaged_file_of_several_processes_is_found(tokenizer, cache, caplog):
+    first = prepare(tokenizer, num_proc=2)
+    flip(sorted(files(cache))[1])
+    assert prepare(tokenizer, num_proc=2)["train"].to_list() == first["train"].to_list()
+    assert "00001_of_00002.arrow: the cached rows are damaged" in caplog.text
+
+
+def test_rows_without_checksums_are_aligned_again(tokenizer, cache, aligned, caplog):
+    prepare(tokenizer)
+    for path in cache.rglob("*.checksums.json"):
+        path.unlink()
+    prepare(tokenizer)
+    prepare(tokenizer)
+    assert aligned == [len(ROWS)] * 2
+    assert "damaged" not in caplog.text

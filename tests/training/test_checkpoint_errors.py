@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from hf_multitask.cli import main
 from hf_multitask.training.checkpoint_errors import (
+    check_checksums,
     damaged_file,
     explain_checkpoint_errors,
     is_write_error,
@@ -88,6 +89,46 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before_it(name, damage, run,
     assert error.endswith(
         f"checkpoint-1 before it is whole: remove {out / 'checkpoint-2'} and resume again to continue from there."
     )
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"])
+def test_a_flipped_bit_is_found_before_anything_is_trained(name, run, capsys):
+    out, arguments = run
+    flip(out / "checkpoint-2" / name)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(
+        f"error: {out / 'checkpoint-2' / name}: the checkpoint is damaged: its content has changed"
+    )
+    assert error.endswith(f"remove {out / 'checkpoint-2'} and resume again to continue from there.")
+    assert not (out / "checkpoint-3").exists()
+
+
+def test_files_of_two_checkpoints_are_not_exchanged(run, capsys):
+    out, arguments = run
+    shutil.copy(out / "checkpoint-1" / "optimizer.pt", out / "checkpoint-2" / "optimizer.pt")
+    assert main(arguments) == 2
+    assert f"{out / 'checkpoint-2' / 'optimizer.pt'}: the checkpoint is damaged" in capsys.readouterr().err
+
+
+def test_the_checkpoint_that_is_advised_is_checked_too(run):
+    out, _ = run
+    flip(out / "checkpoint-1" / "model.safetensors")
+    flip(out / "checkpoint-2" / "model.safetensors")
+    with pytest.raises(ValueError, match="No checkpoint before it is whole"):
+        check_checksums(str(out / "checkpoint-2"))
+
+
+def test_a_checkpoint_without_checksums_is_resumed(run):
+    out, arguments = run
+    (out / "checkpoint-2" / "checksums.json").unlink()
+    assert main(arguments) == 0
 
 
 def test_the_remedy_works_and_the_traceback_is_there_for_those_who_ask(run, capsys, monkeypatch):

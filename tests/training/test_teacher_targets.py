@@ -131,6 +131,17 @@ def test_a_rerun_reads_the_scores_and_another_teacher_or_text_does_not(tokenizer
         assert calls == [str(other), str(teacher), str(other)]
 
 
+def test_damaged_scores_are_named_and_computed_again(tokenizer, teacher, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    first = add_teacher_targets(prepare(tokenizer), teacher)["train"]["teacher"][:]
+    (path,) = (tmp_path / "cache").rglob("teacher-*.arrow")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert add_teacher_targets(prepare(tokenizer), teacher)["train"]["teacher"][:] == first
+    assert f"{path}: the cached rows are damaged: its content has changed" in caplog.text
+
+
 def test_all_subwords_of_a_word_share_its_scores(encoders, teacher):
     tokenizer = load_tokenizer(encoders["roberta"])  # it splits words
     data = add_teacher_targets(prepare(tokenizer, label_subwords="all"), teacher)

@@ -1,5 +1,6 @@
 """Computation of the states that an activation cache stores."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from ...models.collator import TEACHER_COLUMN
 from ...models.modeling_multitask import MultiTaskModel
 from ...models.token_batches import cut_batches, rows_per_batch
 from ...models.type_aliases import Batch, Row
-from .store import ActivationStore, Part, PartWriter
+from .store import ActivationStore, Part, PartWriter, remove_part
+
+logger = logging.getLogger(__name__)
 
 # Minimum number of tokens per pass: enough to keep a processor busy, too few to fill any memory.
 TOKENS_PER_PASS = 1024
@@ -69,8 +72,12 @@ class ActivationBuilder:
                 path = self.part.path(folder)
                 # Another run may compute the same part. The lock of a killed process is released.
                 locks.enter_context(FileLock(path.with_suffix(".lock")))
-                if not path.is_file():
-                    missing[group] = PartWriter(folder, self.part)
+                if self.part.is_whole(folder):
+                    continue
+                if path.is_file():
+                    logger.warning("%s: the stored states are damaged: the size is wrong. Writing them again.", path)
+                    remove_part(path)
+                missing[group] = PartWriter(folder, self.part)
             try:
                 if missing:
                     self._write(missing, start, entering)
@@ -113,8 +120,11 @@ class ActivationBuilder:
         device = self.model.device
         collated = self.collator(self.dataset.__getitems__(list(rows)))
         inputs = {name: value.to(device) for name, value in collated.items() if name not in _NOT_ENCODED}
-        if start is not None:
-            inputs["stored_states"] = start.read(rows, inputs["attention_mask"]).to(self.model.dtype)
+        stored = None if start is None else start.read_unless_damaged(rows, inputs["attention_mask"])
+        if stored is None:
+            entering = None
+        else:
+            inputs["stored_states"] = stored.to(self.model.dtype)
         found: dict[str, list[torch.Tensor]] = {group: [] for group in groups}
         # A long text has many windows, too many for one pass.
         windows_per_pass = max(1, self.tokens_per_pass // inputs["attention_mask"].size(1))

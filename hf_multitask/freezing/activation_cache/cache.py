@@ -186,14 +186,16 @@ class ActivationCache:
             inputs: The batch.
 
         Returns:
-            The batch, with ``stored_states`` and ``entering`` if its states are cached.
+            The batch, with ``stored_states`` and ``entering`` if its states are cached and whole.
         """
         numbers = inputs.pop("row_numbers", None)
         rows = self.reading
         if numbers is None or rows is None or rows.store is None or rows.entering != self.entering:
             return inputs
-        states = rows.store.read(numbers, inputs["attention_mask"].to(self.args.device)).to(self.model.dtype)
-        return {**inputs, "stored_states": states, "entering": self.entering}
+        states = rows.store.read_unless_damaged(numbers, inputs["attention_mask"].to(self.args.device))
+        if states is None:
+            return inputs
+        return {**inputs, "stored_states": states.to(self.model.dtype), "entering": self.entering}
 
     # Finding a store.
 

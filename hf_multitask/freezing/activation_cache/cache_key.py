@@ -17,6 +17,8 @@ from ...models.weights_digest import add_tensor
 # Entries of an encoder's config that have no effect on what it computes.
 _ORIGIN = ("_name_or_path", "architectures", "transformers_version", "dtype")
 _ROWS_PER_BATCH = 10_000
+# Form of the files of a store, so that those of another form are never read.
+_FORM = "checksum per row"
 
 
 def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, str]:
@@ -79,7 +81,7 @@ def store_key(layers: str, rows: str, dtype: str, computed_in: str) -> str:
         dtype: Type of the cached states.
         computed_in: Mixed precision in which they are computed.
     """
-    return xxhash.xxh3_128_hexdigest(json.dumps([layers, rows, [dtype, computed_in]]).encode())
+    return xxhash.xxh3_128_hexdigest(json.dumps([_FORM, layers, rows, [dtype, computed_in]]).encode())
 
 
 def _tables(dataset: datasets.Dataset, columns: Sequence[str]) -> Iterator[pa.Table]:

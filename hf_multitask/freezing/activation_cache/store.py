@@ -1,5 +1,6 @@
-"""Stores of token states: ragged, memory-mapped files, written in parts by several processes."""
+"""Stores of token states: ragged, memory-mapped files with checksums, written in parts by several processes."""
 
+import logging
 import mmap
 import os
 from collections.abc import Sequence
@@ -10,9 +11,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SUFFIX = ".states"
+_CHECKSUMS_SUFFIX = ".checksums"
+_CHECKSUM = np.dtype("<u8")
+
+
+class DamagedStatesError(ValueError):
+    """The stored states of a row are not those that were written.
+
+    Args:
+        path: File of the states.
+        found: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(f"{path}: the stored states are damaged: {found}")
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -36,8 +55,8 @@ class StatesLayout:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the states of all rows in bytes."""
-        return int(self.lengths.sum()) * self.token_bytes
+        """Size of the states of all rows and of their checksums in bytes."""
+        return int(self.lengths.sum()) * self.token_bytes + len(self.lengths) * _CHECKSUM.itemsize
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -73,6 +92,32 @@ class Part:
         """Return the file of the part in the folder of a store."""
         return folder / f"{self.index:05}-of-{self.count:05}{_SUFFIX}"
 
+    def checksums_path(self, folder: Path) -> Path:
+        """Return the file of the part's checksums, one per row."""
+        return self.path(folder).with_suffix(_CHECKSUMS_SUFFIX)
+
+    def seed(self, folder: Path) -> int:
+        """Return the seed of the part's checksums, which differs between stores and parts.
+
+        So a file that has taken the place of another one does not match, even together with its checksums.
+        """
+        return xxhash.xxh3_64_intdigest(f"{folder.name}/{self.path(folder).name}".encode())
+
+    def is_whole(self, folder: Path) -> bool:
+        """Return whether the files of the part exist and have their sizes. Their content is checked as it is read."""
+        sizes = {
+            self.path(folder): self.row_bytes.sum(),
+            self.checksums_path(folder): _CHECKSUM.itemsize * len(self.rows),
+        }
+        return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+
+
+def remove_part(path: Path) -> None:
+    """Remove the file of a part and that of its checksums, as far as the system allows it."""
+    for file in (path, path.with_suffix(_CHECKSUMS_SUFFIX)):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
 
 class PartWriter:
     """Writes one part batch by batch, and resumes where an earlier process was killed.
@@ -85,38 +130,56 @@ class PartWriter:
     """
 
     def __init__(self, folder: Path, part: Part) -> None:
-        self.path = part.path(folder)
+        self.path, self.checksums_path = part.path(folder), part.checksums_path(folder)
         self.unfinished = self.path.with_suffix(".unfinished")
+        self.unfinished_checksums = self.path.with_suffix(".unfinished_checksums")
+        self.row_bytes = part.row_bytes.tolist()
         self.ends = np.cumsum(part.row_bytes)
+        self.seed = part.seed(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.file = self.unfinished.open("ab")
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows that are completely written."""
-        return int(np.searchsorted(self.ends, self.file.tell(), side="right"))
+        self.checksums = self.unfinished_checksums.open("ab")
+        # Number of rows that are completely written, with their checksums.
+        self.num_rows = min(
+            int(np.searchsorted(self.ends, self.file.tell(), side="right")),
+            self.checksums.tell() // _CHECKSUM.itemsize,
+        )
 
     def truncate_to(self, num_rows: int) -> None:
         """Remove everything after the first ``num_rows`` rows."""
         self.file.truncate(int(self.ends[num_rows - 1]) if num_rows else 0)
-        self.file.seek(0, os.SEEK_END)
+        self.checksums.truncate(num_rows * _CHECKSUM.itemsize)
+        for file in (self.file, self.checksums):
+            file.seek(0, os.SEEK_END)
+        self.num_rows = num_rows
 
     def write(self, states: torch.Tensor) -> None:
-        """Append the states of rows (num_tokens, hidden), which have the type of the store."""
-        self.file.write(states.contiguous().cpu().view(torch.uint8).numpy().data)
+        """Append the states of whole rows (num_tokens, hidden), which have the type of the store."""
+        data = memoryview(states.contiguous().cpu().view(torch.uint8).numpy()).cast("B")
+        checksums, start = [], 0
+        while start < len(data):
+            end = start + self.row_bytes[self.num_rows + len(checksums)]
+            checksums.append(xxhash.xxh3_64_intdigest(data[start:end], self.seed))
+            start = end
+        self.file.write(data)
+        self.checksums.write(np.array(checksums, _CHECKSUM).data)
+        self.num_rows += len(checksums)
 
     def finish(self) -> None:
-        """Rename the file to its final name, once all of it is on the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+        """Rename the files to their final names, once all of them is on the disk."""
+        for file in (self.file, self.checksums):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        os.replace(self.unfinished_checksums, self.checksums_path)
         os.replace(self.unfinished, self.path)
 
     def discard(self) -> None:
-        """Remove the unfinished file."""
-        with suppress(OSError):  # flushing the rest fails too if the disk is full
-            self.file.close()
-        self.unfinished.unlink(missing_ok=True)
+        """Remove the unfinished files."""
+        for file, path in ((self.file, self.unfinished), (self.checksums, self.unfinished_checksums)):
+            with suppress(OSError):  # flushing the rest fails too if the disk is full
+                file.close()
+            path.unlink(missing_ok=True)
 
 
 class ActivationStore:
@@ -128,14 +191,19 @@ class ActivationStore:
     """
 
     def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
+        self.folder = folder
         self.layout = parts[0].layout
-        self.parts = [_MappedPart(part.path(folder), part.layout) for part in parts]
+        self.parts = [_MappedPart(folder, part) for part in parts]
         self.part_of = np.empty(len(self.layout.lengths), dtype=np.int32)
         self.start_of = np.empty(len(self.layout.lengths), dtype=np.int64)
+        self.checksum_of = np.empty(len(self.layout.lengths), dtype=_CHECKSUM)
         for part in parts:
             lengths = self.layout.lengths[part.rows]
             self.part_of[part.rows] = part.index
             self.start_of[part.rows] = np.cumsum(lengths, dtype=np.int64) - lengths
+            self.checksum_of[part.rows] = np.fromfile(part.checksums_path(folder), _CHECKSUM)
+        # Damaged files, each of which is named once.
+        self._removed: set[Path] = set()
 
     @classmethod
     def find(cls, folder: Path, layout: StatesLayout) -> "ActivationStore | None":
@@ -161,8 +229,12 @@ class ActivationStore:
         Returns:
             States (batch, seq_len, hidden) on the device of the mask. Padding gets the state of some token, to which
             nothing attends.
+
+        Raises:
+            DamagedStatesError: If the states of a row are not those that were written.
         """
         numbers = np.asarray(rows)
+        self._check(numbers)
         lengths = self.layout.lengths[numbers]
         ends = np.cumsum(lengths)
         tokens = np.arange(ends[-1]) + np.repeat(self.start_of[numbers] - (ends - lengths), lengths)
@@ -175,6 +247,39 @@ class ActivationStore:
         if attention_mask.device.type == "cuda":
             states = states.pin_memory()
         return states.to(attention_mask.device, non_blocking=True)[positions]
+
+    def read_unless_damaged(self, rows: Sequence[int], attention_mask: torch.Tensor) -> torch.Tensor | None:
+        """Read states as `read` does; None if those of a row are damaged.
+
+        A store contains nothing that cannot be computed again, so that damage stops no training: the caller computes
+        this batch from its tokens. A warning names the file, which is removed, so that it is written again when the
+        store is needed next. Rows that are whole can still be read here.
+        """
+        try:
+            return self.read(rows, attention_mask)
+        except DamagedStatesError as error:
+            if error.path not in self._removed:
+                self._removed.add(error.path)
+                remove_part(error.path)
+                logger.warning(
+                    "%s. Batches with such rows are computed from their tokens, and the file is removed, so that the "
+                    "next training writes it again. If this happens again, check the disk.",
+                    error,
+                )
+            return None
+
+    def _check(self, rows: np.ndarray) -> None:
+        """Compare the checksums of rows.
+
+        Raises:
+            DamagedStatesError: If one differs, or a file has become shorter.
+        """
+        parts = self.part_of[rows]
+        for index in np.unique(parts).tolist():
+            self.parts[index].check_size()
+        columns = (parts, self.start_of[rows], self.layout.lengths[rows], self.checksum_of[rows])
+        for index, start, length, expected in zip(*(column.tolist() for column in columns), strict=True):
+            self.parts[index].check(start, length, expected)
 
     def _take(self, tokens: np.ndarray, parts: np.ndarray) -> torch.Tensor:
         """Return states by part and by the token's index in the part (*tokens.shape, hidden)."""
@@ -196,25 +301,37 @@ def find_parts(folder: Path, layout: StatesLayout) -> list[Part] | None:
     for first in sorted(folder.glob(f"00000-of-*{_SUFFIX}")):
         count = int(first.stem.rpartition("-")[2])
         parts = [Part(layout, index, count) for index in range(count)]
-        if all(_is_whole(part.path(folder), part) for part in parts):
+        if all(part.is_whole(folder) for part in parts):
             return parts
     return None
-
-
-def _is_whole(path: Path, part: Part) -> bool:
-    return path.is_file() and path.stat().st_size == part.row_bytes.sum()
 
 
 class _MappedPart:
     """A file of states, memory-mapped as a tensor."""
 
-    def __init__(self, path: Path, layout: StatesLayout) -> None:
+    def __init__(self, folder: Path, part: Part) -> None:
+        self.path = part.path(folder)
+        self.seed = part.seed(folder)
+        self.token_bytes = part.layout.token_bytes
         self.map: mmap.mmap | None = None
-        self.states = torch.empty(0, layout.hidden_size, dtype=layout.dtype)
-        if path.stat().st_size:  # some processes have no rows if there are more processes than rows
-            with path.open("rb") as file:
+        self.view = memoryview(b"")
+        self.states = torch.empty(0, part.layout.hidden_size, dtype=part.layout.dtype)
+        if self.path.stat().st_size:  # some processes have no rows if there are more processes than rows
+            with self.path.open("rb") as file:
                 self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            self.states = torch.frombuffer(self.map, dtype=layout.dtype).view(-1, layout.hidden_size)
+            self.view = memoryview(self.map)
+            self.states = torch.frombuffer(self.map, dtype=part.layout.dtype).view(-1, part.layout.hidden_size)
+
+    def check_size(self) -> None:
+        """Raise if the file is no longer as long as it was: the system ends a process that reads behind the end."""
+        if self.map is not None and (size := self.map.size()) != len(self.map):
+            raise DamagedStatesError(self.path, f"expected {len(self.map):,} bytes, found {size:,}")
+
+    def check(self, start: int, length: int, expected: int) -> None:
+        """Raise if the checksum of a row, given by its first token and its number of tokens, is not the expected."""
+        row = self.view[start * self.token_bytes : (start + length) * self.token_bytes]
+        if xxhash.xxh3_64_intdigest(row, self.seed) != expected:
+            raise DamagedStatesError(self.path, f"a checksum differs at byte {start * self.token_bytes:,}")
 
     def read(self, tokens: np.ndarray) -> torch.Tensor:
         """Return states by the token's index in the file (*tokens.shape, hidden)."""

@@ -358,6 +358,45 @@ def test_a_killed_build_is_resumed(train, monkeypatch, tmp_path):
     assert not list((tmp_path / "killed").glob("*/*.unfinished"))
 
 
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(("damage", "found"), [(flip, "a checksum differs"), (cut, "the size is wrong")])
+def test_a_damaged_store_changes_no_training_and_is_written_again(train, tmp_path, caplog, damage, found):
+    computed = train("never", DOWN)
+    whole = train("always", DOWN)
+    files = sorted((tmp_path / "store").glob("*/*.states"))
+    contents = [path.read_bytes() for path in files]
+    for path in files:
+        damage(path)
+    caplog.clear()
+    assert_same_training(train("always", DOWN), computed)
+    text = messages(caplog)
+    for path in files:
+        assert f"{path}: the stored states are damaged: {found}" in text
+    caplog.clear()
+    assert losses(train("always", DOWN)) == losses(whole)
+    assert "damaged" not in messages(caplog)
+    assert [path.read_bytes() for path in files] == contents
+
+
+def test_a_store_that_another_is_built_from_is_checked_too(train, tmp_path, caplog):
+    upper = {"stages": [{"name": "upper", "train": ["heads", "encoder[-1:]"], "epochs": 1}]}
+    train("always", upper, num_train_epochs=1)
+    for path in (tmp_path / "store").glob("*/*.states"):
+        flip(path)
+    caplog.clear()
+    assert_same_training(train("always", WHOLE), train("never", WHOLE))
+    assert "a checksum differs" in messages(caplog)
+
+
 def test_other_weights_make_other_stores_and_old_ones_are_evicted(train, tmp_path):
     folder = tmp_path / "store"
     train("always", WHOLE, eval_strategy="no")

@@ -12,7 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_multitask.freezing.activation_cache.store import DTYPES, ActivationStore, Part, PartWriter, StatesLayout
+from hf_multitask.freezing.activation_cache.store import (
+    DTYPES,
+    ActivationStore,
+    DamagedStatesError,
+    Part,
+    PartWriter,
+    StatesLayout,
+)
 from hf_multitask.freezing.activation_cache.store_folder import StoreFolder
 
 WIDTH = 3
@@ -76,29 +83,115 @@ def test_pages_that_were_read_do_not_stay_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize("written", [0, 1, 40, 83, 84, 85, 200, 263, 264])
-def test_a_killed_build_resumes_where_it_was(tmp_path, written):
+@pytest.mark.parametrize("checksums", [0, 7, 8, 20, 48])
+def test_a_killed_build_resumes_where_it_was(tmp_path, written, checksums):
     lengths = np.array([2, 5, 1, 4, 3, 7])
     layout = StatesLayout(lengths, WIDTH, torch.float32)
     part = Part(layout, 0, 1)
     states = states_of(lengths)
-    write(tmp_path / "whole", layout, states)
-    whole = part.path(tmp_path / "whole").read_bytes()
-    assert len(whole) == 264
-    killed = PartWriter(tmp_path / "killed", part)
-    killed.file.write(whole[:written])
-    killed.file.close()
-    assert ActivationStore.find(tmp_path / "killed", layout) is None
+    whole, killed = tmp_path / "whole" / "key", tmp_path / "killed" / "key"
+    write(whole, layout, states)
+    files = [part.path(whole).read_bytes(), part.checksums_path(whole).read_bytes()]
+    assert [len(content) for content in files] == [264, 48]
+    writer = PartWriter(killed, part)
+    writer.file.write(files[0][:written])
+    writer.checksums.write(files[1][:checksums])
+    writer.file.close()
+    writer.checksums.close()
+    assert ActivationStore.find(killed, layout) is None
 
-    writer = PartWriter(tmp_path / "killed", part)
+    writer = PartWriter(killed, part)
     rows = part.rows
     assert rows.tolist() == [5, 1, 3, 4, 0, 2]
     ends = np.cumsum(lengths[rows]) * layout.token_bytes
-    assert writer.num_rows == (ends <= written).sum()
+    assert writer.num_rows == min((ends <= written).sum(), checksums // 8)
     writer.truncate_to(writer.num_rows)
     for row in rows[writer.num_rows :]:
         writer.write(states[row])
     writer.finish()
-    assert part.path(tmp_path / "killed").read_bytes() == whole
+    assert [part.path(killed).read_bytes(), part.checksums_path(killed).read_bytes()] == files
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Return the states and the layout of a store of two parts in ``tmp_path / "key"``."""
+    lengths = np.array([2, 5, 1, 4, 3, 7])
+    layout = StatesLayout(lengths, WIDTH, torch.bfloat16)
+    states = states_of(lengths, torch.bfloat16)
+    write(tmp_path / "key", layout, states, num_parts=2)
+    return states, layout
+
+
+def read_each(store, layout):
+    """Return the rows that are read, and those that are refused, one by one."""
+    found = {True: [], False: []}
+    for row, length in enumerate(layout.lengths.tolist()):
+        states = store.read_unless_damaged([row], torch.ones(1, length, dtype=torch.long))
+        found[states is not None].append(row)
+    return found[True], found[False]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_each_flipped_bit_is_found_and_the_other_rows_are_read(tmp_path, stored, index, caplog):
+    states, layout = stored
+    part = Part(layout, index, 2)
+    for path, size in (
+        (part.path(tmp_path / "key"), layout.token_bytes),
+        (part.checksums_path(tmp_path / "key"), None),
+    ):
+        content = path.read_bytes()
+        bounds = np.cumsum(layout.lengths[part.rows]) * size if size else np.arange(1, len(part.rows) + 1) * 8
+        for bit in range(0, 8 * len(content), 5):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            store = ActivationStore.find(tmp_path / "key", layout)
+            row = part.rows[np.searchsorted(bounds, bit // 8, side="right")]
+            with pytest.raises(DamagedStatesError, match=f"{index:05}-of-00002.states: .* a checksum differs"):
+                store.read([row], torch.ones(1, layout.lengths[row], dtype=torch.long))
+            others = [other for other in range(len(states)) if other != row]
+            assert_reads(store, others, states)
+        path.write_bytes(content)
+    assert not caplog.records
+
+
+def test_a_damaged_file_is_named_once_and_removed(tmp_path, stored, caplog):
+    _, layout = stored
+    path = Part(layout, 0, 2).path(tmp_path / "key")
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    store = ActivationStore.find(tmp_path / "key", layout)
+    last = int(Part(layout, 0, 2).rows[-1])
+    for _ in range(2):
+        assert read_each(store, layout) == ([row for row in range(6) if row != last], [last])
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert "computed from their tokens" in record.getMessage()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["00001-of-00002.checksums", "00001-of-00002.states"]
+    assert ActivationStore.find(tmp_path / "key", layout) is None
+
+
+@pytest.mark.parametrize("with_checksums", [False, True])
+def test_a_file_of_another_store_or_part_is_refused(tmp_path, with_checksums):
+    lengths = np.array([4, 4, 4, 4])
+    layout = StatesLayout(lengths, WIDTH, torch.float32)
+    for key, offset in (("key", 0.0), ("other", 1.0)):
+        write(tmp_path / key, layout, [states + offset for states in states_of(lengths)], num_parts=2)
+    part = Part(layout, 0, 2)
+    for folder, other in ((tmp_path / "other", part), (tmp_path / "key", Part(layout, 1, 2))):
+        write(tmp_path / "key", layout, states_of(lengths), num_parts=2)
+        paths = [part.path, part.checksums_path], [other.path, other.checksums_path]
+        for to, source in list(zip(*paths, strict=True))[: 1 + with_checksums]:
+            to(tmp_path / "key").write_bytes(source(folder).read_bytes())
+        store = ActivationStore.find(tmp_path / "key", layout)
+        assert read_each(store, layout) == (Part(layout, 1, 2).rows.tolist(), part.rows.tolist())
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path, stored):
+    _, layout = stored
+    store = ActivationStore.find(tmp_path / "key", layout)
+    path = Part(layout, 0, 2).path(tmp_path / "key")
+    os.truncate(path, 3)
+    assert read_each(store, layout)[1] == sorted(Part(layout, 0, 2).rows.tolist())
 
 
 def test_a_store_with_a_part_missing_or_cut_is_not_read(tmp_path):
@@ -113,6 +206,9 @@ def test_a_store_with_a_part_missing_or_cut_is_not_read(tmp_path):
     path.unlink()
     assert ActivationStore.find(tmp_path, layout) is None
     path.write_bytes(content)
+    checksums = Part(layout, 0, 2).checksums_path(tmp_path).rename(tmp_path / "moved")
+    assert ActivationStore.find(tmp_path, layout) is None
+    checksums.rename(Part(layout, 0, 2).checksums_path(tmp_path))
     assert ActivationStore.find(tmp_path, StatesLayout(lengths + 1, WIDTH, torch.float32)) is None
     assert ActivationStore.find(tmp_path / "nowhere", layout) is None
 
