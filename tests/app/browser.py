@@ -1,11 +1,7 @@
 """What the tests in the browser share besides fixtures."""
 
 import re
-from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
-URL = re.compile(r"http://127\.0\.0\.1:\d+")
-SECONDS_TO_START = 90
 # Milliseconds, with a margin for a busy machine.
 WAIT = 30_000
 TRAINING = 90_000

@@ -1,17 +1,14 @@
 """A tiny config, an untrained model of it, a study, and the app in a real browser."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 
 import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.app.services import Services
-from tests.app.browser import BROKEN_OFF, REPOSITORY, SECONDS_TO_START, TRAINING, URL, WAIT, collect_errors
+from tests.app.browser import BROKEN_OFF, TRAINING, WAIT, collect_errors
+from tests.app.started_app import started_app
 from tests.tiny import save_tiny_run
 
 
@@ -158,26 +155,8 @@ def folder(tmp_path_factory, save_study):
 @pytest.fixture(scope="module")
 def url(folder, app_config):
     """Start the app as a user does, and return its address."""
-    log = folder.parent / "app.log"
-    command = [sys.executable, "-m", "hf_multitask", "app", "tiny.yaml", "--folder", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=app_config.parent, env=environment, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        for _ in range(10 * SECONDS_TO_START):
-            found = URL.search(log.read_text())
-            if found or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        assert found, log.read_text()
-        yield found[0]
-        assert process.poll() is None, log.read_text()
-        assert "Traceback" not in log.read_text(), log.read_text()
-    finally:
-        process.terminate()
-        process.wait(30)
+    with started_app(folder, app_config) as address:
+        yield address
 
 
 @pytest.fixture
