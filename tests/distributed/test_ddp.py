@@ -77,6 +77,7 @@ SLOTS_MISSING = {"missing": {"slots": 1}}
 STORED = {"rows": 25, "arguments": {"store_frozen": "always", "eval_strategy": "epoch"}}
 SMALL = {"batch": 3, "accumulation": 2}
 EACH_EPOCH = {"eval_strategy": "epoch"}
+REENTRANT = {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": True}}
 
 # A batch of 6 on each of 2 processes leaves 10 of 22 rows for the last step, and one row of 25, on rank 0.
 EXACT = [
@@ -104,6 +105,8 @@ EXACT = [
     Scenario("contrastive", STAGES, contrastive=True, **SLOTS_MISSING),
     Scenario("frozen before", STAGES, frozen_before=["encoder"], **SLOTS_MISSING),
     Scenario("checkpointing", STAGES, rows=25, arguments={"activation_checkpointing": True}, **SMALL, **SLOTS_MISSING),
+    Scenario("reentrant", STAGES, rows=25, arguments=REENTRANT, **SMALL, **SLOTS_MISSING),
+    Scenario("stored reentrant", DOWN, rows=25, arguments={**STORED["arguments"], **REENTRANT}, **SLOTS_MISSING),
     Scenario("restoring", RESTORING, epochs=4, arguments=EACH_EPOCH, **SLOTS_MISSING),
     Scenario("by metric", BY_METRIC, epochs=8, metric_differs=True, arguments=EACH_EPOCH, **SLOTS_MISSING),
 ]

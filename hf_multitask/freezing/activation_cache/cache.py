@@ -120,6 +120,9 @@ class ActivationCache:
         if self.in_training and self.disabled_reason is None and (why := why_rows_not_cacheable(train_dataset)):
             self.disabled_reason = f"the training {why}"
         self._digests: dict[str, str] | None = None
+        # Reentrant checkpointing computes no gradient of a layer whose input needs none. So the output of the
+        # embeddings needs one in transformers, if layers are checkpointed.
+        self._states_need_gradient = False
 
     # The trainer calls these.
 
@@ -156,6 +159,7 @@ class ActivationCache:
         if entering == self.entering:
             return
         self.entering = entering
+        self._states_need_gradient = self.model.is_activation_checkpointing
         self._digests = None  # other weights may have trained since the last stage
         for rows in self.rows:
             rows.entering, rows.store = None, None
@@ -195,7 +199,10 @@ class ActivationCache:
         states = rows.store.read_unless_damaged(numbers, inputs["attention_mask"].to(self.args.device))
         if states is None:
             return inputs
-        return {**inputs, "stored_states": states.to(self.model.dtype), "entering": self.entering}
+        states = states.to(self.model.dtype)
+        if self._states_need_gradient and self.model.training:
+            states.requires_grad_()
+        return {**inputs, "stored_states": states, "entering": self.entering}
 
     # Finding a store.
 
