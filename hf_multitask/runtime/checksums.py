@@ -33,9 +33,11 @@ def write_checksums(path: Path, files: Iterable[Path]) -> None:
 def read_checksums(path: Path) -> dict[str, JsonObject] | None:
     """Return the sizes and checksums by file name; None if there are none or they cannot be read."""
     found = read_json(path)
-    if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
-        return None
-    return found
+    is_whole = isinstance(found, dict) and all(
+        isinstance(value, dict) and isinstance(value.get("bytes"), int) and "xxh3_128" in value
+        for value in found.values()
+    )
+    return found if is_whole else None
 
 
 def find_change(folder: Path, expected: Mapping[str, JsonObject]) -> tuple[str, str] | None:
@@ -52,8 +54,8 @@ def find_change(folder: Path, expected: Mapping[str, JsonObject]) -> tuple[str, 
         path = folder / name
         if not path.is_file():
             return name, "the file is missing"
-        if (size := path.stat().st_size) != values.get("bytes"):
-            return name, f"expected {values.get('bytes'):,} bytes, found {size:,}"
-        if file_checksum(path) != values.get("xxh3_128"):
+        if (size := path.stat().st_size) != values["bytes"]:
+            return name, f"expected {values['bytes']:,} bytes, found {size:,}"
+        if file_checksum(path) != values["xxh3_128"]:
             return name, "its content has changed since it was written (the checksum differs)"
     return None

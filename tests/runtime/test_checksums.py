@@ -39,12 +39,10 @@ def test_a_missing_longer_or_shorter_file_is_found(folder):
     assert check(folder) == ("a.bin", "the file is missing")
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"a.bin": 5}', "{"])
+@pytest.mark.parametrize("content", ["", "[1]", '{"a.bin": 5}', "{", '{"a.bin": {}}', '{"a.bin": {"bytes": 5}}'])
 def test_a_damaged_file_of_checksums_is_none(folder, content):
     (folder / "sums.json").write_text(content)
     assert read_checksums(folder / "sums.json") is None
-    (folder / "sums.json").write_text('{"a.bin": {}}')
-    assert check(folder)[0] == "a.bin"
 
 
 def test_a_file_longer_than_a_read_has_the_checksum_of_all_of_it(tmp_path, monkeypatch):
