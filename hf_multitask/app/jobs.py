@@ -1,38 +1,23 @@
-"""Training jobs, one at a time, each in a separate process.
+"""Training runs of the app, each in a process and a folder of its own."""
 
-The state of a job is on disk only, so that a page which is opened later finds it.
-"""
-
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import psutil
-from filelock import FileLock
-
 from ..models.type_aliases import JsonObject
+from ..reports.mistakes_file import MISTAKES_NAME
 from ..runs.config import RunConfig
-from ..runs.output_dir import find_last_checkpoint
-from ..runtime.atomic_files import read_json, write_json
-from ..runtime.byte_sizes import format_bytes
+from ..runs.output_dir import find_last_checkpoint, has_unfinished_folds
+from ..runtime.atomic_files import read_json
 from .choices import config_as_yaml
-from .run_progress import STOP_NAME, RunProgress, read_progress
-from .workspace import Workspace
+from .durations import in_words
+from .job_process import ACTIVE, CONFIG_FILE, FAILED, FINISHED, STOPPED, JobProcess, Launcher, full_disk, is_full
+from .run_folders import delete_run, rename_run
+from .run_progress import RunProgress, read_progress
+from .workspace import JOB_DIR, Workspace, look_up
 
 RUN_NAME = "run"
-JOB_DIR = "_app"
-CONFIG_FILE = "config.yaml"
-PROCESS_FILE = "process.json"
-RESULT_FILE = "result.json"
-LOG_FILE = "log.txt"
-LOCK_FILE = "start.lock"
-# A disk with less free space counts as full: a checkpoint of a small encoder is larger.
-FULL_DISK_BYTES = 64 * 2**20
-
-RUNNING, STOPPING, FINISHED, STOPPED, FAILED = "running", "stopping", "finished", "stopped", "failed"
-ACTIVE = (RUNNING, STOPPING)
+WORKER = "hf_multitask.app.worker"
+RESUME = "--resume"
 
 
 @dataclass(frozen=True)
@@ -45,6 +30,8 @@ class JobStatus:
         message: Description of the state for the page, with the checkpoint that was kept.
         progress: Progress of the run.
         metrics: Metrics by split, if the run has finished.
+        can_resume: Whether the run has ended before its end and can continue from a checkpoint.
+        mistakes: Worst mistakes by task, as in ``mistakes.json``, if the run has finished.
     """
 
     name: str
@@ -52,6 +39,8 @@ class JobStatus:
     message: str
     progress: RunProgress = field(default_factory=RunProgress)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    can_resume: bool = False
+    mistakes: list[JsonObject] = field(default_factory=list)
 
     @property
     def is_active(self) -> bool:
@@ -60,20 +49,19 @@ class JobStatus:
 
 
 class Jobs:
-    """Training jobs of a workspace.
+    """Training runs of a workspace.
 
     Args:
-        workspace: The workspace. Runs are in ``app/run-1``, ``app/run-2``, and so on.
+        workspace: The workspace. Runs are in ``app/run-1``, ``app/run-2``, and so on, until they are renamed.
+        launcher: Starts the processes. Studies of the same workspace use the same one.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, launcher: Launcher | None = None) -> None:
         self.workspace = workspace
-        # Pages can start jobs at the same time, from threads of this process or from another app.
-        self._lock = FileLock(workspace.app_dir / LOCK_FILE)
-        self._process: subprocess.Popen | None = None
+        self.launcher = launcher or Launcher(workspace)
 
     def start(self, config: RunConfig) -> str:
-        """Start a training job.
+        """Start a training run.
 
         Args:
             config: Config of the run. Its ``output_dir`` is replaced by a new folder of the workspace.
@@ -85,133 +73,139 @@ class Jobs:
             ValueError: If a job is running already.
             OSError: If the disk is full.
         """
-        with self._lock:
-            latest = self._latest_folder()
-            if latest is not None and _is_alive(latest):
-                name = self.workspace.name_of(latest)
-                raise ValueError(
-                    f"{name} is training already: only one run at a time. Wait until it ends, or stop it."
-                )
-            if _is_full(self.workspace.root):
-                raise OSError(_full_disk(self.workspace.root))
+        with self.launcher.turn():
             output_dir = self.workspace.new_folder(self.workspace.app_dir, RUN_NAME)
-            folder = output_dir / JOB_DIR
-            folder.mkdir()
-            (folder / CONFIG_FILE).write_text(
-                config_as_yaml(replace(config, output_dir=str(output_dir))), encoding="utf-8"
-            )
-            with (folder / LOG_FILE).open("wb") as log:
-                self._process = subprocess.Popen(  # noqa: S603 (our own module)
-                    [sys.executable, "-m", "hf_multitask.app.worker", str(folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            # Another process may get the same id later: the start time tells them apart.
-            started = psutil.Process(self._process.pid).create_time()
-            write_json(folder / PROCESS_FILE, {"pid": self._process.pid, "started": started})
+            job = _job_of(output_dir)
+            job.folder.mkdir()
+            _write_config(job, config, output_dir)
+            self.launcher.launch(job, WORKER)
             return self.workspace.name_of(output_dir)
 
+    def resume(self, name: str | None) -> None:
+        """Continue a run that ended before its end from its last checkpoint.
+
+        Args:
+            name: Name of the run.
+
+        Raises:
+            ValueError: If there is no such run, it cannot be resumed, or a job is running already.
+            OSError: If the disk is full.
+        """
+        with self.launcher.turn():
+            folder = self._folder(name)
+            job = _job_of(folder)
+            if not _can_resume(job, folder):
+                raise ValueError(f"{name} can't be resumed: it has finished, or it has no checkpoint.")
+            # The run may have been renamed since.
+            _write_config(job, RunConfig.from_file(job.folder / CONFIG_FILE), folder)
+            self.launcher.launch(job, WORKER, RESUME)
+
     def stop(self) -> None:
-        """Ask the job to stop after its current step and save a checkpoint. The second call terminates its process."""
-        latest = self._latest_folder()
-        if latest is None or not _is_alive(latest):
-            return
-        stop = latest / JOB_DIR / STOP_NAME
-        if not stop.exists():
-            stop.touch()
-        elif process := _process_of(latest):
-            process.terminate()
+        """Ask the running job to stop after its current step and save a checkpoint. The second call terminates it."""
+        active = self.launcher.active()
+        if active is not None and active.folder.name == JOB_DIR:
+            active.stop()
+
+    def names(self) -> list[str]:
+        """Return the names of all runs, the one that was started last first."""
+        jobs = sorted(self.launcher.jobs(JOB_DIR, ""), key=lambda job: -job.started)
+        return [self.workspace.name_of(job.folder.parent) for job in jobs]
 
     def latest(self) -> JobStatus | None:
-        """Return the state of the job that was started last, or None if there is none."""
-        folder = self._latest_folder()
-        if folder is None:
+        """Return the state of the run that was started last, or None if there is none."""
+        return next((self.status(name) for name in self.names()), None)
+
+    def status(self, name: str) -> JobStatus | None:
+        """Return the state of a run, or None if it does not exist any more."""
+        folder = self.workspace.root / name
+        if name not in self.names():
             return None
-        # The process writes its result before it ends. Checked in this order, an ended job always has its result.
-        alive = _is_alive(folder)
-        if self._process is not None and not alive:
-            self._process.poll()
-        progress = read_progress(folder / JOB_DIR)
-        asked_to_stop = (folder / JOB_DIR / STOP_NAME).exists()
-        name = self.workspace.name_of(folder)
-        if alive:
-            state = STOPPING if asked_to_stop else RUNNING
-            return JobStatus(name, state, _describe_progress(name, state, progress), progress)
-        result = read_json(folder / JOB_DIR / RESULT_FILE)
-        if result is None:
-            result = {"state": STOPPED if asked_to_stop else FAILED, "reason": _crash_reason(folder / JOB_DIR)}
-        message = self._outcome(folder, progress, **{key: result.get(key) for key in ("state", "reason")})
-        return JobStatus(name, result["state"], message, progress, result.get("metrics") or {})
+        job = _job_of(folder)
+        state = job.state()
+        progress = read_progress(job.folder)
+        if state in ACTIVE:
+            return JobStatus(name, state, _describe_progress(name, job.asked_to_stop, progress), progress)
+        result = job.result()
+        return JobStatus(
+            name=name,
+            state=state,
+            message=self._outcome(folder, progress, state, result.get("reason")),
+            progress=progress,
+            metrics=result.get("metrics") or {},
+            can_resume=_can_resume(job, folder),
+            mistakes=(read_json(folder / MISTAKES_NAME) or {}).get("tasks", []) if state == FINISHED else [],
+        )
+
+    def rename(self, name: str | None, new_name: str) -> str:
+        """Give a run another name.
+
+        Args:
+            name: Name of the run.
+            new_name: The name that the user has typed.
+
+        Returns:
+            The new name of the run.
+
+        Raises:
+            ValueError: If there is no such run, it is training, or the new name is empty or taken.
+        """
+        with self.launcher.turn_of(name):
+            return self.workspace.name_of(rename_run(self._folder(name), new_name))
+
+    def delete(self, name: str | None) -> None:
+        """Delete a run with its model and checkpoints.
+
+        Raises:
+            ValueError: If there is no such run, or it is training.
+            OSError: If a file cannot be deleted.
+        """
+        with self.launcher.turn_of(name):
+            delete_run(self._folder(name))
+
+    def _folder(self, name: str | None) -> Path:
+        return look_up("run", name, {known: self.workspace.root / known for known in self.names()})
 
     def _outcome(self, folder: Path, progress: RunProgress, state: str, reason: str | None) -> str:
         """Return how a run ended and which checkpoint was kept."""
         name = self.workspace.name_of(folder)
         if state == FINISHED:
-            return f"{name} is finished. Its model can be tried."
+            return f"{name} has finished. Open the Try tab to use its model."
         how = f"{name} was stopped at step {progress.step}" if state == STOPPED else f"{name} failed: {reason}"
         words = [f"{how.rstrip('.')}."]
-        if state == FAILED and _is_full(self.workspace.root):
-            words.append(_full_disk(self.workspace.root))
+        if state == FAILED and is_full(self.workspace.root):
+            words.append(full_disk(self.workspace.root))
         checkpoint = find_last_checkpoint(folder)
-        if checkpoint is None:
-            return " ".join([*words, "It has no checkpoint."])
-        config = folder / JOB_DIR / CONFIG_FILE
-        kept = f"Kept: {self.workspace.name_of(checkpoint)}; hf-multitask train {config} --resume continues from it."
-        return " ".join([*words, kept])
-
-    def _latest_folder(self) -> Path | None:
-        """Return the folder of the run with the highest number."""
-        folders = {}
-        for path in self.workspace.app_dir.glob(f"{RUN_NAME}-*/{JOB_DIR}/{PROCESS_FILE}"):
-            number = path.parents[1].name.removeprefix(f"{RUN_NAME}-")
-            if number.isdigit():
-                folders[int(number)] = path.parents[1]
-        return folders[max(folders)] if folders else None
+        if checkpoint is not None:
+            words.append(f"Saved: {self.workspace.name_of(checkpoint)}. Resume continues from there.")
+        elif has_unfinished_folds(folder):
+            words.append("Resume continues with the fold that was interrupted.")
+        else:
+            words.append("It has no checkpoint, so it can't be resumed.")
+        return " ".join(words)
 
 
-def _process_of(folder: Path) -> psutil.Process | None:
-    """Return the process of a run, or None if it has ended."""
-    known: JsonObject | None = read_json(folder / JOB_DIR / PROCESS_FILE)
-    if known is None:
-        return None
-    try:
-        process = psutil.Process(known["pid"])
-        is_same = process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return None
-    return process if is_same else None
+def _job_of(folder: Path) -> JobProcess:
+    return JobProcess(folder / JOB_DIR)
 
 
-def _is_alive(folder: Path) -> bool:
-    return _process_of(folder) is not None
+def _can_resume(job: JobProcess, folder: Path) -> bool:
+    ended_early = job.state() in (STOPPED, FAILED)
+    return ended_early and (find_last_checkpoint(folder) is not None or has_unfinished_folds(folder))
 
 
-def _describe_progress(name: str, state: str, progress: RunProgress) -> str:
+def _write_config(job: JobProcess, config: RunConfig, output_dir: Path) -> None:
+    text = config_as_yaml(replace(config, output_dir=str(output_dir)))
+    (job.folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def _describe_progress(name: str, is_stopping: bool, progress: RunProgress) -> str:
     if not progress.max_steps:
-        text = "loads data and model"
+        text = "is loading its data and its model"
     else:
         stage = f", stage {progress.stage!r}" if progress.stage else ""
-        text = f"trains: step {progress.step} of {progress.max_steps}, epoch {progress.epoch:.1f}{stage}"
-    if state == STOPPING:
-        text += ". It stops after this step and saves a checkpoint. Stop again to end it at once"
+        text = f"is training: step {progress.step:,} of {progress.max_steps:,}, epoch {progress.epoch:.1f}{stage}"
+        if progress.seconds_left is not None and not is_stopping:
+            text += f", {in_words(progress.seconds_left)} left"
+    if is_stopping:
+        text += ". Stopping after this step and saving a checkpoint. Press Stop again to quit immediately"
     return f"{name} {text}."
-
-
-def _crash_reason(folder: Path) -> str:
-    """Return the error for a process that ended without a result, with the last line of its log."""
-    try:
-        text = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"its process ended without a result. Last line of its log: {lines[-1] if lines else 'none'}"
-
-
-def _is_full(folder: Path) -> bool:
-    return shutil.disk_usage(folder).free < FULL_DISK_BYTES
-
-
-def _full_disk(folder: Path) -> str:
-    free = shutil.disk_usage(folder).free
-    return f"The disk of {str(folder)!r} is full: {format_bytes(free)} are free. Free some space and start again."

@@ -53,7 +53,8 @@ def launch_app(
     os.environ["GRADIO_TEMP_DIR"] = str(services.workspace.received_dir)
     from starlette.middleware import Middleware
 
-    from .page import CSS, build_page, build_theme
+    from .page import build_page
+    from .page_style import CSS, build_theme
     from .request_checks import SHARE_SUFFIX, AllowedHosts, RequestChecks
 
     hosts = AllowedHosts.of(host, [*allowed_hosts, *([SHARE_SUFFIX] if share else [])])

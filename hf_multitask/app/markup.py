@@ -1,14 +1,27 @@
 """Pieces of HTML. All text is escaped."""
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from html import escape
 
+from ..reports.page import Piece
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
     """Return a table. A line feed in a cell starts a new line."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{_lines(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return raw_table(header, [[_lines(cell) for cell in row] for row in rows], caption)
+
+
+def raw_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Return a table of cells that are HTML of this module. It can be scrolled sideways, also with the keyboard."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    name = escape(caption or " / ".join(header))
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{name}"><table class="facts">{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def notice(text: str, kind: str = "info") -> str:
@@ -21,10 +34,49 @@ def notice(text: str, kind: str = "info") -> str:
     return f'<p class="notice {escape(kind)}" role="status">{escape(text)}</p>' if text else ""
 
 
-def progress_bar(step: int, max_steps: int) -> str:
+def heading(text: str) -> str:
+    """Return a heading below the heading of the page."""
+    return f'<h2 class="part">{escape(text)}</h2>'
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
+def plain(text: str) -> str:
+    """Return text as HTML, in which a line feed starts a new line."""
+    return _lines(text)
+
+
+def progress_bar(step: int, max_steps: int, label: str = "steps of the training") -> str:
     """Return a progress bar, which is empty if the number of steps is not known yet."""
     share = f' value="{step}" max="{max_steps}"' if max_steps else ' value="0" max="1"'
-    return f'<progress class="steps"{share} aria-label="steps of the training"></progress>'
+    return f'<progress class="steps"{share} aria-label="{escape(label)}"></progress>'
+
+
+def marked(pieces: Iterable[Piece]) -> str:
+    """Return a text whose labeled pieces are marked, each with its label behind it."""
+    return "".join(
+        f'<mark class="entity">{escape(piece.text)} <b>{escape(piece.label)}</b></mark>'
+        if piece.label
+        else escape(piece.text)
+        for piece in pieces
+    )
+
+
+def bar(label: str, share: float) -> str:
+    """Return a score as a bar with its label and its value in percent."""
+    percent = max(0.0, min(1.0, share))
+    return (
+        f'<div class="score"><span class="label">{escape(label)}</span><span class="track" aria-hidden="true">'
+        f'<span style="width:{percent:.1%}"></span></span><span class="value">{share:.1%}</span></div>'
+    )
+
+
+def picture(png: bytes, alt: str) -> str:
+    """Return a PNG picture with its description for those who do not see it."""
+    return f'<img src="data:image/png;base64,{b64encode(png).decode()}" alt="{escape(alt)}">'
 
 
 def _lines(text: str) -> str:

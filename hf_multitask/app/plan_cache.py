@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from ..freezing.plan import StagePlan
+from ..freezing.schedule import encoder_is_divided
 from ..runs import RunConfig
 from ..runs.build import RunParts, assemble_trainer, load_parts
+from ..study.scenarios import Scenario, list_scenarios
+from ..training.trainer import MultiTaskTrainer
 
 EVERYTHING_FROZEN = (
     "Everything is frozen: nothing will be learned. The run only scores the model as it is, a baseline for the others."
@@ -34,13 +37,29 @@ class PlanCache:
         Raises:
             ValueError: If the config or the data is invalid, or the schedule does not fit.
         """
+        return self._trainer(config).plan()
+
+    def scenarios(self, config: RunConfig) -> list[Scenario]:
+        """Return the scenarios of a study that can be trained again by a single run.
+
+        Args:
+            config: Config of a run of the study.
+
+        Raises:
+            ValueError: If the config or the data is invalid.
+        """
+        groups = self._trainer(replace(config, freeze="none")).layer_groups
+        listed = list_scenarios(config.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
+        return [item for item in listed.values() if item.starts_from is None and item.only_task is None]
+
+    def _trainer(self, config: RunConfig) -> MultiTaskTrainer:
         key = _cache_key(config)
         # A plan must not create a repository on the hub.
         config = replace(config, training={**config.training, "push_to_hub": False})
         if self._parts is None or key != self._key:
             self._parts = None  # Frees the last model before the next one is loaded.
             self._parts, self._key = load_parts(config), key
-        return assemble_trainer(config, self._parts).plan()
+        return assemble_trainer(config, self._parts)
 
 
 def is_everything_frozen(stages: Sequence[StagePlan]) -> bool:

@@ -20,6 +20,8 @@ HISTORY_NAME = "progress.jsonl"
 POSITION_NAME = "position.json"
 STOP_NAME = "stop"
 SECONDS_BETWEEN_WRITES = 0.5
+# The first steps are slower than the others.
+MIN_STEPS_TIMED = 5
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class RunProgress:
         epoch: Epochs so far.
         tasks: The tasks, with the labels found in the data.
         history: ``log_history`` of the trainer so far.
+        seconds_left: Estimate of the remaining time; None before the first steps.
     """
 
     step: int = 0
@@ -39,6 +42,7 @@ class RunProgress:
     epoch: float = 0.0
     tasks: list[TaskConfig] = field(default_factory=list)
     history: list[JsonObject] = field(default_factory=list)
+    seconds_left: float | None = None
 
     @property
     def stage(self) -> str | None:
@@ -67,6 +71,7 @@ class ProgressWriter(TrainerCallback):
         self.stopped = False
         self._written = 0
         self._last_write = 0.0
+        self._start = (0.0, 0)
 
     def on_train_begin(
         self,
@@ -80,6 +85,8 @@ class ProgressWriter(TrainerCallback):
         tasks = [task.to_dict() for task in model.config.tasks]
         (self.folder / HISTORY_NAME).write_text(to_json({"tasks": tasks}) + "\n", encoding="utf-8")
         self._written = 0
+        # A resumed run is timed from the step it resumes at.
+        self._start = (time.monotonic(), state.global_step)
         self._write(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
@@ -110,9 +117,21 @@ class ProgressWriter(TrainerCallback):
         if new:
             with (self.folder / HISTORY_NAME).open("a", encoding="utf-8") as file:
                 file.write("".join(to_json(entry) + "\n" for entry in new))
-        position = {"step": state.global_step, "max_steps": state.max_steps, "epoch": state.epoch or 0.0}
+        position = {
+            "step": state.global_step,
+            "max_steps": state.max_steps,
+            "epoch": state.epoch or 0.0,
+            "seconds_left": self._seconds_left(state),
+        }
         write_json(self.folder / POSITION_NAME, position)
         self._last_write = time.monotonic()
+
+    def _seconds_left(self, state: TrainerState) -> float | None:
+        since, first_step = self._start
+        done = state.global_step - first_step
+        if done < MIN_STEPS_TIMED:
+            return None
+        return (time.monotonic() - since) / done * (state.max_steps - state.global_step)
 
 
 def read_progress(folder: Path) -> RunProgress:

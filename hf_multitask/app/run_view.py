@@ -1,4 +1,4 @@
-"""The part of the train tab that shows the current run."""
+"""The part of the train tab that shows a run: its state, its curves, its scores and its mistakes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,13 +8,16 @@ import gradio as gr
 import pandas as pd
 
 from ..reports.figure_style import COLORS
-from .jobs import FAILED, STOPPED, STOPPING, JobStatus
+from .job_process import FAILED, STOPPED, STOPPING
+from .jobs import JobStatus
 from .markup import notice, progress_bar, table
+from .mistakes_view import show_mistakes
+from .run_actions import RunActions, build_run_actions, connect_run_actions, show_actions
 from .run_progress import CurvePoint, loss_curves, score_curves
 from .services import Services
 from .train_form import FORM_ERRORS, TrainForm, read_form
 
-NO_RUN_YET = "No run yet. Start trains one and draws its curves here."
+NO_RUN_YET = "No run yet. Press Start to train a model and see its curves here."
 SECONDS_BETWEEN_REFRESHES = 1.0
 CURVE_COLUMNS = list(CurvePoint._fields)
 # A single point draws no line.
@@ -25,110 +28,135 @@ class RunView(NamedTuple):
     """Components that show a run; as the value of an event, the update of each component.
 
     Args:
+        run: The run that is shown, and the choice of others.
         state: State of the run, with its progress.
         losses: Curves of the losses.
         scores: Curves of the main metrics.
         metrics: Metrics of the finished run.
+        mistakes: Worst mistakes of the finished run.
         start: Button that starts a run.
         stop: Button that stops the run.
     """
 
+    run: gr.Dropdown
     state: gr.HTML | str
     losses: gr.LinePlot
     scores: gr.LinePlot
     metrics: gr.HTML | str
+    mistakes: gr.HTML | str
     start: gr.Button
     stop: gr.Button
 
 
-def build_run_view(form: TrainForm) -> RunView:
+def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
     """Build the components that show a run.
 
     Args:
         form: Form with the buttons that start and stop a run.
 
     Returns:
-        The components, with the two buttons.
+        The components with the two buttons, and the buttons for the shown run.
     """
-    return RunView(
-        state=gr.HTML(elem_id="run-state"),
-        losses=_build_plot("loss", "losses"),
-        scores=_build_plot("score on validation", "scores"),
+    run = gr.Dropdown(label="Run", elem_id="run", visible=False)
+    state = gr.HTML(elem_id="run-state")
+    actions = build_run_actions()
+    view = RunView(
+        run=run,
+        state=state,
+        losses=_build_plot("loss", "losses", "Losses"),
+        scores=_build_plot("score on validation", "scores", "Scores on validation"),
         metrics=gr.HTML(elem_id="run-metrics"),
+        mistakes=gr.HTML(elem_id="run-mistakes"),
         start=form.start,
         stop=form.stop,
     )
+    return view, actions
 
 
-def show_run(job: JobStatus | None) -> RunView:
-    """Return the updates that show the state, the curves, the metrics and the buttons of a run.
+def show_run(names: Sequence[str], job: JobStatus | None, is_training: bool) -> RunView:
+    """Return the updates that show a run.
 
     Args:
-        job: State of the run, or None if there is no run.
+        names: Names of all runs.
+        job: State of the run to show, or None if there is no run.
+        is_training: Whether any run is training.
     """
+    start = gr.Button(interactive=not is_training)
     if job is None:
-        return RunView(
-            state=notice(NO_RUN_YET),
-            losses=plot_update([]),
-            scores=plot_update([]),
-            metrics="",
-            start=gr.Button(interactive=True),
-            stop=gr.Button(interactive=False),
-        )
+        hidden = gr.Dropdown(choices=[], value=None, visible=False)
+        empty = plot_update([])
+        return RunView(hidden, notice(NO_RUN_YET), empty, empty, "", "", start, gr.Button(interactive=False))
     kind = {FAILED: "error", STOPPED: "warning"}.get(job.state, "info")
     bar = progress_bar(job.progress.step, job.progress.max_steps) if job.is_active else ""
     history, tasks = job.progress.history, job.progress.tasks
     return RunView(
+        run=gr.Dropdown(choices=list(names), value=job.name, visible=True),
         state=notice(job.message, kind) + bar,
         losses=plot_update(loss_curves(history, tasks)),
         scores=plot_update(score_curves(history, tasks)),
         metrics=_metrics_table(job),
-        start=gr.Button(interactive=not job.is_active),
-        stop=gr.Button("Stop at once" if job.state == STOPPING else "Stop", interactive=job.is_active),
+        mistakes=show_mistakes(job.mistakes),
+        start=start,
+        stop=gr.Button("Stop at once" if job.state == STOPPING else "Stop", interactive=is_training),
     )
 
 
-def connect_run_view(page: gr.Blocks, services: Services, view: RunView, form: TrainForm) -> None:
-    """Connect the components to the run: refresh them regularly, and let the buttons start and stop it.
+def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions: RunActions, form: TrainForm) -> None:
+    """Connect the components to the runs: refresh them regularly, and let the buttons act on them.
 
-    The view reads the run from disk, so a page that is opened later shows it too.
+    The view reads the runs from disk, so a page that is opened later shows them too.
 
     Args:
         page: The page.
         services: Backend of the app.
-        view: The components.
+        view: The components that show a run.
+        actions: The buttons for the shown run.
         form: Form with the choices for the next run.
     """
     last_shown = gr.State()
-    outputs = [*view, last_shown]
+    outputs = [*view, *actions.buttons, last_shown]
 
-    def refresh(last: object = None) -> list[object]:
-        job = services.jobs.latest()
-        now = ("", "", 0) if job is None else (job.name, job.message, len(job.progress.history))
+    def refresh(chosen: str | None = None, last: tuple | None = None) -> list[object]:
+        names = services.jobs.names()
+        is_new = last is not None and names[:1] != [] and names[0] not in last[0]
+        name = chosen if chosen in names and not is_new else next(iter(names), None)
+        job = None if name is None else services.jobs.status(name)
+        active = services.launcher.active()
+        now = (
+            names,
+            active is not None,
+            *(("", "", 0) if job is None else (name, job.message, len(job.progress.history))),
+        )
         # Updating a plot draws it again and closes its tooltip, so update only if something has changed.
-        return [gr.skip()] * len(outputs) if now == last else [*show_run(job), now]
+        if now == last:
+            return [gr.skip()] * len(outputs)
+        models = services.workspace.models()
+        buttons = show_actions(job, services.model_of_run(name, models) is not None, active is not None)
+        return [*show_run(names, job, active is not None), *buttons, now]
 
-    def show_now() -> list[object]:
-        return refresh()
+    def show_now(chosen: str | None) -> list[object]:
+        return refresh(chosen)
 
     def start(*values: Any) -> list[object]:
-        problem = ""
+        problem, name = "", None
         try:
-            services.start(*read_form(values))
+            name = services.start(*read_form(values))
         except FORM_ERRORS as error:
             gr.Warning(str(error))
             problem = notice(str(error), "error")
-        return [*refresh(), problem]
+        return [*refresh(name), problem]
 
-    def stop() -> list[object]:
+    def stop(chosen: str | None) -> list[object]:
         services.jobs.stop()
-        return refresh()
+        return refresh(chosen)
 
     hidden = {"api_visibility": "private", "show_progress": "hidden"}
-    page.load(show_now, outputs=outputs, **hidden)
-    gr.Timer(SECONDS_BETWEEN_REFRESHES).tick(refresh, last_shown, outputs, **hidden)
+    page.load(show_now, view.run, outputs, **hidden)
+    view.run.input(show_now, view.run, outputs, **hidden)
+    gr.Timer(SECONDS_BETWEEN_REFRESHES).tick(refresh, [view.run, last_shown], outputs, **hidden)
     view.start.click(start, form.inputs, [*outputs, form.problem], **hidden)
-    view.stop.click(stop, outputs=outputs, **hidden)
+    view.stop.click(stop, view.run, outputs, **hidden)
+    connect_run_actions(services, actions, view.run, refresh, outputs)
 
 
 def plot_update(points: Sequence[CurvePoint], **options: object) -> gr.LinePlot:
@@ -145,11 +173,12 @@ def plot_update(points: Sequence[CurvePoint], **options: object) -> gr.LinePlot:
     return gr.LinePlot(value=pd.DataFrame(points, columns=CURVE_COLUMNS), color_map=colors, visible=True, **options)
 
 
-def _build_plot(y_title: str, elem_id: str) -> gr.LinePlot:
+def _build_plot(y_title: str, elem_id: str, title: str) -> gr.LinePlot:
     return gr.LinePlot(
         x="epoch",
         y="value",
         color="curve",
+        title=title,
         y_title=y_title,
         color_title=" ",
         tooltip="all",
@@ -164,4 +193,4 @@ def _metrics_table(job: JobStatus) -> str:
     rows = [
         [name, *(f"{values[name]:.4f}" if name in values else "" for values in job.metrics.values())] for name in names
     ]
-    return table(["metric", *job.metrics], rows) if rows else ""
+    return table(["metric", *job.metrics], rows, "Scores") if rows else ""

@@ -9,16 +9,22 @@ from ..data.readers.sources import open_rows
 from ..freezing.plan import StagePlan
 from ..quickstart import QUICKSTART_CONFIG
 from ..runs.config import RunConfig
+from ..study import load_study
+from ..study.scenarios import Scenario
 from .choices import RunChoices, build_config
 from .data_figure import data_figure
+from .job_process import Launcher
 from .jobs import Jobs
 from .labelling import LabelSheet
 from .model_cache import ModelCache
 from .plan_cache import PlanCache
+from .run_folders import pack_model
+from .study_jobs import StudyJobs, StudySettings
 from .uploads import ReceivedFile, SeenFile, keep_rows, look_at, receive_text, save_data, texts_of
 from .workspace import Workspace, look_up
 
 BUNDLED_DATA = "bundled sentences"
+MIN_SCENARIOS = 2
 
 
 class Services:
@@ -42,8 +48,10 @@ class Services:
         self.default_data = next(iter(self._own))
         self.base = RunConfig.from_file(self._own[self.default_data])
         self.workspace = Workspace(folder)
-        self.jobs = Jobs(self.workspace)
+        self.launcher = Launcher(self.workspace)
+        self.jobs = Jobs(self.workspace, self.launcher)
         self.model_cache = ModelCache()
+        self.studies = StudyJobs(self.workspace, self.launcher)
         self._plans = PlanCache()
 
     def data_names(self) -> list[str]:
@@ -82,6 +90,53 @@ class Services:
         with self._lock:
             self.plan(data, choices)
             return self.jobs.start(self.run_config(data, choices))
+
+    def scenarios(self, data: str | None, choices: RunChoices) -> list[Scenario]:
+        """Return the scenarios that a study of a run can compare."""
+        with self._lock:
+            return self._plans.scenarios(self.run_config(data, choices))
+
+    def start_study(self, data: str | None, choices: RunChoices, settings: StudySettings) -> str:
+        """Start a study, after looking for errors in the data first.
+
+        Returns:
+            The name of the study.
+        """
+        if len(settings.scenarios) < MIN_SCENARIOS:
+            raise ValueError(f"ways to train: choose at least {MIN_SCENARIOS}, so that there is something to compare.")
+        with self._lock:
+            self.scenarios(data, choices)
+            return self.studies.start(self.run_config(data, choices), settings)
+
+    def train_winner(self, name: str | None) -> str:
+        """Start a run that trains as the winner of a study did, and return the name of the run.
+
+        Raises:
+            ValueError: If the study has no winner, the app did not start it, or a job is running already.
+        """
+        study = load_study(look_up("study", name, self.workspace.studies()))
+        if study.winner is None:
+            raise ValueError(f"{name} has no winner: it takes at least two scenarios that train all tasks.")
+        with self._lock:
+            return self.jobs.start(self.studies.config_of_winner(name, study.winner))
+
+    def model_of_run(self, name: str | None, models: Mapping[str, Path]) -> str | None:
+        """Return the name of the model of a run, or of the checkpoint that stands for it; None if it has neither."""
+        return next((model for model in models if name and f"{model}/".startswith(f"{name}/")), None)
+
+    def pack_run(self, name: str | None) -> Path:
+        """Pack the model of a run as a zip file, and return the file.
+
+        Raises:
+            ValueError: If the run has no model.
+            OSError: If the disk is full.
+        """
+        models = self.workspace.models()
+        model = self.model_of_run(name, models)
+        if model is None:
+            raise ValueError(f"{name} has no model to download.")
+        packed = str(name).rpartition("/")[2]
+        return pack_model(models[model], packed, self.workspace.received_dir / f"{packed}.zip")
 
     def figure(self, data: str | None, choices: RunChoices) -> Path:
         """Return the file of a figure of the data."""

@@ -44,6 +44,44 @@ def study_table(study: Study) -> tuple[list[str], list[Cells]]:
     return header, rows
 
 
+PRICE_HEADER = ["way to train", "minutes", "mean score", "note", "scores"]
+
+
+def price_list(study: Study) -> list[list[str]]:
+    """Return what each scenario costs and scores with the most training rows, the cheapest first.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Rows of a table with `PRICE_HEADER`. The note marks the winner, and what no other beats in both.
+    """
+    size = study.sizes[-1]
+    winner = None if study.winner is None else study.winner.scenario
+    rows = []
+    for scenario, summary in sorted(study.summaries(size), key=lambda item: item[1].total_seconds):
+        scores = ", ".join(f"{score.mean:.4f} ({study.main_metrics[task]})" for task, score in summary.scores.items())
+        mark = (
+            "recommended"
+            if scenario.name == winner
+            else "best for its time"
+            if scenario.name in study.front(size)
+            else ""
+        )
+        mean = "" if summary.overall is None else f"{summary.overall.mean:.4f}"
+        rows.append([f"{scenario.name}\n{scenario.about}", _minutes(summary), mean, mark, scores])
+    return rows
+
+
+def price_points(study: Study) -> list[tuple[float, float, str]]:
+    """Return minutes, mean score and name of each scenario that trains all tasks, with the most training rows."""
+    return [
+        (round(summary.total_seconds / 60, 3), round(summary.overall.mean, 4), scenario.name)
+        for scenario, summary in study.summaries(study.sizes[-1])
+        if summary.overall is not None
+    ]
+
+
 def curve_names(study: Study) -> dict[str, str]:
     """Return the available curves: keys of the trainer's history by title."""
     names = {
@@ -90,6 +128,11 @@ def _row(study: Study, scenario: ScenarioResult, summary: Summary, has_sd: bool,
         on_front,
     ]
     return row
+
+
+def _minutes(summary: Summary) -> str:
+    minutes = summary.total_seconds / 60
+    return f"{minutes:.1f}" if minutes >= 1 else f"{minutes:.2f}"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,13 +4,16 @@ from typing import Any
 
 import gradio as gr
 
-from .markup import notice
-from .run_view import build_run_view, connect_run_view
+from .markup import notice, picture
+from .run_actions import RunActions
+from .run_view import RunView, build_run_view, connect_run_view
 from .services import Services
 from .train_form import FORM_ERRORS, TrainForm, build_train_form, connect_train_form, read_form
 
+ABOUT_FIGURE = "Bar charts of how often each label occurs, by task and split, and curves of the lengths of the texts."
 
-def build_train_tab(page: gr.Blocks, services: Services) -> TrainForm:
+
+def build_train_tab(page: gr.Blocks, services: Services) -> tuple[TrainForm, RunView, RunActions]:
     """Build the tab.
 
     Args:
@@ -18,31 +21,32 @@ def build_train_tab(page: gr.Blocks, services: Services) -> TrainForm:
         services: Backend of the app.
 
     Returns:
-        The form.
+        The form, the components that show a run and its buttons.
     """
     with gr.Row():
         with gr.Column(scale=6):
             form = build_train_form(services)
             connect_train_form(page, services, form)
         with gr.Column(scale=5):
-            connect_run_view(page, services, build_run_view(form), form)
+            view, actions = build_run_view(form)
+            connect_run_view(page, services, view, actions, form)
     _build_data_figure(services, form)
-    return form
+    return form, view, actions
 
 
 def _build_data_figure(services: Services, form: TrainForm) -> None:
     """Build the figure of the data, which is drawn again when the data or the encoder changes."""
     with gr.Accordion("The data", open=True):
         problem = gr.HTML()
-        figure = gr.Image(show_label=False, interactive=False, elem_id="data-picture", buttons=[])
+        figure = gr.HTML(elem_id="data-picture")
     last_path = gr.State("")
 
     def show_figure(last: str, *values: Any) -> list[object]:
         try:
-            path = str(services.figure(*read_form(values)))
+            path = services.figure(*read_form(values))
         except FORM_ERRORS as error:
-            return [None, notice(str(error), "error"), ""]
-        return [gr.skip() if path == last else path, "", path]
+            return ["", notice(str(error), "error"), ""]
+        return [gr.skip() if str(path) == last else picture(path.read_bytes(), ABOUT_FIGURE), "", str(path)]
 
     # After the plan, which reports errors in the data first.
     form.plan.change(

@@ -12,6 +12,9 @@ from ..runs.output_dir import find_last_checkpoint
 from ..runtime.atomic_files import read_json
 
 APP_DIR = "app"
+# What the process of a run reports, in the folder of the run, and the same for studies.
+JOB_DIR = "_app"
+STUDY_JOBS_DIR = "_studies"
 DATA_CONFIG = "config.yaml"
 STUDY_NAME = "study.json"
 # Depth below the root to search: out/app/run-1, out/studies/snips/run-1.

@@ -493,6 +493,9 @@ def study_command(
     ] = "all",
     epochs: Annotated[float | None, typer.Option(help="Epochs of each run. Defaults to the epochs of CONFIG.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Longest training time of a run.")] = None,
+    time_budget: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Time after which the study ends with what is finished.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the study. Defaults to output_dir with the suffix -study.")
     ] = None,
@@ -502,7 +505,8 @@ def study_command(
 ) -> None:
     """Train freezing scenarios on the same data, seeds and budget, and compare their scores and costs.
 
-    Writes study.json, study.md and study.html. After an interruption, the same command continues.
+    Writes study.json, study.md and study.html. After an interruption, the same command continues. A file named stop in
+    the folder of the study ends it after the training in progress, with the results so far.
     """
     from ..study import run_study
     from .overrides import parse_names
@@ -521,6 +525,7 @@ def study_command(
             minutes,
             processes,
             print_run,
+            time_budget,
         )
     except KeyboardInterrupt:
         typer.echo("\nInterrupted; the finished runs are kept, and the same command continues from here.", err=True)

@@ -22,13 +22,13 @@ MAX_NAMES = 12
 ELLIPSIS = "…"
 
 
-def worst_rows(task: TaskConfig, result: SplitResult, max_rows: int) -> list[tuple[int, float]]:
+def worst_rows(task: TaskConfig, result: SplitResult, max_rows: int | None) -> list[tuple[int, float]]:
     """Find the wrong rows with the highest loss, about which the model was most certain.
 
     Args:
         task: The task.
         result: Result on a split.
-        max_rows: Maximum number of rows to return.
+        max_rows: Maximum number of rows to return; all if None.
 
     Returns:
         Index and mean loss of each row, the worst first. For a regression, the rows with the largest errors.

@@ -186,6 +186,11 @@ def class_table(task: TaskConfig, split: str, result: SplitResult) -> Table:
     return Table(header, rows, f"By {header[0].lower()} on {split}, lowest F1 first.{more}")
 
 
+def labeled_results(task: TaskConfig, record: TrainingRecord) -> dict[str, SplitResult]:
+    """Return the results on the splits in which a row has a label of a task."""
+    return {split: result for split, result in record.results.items() if result.has_labels(task)}
+
+
 def draw_predictions(task: TaskConfig, result: SplitResult) -> "Figure | None":
     """Draw the predictions of a task against its gold labels.
 
@@ -220,7 +225,7 @@ def _curves(record: TrainingRecord) -> list[Part]:
 
 
 def _task_parts(task: TaskConfig, record: TrainingRecord) -> list[Part]:
-    labeled = {split: result for split, result in record.results.items() if result.has_labels(task)}
+    labeled = labeled_results(task, record)
     if not labeled:
         return [Paragraph("No validation or test row has a label of this task.")]
     parts: list[Part] = []

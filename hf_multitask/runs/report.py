@@ -1,4 +1,4 @@
-"""Reports of a run: ``history.json``, ``report.html``, and what its trackers show."""
+"""Reports of a run: ``history.json``, ``mistakes.json``, ``report.html``, and what its trackers show."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ import transformers
 from ..data import SPLITS, PreparedData, TrainingStream
 from ..freezing.stage_results import read_stage_results
 from ..models import TaskConfig
+from ..reports.mistakes_file import MISTAKES_NAME, write_mistakes
 from ..reports.split_result import SplitResult
 from ..reports.tracking import log_results
 from ..reports.training_report import HISTORY_NAME, REPORT_NAME, TrainingRecord, write_report
@@ -22,7 +23,7 @@ from .config import RunConfig
 
 def remove_report(folder: Path) -> None:
     """Remove the reports that an earlier run, or the part of this run before a resume, has written."""
-    for name in (REPORT_NAME, HISTORY_NAME):
+    for name in (REPORT_NAME, MISTAKES_NAME, HISTORY_NAME):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -58,15 +59,16 @@ def training_record(
 
 
 def report_run(output_dir: Path, trainer: MultiTaskTrainer, record: TrainingRecord) -> None:
-    """Write the report of a run and log its content to the trackers. Only for the main process.
+    """Write the report and the worst mistakes of a run and log its scores to the trackers. Only for the main process.
 
-    Without the packages of the extra ``reports``, there is no report.
+    Without the packages of the extra ``reports``, there is no ``report.html``.
 
     Args:
         output_dir: Directory of the run.
         trainer: The trainer.
         record: Content of the report, from `training_record`.
     """
+    write_mistakes(output_dir, record)
     if not missing_packages("reports"):
         write_report(output_dir, record)
     log_results(trainer.tracking, record, trainer.state.global_step)

@@ -46,6 +46,21 @@ def summarize_advice(
     return " ".join(lines)
 
 
+def choose_scenario(scenarios: Sequence[ScenarioResult], differences: Mapping[int, Differences]) -> str | None:
+    """Return the scenario that the advice names for the most training rows.
+
+    Args:
+        scenarios: The scenarios, with their summaries.
+        differences: Differences between the scenarios, by number of training rows.
+
+    Returns:
+        Name of the cheapest scenario that may be the best; None if there is nothing to choose from.
+    """
+    largest = max(differences)
+    summaries = _with_overall_score(scenarios, largest)
+    return _choose(summaries, differences[largest])[1] if len(summaries) > 1 else None
+
+
 def _advise(summaries: Mapping[str, Summary], differences: Differences, basis: str) -> str:
     best, cheapest = _choose(summaries, differences)
     rivals = [name for name in summaries if name != best and not _is_worse(differences, name, best)]

@@ -1,6 +1,7 @@
 """A whole study: from a config to ``study.json`` and its reports."""
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from accelerate import PartialState
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
 from ..runtime.extras import check_packages
+from .limits import STOP_NAME, StudyLimit
 from .records import explain_full_disk, read_record
 from .report import write_reports
 from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
@@ -30,6 +32,8 @@ def run_study(
     minutes: float | None = None,
     processes: int = 1,
     on_run: OnRun | None = None,
+    time_budget: float | None = None,
+    stop_file: str | Path | None = None,
 ) -> Study | None:
     """Train freezing scenarios with the same data, seeds and budget, and compare them.
 
@@ -48,12 +52,17 @@ def run_study(
             learning-rate schedule stay as without a limit.
         processes: Number of processes that train runs in parallel; under a launcher, per process of the launcher.
         on_run: Called when a run is finished, and for each run that was finished before.
+        time_budget: Time of this call in minutes, after which no other run begins, and the run in progress is stopped
+            and left out. Each scenario gets its first seed before any gets its second. No limit if None.
+        stop_file: File that asks the study to stop when somebody creates it: the runs in progress are finished, and
+            the results are those of the finished runs. Defaults to ``stop`` in the folder of the study.
 
     Returns:
         The results of the study; None in all but the main process of a launcher.
 
     Raises:
-        ValueError: If config, data or arguments are invalid, or ``output`` contains the study of another config.
+        ValueError: If config, data or arguments are invalid, ``output`` contains the study of another config, or the
+            study was stopped before its first run was finished.
         FileExistsError: If ``output`` contains something else.
         ImportError: If a package that the reports need is missing.
         OSError: If the disk is full, or a process was killed.
@@ -61,9 +70,15 @@ def run_study(
     check_packages("reports", "a report")
     if processes < 1:
         raise ValueError(f"processes must be at least 1, found {processes}.")
+    if time_budget is not None and not time_budget > 0:
+        raise ValueError(f"time_budget must be above 0 minutes, found {time_budget}.")
+    end = None if time_budget is None else time.time() + 60 * time_budget
     plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes)
     is_main = PartialState().is_main_process
+    # One that an earlier call has left in the folder of the study is not meant for this one.
+    limit = StudyLimit(plan.folder / STOP_NAME if stop_file is None else Path(stop_file), end)
     if is_main:
+        (plan.folder / STOP_NAME).unlink(missing_ok=True)
         with explain_full_disk(plan.folder):
             write_json(plan.folder / CONFIG_NAME, plan.settings)
     finished = 0
@@ -75,7 +90,7 @@ def run_study(
         if on_run is not None and is_main and record is not None:
             on_run(run.name, record.result, finished, len(plan.runs))
 
-    run_all(plan, data, processes, report)
+    run_all(plan, data, processes, report, limit)
     if not is_main:
         return None
     study = summarize(plan, data.tasks)

@@ -28,6 +28,7 @@ from ..runtime.training_history import Evaluation, TrainingHistory, select_metri
 from ..training.card_facts import final_metrics
 from ..training.metrics import reported_metric_names
 from ..training.trainer import MultiTaskTrainer
+from .limits import StudyLimit, StudyLimitCallback
 from .records import RunRecord, explain_full_disk, read_record, write_record
 from .row_scores import metric_name, row_scores
 from .study_plan import PlannedRun, StudyPlan
@@ -72,15 +73,17 @@ class TimeLimitCallback(TrainerCallback):
                 control.should_evaluate = control.should_save = True
 
 
-def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData) -> None:
+def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData, limit: StudyLimit) -> None:
     """Train a run and write its record.
 
     Args:
         plan: The study.
         run: The run. The run that it starts from is finished.
         data: The data of the study.
+        limit: Limit of the study.
 
     Raises:
+        TimeIsUpError: If the time of the study is up before the run is finished. It has no record then.
         ValueError: If the run cannot be trained. The message names the run.
         OSError: If the disk is full.
     """
@@ -88,7 +91,7 @@ def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData) -> None:
     shutil.rmtree(working, ignore_errors=True)
     try:
         with explain_full_disk(plan.folder):
-            write_record(plan, run, _train(plan, run, data.for_run(run), working))
+            write_record(plan, run, _train(plan, run, data.for_run(run), working, limit))
     except ValueError as error:
         raise ValueError(f"{run.name}: {error}") from error
     finally:
@@ -99,10 +102,11 @@ def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData) -> None:
             torch.cuda.reset_peak_memory_stats()
 
 
-def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path) -> RunRecord:
+def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path, limit: StudyLimit) -> RunRecord:
     trainer, data = build_trainer(run_config(plan, run, data.tasks, working), data)
     time_limit = TimeLimitCallback(math.inf if plan.minutes is None else plan.minutes)
     trainer.add_callback(time_limit)
+    trainer.add_callback(StudyLimitCallback(limit))
     sample = drift_sample(data["validation"], trainer.data_collator, trainer.args.device)
     states = encode_sample(trainer.model, sample)
     start = time.perf_counter()

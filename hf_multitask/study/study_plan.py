@@ -168,6 +168,8 @@ def plan_study(
             for i in range(seeds)
             for fold in (range(len(folds)) if folds else [None])
         ]
+    # Each scenario once before any twice: a study that is stopped early compares as many as possible.
+    runs.sort(key=lambda run: (run.size, run.seed, run.fold or 0))
     if not runs:
         raise ValueError(f"no scenario can be run: {skipped[0]['reason']}")
     shared = (config, folder, digest, settings, minutes)

@@ -193,6 +193,23 @@ class Front:
     scenarios: list[str]
 
 
+@dataclass(frozen=True)
+class Winner:
+    """The scenario that the advice names, with what it takes to train it again.
+
+    Args:
+        scenario: Name of the scenario.
+        freeze: Value of the config's ``freeze`` for a run with all training rows.
+        one_rate: Whether the heads train at the learning rate of the encoder.
+        starts_from: Scenario whose model it starts from; None if it starts from the encoder.
+    """
+
+    scenario: str
+    freeze: str | JsonObject
+    one_rate: bool
+    starts_from: str | None
+
+
 @dataclass(frozen=True, repr=False)
 class Study(ShownAsTable):
     """Results of a study. Printed as a table of the scores.
@@ -206,6 +223,7 @@ class Study(ShownAsTable):
         pareto: Pareto fronts by number of training rows.
         advice: Advice drawn from the results, as one paragraph.
         skipped: Scenarios that could not be run, by number of training rows.
+        winner: The cheapest scenario that may be the best; None without advice.
         folder: Folder of the study.
     """
 
@@ -217,6 +235,7 @@ class Study(ShownAsTable):
     pareto: list[Front]
     advice: str
     skipped: list[SkippedRun] = field(default_factory=list)
+    winner: Winner | None = None
     folder: Path = Path()
 
     def repr_tables(self) -> list[ReprTable]:
@@ -306,6 +325,8 @@ def load_study(folder: str | Path) -> Study:
                 "tasks": [TaskConfig.from_dict(task) for task in values["tasks"]],
                 "scenarios": [_parse_scenario(item) for item in values["scenarios"]],
                 "pareto": [Front(**item) for item in values["pareto"]],
+                # Studies of earlier versions have none.
+                "winner": Winner(**values["winner"]) if values.get("winner") else None,
                 "folder": Path(folder),
             }
         )

@@ -10,14 +10,27 @@ import numpy as np
 from ..freezing.stage import greater_is_better
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION
-from .advice import Differences, summarize_advice
+from .advice import Differences, choose_scenario, summarize_advice
 from .records import RunRecord, read_record
 from .row_scores import RowScores, metric_name, spread_scores, stack_scores
 from .statistics import Interval, bootstrap_scores, mean_and_sd, mean_difference, pareto_front, ratio_scores
 from .study_plan import PlannedRun, StudyPlan
-from .study_results import HELD_OUT, Forgetting, Front, FrozenTask, RunResult, ScenarioResult, Score, Study, Summary
+from .study_results import (
+    HELD_OUT,
+    Forgetting,
+    Front,
+    FrozenTask,
+    RunResult,
+    ScenarioResult,
+    Score,
+    SkippedRun,
+    Study,
+    Summary,
+    Winner,
+)
 
 OVERALL = "mean of the tasks"
+NOT_REACHED = "the study was stopped before this was trained"
 
 Repeat: TypeAlias = tuple[int, int]
 """Seed and fold of a run."""
@@ -56,14 +69,19 @@ def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
     """Summarize the runs of a study.
 
     Args:
-        plan: The study. All of its runs are finished.
+        plan: The study. Runs that are not finished are left out.
         tasks: The tasks, with their labels.
 
     Returns:
         The results of the study.
+
+    Raises:
+        ValueError: If no run is finished.
     """
-    records = [(run, _read(plan, run)) for run in plan.runs]
-    sizes = sorted({run.size for run in plan.runs})
+    records = [(run, record) for run in plan.runs if (record := read_record(plan, run)) is not None]
+    if not records:
+        raise ValueError("the study was stopped before its first run was finished: give it more time.")
+    sizes = sorted({run.size for run, _ in records})
     scores = {size: _score_scenarios(plan, records, tasks, size) for size in sizes}
     scenarios = []
     for scenario in plan.scenarios:
@@ -81,7 +99,7 @@ def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
         scenarios.append(ScenarioResult(scenario.name, scenario.about, results, summaries))
     differences = {size: _overall_differences(scores[size]) for size in sizes}
     return Study(
-        config={**plan.settings, "seeds": sorted({run.seed for run in plan.runs}), "sizes": sizes},
+        config={**plan.settings, "seeds": sorted({run.seed for run, _ in records}), "sizes": sizes},
         num_rows=plan.num_rows,
         tasks=list(tasks),
         main_metrics={task.name: metric_name(task) for task in tasks},
@@ -90,16 +108,30 @@ def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
         advice=summarize_advice(
             scenarios, differences, plan.num_rows[HELD_OUT if plan.folds else "test"], len(plan.folds)
         ),
-        skipped=list(plan.skipped),
+        skipped=[*plan.skipped, *_left_out(plan, records)],
+        winner=_winner(plan, choose_scenario(scenarios, differences)),
         folder=plan.folder,
     )
 
 
-def _read(plan: StudyPlan, run: PlannedRun) -> RunRecord:
-    record = read_record(plan, run)
-    if record is None:
-        raise ValueError(f"{run.name}: is not finished.")
-    return record
+def _left_out(plan: StudyPlan, records: Sequence[tuple[PlannedRun, RunRecord]]) -> list[SkippedRun]:
+    """Return the scenarios of which no run was finished before the study was stopped."""
+    finished = {(run.scenario.name, run.size) for run, _ in records}
+    planned = dict.fromkeys((run.scenario.name, run.size) for run in plan.runs)
+    return [
+        {"scenario": name, "size": size, "reason": NOT_REACHED}
+        for name, size in planned
+        if (name, size) not in finished
+    ]
+
+
+def _winner(plan: StudyPlan, name: str | None) -> Winner | None:
+    """Return how the scenario with a name trains on the most rows."""
+    runs = [run for run in plan.runs if run.scenario.name == name]
+    if not runs:
+        return None
+    run = max(runs, key=lambda run: run.size)
+    return Winner(run.scenario.name, run.freeze, run.scenario.one_rate, run.scenario.starts_from)
 
 
 def _score_scenarios(

@@ -17,6 +17,7 @@ from ..data import PreparedData
 from ..models import TaskConfig, load_tokenizer
 from ..runs.preparation import prepare_run_data
 from ..runtime.quiet import warnings_only
+from .limits import StudyLimit, TimeIsUpError
 from .records import claim, is_finished
 from .run_training import train_run
 from .study_plan import PlannedRun, StudyPlan
@@ -30,8 +31,8 @@ DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 OnRun = Callable[[PlannedRun], None]
 
 
-def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun) -> None:
-    """Train the runs of a study that are not finished.
+def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun, limit: StudyLimit) -> None:
+    """Train the runs of a study that are not finished, within its limit.
 
     Each process takes the next run that no other process works on, so that any number of them, also of several
     machines with a shared disk, share a study. The processes of a launcher (``torchrun``, ``accelerate launch``) each
@@ -42,6 +43,7 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun) 
         data: The prepared data.
         processes: Number of processes; under a launcher, per process of the launcher.
         on_run: Called once with each run that is finished: before the call, by this process or by another.
+        limit: Limit of the study.
 
     Raises:
         ValueError: If a run cannot be trained.
@@ -51,7 +53,7 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun) 
     state = PartialState()
     if processes == 1 and state.num_processes == 1:
         with warnings_only():
-            worker_loop(plan, StudyData(data), on_run)
+            worker_loop(plan, StudyData(data), limit, on_run)
         return
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes)) * processes
     threads = max((os.cpu_count() or 1) // on_this_machine, 1)
@@ -59,7 +61,7 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun) 
     devices = [_device(number) for number in range(first, first + processes)]
     errors: SimpleQueue[Exception] = multiprocessing.get_context("spawn").SimpleQueue()
     with _without_launcher_env():
-        workers = spawn(_run_worker, (plan, data.tasks, threads, devices, errors), nprocs=processes, join=False)
+        workers = spawn(_run_worker, (plan, data.tasks, threads, devices, errors, limit), nprocs=processes, join=False)
     reported: set[Path] = set()
     try:
         finished = False
@@ -78,12 +80,13 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun) 
             process.terminate()
 
 
-def worker_loop(plan: StudyPlan, data: StudyData, on_run: OnRun | None = None) -> None:
-    """Train runs until all are finished, by this process or by others.
+def worker_loop(plan: StudyPlan, data: StudyData, limit: StudyLimit, on_run: OnRun | None = None) -> None:
+    """Train runs until all are finished, by this process or by others, or the limit is reached.
 
     Args:
         plan: The study.
         data: The data of the study.
+        limit: Limit of the study.
         on_run: Called with each run that is finished.
     """
     parent = multiprocessing.parent_process()
@@ -94,10 +97,16 @@ def worker_loop(plan: StudyPlan, data: StudyData, on_run: OnRun | None = None) -
             # A study that was killed must not train on in the background.
             if parent is not None and not parent.is_alive():
                 return
-            if _is_done(plan, run, data):
+            try:
+                is_done = _is_done(plan, run, data, limit)
+            except TimeIsUpError:
+                return
+            if is_done:
                 unfinished.remove(run)
                 if on_run is not None:
                     on_run(run)
+        if not limit.may_begin:
+            return  # All runs were looked at, so those that are finished are reported.
         if len(unfinished) == before:
             time.sleep(POLL_SECONDS)  # others work on the runs that are left, or on the runs that these start from
 
@@ -109,6 +118,7 @@ def _run_worker(
     threads: int,
     devices: Sequence[str | None],
     errors: "SimpleQueue[Exception]",
+    limit: StudyLimit,
 ) -> None:
     """Run a worker in a process that the main process has spawned."""
     # Ctrl-C reaches every process of a terminal. The main process handles it and terminates its workers.
@@ -122,23 +132,23 @@ def _run_worker(
             # The main process has prepared the data, so `datasets` reads the tokenized rows from its cache.
             tokenizer = load_tokenizer(plan.config.encoder)
             data = prepare_run_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
-            worker_loop(plan, StudyData(data))
+            worker_loop(plan, StudyData(data), limit)
     except (ValueError, OSError) as error:
         # Some subclasses cannot be unpickled: their constructors take more than a message.
         errors.put((ValueError if isinstance(error, ValueError) else OSError)(str(error)))
         raise SystemExit(1) from None
 
 
-def _is_done(plan: StudyPlan, run: PlannedRun, data: StudyData) -> bool:
-    """Train a run if this process can, and return whether it is finished."""
+def _is_done(plan: StudyPlan, run: PlannedRun, data: StudyData, limit: StudyLimit) -> bool:
+    """Train a run if this process can and the limit is not reached, and return whether it is finished."""
     if is_finished(plan, run.folder):
         return True
-    if run.start_folder is not None and not is_finished(plan, run.start_folder):
+    if not limit.may_begin or (run.start_folder is not None and not is_finished(plan, run.start_folder)):
         return False
     with claim(plan, run) as is_ours:
         # Another process may have finished the run between the first look and the claim.
         if is_ours and not is_finished(plan, run.folder):
-            train_run(plan, run, data)
+            train_run(plan, run, data, limit)
         return is_ours
 
 

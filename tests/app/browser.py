@@ -9,6 +9,13 @@ TRAINING = 90_000
 BROKEN_OFF = re.compile("AbortError|Connection errored out")
 
 
+def open_app(page, url, expect):
+    """Open the app in a page, and wait for the events of a loaded page."""
+    page.goto(url)
+    expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
+    expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
+
+
 def collect_errors(page, errors):
     """Append the errors of a page's console and scripts to a list."""
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

@@ -7,7 +7,7 @@ import pytest
 
 from hf_multitask import RunConfig
 from hf_multitask.app.services import Services
-from tests.app.browser import BROKEN_OFF, TRAINING, WAIT, collect_errors
+from tests.app.browser import BROKEN_OFF, WAIT, collect_errors, open_app
 from tests.app.started_app import started_app
 from tests.tiny import save_tiny_run
 
@@ -170,10 +170,7 @@ def open_page(browser, url, expect):
     def open_tab():
         page = context.new_page()
         collect_errors(page, errors)
-        page.goto(url)
-        # The events of a loaded page have run.
-        expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
-        expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
+        open_app(page, url, expect)
         return page
 
     yield open_tab

@@ -3,10 +3,12 @@
 All tests share one app and one browser, and use the runs of earlier tests in the order of the file.
 """
 
+import csv
 import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.app.browser import TRAINING, choose, collect_errors, go_to, set_epoch
 pytestmark = pytest.mark.app
 
 STEPS_TO_LEARN = 400
+EVIL = "<img src=x onerror=window.pwned=1>"
 
 
 def runs(folder):
@@ -54,7 +57,7 @@ def test_a_model_is_trained_to_its_end(page, expect, folder):
     train(page, expect, 3)
     state = page.locator("#run-state")
     expect(state).to_contain_text("app/run-1")
-    expect(state).to_contain_text("is finished. Its model can be tried", timeout=TRAINING)
+    expect(state).to_contain_text("has finished. Open the Try tab to use its model", timeout=TRAINING)
     expect(page.locator("#run-metrics")).to_contain_text("intent_accuracy")
     scores = json.loads((folder / "app" / "run-1" / "metrics.json").read_text())
     expect(page.locator("#run-metrics")).to_contain_text(f"{scores['test']['slots_f1']:.4f}")
@@ -74,16 +77,16 @@ def test_two_tabs_start_one_run_that_a_reload_finds_and_that_can_be_stopped(open
     expect(second.locator("#problem")).to_contain_text("app/run-2 is training already")
     assert runs(folder) == ["run-1", "run-2"]
     state = first.locator("#run-state")
-    expect(state).to_contain_text("app/run-2 trains: step", timeout=TRAINING)
+    expect(state).to_contain_text("app/run-2 is training: step", timeout=TRAINING)
     expect(first.locator("#start")).to_be_disabled()
     # The progress and the curves update without a click.
     step = step_of(state)
-    expect(state).not_to_contain_text(f"step {step} of")
+    expect(state).not_to_contain_text(f"step {step:,} of")
     expect(first.locator("#losses svg.marks, #losses canvas").first).to_be_visible()
     second.close()
 
     first.reload()
-    expect(state).to_contain_text("app/run-2 trains: step")
+    expect(state).to_contain_text("app/run-2 is training: step")
     assert step_of(state) > step
     expect(first.locator("#losses svg.marks, #losses canvas").first).to_be_visible()
 
@@ -94,17 +97,17 @@ def test_two_tabs_start_one_run_that_a_reload_finds_and_that_can_be_stopped(open
         first.wait_for_timeout(500)
     first.locator("#stop").click()
     expect(state).to_contain_text("app/run-2 was stopped at step", timeout=TRAINING)
-    kept = re.search(r"Kept: (app/run-2/checkpoint-\d+);", state.inner_text())[1]
+    kept = re.search(r"Saved: (app/run-2/checkpoint-\d+)\.", state.inner_text())[1]
     assert (folder / kept).is_dir()
     expect(first.locator("#start")).to_be_enabled()
     expect(first.locator("#stop")).to_be_disabled()
 
 
 def step_of(state):
-    return int(re.search(r"step (\d+) of", state.inner_text())[1])
+    return int(re.search(r"step ([\d,]+) of", state.inner_text())[1].replace(",", ""))
 
 
-def test_two_models_predict_a_sentence_and_a_deleted_model_is_reported(page, expect, folder):
+def test_two_models_predict_texts_and_a_deleted_model_is_reported(page, expect, folder):
     go_to(page, "Try")
     # The newest model has predicted the first sentence already.
     answers = page.locator(".answer:visible")
@@ -112,12 +115,37 @@ def test_two_models_predict_a_sentence_and_a_deleted_model_is_reported(page, exp
     page.locator("#sentence textarea").fill("play some music by the beatles in paris")
     choose(page, "first-model", "app/run-1")
     choose(page, "second-model", "app/run-2")
-    page.locator("#ask").click()
+    page.locator("#sentence textarea").press("Shift+Enter")
     expect(answers).to_have_count(4)
+    # The first model has learned no place.
+    expect(answers.nth(3).locator(".badge")).to_have_text("differs")
     expect(page.get_by_text("PlayMusic").first).to_be_visible()
     # The second model has seen each sentence hundreds of times and knows the place.
     expect(answers.nth(3)).to_contain_text("paris")
     expect(answers.nth(3)).to_contain_text("place")
+
+    # Several lines are a table, which can be downloaded.
+    page.locator("#sentence textarea").fill(f"play some music by the beatles in paris\n{EVIL}")
+    page.locator("#ask").click()
+    rows = page.locator("#answers tbody tr")
+    expect(rows).to_have_count(2)
+    expect(page.locator("#answers")).to_contain_text(EVIL)
+    with page.expect_download() as download:
+        page.locator("#download-csv").click()
+    table = list(csv.reader(Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()))
+    assert table[0][:2] == ["text", "app/run-1: intent"]
+    assert {row[0] for row in table[1:]} == {"play some music by the beatles in paris", EVIL}
+    # So is a file.
+    page.get_by_text("Or a file with many texts").click()
+    texts = {"name": "texts.txt", "mimeType": "text/plain", "buffer": b"one text\nanother text\na third\n"}
+    page.locator("#texts-file input[type=file]").set_input_files(texts)
+    expect(rows).to_have_count(3)
+    page.locator("#texts-file").get_by_label(re.compile("clear|remove", re.IGNORECASE)).first.click()
+    expect(rows).to_have_count(2)
+    page.locator("#sentence textarea").fill("play some music by the beatles in paris")
+    page.locator("#ask").click()
+    expect(answers).to_have_count(4)
+    assert page.evaluate("window.pwned") is None
 
     shutil.move(folder / "app" / "run-1", folder.parent / "elsewhere")
     page.locator("#ask").click()
@@ -129,13 +157,18 @@ def test_two_models_predict_a_sentence_and_a_deleted_model_is_reported(page, exp
     expect(problem).to_have_count(0)
     page.locator("#sentence textarea").fill("   ")
     page.locator("#ask").click()
-    expect(problem).to_contain_text("'text' is empty")
+    expect(problem).to_contain_text("expected at least one text, found none")
     expect(answers).to_have_count(0)
 
 
 def test_a_study_has_a_sortable_table_and_curves_with_tooltips(page, expect, folder):
-    go_to(page, "Compare")
+    go_to(page, "Which layers")
     expect(page.locator("#advice")).to_contain_text("Freeze nothing: it scores best")
+    prices = page.locator("#prices tbody tr")
+    expect(prices).to_have_count(3)
+    # The cheapest first.
+    expect(prices.first).to_contain_text("encoder frozen")
+    page.get_by_role("button", name="All numbers and learning curves").click()
     table = page.locator("#results")
     first_cell = table.get_by_role("gridcell").first
     expect(first_cell).to_contain_text("nothing frozen")
@@ -162,7 +195,8 @@ def test_a_study_has_a_sortable_table_and_curves_with_tooltips(page, expect, fol
     broken.mkdir()
     (broken / "study.json").write_text("{")
     page.reload()
-    go_to(page, "Compare")
+    # The tab stays open.
+    expect(page.locator("#study input")).to_be_visible()
     choose(page, "study", "studies/broken")
     expect(page.locator("#advice")).to_contain_text("is not a study")
     shutil.rmtree(broken)

@@ -17,7 +17,6 @@ from hf_multitask.app.choices import (
     tasks_as_yaml,
 )
 from hf_multitask.app.markup import notice, table
-from hf_multitask.app.model_cache import ModelCache
 from hf_multitask.app.plan_cache import PlanCache, is_everything_frozen
 from hf_multitask.app.study_tables import curve_names, study_curves, study_table
 from hf_multitask.app.task_rows import (
@@ -224,23 +223,6 @@ def test_the_figure_is_drawn_once(services, base, app_config):
     assert services.figure(str(app_config), choices) == path
     assert path.stat().st_mtime_ns == written
     assert inspect_data(base, 0).datasets[0].tasks == ["intent", "slots"]
-
-
-def test_a_sentence_is_predicted_and_a_deleted_model_is_reported(save_model, app_config, tmp_path):
-    cache = ModelCache()
-    folders = [save_model(app_config, tmp_path / name) for name in ("a", "b", "c")]
-    for folder in folders:
-        intent, slots = cache.answer(folder, "play jazz in paris")
-        assert intent.kind == "bars"
-        assert list(intent.value.values()) == sorted(intent.value.values(), reverse=True)
-        assert slots.kind == "entities"
-        assert slots.value["text"] == "play jazz in paris"
-    with pytest.raises(ValueError, match="sentence: 'text' is empty"):
-        cache.answer(folders[0], " ")
-    (folders[0] / "config.json").unlink()
-    with pytest.raises(ValueError, match="a: the model's folder was moved or deleted"):
-        cache.answer(folders[0], "play")
-    assert cache.answer(folders[1], "play")
 
 
 def test_a_study_becomes_a_table_of_numbers_and_curves(save_study, tmp_path):

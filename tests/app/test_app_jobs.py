@@ -5,16 +5,17 @@ import resource
 import shutil
 import threading
 import time
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from hf_multitask import MultiTaskModel, RunConfig
+from hf_multitask import MultiTaskModel, load_pipeline
 from hf_multitask.app.choices import default_choices
 from hf_multitask.app.jobs import Jobs
 from hf_multitask.app.run_progress import loss_curves, read_progress, score_curves
-from hf_multitask.cli import main
 
 
 def wait(jobs, until, seconds=120):
@@ -61,16 +62,16 @@ def test_of_several_runs_started_together_one_trains_to_its_end(services, start)
     for tab in tabs:
         tab.join()
     assert outcomes.count("app/run-1") == 1
-    assert sum("app/run-1 is training already: only one run at a time" in text for text in outcomes) == 3
+    assert sum("app/run-1 is training already. Only one training runs at a time" in text for text in outcomes) == 3
 
     # A page that is opened later finds the run and its progress.
     running = wait(Jobs(services.workspace), lambda status: status.progress.max_steps)
     assert running.state == "running"
-    assert running.message.startswith("app/run-1 trains: step ")
+    assert running.message.startswith("app/run-1 is training: step ")
     assert "of 120, epoch" in running.message
     status = wait(Jobs(services.workspace), lambda status: not status.is_active)
     assert status.state == "finished", status
-    assert status.message == "app/run-1 is finished. Its model can be tried."
+    assert status.message == "app/run-1 has finished. Open the Try tab to use its model."
     assert status.progress.step == status.progress.max_steps == 120
     assert status.progress.stage == "all"
     assert status.metrics.keys() == {"validation", "test"}
@@ -96,14 +97,77 @@ def test_a_stopped_run_keeps_a_checkpoint_to_resume_from(services, start):
     step = status.progress.step
     folder = services.workspace.root / "app" / "run-1"
     assert (folder / f"checkpoint-{step}").is_dir()
-    assert f"app/run-1 was stopped at step {step}. Kept: app/run-1/checkpoint-{step}" in status.message
-    # The command on the page resumes from it.
-    config = folder / "_app" / "config.yaml"
-    assert f"hf-multitask train {config} --resume continues from it" in status.message
-    values = RunConfig.from_file(config)
-    assert values.training["num_train_epochs"] == 5000
-    assert main(["train", str(config), "--resume", "--training.max_steps", str(step + 2)]) == 0
-    assert (folder / f"checkpoint-{step + 2}").is_dir()
+    assert f"app/run-1 was stopped at step {step}. Saved: app/run-1/checkpoint-{step}" in status.message
+    assert status.can_resume
+
+
+@pytest.mark.slow
+def test_a_renamed_run_resumes_from_its_checkpoint_to_its_end(services, start):
+    jobs = services.jobs
+    start(epochs=40)
+    wait(jobs, lambda status: status.progress.step > 8)
+    with pytest.raises(ValueError, match=r"^app/run-1 is training\. Stop it first\."):
+        jobs.rename("app/run-1", "first")
+    with pytest.raises(ValueError, match="Stop it first"):
+        jobs.delete("app/run-1")
+    jobs.stop()
+    stopped = wait(jobs, lambda status: not status.is_active).progress.step
+    assert stopped < 160
+    assert jobs.rename("app/run-1", "../My first/run!") == "app/My-first-run"
+    assert jobs.names() == ["app/My-first-run"]
+    folder = services.workspace.root / "app" / "My-first-run"
+    state = json.loads((folder / f"checkpoint-{stopped}" / "trainer_state.json").read_text())
+    assert Path(state["best_model_checkpoint"]).parent == folder
+    jobs.resume("app/My-first-run")
+    status = wait(jobs, lambda status: not status.is_active)
+    assert status.state == "finished", status
+    assert not (services.workspace.root / "app" / "run-1").exists()
+    # The steps before and after are in one history.
+    steps = [entry["step"] for entry in status.progress.history if "eval_loss" in entry]
+    assert steps == sorted(set(steps))
+    assert steps[0] <= stopped < steps[-1] == 160
+    with pytest.raises(ValueError, match="can't be resumed: it has finished"):
+        jobs.resume("app/My-first-run")
+
+
+@pytest.mark.slow
+def test_a_finished_run_has_its_mistakes_and_a_download_that_loads(services, start, tmp_path):
+    jobs = services.jobs
+    start(epochs=1)
+    status = wait(jobs, lambda status: not status.is_active)
+    assert status.state == "finished", status
+    by_task = {task["task"]: task for task in status.mistakes}
+    assert by_task.keys() == {"intent", "slots"}
+    accuracy = status.metrics["validation"]["intent_accuracy"]
+    assert by_task["intent"]["wrong"] == round((1 - accuracy) * by_task["intent"]["rows"])
+    losses = [mistake["loss"] for mistake in by_task["intent"]["mistakes"]]
+    assert losses == sorted(losses, reverse=True)
+    with zipfile.ZipFile(services.pack_run("app/run-1")) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "unpacked")
+    assert {name.partition("/")[0] for name in names} == {"run-1"}
+    # Texts of the data stay here.
+    assert not {"run-1/report.html", "run-1/mistakes.json"} & set(names)
+    assert not any("checkpoint" in name or "optimizer" in name for name in names)
+    answer = load_pipeline(tmp_path / "unpacked" / "run-1")("play some music")
+    assert answer.keys() == {"intent", "slots"}
+
+    jobs.delete("app/run-1")
+    assert not (services.workspace.root / "app" / "run-1").exists()
+    assert jobs.names() == []
+    with pytest.raises(ValueError, match="run 'app/run-1' does not exist any more"):
+        jobs.delete("app/run-1")
+
+
+@pytest.mark.parametrize(("name", "message"), [("///", "expected letters or digits"), ("data", "'data' is taken")])
+def test_names_that_a_run_cannot_have(name, message, services):
+    folder = services.workspace.app_dir / "run-1" / "_app"
+    folder.mkdir(parents=True)
+    (folder / "process.json").write_text(json.dumps({"pid": 0, "started": 0.0}))
+    with pytest.raises(ValueError, match=message):
+        services.jobs.rename("app/run-1", name)
+    with pytest.raises(ValueError, match="does not exist any more"):
+        services.jobs.rename("app/../../x", "y")
 
 
 @pytest.mark.slow
@@ -122,7 +186,7 @@ def test_a_failure_is_reported_and_the_next_run_starts(services, start, app_conf
     status = wait(services.jobs, lambda status: not status.is_active)
     assert status.state == "failed"
     assert "its process ended without a result" in status.message
-    assert "It has no checkpoint" in status.message
+    assert "It has no checkpoint, so it can't be resumed" in status.message
 
 
 @pytest.mark.slow

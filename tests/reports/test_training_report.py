@@ -75,6 +75,23 @@ def test_the_stages_match_stages_json(whole):
     assert "1 heads" in page.plain  # in the curves too
 
 
+def test_the_mistakes_are_those_of_the_report(whole):
+    folder, metrics, page = whole
+    tasks = {task["task"]: task for task in json.loads((folder / "mistakes.json").read_text())["tasks"]}
+    assert tasks.keys() == {"intent", "slots"}
+    intent = tasks["intent"]
+    assert (intent["split"], intent["rows"]) == ("validation", 9)
+    assert intent["wrong"] == round(9 * (1 - metrics["validation"]["intent_accuracy"])) > 0
+    for mistake in intent["mistakes"]:
+        assert mistake["text"] in page.plain
+        (text, gold, predicted) = mistake["lines"]
+        assert text["pieces"][0]["text"] == mistake["text"]
+        assert gold["pieces"] != predicted["pieces"]
+    for mistake in tasks["slots"]["mistakes"]:
+        assert {line["name"] for line in mistake["lines"]} == {"gold", "predicted"}
+        assert "".join(piece["text"] for piece in mistake["lines"][0]["pieces"]) == mistake["text"]
+
+
 def test_the_history_is_the_log_history_of_the_trainer(whole):
     folder, _, _ = whole
     written = json.loads((folder / "history.json").read_text())

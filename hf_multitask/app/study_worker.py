@@ -1,0 +1,95 @@
+"""Process of one study, started by the app: ``python -m hf_multitask.app.study_worker FOLDER``."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from ..runs.config import RunConfig
+from ..runtime.atomic_files import write_json
+from ..study import RunResult, run_study
+from .job_process import CONFIG_FILE, FAILED, FINISHED, RESULT_FILE, STOPPED
+from .run_progress import STOP_NAME
+from .study_jobs import PROGRESS_FILE, StudyProgress, read_settings, study_config
+
+SHOWN_METRICS = ("_accuracy", "_f1", "_mse")
+HIDDEN_METRICS = ("_macro_f1", "_strict_f1", "joint_accuracy")
+
+
+class StudyWriter:
+    """Writes the progress of a study.
+
+    Args:
+        folder: Folder of the job.
+        minutes: Time of the study, if it is limited.
+    """
+
+    def __init__(self, folder: Path, minutes: float | None) -> None:
+        self.path = folder / PROGRESS_FILE
+        self.start = time.monotonic()
+        self.end = None if minutes is None else self.start + 60 * minutes
+        self.runs: list[tuple[str, float, str]] = []
+        # Runs that an earlier process has trained take no time now.
+        self.trained_at: list[float] = []
+
+    def __call__(self, name: str, result: RunResult, number: int, total: int) -> None:
+        """Add a finished run."""
+        self.runs.append((name, result.seconds, _scores_in_words(result.metrics["test"])))
+        now = time.monotonic()
+        seconds_left = None
+        if result.seconds < now - self.start:
+            self.trained_at.append(now)
+            seconds_left = (now - self.start) / len(self.trained_at) * (total - number)
+            if self.end is not None:
+                seconds_left = min(seconds_left, max(self.end - now, 0.0))
+        write_json(self.path, asdict(StudyProgress(number, total, seconds_left, self.runs)))
+
+
+def _scores_in_words(metrics: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {value:.4f}"
+        for name, value in metrics.items()
+        if name.endswith(SHOWN_METRICS) and not name.endswith(HIDDEN_METRICS)
+    )
+
+
+def main(folder: Path) -> int:
+    """Train a study from the config in a folder, and write the progress and the result to that folder.
+
+    Args:
+        folder: Folder that the app has prepared.
+
+    Returns:
+        The exit status: 0, or 1 if the study failed.
+    """
+    settings = read_settings(folder)
+    writer = StudyWriter(folder, settings.minutes)
+    stop_file = folder / STOP_NAME
+    try:
+        config = RunConfig.from_file(folder / CONFIG_FILE)
+        run_study(
+            study_config(config),
+            config.output_dir,
+            list(settings.scenarios),
+            settings.seeds,
+            on_run=writer,
+            time_budget=settings.minutes,
+            stop_file=stop_file,
+        )
+    except KeyboardInterrupt:
+        write_json(folder / RESULT_FILE, {"state": STOPPED})
+        return 0
+    except Exception as error:  # The page shows every error, whichever library raised it.
+        logging.getLogger(__name__).exception("The study failed.")
+        write_json(folder / RESULT_FILE, {"state": FAILED, "reason": str(error) or type(error).__name__})
+        return 1
+    write_json(folder / RESULT_FILE, {"state": STOPPED if stop_file.exists() else FINISHED})
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_multitask").setLevel(logging.INFO)
+    sys.exit(main(Path(sys.argv[1])))
