@@ -114,7 +114,7 @@ def _build_form() -> StudyForm:
         start = gr.Button("Start study", variant="primary", elem_id="start-study")
         stop = gr.Button("Stop study", variant="stop", interactive=False, elem_id="stop-study")
     problem = gr.HTML(elem_id="study-problem")
-    chosen = gr.Dropdown(label="Study", elem_id="study", visible=False)
+    chosen = gr.Dropdown(label="Study", elem_id="study", visible=False, allow_custom_value=True)
     state = gr.HTML(elem_id="study-state")
     with gr.Row(elem_classes="actions"):
         proceed = gr.Button("Continue study", size="sm", min_width=110, visible=False, elem_id="continue-study")

@@ -4,6 +4,7 @@ import gradio as gr
 
 CSS = """
 .wide {overflow-x: auto}
+.wide + p {margin-top: 1em}
 table.facts {border: 0 !important; border-collapse: collapse; width: 100%; font-size: .9em}
 table.facts tr, table.facts thead, table.facts tbody {border: 0 !important}
 table.facts caption {text-align: left; font-weight: 600; padding: .3em .6em}

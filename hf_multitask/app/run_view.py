@@ -57,7 +57,8 @@ def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
     Returns:
         The components with the two buttons, and the buttons for the shown run.
     """
-    run = gr.Dropdown(label="Run", elem_id="run", visible=False)
+    # Custom values, since a page may name a run that another page has renamed: the view shows another one then.
+    run = gr.Dropdown(label="Run", elem_id="run", visible=False, allow_custom_value=True)
     state = gr.HTML(elem_id="run-state")
     actions = build_run_actions()
     view = RunView(

@@ -62,8 +62,8 @@ def build_study_view() -> StudyView:
     with gr.Accordion("All numbers and learning curves", open=False, visible=False, elem_id="details") as details:
         results = gr.Dataframe(interactive=False, wrap=True, max_height=420, elem_id="results", label="All numbers")
         with gr.Row():
-            curve = gr.Dropdown(label="Curves", elem_id="curve", scale=3)
-            size = gr.Dropdown(label="Training rows", visible=False, elem_id="size", scale=1)
+            curve = gr.Dropdown(label="Curves", allow_custom_value=True, elem_id="curve", scale=3)
+            size = gr.Dropdown(label="Training rows", allow_custom_value=True, visible=False, elem_id="size", scale=1)
         plot = gr.LinePlot(
             x="epoch",
             y="value",

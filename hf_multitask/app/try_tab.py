@@ -50,8 +50,15 @@ def build_try_tab(page: gr.Blocks, tab: gr.Tab, services: Services) -> TryTab:
         What another tab needs to try a model.
     """
     with gr.Row():
-        first = gr.Dropdown(label="Model", elem_id="first-model")
-        second = gr.Dropdown([NO_MODEL], value=NO_MODEL, label="Second model, to compare with", elem_id="second-model")
+        # Custom values, since a page may name a model that was deleted: a message says so.
+        first = gr.Dropdown(label="Model", allow_custom_value=True, elem_id="first-model")
+        second = gr.Dropdown(
+            [NO_MODEL],
+            value=NO_MODEL,
+            label="Second model, to compare with",
+            allow_custom_value=True,
+            elem_id="second-model",
+        )
     text = gr.Textbox(
         QUICKSTART_SENTENCE,
         label="Texts",
