@@ -72,4 +72,4 @@ def _print_blocks(header: Sequence[str], rows: Sequence[Sequence[str]], console:
         for name, cell in zip(header[1:], cells, strict=True):
             if cell:
                 line = Text(f"{name}: " if name else "", overflow="fold").append(" · ".join(cell.splitlines()))
-                console.print(Padding(line, (0, 0, 0, _INDENT)))
+                console.print(Padding(line, (0, 0, 0, _INDENT), expand=False))

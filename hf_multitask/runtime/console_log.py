@@ -19,22 +19,22 @@ _IN_FILE = (PACKAGE, "transformers", PYTHON_WARNINGS)
 _FILE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Prints each message above the progress bar that is shown, if there is one.
+class LineHandler(logging.Handler):
+    """Prints each message to standard error, above the progress bar that is shown, if there is one.
+
+    In a notebook, where standard error is red, it prints to standard output.
 
     Args:
         level: Messages below this level are not printed.
     """
 
     def __init__(self, level: int = logging.INFO) -> None:
-        # Standard error is red in a notebook.
-        super().__init__(sys.stdout if is_in_notebook() else sys.stderr)
-        self.setLevel(level)
+        super().__init__(level)
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
-        tqdm.write(self.format(record), file=self.stream)
+        tqdm.write(self.format(record), file=sys.stdout if is_in_notebook() else sys.stderr)
 
 
 @contextmanager
