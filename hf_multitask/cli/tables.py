@@ -1,6 +1,5 @@
 """Output of commands: tables of metrics, stages, plans and files, and a prediction with its entities."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +48,9 @@ def print_stages(stages: Sequence[Mapping[str, Any]], console: Console | None = 
         "seconds": [f"{stage['seconds']:.0f}" for stage in stages],
         "trainable parameters": [f"{stage['trainable_parameters']:,}" for stage in stages],
         "peak memory": [format_bytes(stage["peak_memory_bytes"], "MiB") for stage in stages],
-        "mean training loss": [f"{stage['train_losses'].get('loss', math.nan):.4f}" for stage in stages],
+        "mean training loss": [
+            f"{stage['train_losses']['loss']:.4f}" if "loss" in stage["train_losses"] else "" for stage in stages
+        ],
     }
     for name in dict.fromkeys(name for stage in stages for name in stage["best"]):
         rows[name] = [f"{stage['best'][name]:.4f}" if name in stage["best"] else "" for stage in stages]

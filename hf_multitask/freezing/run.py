@@ -10,6 +10,7 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerControl
+from transformers.trainer_utils import IntervalStrategy
 
 from ..models.layer_groups import layer_ranges
 from ..models.type_aliases import JsonObject
@@ -263,10 +264,15 @@ class FreezeRun:
         self._exit_stack.close()
 
     def _log_loss_if_needed(self, control: TrainerControl) -> None:
-        """Let the Trainer log the training loss with each evaluation and checkpoint if the schedule compares it.
+        """Let the Trainer log the training loss where a stage ends or may end, so that each stage has its own.
 
-        A resumed Trainer has forgotten the losses since the last log.
+        If the schedule compares the loss, it is logged with each checkpoint too: a resumed Trainer has forgotten the
+        losses since the last log.
         """
+        ends_stage = self.state.global_step == self.progress.next_boundary
+        may_end = self.schedule.needs_evaluation and control.should_evaluate
+        if self.args.logging_strategy != IntervalStrategy.NO and (ends_stage or may_end):
+            control.should_log = True
         if self.schedule.watches_gap and (control.should_save or control.should_evaluate):
             control.should_log = True
 

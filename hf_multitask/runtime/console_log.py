@@ -66,7 +66,7 @@ def show_details() -> None:
 
 
 class RunLog:
-    """The messages of a run: all in a file once it may be written, and its warnings again at the end."""
+    """The messages of a run: all in a file once it may be written, and the package's warnings again at the end."""
 
     def __init__(self) -> None:
         self._handler = _RunHandler()
@@ -122,7 +122,7 @@ class _RunHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message, or keep it if there is no file yet."""
-        if record.levelno >= logging.WARNING:
+        if record.levelno >= logging.WARNING and record.name.split(".")[0] == PACKAGE:
             self.warnings[record.getMessage()] = None
         if self._file is None:
             self._kept.append(record)

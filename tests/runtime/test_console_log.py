@@ -52,6 +52,7 @@ def test_warnings_come_again_once_each(caplog):
     with log.listening():
         for _ in range(2):
             LOGGER.warning("twice")
+        logging.getLogger("transformers").warning("theirs")
         LOGGER.info("no warning")
         caplog.clear()
         log.repeat_warnings()

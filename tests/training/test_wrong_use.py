@@ -62,7 +62,9 @@ def test_the_metrics_need_a_trainer_of_several_tasks(model, data, tokenizer, tmp
 def test_a_run_shorter_than_a_log_has_its_losses(model, data, tokenizer, tmp_path):
     trainer = make_trainer(model, data, tokenizer, tmp_path, "heads-then-all", max_steps=14, logging_steps=500)
     trainer.train()
-    (log,) = [entry for entry in trainer.state.log_history if "loss" in entry]
-    assert (log["step"], log["intent_loss"] > 0) == (14, True)
-    results = read_stage_results(tmp_path)
-    assert results[-1]["train_losses"]["loss"] == pytest.approx(log["loss"])
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    stages = read_stage_results(tmp_path)
+    assert [log["step"] for log in logs] == [stages[0]["steps"], 14]
+    for log, stage in zip(logs, stages, strict=True):
+        assert stage["train_losses"]["loss"] == pytest.approx(log["loss"])
+        assert log["intent_loss"] > 0
