@@ -14,7 +14,7 @@ from ..freezing.plan import StagePlans
 from ..reports.training_report import write_history
 from ..runtime.console_log import RunLog
 from ..runtime.folder_lock import only_writer
-from ..runtime.quiet import bars_in_terminals_only
+from ..runtime.quiet import one_bar
 from .build import assemble_trainer, build_trainer, load_parts
 from .chosen_settings import completed_config, settings_of, write_config
 from .config import RunConfig
@@ -52,7 +52,7 @@ def run_training(
         FileNotFoundError: If ``resume`` finds no complete checkpoint.
     """
     log = RunLog()
-    with only_writer(Path(config.output_dir)), log.listening(), bars_in_terminals_only():
+    with only_writer(Path(config.output_dir)), log.listening(), one_bar():
         return _train(config, overwrite, resume, callbacks, log)
 
 

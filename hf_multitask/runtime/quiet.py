@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 
 import datasets
 import transformers
@@ -26,21 +26,26 @@ def warnings_only() -> Iterator[None]:
         package.setLevel(level)
 
 
-def bars_in_terminals_only() -> AbstractContextManager[None]:
-    """Return a context without the progress bars of loading and tokenizing, unless it is in a terminal or a notebook.
+def one_bar() -> AbstractContextManager[None]:
+    """Return a context of a run, in which bars of loading and saving do not come between its own.
 
-    In a file, they would leave control characters.
+    Outside of a terminal or a notebook, tokenizing has no bar either: in a file, bars leave control characters.
     """
-    return nullcontext() if sys.stderr.isatty() or is_in_notebook() else no_bars()
+    return no_bars(of_datasets=not sys.stderr.isatty() and not is_in_notebook())
 
 
 @contextmanager
-def no_bars() -> Iterator[None]:
-    """Turn off the progress bars of loading and tokenizing in a context."""
+def no_bars(of_datasets: bool = True) -> Iterator[None]:
+    """Turn off the progress bars of loading and saving models in a context.
+
+    Args:
+        of_datasets: Whether to turn off those of ``datasets`` too, such as tokenizing.
+    """
     had_loading_bars = transformers.logging.is_progress_bar_enabled()
     had_mapping_bars = not datasets.are_progress_bars_disabled()
     transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    if of_datasets:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import is_in_notebook
 
 from ..runtime.console_log import shown_messages
+from ..runtime.quiet import no_bars
 from ..runtime.training_history import EVAL_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class RunProgressCallback(TrainerCallback):
         self._earlier, self._best = {}, None
         if state.is_world_process_zero:
             self._exit_stack.enter_context(shown_messages())
+            # Checkpoints are written while the bar is shown.
+            self._exit_stack.enter_context(no_bars(of_datasets=False))
         self._open(state, "Training", state.max_steps, state.global_step)
 
     def on_step_end(
