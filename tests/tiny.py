@@ -177,10 +177,17 @@ def save_tiny_encoder(architecture: str, folder: Path, pooling: str | None = Non
             *([("2_Normalize", "Normalize")] if normalize else []),
         ]
         (folder / "modules.json").write_text(
-            json.dumps([{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules])
+            json.dumps(
+                [
+                    {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                    for i, (path, kind) in enumerate(modules)
+                ]
+            )
         )
         (folder / "1_Pooling").mkdir(exist_ok=True)
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
+        (folder / "1_Pooling" / "config.json").write_text(
+            json.dumps({"word_embedding_dimension": 16, f"pooling_mode_{pooling}": True})
+        )
     return folder
 
 

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_multitask import PIPELINE_NAME, MultiTaskConfig
-from .encoder_loading import find_model, load_tokenizer
+from .encoder_loading import TokenizerConfig, find_model, load_tokenizer
 from .loading import load_model
 from .modeling_multitask import MultiTaskModel, MultiTaskOutput
 from .pipeline_multitask import MultiTaskPipeline
@@ -19,6 +19,7 @@ __all__ = [
     "MultiTaskModel",
     "MultiTaskOutput",
     "TaskConfig",
+    "TokenizerConfig",
     "find_model",
     "load_model",
     "load_tokenizer",

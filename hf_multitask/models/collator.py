@@ -27,12 +27,12 @@ class MultiTaskDataCollator:
     """Data collator that pads prepared rows to a batch with the labels of all tasks.
 
     Args:
-        tokenizer: Tokenizer of the encoder. It must pad on the right, so that the positions of words do not move.
+        tokenizer: Tokenizer of the encoder. Whatever side it pads on, rows are padded on the right.
         tasks: Tasks, as `prepare_datasets` returns them.
         pad_to_multiple_of: Pad sequences to a multiple of this number, such as 8 for tensor cores.
 
     Raises:
-        ValueError: If the tokenizer pads on the left or has no padding token.
+        ValueError: If the tokenizer has no padding token.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -40,12 +40,11 @@ class MultiTaskDataCollator:
     pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
-        if self.tokenizer.padding_side != "right":
-            raise ValueError(
-                f"the tokenizer must pad on the right, found padding_side={self.tokenizer.padding_side!r}."
-            )
         if self.tokenizer.pad_token_id is None:
-            raise ValueError("the tokenizer has no padding token; set tokenizer.pad_token.")
+            raise ValueError(
+                "the tokenizer has no padding token; load it with load_tokenizer(…, pad_token=…), or set "
+                "tokenizer.pad_token to one of its tokens."
+            )
 
     @property
     def columns(self) -> list[str]:

@@ -23,9 +23,13 @@ class MultiTaskConfig(PreTrainedConfig):
     Args:
         encoder_config: Config of the encoder, of any model type that ``AutoModel`` knows.
         tasks: Tasks, each with its labels.
-        pooling: Pooling of the token states of a text to one vector: ``"mean"``, ``"cls"`` or ``"max"``.
+        pooling: Pooling of the token states of a text to one vector, such as ``"mean"`` or ``"cls"``; see `pool`.
         normalize_embeddings: Whether `MultiTaskModel.encode` scales its vectors to length 1. The heads read the pooled
             vectors without scaling.
+        prompts: Texts that `MultiTaskModel.encode` puts before a sentence, by name. Only `encode` uses them.
+        default_prompt_name: Name of the prompt of sentences without another one.
+        include_prompt: Whether the tokens of a prompt count in the pooling.
+        truncate_dim: Number of dimensions of the vectors of `MultiTaskModel.encode`; all if None.
         initializer_range: Standard deviation of the weights of new heads. `MultiTaskModel.from_encoder` sets it to the
             encoder's value.
         overlap: Number of subwords that a window of a text longer than the tokenizer's ``model_max_length`` shares
@@ -46,6 +50,10 @@ class MultiTaskConfig(PreTrainedConfig):
     tasks: list[TaskConfig] = field(default_factory=list)
     pooling: str = "mean"
     normalize_embeddings: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    include_prompt: bool = True
+    truncate_dim: int | None = None
     initializer_range: float = 0.02
     overlap: int | None = None
     truncate: bool = False

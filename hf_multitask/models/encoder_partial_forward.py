@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .layer_groups import EMBEDDINGS, ENCODER, NORM, find_layers, probe_forward
+from .encoder_layers import evaluating, find_layers, probe_forward, probe_inputs
+from .layer_groups import EMBEDDINGS, ENCODER, NORM
 from .messages import unknown_name_message
 
 # Output of a layer: its states, or a tuple that starts with them.
@@ -55,6 +57,24 @@ class PartialForward:
             finally:
                 hook.remove()
 
+    @cached_property
+    def can_enter_layers(self) -> bool:
+        """Whether the layers read nothing but the states of the layer below and what the encoder passes to all.
+
+        The layers of T5 read the position bias that the first one computes.
+        """
+        if len(self.layers) < 2:
+            return bool(self.layers)
+        last = f"{ENCODER}.{len(self.layers) - 1}"
+        inputs = probe_inputs(self.encoder)
+        with torch.no_grad(), evaluating(self.encoder):
+            try:
+                states = self._collect([last, HEADS], inputs)
+                found = self._run_from(states[last], last, inputs)["last_hidden_state"]
+            except Exception:  # a layer that cannot be replaced fails in its own way
+                return False
+        return torch.allclose(found, states[HEADS], rtol=1e-3, atol=1e-4, equal_nan=True)
+
     def forward_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> BaseModelOutput:
         """Run the encoder from the states that enter a group.
 
@@ -69,6 +89,10 @@ class PartialForward:
         Raises:
             ValueError: If states cannot enter this group. The message names the groups that they can enter.
         """
+        self._check_entering([entering])
+        return self._run_from(states, entering, inputs)
+
+    def _run_from(self, states: torch.Tensor, entering: str, inputs: Mapping[str, Any]) -> BaseModelOutput:
         first = self._first_layer(entering)
 
         def return_states(*_: object, **__: object) -> LayerOutput:
@@ -102,6 +126,24 @@ class PartialForward:
         Raises:
             ValueError: If the states that enter a group cannot be returned. The message names the groups that work.
         """
+        self._check_entering(groups)
+        return self._collect(groups, inputs, states, entering)
+
+    def _check_entering(self, groups: Sequence[str]) -> None:
+        layers = [self._first_layer(group) for group in groups if group != HEADS]
+        if layers and not self.can_enter_layers:
+            raise ValueError(
+                f"entering: the layers of this encoder ({self.encoder.config.model_type}) read more than the states "
+                f"of the layer below, and cannot start from stored states. Allowed: {HEADS!r}."
+            )
+
+    def _collect(
+        self,
+        groups: Sequence[str],
+        inputs: Mapping[str, Any],
+        states: torch.Tensor | None = None,
+        entering: str | None = None,
+    ) -> dict[str, torch.Tensor]:
         entering_states: dict[str, torch.Tensor] = {}
         below = {group: self._first_layer(group) - 1 for group in groups if group != HEADS}
         hooks = [
@@ -113,7 +155,7 @@ class PartialForward:
                 if states is None or entering is None:
                     output = self.encoder(**inputs)
                 else:
-                    output = self.forward_from(states, entering, inputs)
+                    output = self._run_from(states, entering, inputs)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -25,7 +25,7 @@ def check_fields(instance: Any, place: str = "") -> None:
     """Check the value of each field of a dataclass against its annotation.
 
     Numbers in strings become numbers where a field is a number: YAML 1.1 reads ``1e-1`` as a string. Whole numbers
-    become floats where a field is one, and tuples lists. A field of type ``Any`` is not checked.
+    become floats where a field is one, paths strings, and tuples lists. A field of type ``Any`` is not checked.
 
     Args:
         instance: The instance, whose ``__post_init__`` calls this first.
@@ -54,6 +54,8 @@ def checked_value(value: object, hint: Any, place: str) -> Any:
         ValueError: See `check_fields`.
     """
     options = _options(hint)
+    if isinstance(value, Path) and str in options and Path not in options:
+        return str(value)
     for option in options:
         if option in (str, bool, type(None), int) and type(value) is option:
             return value

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .encoder_layers import find_layers, own_weights, trace_layers
 from .messages import unknown_name_message
 from .table_repr import ReprTable, ShownAsTable
 
@@ -195,8 +195,8 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
         bounds = _SLICE.fullmatch(selector) if isinstance(selector, str) else None
         if encoder == [ENCODER] and (bounds or selector == EMBEDDINGS or str(selector).startswith("encoder.")):
             raise ValueError(
-                f"group {selector!r}: this encoder shares its layers or has no list of them, so that they cannot be "
-                "frozen one by one. Allowed: 'encoder', 'heads', 'all', 'none' and the heads."
+                f"group {selector!r}: the layers of this encoder share weights or do not run one after the other, so "
+                "that they cannot be frozen one by one. Allowed: 'encoder', 'heads', 'all', 'none' and the heads."
             )
         if bounds:
             if selected := self.layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
@@ -250,8 +250,9 @@ def layer_groups(model: PreTrainedModel) -> LayerGroups:
 
     Weights outside the layers belong to ``embeddings``, and so do weights that several layers share. Modules that
     first run after the last layer, a pooler included, belong to ``encoder.norm``. An encoder whose layers share their
-    weights is one group, ``encoder``. Everything outside the encoder is a head: each head of a `MultiTaskModel`, or
-    each module that a stock model such as ``BertForSequenceClassification`` adds to its base model.
+    weights or do not run one after the other is one group, ``encoder``. Everything outside the encoder is a head: each
+    head of a `MultiTaskModel`, or each module that a stock model such as ``BertForSequenceClassification`` adds to its
+    base model.
 
     Args:
         model: Model without a wrapper.
@@ -281,48 +282,6 @@ def layer_groups(model: PreTrainedModel) -> LayerGroups:
     return groups
 
 
-def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
-    """Find the list of an encoder's layers.
-
-    It is a ``ModuleList`` of modules of one class. Among several, a list with the number of layers in the config comes
-    first, then the one with the most parameters, then the shallowest.
-
-    Args:
-        encoder: Encoder.
-
-    Returns:
-        The list; None if there is none, or if it is shorter than the number of layers in the config because layers
-        share their weights, as in ALBERT.
-    """
-    expected = getattr(getattr(encoder, "config", None), "num_hidden_layers", None)
-    candidates = [
-        (len(module) == expected, sum(p.numel() for p in module.parameters()), -name.count("."), module)
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(layer) for layer in module}) == 1
-    ]
-    if not candidates:
-        return None
-    layers = max(candidates, key=lambda candidate: candidate[:3])[-1]
-    return None if expected is not None and len(layers) < expected else layers
-
-
-@torch.no_grad()
-def probe_forward(encoder: nn.Module) -> None:
-    """Run an encoder on two tokens, so that hooks can observe its forward pass.
-
-    The encoder runs in eval mode, which draws no random numbers, so that probing it does not change a run.
-    """
-    modes = [(module, module.training) for module in encoder.modules()]
-    for module, _ in modes:
-        module.training = False
-    try:
-        input_ids = torch.ones(1, 2, dtype=torch.long, device=next(encoder.parameters()).device)
-        encoder(input_ids=input_ids, attention_mask=input_ids)
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
     layers = find_layers(encoder)
     if layers is None:
@@ -332,7 +291,8 @@ def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter
     for i, layer in enumerate(layers):
         for parameter in layer.parameters():
             owners.setdefault(parameter, set()).add(f"{ENCODER}.{i}")
-    above = _run_after(encoder, layers[-1])
+    # The place of a module in the code does not show this: DeBERTa's norm after the layers is part of its embeddings.
+    above = own_weights(trace_layers(encoder, layers).after)
     group_of = {}
     for parameter in encoder.parameters():
         users = owners.get(parameter, {NORM} if parameter in above else {EMBEDDINGS})
@@ -344,29 +304,3 @@ def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter
 
 def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.removeprefix("module.").split(".") if part not in _WRAPPERS)
-
-
-def _run_after(encoder: nn.Module, last_layer: nn.Module) -> set[nn.Parameter]:
-    """Return the weights of the modules that a forward pass first runs after the last layer.
-
-    The place of a module in the code does not show this: DeBERTa's norm after the layers is part of its embeddings.
-    """
-    is_after = False
-    before: set[nn.Module] = set()
-    after: set[nn.Module] = set()
-
-    def mark_last_layer(*_: object) -> None:
-        nonlocal is_after
-        is_after = True
-
-    def record(module: nn.Module, *_: object) -> None:
-        (after if is_after else before).add(module)
-
-    hooks = [module.register_forward_pre_hook(record) for module in encoder.modules()]
-    hooks.append(last_layer.register_forward_hook(mark_last_layer))
-    try:
-        probe_forward(encoder)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {parameter for module in after - before for parameter in module.parameters(recurse=False)}

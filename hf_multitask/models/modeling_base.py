@@ -1,5 +1,6 @@
 """Base class of the multi-task model: an encoder, its heads and their weights."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_multitask import MultiTaskConfig
 from .encoder_attention import build_attention_masks
 from .encoder_dropout import use_quick_dropout
+from .encoder_models import build_encoder
 from .encoder_partial_forward import HEADS, PartialForward
 from .heads import LayerMix, LinearHead, build_head
 from .heads_crf import CRF
@@ -57,7 +59,8 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
 
     def __init__(self, config: MultiTaskConfig) -> None:
         super().__init__(config)
-        self.encoder: PreTrainedModel = AutoModel.from_config(config.encoder_config)
+        # ``__post_init__`` of the config has made a config of a mapping.
+        self.encoder = build_encoder(config.encoder_config)  # type: ignore[arg-type]
         drop_pooler(self.encoder)
         use_quick_dropout(self.encoder)
         size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
@@ -223,4 +226,12 @@ def _weights_in_words(module: nn.Module) -> tuple[str, str]:
 def drop_pooler(encoder: PreTrainedModel) -> None:
     """Remove a pooler that no head uses: its weights would never train, and DDP would wait for their gradients."""
     if isinstance(getattr(encoder, "pooler", None), nn.Module):
-        encoder.register_module("pooler", None)
+        can_be_none = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
+        encoder.register_module("pooler", None if can_be_none else _NoPooler())
+
+
+class _NoPooler(nn.Module):
+    """Pooler of an encoder that calls it in any case, such as LayoutLM and SqueezeBERT."""
+
+    def forward(self, *_: object, **__: object) -> None:
+        """Return nothing."""

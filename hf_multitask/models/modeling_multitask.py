@@ -1,5 +1,6 @@
 """Multi-task model: one encoder, many heads."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from torch.nn import functional
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput
@@ -19,7 +19,10 @@ from .configuration_multitask import MultiTaskConfig
 from .encoder_attention import check_attention
 from .encoder_dropout import use_quick_dropout
 from .encoder_loading import find_model, load_config, load_tokenizer
-from .encoder_pooling import SentencePooling, mean_of_windows, pool, read_sentence_pooling, write_sentence_pooling
+from .encoder_models import CHECKED_TYPES, check_encoder, is_half, load_encoder
+from .encoder_pooling import mean_of_windows, pool
+from .encoder_sentence_folder import SentenceSettings, read_sentence_settings, write_sentence_settings
+from .encoder_sentences import encode, sentence_settings
 from .hub_card import CARD_NAME, build_model_card
 from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
 from .losses import count_labeled, example_losses
@@ -75,7 +78,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         Args:
             name_or_path: Hub name or folder of the encoder.
             tasks: Tasks, each with its labels.
-            pooling: ``"mean"``, ``"cls"`` or ``"max"``. Defaults to the encoder's own pooling.
+            pooling: Pooling of the token states; see `encoder_pooling.pool`. Defaults to the encoder's own pooling.
             attn_implementation: ``"sdpa"``, ``"eager"``, or ``"flash_attention_2"``, which skips padding. Defaults to
                 the encoder's own implementation.
             kwargs: Passed to ``AutoModel.from_pretrained``, such as ``revision``.
@@ -90,9 +93,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         source = find_model(name_or_path)
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         encoder_config = load_config(source, **hub_kwargs)  # first: a name that is misspelt has no pooling either
-        sentence_pooling = (
-            read_sentence_pooling(source, **hub_kwargs) if pooling is None else SentencePooling(mode=pooling)
-        )
+        settings = read_sentence_settings(source, **hub_kwargs) if pooling is None else SentenceSettings(pooling)
         if isinstance(encoder_config, MultiTaskConfig):
             raise ValueError(
                 f"{name_or_path}: expected an encoder, found a multi-task model; load it with from_pretrained, and "
@@ -102,20 +103,29 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             check_attention(encoder_config, attn_implementation)
             kwargs["attn_implementation"] = attn_implementation
         with explain_encoder_errors(source, **hub_kwargs):
-            encoder = AutoModel.from_pretrained(source, config=encoder_config, **{"dtype": torch.float32, **kwargs})
+            # Code of the repository is not run, also where transformers has a class of its own for the type.
+            options = {"dtype": torch.float32, **kwargs, "trust_remote_code": False}
+            encoder = load_encoder(source, encoder_config, **options)
+        if encoder_config.model_type not in CHECKED_TYPES:
+            check_encoder(name_or_path, encoder, encoder_config)
         drop_pooler(encoder)
         use_quick_dropout(encoder)
         encoder.config.name_or_path = str(name_or_path)
         config = MultiTaskConfig(
             encoder_config=encoder.config,
             tasks=list(tasks),
-            pooling=sentence_pooling.mode,
-            normalize_embeddings=sentence_pooling.normalize,
+            pooling=settings.pooling,
+            normalize_embeddings=settings.normalize,
+            prompts=settings.prompts,
+            default_prompt_name=settings.default_prompt_name,
+            include_prompt=settings.include_prompt,
+            truncate_dim=settings.truncate_dim,
             initializer_range=getattr(encoder.config, "initializer_range", 0.02),
             # a keyword of PreTrainedConfig.__post_init__
             attn_implementation=encoder.config._attn_implementation,  # type: ignore[call-arg]
         )
-        model = cls(config).to(encoder.dtype)
+        # transformers wraps `to` in a way that loses the type of its receiver.
+        model = cls(config).to(encoder.dtype)  # type: ignore[arg-type]
         model.encoder = encoder
         model.name_or_path = source
         return model
@@ -297,12 +307,12 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskConfig]:
         return [task for task in self.config.tasks if tasks is None or task.name in tasks]
 
-    @torch.no_grad()
     def encode(
         self,
         sentences: str | Sequence[str],
         tokenizer: PreTrainedTokenizerBase | None = None,
         batch_size: int = 32,
+        prompt_name: str | None = None,
     ) -> torch.Tensor:
         """Embed sentences, as sentence-transformers would with this encoder.
 
@@ -310,27 +320,19 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             sentences: One sentence or several.
             tokenizer: Tokenizer of the encoder. Defaults to the one in the model's folder or hub repository.
             batch_size: Number of sentences per pass.
+            prompt_name: Name of the prompt that goes before each sentence, such as ``"query"``. Defaults to the
+                encoder's default prompt, if it has one.
 
         Returns:
             Vectors (num_sentences, hidden), or (hidden,) for one sentence.
+
+        Raises:
+            ValueError: If the encoder has no such prompt.
         """
         if isinstance(sentences, str):
-            return self.encode([sentences], tokenizer, batch_size)[0]
+            return self.encode([sentences], tokenizer, batch_size, prompt_name)[0]
         tokenizer = tokenizer or load_tokenizer(str(self.name_or_path))
-        was_training = self.training
-        self.eval()
-        vectors = []
-        for start in range(0, len(sentences), batch_size):
-            batch = tokenizer(
-                list(sentences[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt"
-            ).to(self.device)
-            states = self.encoder(**batch).last_hidden_state
-            vectors.append(pool(states, batch["attention_mask"], self.config.pooling))
-        self.train(was_training)
-        if not vectors:
-            return torch.empty(0, self.encoder.config.hidden_size, device=self.device)
-        embeddings = torch.cat(vectors)
-        return functional.normalize(embeddings, dim=1) if self.config.normalize_embeddings else embeddings
+        return encode(self, list(sentences), tokenizer, batch_size, prompt_name)
 
     def add_task(self, task: TaskConfig) -> None:
         """Add a task with a new head. The other heads do not change.
@@ -404,13 +406,24 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         Args:
             save_directory: Folder to write to.
             tokenizer: Tokenizer. Defaults to the one in the model's folder or hub repository.
+
+        Raises:
+            ValueError: If the encoder is half of a model such as BART, which sentence-transformers loads as a whole.
         """
+        if is_half(self.encoder.config):
+            raise ValueError(
+                f"export_encoder: sentence-transformers loads a model of type {self.encoder.config.model_type!r} with "
+                "its decoder, and would give other vectors. Use encode of the saved multi-task model."
+            )
         tokenizer = tokenizer or load_tokenizer(str(self.name_or_path))
         tokenizer.save_pretrained(save_directory)
         self.encoder.save_pretrained(save_directory)
-        pooling = SentencePooling(self.config.pooling, self.config.normalize_embeddings)
         limit = tokenizer.model_max_length if tokenizer.model_max_length < VERY_LARGE_INTEGER else None
-        write_sentence_pooling(save_directory, pooling, self.encoder.config.hidden_size, limit)
+        settings = sentence_settings(self.config)
+        # The encoder has none, which transformers would replace by a new one and warn.
+        without_pooler = "add_pooling_layer" in inspect.signature(type(self.encoder).__init__).parameters
+        model_args = {"add_pooling_layer": False} if without_pooler else {}
+        write_sentence_settings(save_directory, settings, self.encoder.config.hidden_size, limit, model_args)
 
     def _task_loss(
         self,

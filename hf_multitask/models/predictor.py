@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from .collator import MultiTaskDataCollator, columns_to_rows
 from .configuration_multitask import MultiTaskConfig
 from .decoding import decode, tag_probabilities
+from .encoder_loading import max_positions
 from .field_types import check_fields
 from .heads_crf import CRF
 from .messages import unknown_name_message
@@ -113,6 +114,8 @@ class Predictor:
         self.align = Aligner(
             tokenizer,
             config.tasks,
+            # A tokenizer that the caller has loaded may have no limit.
+            max_length=min(tokenizer.model_max_length, max_positions(config) or tokenizer.model_max_length),
             overlap=config.overlap,
             truncate=config.truncate,
             label_subwords=token_tasks[0].label_subword if token_tasks else "first",

@@ -8,6 +8,7 @@ import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
+from .encoder_loading import check_positions
 from .losses import IGNORE_INDEX
 from .tags_iob2 import inside_tag
 from .tasks import TaskConfig
@@ -134,7 +135,8 @@ class Aligner:
         label_subwords: Subwords that carry the tag of a word: ``"first"``, ``"all"`` or ``"last"``.
 
     Raises:
-        ValueError: If windows with this ``overlap`` would contain nothing new, or the tokenizer truncates on the left.
+        ValueError: If windows with this ``overlap`` would contain nothing new, the encoder of a tokenizer from
+            `load_tokenizer` has fewer positions than ``max_length``, or the tokenizer truncates on the left.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Aligner:
         self.max_length = max_length or tokenizer.model_max_length
         if self.max_length > LARGE_INTEGER:
             self.max_length = None
+        check_positions(self.max_length, getattr(tokenizer, "encoder_positions", None))
         self.overlap = _checked_overlap(tokenizer, self.max_length, overlap)
         self.truncate = truncate
         self.label_subwords = label_subwords

@@ -99,7 +99,10 @@ class ChunkPreparer:
         if found.row is None:
             raise ValueError(found.reason)
         row = self.source.rename(found.row)
-        check_input(row, found.place)
+        try:
+            check_input(row, found.place)
+        except ValueError as error:
+            raise ValueError(f"{error}{self.source.column_hint(row)}") from error
         kept = {name: _kept_value(name, found.row, found.place) for name in self.keep}
         return read_input(row, found.place, self.splits_words), kept
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from ..models import MultiTaskConfig, MultiTaskModel, find_model, load_tokenizer
+from ..models import MultiTaskConfig, MultiTaskModel, find_model
 from ..models.encoder_loading import load_config
 from ..models.layer_groups import HEAD, LayerGroup, LayerGroups, layer_groups
 from ..models.messages import unknown_name_message
@@ -52,7 +52,7 @@ def recommend_schedule(
     model = load_encoder(config)
     # transformers wraps `to` in a way that loses the type of its receiver.
     model.to(device)  # type: ignore[arg-type]
-    closeness, seconds_per_subword = measure_closeness(model, load_tokenizer(config.encoder), facts)
+    closeness, seconds_per_subword = measure_closeness(model, config.load_tokenizer(), facts)
     size = EncoderSize.of(config.encoder, model.encoder.config, model.encoder.num_parameters())
     situation = Situation(
         facts=facts,

@@ -10,9 +10,10 @@ from transformers.trainer_utils import set_seed
 
 from ..data import DataConfig, MultiTaskDataCollator, PreparedData
 from ..data.preparation import check_task_names
-from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model, load_tokenizer
+from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model
 from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import check_max_length, load_config
+from ..models.encoder_models import check_source
 from ..models.tasks_editing import continued_tasks, set_tasks
 from ..training.contrastive import ContrastiveCallback
 from ..training.settings import RunFacts
@@ -83,13 +84,15 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
         encoder_config = source_config.encoder_config  # type: ignore[assignment]
         tasks = _continued_tasks(config, source_config)
         known_tasks = {task.name for task in source_config.tasks}
+    else:
+        check_source(config.encoder, find_model(config.encoder), source_config)
     if data is None:
         check_task_names(config.data_configs, tasks, known_tasks)
     if config.attn_implementation is not None:
         check_attention(encoder_config, config.attn_implementation)
     for data_config in config.data_configs:
         check_max_length(data_config.max_length, encoder_config)
-    tokenizer = load_tokenizer(config.encoder)
+    tokenizer = config.load_tokenizer()
     if data is None:
         data = prepare_run_data(config, arguments, tokenizer, tasks)
     facts = RunFacts.of(

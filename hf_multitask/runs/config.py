@@ -9,11 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, PreTrainedTokenizerBase
 
 from ..data import SPLITS, DataConfig, Sampling
 from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
+from ..models.encoder_loading import TokenizerConfig, load_tokenizer
 from ..models.encoder_pooling import POOLING_MODES
 from ..models.field_types import check_fields, checked_mapping, describe_value
 from ..models.messages import unknown_name_message
@@ -61,9 +62,11 @@ class RunConfig:
         data: The dataset, or several datasets whose rows are mixed.
         freeze: Freeze schedule: a preset such as ``"three-stage"``, a file of stages, the groups that do not train, or
             a mapping with ``stages`` or ``preset``; see `freezing.build_schedule`.
-        pooling: ``"mean"``, ``"cls"`` or ``"max"``. Defaults to the encoder's own pooling.
+        pooling: Pooling of the token states, such as ``"mean"`` or ``"cls"``; see `encoder_pooling.pool`. Defaults to
+            the encoder's own pooling.
         effort: Training time that a better score is worth: ``"quick"``, ``"standard"`` or ``"thorough"``. Decides on
             the settings that are left out; see `choose_settings`.
+        tokenizer: Settings that replace those of the encoder's tokenizer.
         attn_implementation: Attention implementation of the encoder, such as ``"sdpa"`` or ``"flash_attention_2"``.
             Defaults to the encoder's own choice.
         sampling: Shares of the datasets in training.
@@ -81,6 +84,7 @@ class RunConfig:
     freeze: str | list[str] | JsonObject = "none"
     effort: str = STANDARD
     pooling: str | None = None
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     attn_implementation: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     distill: DistillConfig | None = None
@@ -188,11 +192,21 @@ class RunConfig:
             else from_mapping(ContrastiveConfig, contrastive, "contrastive"),
             "tasks": [TaskConfig.from_dict(dict(task)) for task in tasks],
         }
+        if values.get("tokenizer") is not None:
+            parsed["tokenizer"] = from_mapping(TokenizerConfig, values["tokenizer"], "tokenizer")
         if values.get("distill") is not None:
             parsed["distill"] = from_mapping(DistillConfig, values["distill"], "distill")
         if values.get("freeze") is False:
             parsed["freeze"] = "none"  # `freeze: no` in YAML 1.1
         return build(cls, {**values, **parsed})
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer of the encoder with the settings of the config.
+
+        Raises:
+            ValueError: If it cannot be loaded or used; see `load_tokenizer`.
+        """
+        return load_tokenizer(self.encoder, self.tokenizer.pad_token, self.tokenizer.padding_side)
 
     def training_arguments(self, chosen: Mapping[str, object] = MappingProxyType({})) -> MultiTaskTrainingArguments:
         """Build the training arguments: the defaults of a run, the config's ``training``, and ``output_dir``.

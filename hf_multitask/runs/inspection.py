@@ -26,4 +26,4 @@ def inspect_data(config: RunConfig, num_rows: int = 3) -> DataInspection:
     """
     configs = data_configs([replace(data, unseen_labels="ignore") for data in config.data_configs], {})
     tasks = [replace(task, strict_tags=False) for task in config.tasks]
-    return inspect_datasets(config.encoder, tasks, configs, num_rows)
+    return inspect_datasets(config.encoder, config.load_tokenizer(), tasks, configs, num_rows)

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from torch.multiprocessing import ProcessExitedException, spawn
 
 from ..data import PreparedData
-from ..models import TaskConfig, load_tokenizer
+from ..models import TaskConfig
 from ..runs.preparation import prepare_run_data
 from ..runtime.quiet import warnings_only
 from .limits import StudyLimit, TimeIsUpError
@@ -130,7 +130,7 @@ def _run_worker(
     try:
         with warnings_only():
             # The main process has prepared the data, so `datasets` reads the tokenized rows from its cache.
-            tokenizer = load_tokenizer(plan.config.encoder)
+            tokenizer = plan.config.load_tokenizer()
             data = prepare_run_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
             worker_loop(plan, StudyData(data), limit)
     except (ValueError, OSError) as error:

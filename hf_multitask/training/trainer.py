@@ -30,6 +30,7 @@ from ..freezing.rates import peak_rates
 from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from ..models.collator import TEACHER_COLUMN
+from ..models.encoder_loading import max_positions
 from ..models.hub_errors import explain_upload_errors
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import Batch
@@ -58,6 +59,7 @@ from .metrics import build_compute_metrics, task_metric_names, with_loss_only
 from .optimizer_groups import check_optimizer_class, parameter_groups
 from .prediction_reduction import losses_only, reduce_predictions, weighted_loss
 from .progress import replace_progress
+from .row_lengths import check_row_lengths
 from .task_log import TaskLog, count_labels
 from .teacher_losses import teacher_losses
 from .tracking import TrackingCallback
@@ -198,6 +200,8 @@ class MultiTaskTrainer(Trainer):
         if not self._has_own_metrics:
             self.compute_metrics = build_compute_metrics(self.tasks)
         self.distiller = build_distiller(self._distillation, self.tasks, self.train_dataset)
+        for place, rows in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
+            check_row_lengths(rows, place, max_positions(self.model.config))
         # A search makes a new accelerator for each trial.
         self.dataloaders.accelerator = self.task_log.accelerator = self.accelerator
         self.dataloaders.tasks = self.tasks
@@ -504,6 +508,7 @@ class MultiTaskTrainer(Trainer):
     ) -> DataLoader:
         """Return the batches of rows: of similar length, as arrays, and with row numbers for the activation cache."""
         check_prepared(dataset, "dataset", self._has_collator)
+        check_row_lengths(dataset, "dataset", max_positions(self.model.config))
         rows = prepare_rows(dataset, is_training, self._cache, self.data_collator)
         batches = self.dataloaders.token_batches(dataset, is_training)
         if batches is not None:

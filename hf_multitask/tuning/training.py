@@ -16,7 +16,6 @@ from transformers import (
 )
 
 from ..data import PreparedData
-from ..models import load_tokenizer
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runs.build import build_trainer
@@ -193,7 +192,7 @@ class TrialTraining:
         """Return the prepared data of a trial, with its tasks."""
         key = _data_key(config)
         if key not in self._prepared:
-            tokenizer = load_tokenizer(config.encoder)
+            tokenizer = config.load_tokenizer()
             self._prepared[key] = prepare_run_data(config, config.training_arguments(), tokenizer, config.tasks)
         data, tasks = self._prepared[key], {task.name: task for task in config.tasks}
         tuned = [
@@ -205,4 +204,4 @@ class TrialTraining:
 def _data_key(config: RunConfig) -> str:
     """Return what the tokenized rows of a config depend on."""
     settings = [[getattr(item, name) for name in DATA_FIELDS] for item in config.data_configs]
-    return repr((config.encoder, settings))
+    return repr((config.encoder, config.tokenizer, settings))

@@ -17,7 +17,7 @@ from hf_multitask import MultiTaskDataCollator
 from hf_multitask.freezing.apply import train_only
 from hf_multitask.freezing.checks import check_fsdp, check_optimizer
 from hf_multitask.freezing.schedule import FreezeSchedule
-from hf_multitask.models.layer_groups import find_layers
+from hf_multitask.models.encoder_layers import find_layers
 from tests.distributed.run_schedule import Scenario, make_multitask, run
 from tests.trainers import without_dropout
 

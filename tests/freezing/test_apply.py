@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, freeze
-from hf_multitask.models.layer_groups import find_layers
+from hf_multitask.models.encoder_layers import find_layers
 from tests.tiny import ARCHITECTURES
 from tests.trainers import make_trainer
 

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel
-from hf_multitask.models.layer_groups import find_layers
+from hf_multitask.models.encoder_layers import find_layers
 from tests.tiny import ARCHITECTURES
 from tests.trainers import make_trainer
 

@@ -1,102 +1,47 @@
-"""Pooling and its settings in sentence-transformers folders."""
-
-import json
+"""Pooling of token states to one vector per text."""
 
 import pytest
 import torch
 
-from hf_multitask import MultiTaskModel, TaskConfig
-from hf_multitask.models.encoder_pooling import SentencePooling, pool, read_sentence_pooling
-from tests.tiny import save_tiny_encoder
+from hf_multitask.models.encoder_pooling import POOLING_MODES, pool
 
-TASKS = [TaskConfig("intent", "sequence_classification", labels=["a", "b"])]
+MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 
 
-@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
-def test_padding_does_not_change_the_vector(mode):
+def expected_of(states):
+    """Return the vectors of the states of one text by mode."""
+    weights = torch.arange(1.0, len(states) + 1).unsqueeze(-1)
+    return {
+        "mean": states.mean(0),
+        "cls": states[0],
+        "max": states.max(0).values,
+        "lasttoken": states[-1],
+        "mean_sqrt_len_tokens": states.sum(0) / len(states) ** 0.5,
+        "weightedmean": (states * weights).sum(0) / weights.sum(),
+    }
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("mode", POOLING_MODES)
+def test_padding_does_not_change_the_vector(mode, side):
+    mask = MASK if side == "right" else MASK.flip(1)
     states = torch.randn(2, 5, 4) - 3
-    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     pooled = pool(states, mask, mode)
-    assert torch.allclose(pooled[0], pool(states[:1, :3], None, mode)[0])
-    expected = {"mean": states[1].mean(0), "cls": states[1, 0], "max": states[1].max(0).values}
-    assert torch.allclose(pooled[1], expected[mode])
+    for i in range(2):
+        assert torch.allclose(pooled[i], expected_of(states[i][mask[i].bool()])[mode])
+    assert torch.allclose(pooled[1], pool(states, None, mode)[1])
 
 
-@pytest.mark.parametrize(
-    ("settings", "normalize", "expected"),
-    [
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, True, SentencePooling("mean", True)),
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, False, SentencePooling("cls", False)),
-        ({"pooling_mode_max_tokens": True}, False, SentencePooling("max", False)),
-        ({"pooling_mode": "cls"}, True, SentencePooling("cls", True)),
-        ({"pooling_mode": ["max"]}, False, SentencePooling("max", False)),
-    ],
-)
-def test_the_folders_own_pooling_is_read(settings, normalize, expected, tmp_path):
-    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens", normalize=normalize)
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
-    assert read_sentence_pooling(str(tmp_path)) == expected
-    config = MultiTaskModel.from_encoder(tmp_path, TASKS).config
-    assert (config.pooling, config.normalize_embeddings) == expected
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("mode", [mode for mode in POOLING_MODES if mode != "weightedmean"])
+def test_a_prompt_is_left_out(mode, side):
+    mask = MASK if side == "right" else MASK.flip(1)
+    states = torch.randn(2, 5, 4) - 3
+    pooled = pool(states, mask, mode, prompt_length=2)
+    for i in range(2):
+        assert torch.allclose(pooled[i], expected_of(states[i][mask[i].bool()][2:])[mode])
 
 
-def test_an_encoder_without_modules_pools_by_mean(encoder):
-    assert read_sentence_pooling(str(encoder)) == SentencePooling("mean", False)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"pooling_mode": "lasttoken"}, "unknown pooling mode 'lasttoken'"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, r"unknown pooling mode 'mean\+max'"),
-    ],
-)
-def test_a_pooling_that_is_not_supported_is_refused(settings, message, tmp_path):
-    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens")
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=message):
-        MultiTaskModel.from_encoder(tmp_path, TASKS)
-    assert MultiTaskModel.from_encoder(tmp_path, TASKS, pooling="mean").config.pooling == "mean"
-
-
-def test_a_module_that_is_not_supported_is_refused(tmp_path):
-    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens")
-    modules = json.loads((tmp_path / "modules.json").read_text())
-    modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ValueError, match="asks for the module 'Dense'"):
-        MultiTaskModel.from_encoder(tmp_path, TASKS)
-
-
-def test_an_unknown_pooling_is_refused(encoder):
-    with pytest.raises(ValueError, match=r"unknown pooling 'men'. Did you mean 'mean'"):
-        MultiTaskModel.from_encoder(encoder, TASKS, pooling="men")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (
-            "1_Pooling/config.json",
-            None,
-            "expected the pooling in 1_Pooling/config.json, which modules.json names, found no",
-        ),
-        ("1_Pooling/config.json", "[]", r"expected the pooling in 1_Pooling/config.json, .* found \[\]"),
-        ("1_Pooling/config.json", "{", "1_Pooling/config.json is damaged"),
-        ("1_Pooling/config.json", '{"pooling_mode": 3}', "unknown pooling mode '3'"),
-        ("modules.json", "{}", "expected a list of modules with `type` and `path` in modules.json, found {}"),
-        ("modules.json", "[3]", r"expected a list of modules .* found \[3\]"),
-        ("modules.json", '[{"type": "x.Pooling"}]', "expected a list of modules"),
-        ("modules.json", "\x00", "modules.json is damaged"),
-        ("modules.json", '[{"idx": 0, "path": "", "type": "x.Dense"}]', "asks for the module 'Dense'"),
-    ],
-)
-def test_odd_files_of_a_sentence_transformers_folder_are_named(name, content, message, tmp_path):
-    save_tiny_encoder("bert", tmp_path, pooling="mean_tokens")
-    if content is None:
-        (tmp_path / name).unlink()
-    else:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=message) as error:
-        MultiTaskModel.from_encoder(tmp_path, TASKS)
-    assert str(tmp_path) in str(error.value)
+def test_the_first_state_is_read_unchanged():
+    states = torch.randn(2, 5, 4, requires_grad=True)
+    assert torch.equal(pool(states, MASK, "cls"), states[:, 0])

@@ -341,6 +341,15 @@ def test_columns_that_are_missing_from_a_table(model, tmp_path):
             run(model, write_texts(tmp_path / name), tmp_path / "o.jsonl", columns={"text": "txt"}, on_error="skip")
 
 
+def test_a_table_without_a_header_is_told_how_to_say_so(model, tmp_path):
+    (tmp_path / "a.csv").write_text("play some music,1\nrain,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv:2: expected a column .*give `header: false` and .*--no-header"):
+        run(model, tmp_path / "a.csv", tmp_path / "o.jsonl")
+    (tmp_path / "b.csv").write_text('text\nplay\n""\n')
+    with pytest.raises(ValueError, match=r"b\.csv:3: expected a column 'tokens' or 'text', found .*value\.$"):
+        run(model, tmp_path / "b.csv", tmp_path / "o.jsonl")
+
+
 def test_overwrite_replaces_the_output_and_its_errors(model, tmp_path):
     (tmp_path / "out.jsonl").write_text("old")
     (tmp_path / "out.jsonl.errors.jsonl").write_text("old")

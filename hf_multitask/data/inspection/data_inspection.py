@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from ...models.encoder_loading import load_tokenizer
+from transformers import PreTrainedTokenizerBase
+
 from ...models.tasks import TaskConfig
 from ...models.type_aliases import JsonObject
 from ..config import SPLITS, DataConfig
@@ -76,12 +77,17 @@ class DataInspection:
 
 
 def inspect_datasets(
-    encoder: str, tasks: Sequence[TaskConfig], configs: Sequence[DataConfig], num_rows: int
+    encoder: str,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[TaskConfig],
+    configs: Sequence[DataConfig],
+    num_rows: int,
 ) -> DataInspection:
     """Prepare datasets as a training does, and count what is in them.
 
     Args:
-        encoder: Hub name or folder of the encoder; only its tokenizer is loaded.
+        encoder: Hub name or folder of the encoder.
+        tokenizer: Its tokenizer.
         tasks: The tasks.
         configs: The datasets.
         num_rows: Number of training rows of each dataset to show.
@@ -92,7 +98,6 @@ def inspect_datasets(
     Raises:
         ValueError: If something in the data is wrong.
     """
-    tokenizer = load_tokenizer(encoder)
     loaders, tasks = load_datasets(configs, tasks)
     inspectors: list[dict[str, SplitInspector]] = []
     for loader in loaders:

@@ -17,6 +17,7 @@ NO_HEADER_HINT = (
     "If line 1 is a row and not the header, give `header: false` and `columns` by number, such as "
     "{text: 0, intent: 1}."
 )
+NO_HEADER_OPTIONS = "On the command line: --no-header --columns text=0."
 
 
 class CellReader(FileReader[Content]):

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ...models.text_inputs import TEXT_COLUMN, TOKENS_COLUMN
 from ...models.type_aliases import Row
-from .file_formats import file_reader, find_format
+from .cell_rows import NO_HEADER_HINT, NO_HEADER_OPTIONS
+from .file_formats import TABLES, file_reader, find_format
 from .file_reader import Columns, RawRow
 from .reading_options import ReadingOptions
 from .rows import rename_row
@@ -74,6 +76,7 @@ class ChunkedFile:
         self.path = path
         self.format = format if path.is_dir() else find_format(path, format, allow_text=True)
         self._reader = file_reader(path, self.format, columns, options)
+        self._may_lack_header = self.format in TABLES and (options is None or options.header is None)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the chunks.
@@ -119,6 +122,11 @@ class ChunkedFile:
         has_line = self._reader.has_lines(content)
         place = f"{self.path}:{number}" if has_line else f"{self.path}, row {number}"
         return ReadRow(place, "line" if has_line else "row", number, None, str(error).removeprefix(f"{place}: "))
+
+    def column_hint(self, row: Row) -> str:
+        """Return what may be wrong with a table whose row has no text, for a message; nothing for other rows."""
+        has_text = TEXT_COLUMN in row or TOKENS_COLUMN in row
+        return "" if has_text or not self._may_lack_header else f" {NO_HEADER_HINT} {NO_HEADER_OPTIONS}"
 
     def rename(self, row: Row) -> Row:
         """Return a row with the library's names of columns."""

@@ -110,7 +110,6 @@ class ActivationCache:
         self.in_training = train_dataset is not None
         self.folder = StoreFolder(settings.folder, settings.max_bytes)
         self.names = [group.name for group in groups]
-        self.depths = self._find_depths()
         self.rows: list[CachedRows] = []
         # The group that the frozen layers' states enter now. Unknown until the first training step.
         self.entering: str | None = None if self.in_training else HEADS
@@ -119,6 +118,7 @@ class ActivationCache:
         self.disabled_reason = self._why_not_cacheable(collator)
         if self.in_training and self.disabled_reason is None and (why := why_rows_not_cacheable(train_dataset)):
             self.disabled_reason = f"the training {why}"
+        self.depths = self._find_depths()
         self._digests: dict[str, str] | None = None
         # Reentrant checkpointing computes no gradient of a layer whose input needs none. So the output of the
         # embeddings needs one in transformers, if layers are checkpointed.
@@ -209,11 +209,16 @@ class ActivationCache:
     def _find_depths(self) -> dict[str, int]:
         """Return the number of layers below each group that states can enter."""
         layers = self.groups.layers
-        if self.args.torch_compile:
-            # A compiled graph contains all layers of the encoder.
+        # A compiled graph contains all layers of the encoder.
+        if self.args.torch_compile or not self._can_enter_layers:
             return {HEADS: len(layers)}
         above = {name: len(layers) for name in (NORM, HEADS) if name in [*self.names, HEADS]}
         return {name: i for i, name in enumerate(layers) if i} | above
+
+    @property
+    def _can_enter_layers(self) -> bool:
+        # Where nothing is cached, the encoder may be in parts on several processes and is not run.
+        return self.disabled_reason is not None or self.model.partial_forward.can_enter_layers
 
     def _why_not_cacheable(self, collator: Callable[..., Any]) -> str | None:
         """Return the reason why frozen layers cannot be computed once, None if they can."""
@@ -242,6 +247,8 @@ class ActivationCache:
         if self.disabled_reason is not None or self.entering not in self.depths:
             if self.args.torch_compile and self.entering != self.names[0]:
                 self._log("Compiled, the frozen layers of a training encoder are computed in every pass.")
+            elif not self._can_enter_layers and self.entering != self.names[0]:
+                self._log("The layers of this encoder cannot start from stored states: they run in every pass.")
             return
         rows.keys = {group: self._key(rows, group) for group in self.depths}
         stored = self._stored_groups(rows)
