@@ -78,6 +78,32 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 FAILED, INVALID, INTERRUPTED = 1, 2, 130
 
 
+@app.command(cls=LibraryCommand)
+def init(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA…", help="Files with labels. Names with train, validation and test are splits of one dataset."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Config to write.")] = Path("config.yaml"),
+    encoder: Annotated[
+        str | None, typer.Option(help="Hub name or folder. Defaults to an encoder that is on this machine.")
+    ] = None,
+    format: Format = None,
+    columns: Columns = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the config.")] = False,
+) -> None:
+    """Write a config for data files: their columns are looked at, tasks are guessed and explained in comments."""
+    from ..runs.first_config import write_first_config
+    from .overrides import parse_columns
+
+    config = write_first_config(data, output, encoder, format, parse_columns(columns), overwrite)
+    tasks = ", ".join(f"{task.name} ({task.type.replace('_', ' ')})" for task in config.tasks)
+    typer.echo(f"Written to {output}: {tasks}. Please check the tasks; the comments say what was seen in the columns.")
+    typer.echo(f"To train: hf-multitask train {output}\nTo look at the data: hf-multitask inspect {output}")
+
+
 @app.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
 def train(
     context: typer.Context,

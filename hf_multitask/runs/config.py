@@ -74,7 +74,8 @@ class RunConfig:
         contrastive: Contrastive warm-up of the encoder before the training. None without it.
         training: Fields of `MultiTaskTrainingArguments`. Those that are left out and that matter for the scores are
             chosen from the data.
-        output_dir: Folder of the model and its checkpoints.
+        output_dir: Folder of the model and its checkpoints, relative to the current folder: what a config names to be
+            read is relative to the config, what a run writes is not.
     """
 
     encoder: str

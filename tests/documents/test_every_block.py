@@ -11,6 +11,7 @@ from tests.documents.blocks import DOCUMENTS, LANGUAGES, ROOT, find_block, is_cl
 NOT_RUN = {
     ("README.md", "bash", "make quickstart"): "`make test` is what runs this; .ci/run calls the targets",
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
+    ("README.md", "bash", "--index-url"): "installs from the index of torch, which is not reached in tests",
     ("docs/APP.md", "bash", "hf-multitask app"): "serves until it is stopped; `make test-app` opens it in a browser",
     ("docs/RESULTS.md", "bash", "--variants"): "takes an hour; tests/scripts/test_benchmark.py runs it on few rows",
     (

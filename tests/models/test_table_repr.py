@@ -30,7 +30,7 @@ class Cells(HTMLParser):
         self.texts.append(data)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def objects(encoder, tokenizer):
     data = prepare_datasets({"train": ROWS, "validation": ROWS[:8]}, tokenizer, TASKS)
     model = MultiTaskModel.from_encoder(encoder, data.tasks)

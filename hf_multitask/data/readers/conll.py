@@ -74,6 +74,12 @@ def read_conll(
     yield from _Sentences(lines, form, numbers).rows()
 
 
+def count_columns(path: Path, is_conllu: bool = False) -> tuple[int, bool]:
+    """Return the number of columns of the first word of a file, and whether the file is CoNLL-U."""
+    form = _find_form(TextLines(path, None), None, is_conllu, None)
+    return form.num_columns, form.is_conllu
+
+
 class _Sentences:
     """Rows of a CoNLL file.
 
