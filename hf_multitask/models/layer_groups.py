@@ -129,9 +129,10 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
             for name, weight in group.parameters.items():
                 new = (pattern for pattern in patterns if pattern not in group.patterns and fnmatchcase(name, pattern))
                 parts.setdefault((*group.patterns, *new), {})[name] = weight
-            for matched in sorted(parts):
+            # A head that has no weights yet, as in a plan, remains a group.
+            for matched in sorted(parts or {group.patterns: {}}):
                 name = _PART.join([group.layer, "+".join(matched)]) if matched else group.layer
-                divided.append(LayerGroup(name, parts[matched], matched))
+                divided.append(LayerGroup(name, parts.get(matched, {}), matched))
         return divided
 
     def select(self, selectors: str | Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ import torch
 
 from hf_multitask import MultiTaskModel, TaskConfig
 from hf_multitask.models.encoder_layers import find_layers
+from hf_multitask.models.layer_groups import LayerGroup, LayerGroups
 from tests.tiny import ARCHITECTURES
 
 TASKS = [
@@ -128,3 +129,9 @@ def test_looking_at_the_groups_changes_nothing(model):
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_head_without_weights_remains_a_group(encoders):
+    model = MultiTaskModel.from_encoder(encoders["bert"], TASKS)
+    groups = LayerGroups([*model.layer_groups(), LayerGroup("head.x", {})])
+    assert groups.divide([])[-1].name == groups.divide(["*.bias"])[-1].name == "head.x"
