@@ -57,7 +57,7 @@ def test_a_spreadsheet_is_understood_and_a_model_is_trained_on_it(own, expect, f
     drop(own, expect, spreadsheet)
     expect(own.get_by_label("yes, it names the columns")).to_be_checked()
     expect(own.locator("#first-lines")).to_contain_text("line 1")
-    expect(own.locator("#preview")).to_contain_text("the text (it is named 'Message')")
+    expect(own.locator("#preview")).to_contain_text("it is named 'Message'")
     for number, words in enumerate(("the text", "a label: one per text", "not used")):
         expect(role(own, number)).to_have_value(words)
     expect(own.locator("#row-report")).to_contain_text("Rows that can be used: 120.")
@@ -106,7 +106,7 @@ def test_what_was_understood_is_changed_by_clicking(own, expect, folder):
 
 def test_rows_that_cannot_be_used_are_told_and_left_out(own, expect, folder):
     lines = ["text,label", *(f"say it {i},{'ab'[i % 2]}" for i in range(20)), "too,many,cells", ",a", f"{HOSTILE},a,b"]
-    drop(own, expect, "rows.csv", "\n".join(lines).encode())
+    drop(own, expect, "broken.csv", "\n".join(lines).encode())
     report = own.locator("#row-report")
     expect(report).to_contain_text("Rows that cannot be used: 3.")
     for number, problem in ((22, "expected 2 cells (text, label), found 3."), (23, "the text is missing.")):
@@ -115,8 +115,8 @@ def test_rows_that_cannot_be_used_are_told_and_left_out(own, expect, folder):
     expect(own.locator("#data-outcome")).to_contain_text("Mend them, or tick the box that leaves them out.")
     own.get_by_label("Leave out the rows").check()
     own.locator("#save-data").click()
-    expect(own.locator("#data-outcome")).to_contain_text("rows-2 is saved")
-    assert len((folder / "app" / "data" / "rows-2" / "train.jsonl").read_text().splitlines()) == 20
+    expect(own.locator("#data-outcome")).to_contain_text("broken-1 is saved")
+    assert len((folder / "app" / "data" / "broken-1" / "train.jsonl").read_text().splitlines()) == 20
 
 
 def test_refused_files_are_explained_and_do_not_stay(own, expect, folder, tmp_path):
