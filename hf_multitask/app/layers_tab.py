@@ -11,6 +11,7 @@ from .markup import notice, progress_bar, table
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
 from .study_view import StudyView, build_study_view, connect_study_view, display_path, open_study, show_study
+from .toasts import warn
 from .train_form import FORM_ERRORS, TrainForm, read_form
 from .workspace import STUDY_NAME
 
@@ -187,7 +188,7 @@ def _connect_shown(
         try:
             return [*refresh(press()), ""]
         except FORM_ERRORS as error:
-            gr.Warning(str(error))
+            warn(error)
             return [*refresh(chosen), notice(str(error), "error")]
 
     def stop(chosen: str | None) -> list[object]:

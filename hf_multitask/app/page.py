@@ -10,6 +10,7 @@ from .page_style import HISTORY, LISTS
 from .run_actions import RunActions
 from .run_view import RunView
 from .services import Services
+from .toasts import warn
 from .train_tab import build_train_tab
 from .try_tab import TryTab, build_try_tab
 
@@ -70,7 +71,7 @@ def _connect_winner(services: Services, tabs: gr.Tabs, view: RunView, layers: La
         try:
             name = services.train_winner(study)
         except ERRORS as error:
-            gr.Warning(str(error))
+            warn(error)
             return [gr.skip(), gr.skip(), notice(str(error), "error")]
         return [gr.Tabs(selected=TRAIN), gr.Dropdown(choices=services.jobs.names(), value=name, visible=True), ""]
 

@@ -8,6 +8,7 @@ import gradio as gr
 from .jobs import JobStatus
 from .markup import notice
 from .services import Services
+from .toasts import warn
 
 ERRORS = (ValueError, OSError)
 # Presses the link of the hidden download button, so that one press packs and downloads.
@@ -122,7 +123,7 @@ def connect_run_actions(
         try:
             return [*refresh(change()), "", *closed]
         except ERRORS as error:
-            gr.Warning(str(error))
+            warn(error)
             return [*refresh(name), notice(str(error), "error"), *[gr.skip()] * len(rows)]
 
     def do_resume(name: str | None) -> list[object]:
@@ -145,7 +146,7 @@ def connect_run_actions(
         try:
             return gr.DownloadButton(value=str(services.pack_run(name))), ""
         except ERRORS as error:
-            gr.Warning(str(error))
+            warn(error)
             return gr.skip(), notice(str(error), "error")
 
     def ask_name(name: str | None) -> list[object]:

@@ -15,6 +15,7 @@ from .mistakes_view import show_mistakes
 from .run_actions import RunActions, build_run_actions, connect_run_actions, show_actions
 from .run_progress import CurvePoint, loss_curves, score_curves
 from .services import Services
+from .toasts import warn
 from .train_form import FORM_ERRORS, TrainForm, read_form
 
 NO_RUN_YET = "No run yet. Press Start to train a model and see its curves here."
@@ -143,7 +144,7 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
         try:
             name = services.start(*read_form(values))
         except FORM_ERRORS as error:
-            gr.Warning(str(error))
+            warn(error)
             problem = notice(str(error), "error")
         return [*refresh(name), problem]
 

@@ -12,6 +12,7 @@ from .markup import notice, table
 from .run_view import plot_update
 from .services import Services
 from .study_tables import PRICE_HEADER, curve_names, price_list, price_points, study_curves, study_table
+from .toasts import warn
 from .workspace import look_up
 
 ERRORS = (ValueError, OSError)
@@ -123,7 +124,7 @@ def connect_study_view(services: Services, view: StudyView, chosen: gr.Dropdown)
         try:
             return _curves_update(open_study(services, name), curve_name, rows)
         except ERRORS as error:
-            gr.Warning(str(error))
+            warn(error)
             return gr.skip()
 
     changes = [view.curve.input, view.size.input]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -16,6 +15,7 @@ from .markup import notice, table
 from .plan_cache import EVERYTHING_FROZEN, is_everything_frozen
 from .services import Services
 from .task_rows import FIELDS, MAX_ROWS, TaskRows, build_task_rows, connect_task_rows, show_tasks
+from .toasts import warn
 
 # Shown in a field that is left empty.
 CHOSEN = "chosen from the rows"
@@ -91,7 +91,7 @@ def _number_field(value: float | None, label: str, info: str, elem_id: str) -> g
 
 
 def _as_text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.12g}"
 
 
 def values_of(choices: RunChoices) -> dict[str, object]:
@@ -292,7 +292,7 @@ def fill_form(services: Services, name: str) -> list[object]:
     try:
         config = services.base_config(name)
     except FORM_ERRORS as error:
-        gr.Warning(escape(str(error)))  # Shown as HTML.
+        warn(error)
         return [gr.Dropdown(choices=services.data_names()), *[gr.skip()] * (NUM_FILLED - 1)]
     defaults = default_choices(config)
     is_ticked = defaults.schedule == AS_TICKED

@@ -6,6 +6,7 @@ All tests share one app, and the later ones use the data of the earlier.
 import json
 import os
 import re
+import zipfile
 
 import openpyxl
 import pytest
@@ -53,7 +54,7 @@ def role(page, number):
     return page.locator(f"#role-{number} input")
 
 
-def test_a_spreadsheet_is_understood_and_a_model_is_trained_on_it(own, expect, folder, spreadsheet):
+def test_a_spreadsheet_becomes_a_downloaded_model(own, expect, tmp_path, spreadsheet):
     drop(own, expect, spreadsheet)
     expect(own.get_by_label("yes, it names the columns")).to_be_checked()
     expect(own.locator("#first-lines")).to_contain_text("line 1")
@@ -72,9 +73,14 @@ def test_a_spreadsheet_is_understood_and_a_model_is_trained_on_it(own, expect, f
     expect(own.locator("#plan")).to_contain_text("head.Topic", timeout=TRAINING)
     set_epochs(own, 8)
     own.locator("#start").click()
-    expect(own.locator("#run-state")).to_contain_text("is finished", timeout=3 * TRAINING)
+    expect(own.locator("#run-state")).to_contain_text("has finished", timeout=3 * TRAINING)
     expect(own.locator("#run-metrics")).to_contain_text("Topic_accuracy")
-    (task,) = MultiTaskModel.from_pretrained(folder / "app" / "run-1").config.tasks
+    with own.expect_download() as download:
+        own.locator("#download-model").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path)
+    (config,) = tmp_path.rglob("config.json")
+    (task,) = MultiTaskModel.from_pretrained(config.parent).config.tasks
     assert task.labels == [MUSIC, WEATHER]
 
 
@@ -214,6 +220,19 @@ def test_the_form_of_tasks_needs_no_yaml_and_survives_a_reload(page, expect):
     choose(page, "schedule", "train everything except the ticked parts")
     expect(page.get_by_label("freeze head purpose")).to_be_enabled()
     expect(page.get_by_label("freeze head purpose")).to_be_checked()
+
+
+def test_messages_over_the_page_are_no_html(page, expect):
+    go_to(page, "Train")
+    expect(page.locator("#plan table")).to_be_visible(timeout=TRAINING)
+    encoder = page.locator("#encoder input")
+    encoder.fill(f"<b id=live>x</b>{HOSTILE}")
+    encoder.press("Enter")
+    encoder.blur()
+    page.locator("#start").click()
+    expect(page.get_by_test_id("toast-text")).to_contain_text("found '<b id=live>x</b><img")
+    expect(page.locator("#live")).to_have_count(0)
+    assert page.evaluate("window.hit") is None
 
 
 def test_gradio_does_not_advertise_its_links(url, folder):
