@@ -200,7 +200,7 @@ class ActivationCache:
         if states is None:
             return inputs
         states = states.to(self.model.dtype)
-        if self._states_need_gradient and self.model.training:
+        if self._states_need_gradient:
             states.requires_grad_()
         return {**inputs, "stored_states": states, "entering": self.entering}
 
