@@ -152,6 +152,11 @@ def test_losses_equal_those_of_computed_states(train, schedule, kwargs):
     assert_same_training(train("always", schedule, **kwargs, **epochs), train("never", schedule, **kwargs, **epochs))
 
 
+def test_layers_above_cached_states_train_under_reentrant_checkpointing(train):
+    reentrant = {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": True}}
+    assert_same_training(train("always", DOWN, **reentrant), train("never", DOWN))
+
+
 def test_compiled(train):
     compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
     assert_same_training(train("always", DOWN, **compiled), train("never", DOWN))
