@@ -155,8 +155,9 @@ class PartWriter:
 
     def write(self, states: torch.Tensor) -> None:
         """Append the states of whole rows (num_tokens, hidden), which have the type of the store."""
-        data = memoryview(states.contiguous().cpu().view(torch.uint8).numpy()).cast("B")
-        checksums, start = [], 0
+        data = states.contiguous().cpu().view(torch.uint8).numpy().data.cast("B")
+        checksums: list[int] = []
+        start = 0
         while start < len(data):
             end = start + self.row_bytes[self.num_rows + len(checksums)]
             checksums.append(xxhash.xxh3_64_intdigest(data[start:end], self.seed))
