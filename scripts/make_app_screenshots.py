@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
+# Few, for the pictures only.
+EPOCHS = 2
 WIDTH, PHONE_WIDTH, HEIGHT = 1280, 390, 900
 SECONDS_TO_START = 120
 # Milliseconds. A study trains several models.
@@ -66,6 +68,10 @@ def take_all(browser: Browser, url: str, output: Path) -> None:
     """Train a model and a study, and photograph the tabs."""
     page = open_page(browser, url, WIDTH)
     page.locator("#plan table").wait_for()
+    page.get_by_role("button", name="Advanced").click()
+    page.locator("#epochs input").fill(str(EPOCHS))
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Advanced").click()
     page.locator("#start").click()
     page.get_by_text("has finished. Open the Try tab").first.wait_for(timeout=TRAINING)
     take(page, output / "app-train.png")

@@ -75,8 +75,9 @@ def bar(label: str, share: float) -> str:
 
 
 def picture(png: bytes, alt: str) -> str:
-    """Return a PNG picture with its description for those who do not see it."""
-    return f'<img src="data:image/png;base64,{b64encode(png).decode()}" alt="{escape(alt)}">'
+    """Return a PNG picture with its description for those who do not see it. It can be scrolled sideways."""
+    image = f'<img src="data:image/png;base64,{b64encode(png).decode()}" alt="{escape(alt)}">'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="picture">{image}</div>'
 
 
 def _lines(text: str) -> str:

@@ -45,6 +45,8 @@ button[role="tab"][aria-selected="true"] {color: var(--primary-700) !important}
 .vega-embed svg {overflow: visible}
 .dark #data-picture img {filter: invert(.9) hue-rotate(180deg)}
 @media (max-width: 640px) {
+  .tab-container button {padding: 0 .45em !important; font-size: .9em !important}
+  #data-picture img {max-width: none; width: 40em}
   .form {flex-direction: column !important}
   .form > * {min-width: 0 !important; width: 100%}
   .score {grid-template-columns: minmax(4em, 7em) 1fr 3.5em}
