@@ -85,7 +85,7 @@ def take_all(browser: Browser, url: str, output: Path) -> None:
     for box in boxes.all():
         box.set_checked(False)
     for name in SCENARIOS:
-        page.locator("#scenarios").get_by_label(re.compile(f"^{name}: ")).check()
+        page.locator("#scenarios").get_by_label(re.compile(f"{name}: ")).check()
     page.locator("#start-study").click()
     page.locator("#prices table").wait_for(timeout=TRAINING)
     take(page, output / "app-layers.png")
