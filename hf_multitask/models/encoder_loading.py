@@ -55,7 +55,7 @@ class TokenizerConfig:
         if self.pad_token is not None and not self.pad_token:
             raise ValueError("tokenizer.pad_token is empty; expected a token of the vocabulary.")
         if self.padding_side is not None and self.padding_side not in PADDING_SIDES:
-            raise ValueError(f"tokenizer.{unknown_name_message('padding_side', self.padding_side, PADDING_SIDES)}")
+            raise ValueError(f"tokenizer: {unknown_name_message('padding_side', self.padding_side, PADDING_SIDES)}")
 
 
 def find_model(name_or_path: str | Path) -> str:

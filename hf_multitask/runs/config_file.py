@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..data import SPLITS, DataConfig
-from ..models.encoder_loading import find_model
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import changed_fields, to_yaml
 from .config import RunConfig
@@ -39,7 +38,7 @@ def _config_values(config: RunConfig, folder: Path) -> JsonObject:
     """Return the values of a config that differ from their defaults, with paths relative to a folder."""
     data = [_data_values(item, folder) for item in config.data_configs]
     encoder = config.encoder
-    if find_model(encoder) == str(Path(encoder).expanduser()) and Path(encoder).expanduser().is_dir():
+    if Path(encoder).expanduser().is_dir():
         encoder = _relative(encoder, folder)
     # The schedule is in the file even if it is the default, and the folder comes last.
     changed = {"freeze": config.freeze, **changed_fields(config)}

@@ -148,7 +148,7 @@ def test_the_side_of_the_padding_is_the_tokenizers_or_the_given_one(tmp_path):
     assert tokenizer.padding_side == "right"
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path).padding_side == "right"
-    with pytest.raises(ValueError, match=r"tokenizer.unknown padding_side 'lefft'. Did you mean 'left'"):
+    with pytest.raises(ValueError, match=r"tokenizer: unknown padding_side 'lefft'. Did you mean 'left'"):
         load_tokenizer(tmp_path, padding_side="lefft")
 
 

@@ -10,10 +10,11 @@ from hf_multitask import RunConfig
 from hf_multitask.cli.overrides import parse_overrides
 from hf_multitask.models import TokenizerConfig, load_model
 from hf_multitask.runs import build_trainer, inspect_data, run_training
+from hf_multitask.runs.config_file import config_to_yaml
 from tests.models.many_encoders import save_any_encoder
 from tests.tiny import SENTENCES, make_tokenizer, save_tiny_run
 
-TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "disable_tqdm": True}
+TRAINING = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "disable_tqdm": True}
 
 
 @pytest.fixture
@@ -95,3 +96,13 @@ def test_a_path_may_be_the_encoder(config_of, tmp_path):
     config = config_of("bert")
     values = {"encoder": tmp_path / "other", "tasks": config.tasks, "data": config.data, "output_dir": tmp_path / "o"}
     assert RunConfig(**values).encoder == str(tmp_path / "other")
+
+
+def test_a_folder_with_the_encoder_in_a_subfolder_is_written_relative_to_the_config(config_of, tmp_path):
+    config_of("bert")
+    (tmp_path / "older").mkdir()
+    (tmp_path / "other").rename(tmp_path / "older" / "0_Transformer")
+    modules = [{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    (tmp_path / "older" / "modules.json").write_text(json.dumps(modules))
+    config = RunConfig.from_file(tmp_path / "config.yaml", {"encoder": str(tmp_path / "older")})
+    assert "encoder: ../older\n" in config_to_yaml(config, tmp_path / "out", "title", [])
