@@ -19,7 +19,7 @@ app: install-app ## Train, try and compare models in the browser
 
 .PHONY: test
 test: install-test ## Run the test suite on all cores
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m "not distributed and not app"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m "not distributed and not app and not conformance"
 
 .PHONY: test-distributed
 test-distributed: install-test ## Run the tests that start several processes: DDP, FSDP2, resume
@@ -28,6 +28,11 @@ test-distributed: install-test ## Run the tests that start several processes: DD
 .PHONY: test-app
 test-app: install-test-app chromium ## Run the tests of the app in a real browser
 	$(RUN) -m pytest -m app
+
+.PHONY: test-conformance
+test-conformance: install-test-conformance ## Run transformers' own tests of models on the multi-task model
+	$(RUN) scripts/unpack_transformers_tests.py
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadscope -m conformance tests/conformance
 
 .PHONY: quality
 quality: install-quality ## Check format, types, layers and spelling
@@ -48,8 +53,9 @@ clean: ## Remove the environment and what runs have written
 
 # Stamps in the environment record what is installed. torch comes first, in its pinned version: the other packages could
 # bring a newer build.
-.PHONY: install-quickstart install-app install-test install-test-app install-docs install-quality
-install-quickstart install-app install-test install-test-app install-docs install-quality: install-%:
+EXTRAS = quickstart app test test-app test-conformance docs quality
+.PHONY: $(EXTRAS:%=install-%)
+$(EXTRAS:%=install-%): install-%:
 	@test -f "$(VENV)/$*.stamp" -a "$(VENV)/$*.stamp" -nt pyproject.toml -a "$(VENV)/$*.stamp" -nt constraints.txt \
 	|| { echo "Installing hf-multitask[$*] into $(VENV) …" \
 	&& { test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"; } \

@@ -67,7 +67,10 @@ def check_logits(
     """
     largest, tasks = 0.0, model.config.tasks
     for batch in batches:
-        all_expected, all_actual = model(**batch).logits, compute_logits(batch, [task.name for task in tasks])
+        all_expected, all_actual = (
+            model(**batch, return_dict=True).logits,
+            compute_logits(batch, [task.name for task in tasks]),
+        )
         for task in tasks:
             expected, actual = all_expected[task.name], all_actual[task.name]
             if task.is_token_task:

@@ -14,7 +14,7 @@ class _GraphModel(MultiTaskModel):
 
     session: OnnxSession
 
-    def forward(self, *_: Any, **inputs: Any) -> MultiTaskOutput:
+    def forward(self, *_: Any, return_dict: bool | None = None, **inputs: Any) -> MultiTaskOutput:
         return MultiTaskOutput(logits=self.session(inputs, [task.name for task in self.config.tasks]))
 
 

@@ -119,7 +119,7 @@ class Teacher:
         left_out = ("labels", "stored_states", "entering", TEACHER_COLUMN)
         with torch.no_grad():
             teacher_logits = self.model(
-                **{name: value for name, value in inputs.items() if name not in left_out}
+                **{name: value for name, value in inputs.items() if name not in left_out}, return_dict=True
             ).logits
         return {
             task.name: distances(task, logits[task.name], teacher_logits[task.name], inputs).sum()

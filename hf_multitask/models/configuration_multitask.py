@@ -10,15 +10,34 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 from .encoder_pooling import POOLING_MODES
 from .field_types import describe_value
 from .messages import unknown_name_message
-from .tasks import TaskConfig
+from .tasks import REGRESSION, TaskConfig
 from .type_aliases import JsonObject
 
 PIPELINE_NAME = "multi-task"
 PIPELINE_CLASS = "pipeline_multitask.MultiTaskPipeline"
 
+# Ids that models of older versions have in their own config: those of the tokenizer.
+TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+
+def _of_encoder(name: str, doc: str) -> property:
+    """Return a property that reads and sets an attribute of the encoder's config."""
+
+    def read(config: "MultiTaskConfig") -> Any:
+        return getattr(config.encoder_config, name)
+
+    def write(config: "MultiTaskConfig", value: int | None) -> None:
+        setattr(config.encoder_config, name, value)
+
+    return property(read, write, doc=doc)
+
 
 class MultiTaskConfig(PreTrainedConfig):
     """Config of a `MultiTaskModel`.
+
+    The sizes and special tokens of the encoder, such as ``hidden_size``, are attributes of this config, too. They are
+    kept in ``encoder_config``. ``id2label`` and ``num_labels`` are those of the only task; a model with several tasks
+    has them by task, and None here.
 
     Args:
         encoder_config: Config of the encoder, of any model type that ``AutoModel`` knows.
@@ -58,6 +77,15 @@ class MultiTaskConfig(PreTrainedConfig):
     overlap: int | None = None
     truncate: bool = False
 
+    hidden_size = _of_encoder("hidden_size", "Width of the encoder's states.")
+    num_hidden_layers = _of_encoder("num_hidden_layers", "Number of layers of the encoder.")
+    num_attention_heads = _of_encoder("num_attention_heads", "Number of attention heads of each layer of the encoder.")
+    vocab_size = _of_encoder("vocab_size", "Number of tokens that the encoder has embeddings for.")
+    max_position_embeddings = _of_encoder("max_position_embeddings", "Number of positions of the encoder.")
+    pad_token_id = _of_encoder("pad_token_id", "Id of the encoder's padding token.")
+    bos_token_id = _of_encoder("bos_token_id", "Id of the encoder's token at the start of a text.")
+    eos_token_id = _of_encoder("eos_token_id", "Id of the encoder's token at the end of a text.")
+
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the values and turn the tasks of a saved config into `TaskConfig`."""
         if self.pooling not in POOLING_MODES:
@@ -73,7 +101,29 @@ class MultiTaskConfig(PreTrainedConfig):
         if not type(self).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
             # Only needed without hf_multitask: the installed package registers the pipeline, remote code does not.
             kwargs.pop("custom_pipelines", None)
+        for name in TOKEN_IDS:
+            kwargs.pop(name, None)
+        has_labels = self.id2label is not None or kwargs.get("num_labels") is not None
         super().__post_init__(**kwargs)
+        if not has_labels:
+            self.follow_tasks()
+
+    def follow_tasks(self) -> None:
+        """Set ``id2label`` and ``label2id`` to the labels of the only task, or to None if there is not one task."""
+        self.id2label = self.label2id = None
+        if len(self.tasks) != 1:
+            return
+        (task,) = self.tasks
+        if task.labels is not None:
+            self.id2label, self.label2id = task.id2label, task.label2id
+        elif task.problem_type == REGRESSION:
+            self.num_labels = task.num_labels
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """Return the config of the encoder, whatever part is asked for: there is no other that reads texts."""
+        if isinstance(self.encoder_config, PreTrainedConfig):
+            return self.encoder_config.get_text_config()
+        return self
 
     @classmethod
     def from_dict(cls, config_dict: JsonObject, **kwargs: Any) -> Any:

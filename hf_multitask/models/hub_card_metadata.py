@@ -92,11 +92,11 @@ def card_metadata(
         "library_name": "hf-multitask",
         "base_model": encoder_name(config) if _is_hub_name(config) else None,
         "pipeline_tag": types[0] if types else None,
+        "datasets": list(training.hub_datasets) or None,
         **{key: encoder[key] for key in LICENSE_FIELDS if encoder.get(key)},
     }
     metadata = ModelCardData(
         **{**derived, **given, "tags": ["multi-task", "transformers", *types, *tags]},
-        datasets=list(training.hub_datasets) or None,
         model_name=title,
         eval_results=_eval_results(config, training) or None,
     )

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .configuration_multitask import MultiTaskConfig
 from .encoder_loading import find_model, load_config, load_tokenizer
+from .encoder_vocabulary import check_vocabulary
 from .modeling_multitask import MultiTaskModel
 
 
@@ -21,8 +22,8 @@ def load_model(model_dir: str | Path, **hub_kwargs: Any) -> tuple[MultiTaskModel
         The model, in eval mode, and the tokenizer.
 
     Raises:
-        ValueError: If the model does not exist, cannot be accessed, is not a multi-task model, or if some of its files
-            or weights are missing or damaged.
+        ValueError: If the model does not exist, cannot be accessed, is not a multi-task model, has a tokenizer with
+            more tokens than the model has embeddings, or if some of its files or weights are missing or damaged.
     """
     source = find_model(model_dir)
     if hub_kwargs.get("revision") is not None and Path(source).is_dir():
@@ -31,6 +32,7 @@ def load_model(model_dir: str | Path, **hub_kwargs: Any) -> tuple[MultiTaskModel
     if not isinstance(config, MultiTaskConfig):
         raise ValueError(f"{model_dir}: expected a multi-task model, found a model of type {config.model_type!r}.")
     tokenizer = load_tokenizer(source, **hub_kwargs)
+    check_vocabulary(tokenizer, config, source)
     model, report = MultiTaskModel.from_pretrained(source, config=config, output_loading_info=True, **hub_kwargs)
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{model_dir}: the file of weights lacks {len(missing)} of them: {', '.join(missing[:3])}.")

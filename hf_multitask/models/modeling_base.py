@@ -60,12 +60,30 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
     def __init__(self, config: MultiTaskConfig) -> None:
         super().__init__(config)
         # ``__post_init__`` of the config has made a config of a mapping.
-        self.encoder = build_encoder(config.encoder_config)  # type: ignore[arg-type]
-        drop_pooler(self.encoder)
-        use_quick_dropout(self.encoder)
+        self.set_encoder(build_encoder(config.encoder_config))  # type: ignore[arg-type]
         size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
         self.heads = nn.ModuleDict({task.name: build_head(task, *size) for task in config.tasks})
         self.post_init()
+
+    def set_encoder(self, encoder: PreTrainedModel, modality: str | None = None) -> None:
+        """Set the encoder, without a pooler, and make its config a part of the model's.
+
+        A change of the encoder's config is one of the model's, such as that of ``encoder.resize_token_embeddings``.
+
+        Args:
+            encoder: The encoder. It is changed in place.
+            modality: None for texts; a model has no other encoder.
+
+        Raises:
+            ValueError: If a modality is given.
+        """
+        if modality is not None:
+            raise ValueError(f"modality: a multi-task model has one encoder, of texts; found {modality!r}.")
+        self.__dict__.pop("partial_forward", None)
+        drop_pooler(encoder)
+        use_quick_dropout(encoder)
+        self.encoder: PreTrainedModel = encoder
+        self.config.encoder_config = encoder.config
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -184,10 +202,10 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         if not mixing:
             return self.encoder(**inputs, **encoder_kwargs)
         encoded = self.encoder(**inputs, **{**encoder_kwargs, "output_hidden_states": True})
-        returns_states = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
+        requested = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
         return EncoderOutput(
             last_hidden_state=encoded.last_hidden_state,
-            hidden_states=encoded.hidden_states if returns_states else None,
+            hidden_states=_requested_layers(encoded.hidden_states, requested),
             attentions=encoded.get("attentions"),
             mixed_states={name: self.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing},
         )
@@ -209,7 +227,7 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         for name in ("hidden_states", "attentions"):
             if outputs[0].get(name) is not None:
                 layers = zip(*(output[name] for output in outputs), strict=True)
-                joined[name] = tuple(torch.cat(layer) for layer in layers)
+                joined[name] = tuple(None if layer[0] is None else torch.cat(layer) for layer in layers)
         mixed = {name: torch.cat([output["mixed_states"][name] for output in outputs]) for name in mixing}
         return EncoderOutput(**joined, mixed_states=mixed)
 
@@ -221,6 +239,16 @@ def _weights_in_words(module: nn.Module) -> tuple[str, str]:
     return f"{sum(weight.numel() for weight in weights):,}", (
         "yes" if all(trainable) else "partly" if any(trainable) else "no"
     )
+
+
+def _requested_layers(
+    states: tuple[torch.Tensor, ...], requested: bool | Sequence[int] | None
+) -> tuple[torch.Tensor | None, ...] | None:
+    """Return the states that ``output_hidden_states`` asks for: all, none, or some, with None for the other layers."""
+    if isinstance(requested, bool) or requested is None:
+        return states if requested else None
+    kept = {index % len(states) for index in requested}
+    return tuple(layer if index in kept else None for index, layer in enumerate(states))
 
 
 def drop_pooler(encoder: PreTrainedModel) -> None:

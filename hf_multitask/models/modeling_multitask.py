@@ -17,7 +17,6 @@ from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
 from .encoder_attention import check_attention
-from .encoder_dropout import use_quick_dropout
 from .encoder_loading import find_model, load_config, load_tokenizer
 from .encoder_models import CHECKED_TYPES, check_encoder, is_half, load_encoder
 from .encoder_pooling import mean_of_windows, pool
@@ -26,7 +25,7 @@ from .encoder_sentences import encode, sentence_settings
 from .hub_card import CARD_NAME, build_model_card
 from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
 from .losses import count_labeled, example_losses
-from .modeling_base import MultiTaskPreTrainedModel, drop_pooler
+from .modeling_base import MultiTaskPreTrainedModel
 from .pipeline_multitask import MultiTaskPipeline
 from .stock_export import single_task_model
 from .tasks import TaskConfig
@@ -108,8 +107,6 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             encoder = load_encoder(source, encoder_config, **options)
         if encoder_config.model_type not in CHECKED_TYPES:
             check_encoder(name_or_path, encoder, encoder_config)
-        drop_pooler(encoder)
-        use_quick_dropout(encoder)
         encoder.config.name_or_path = str(name_or_path)
         config = MultiTaskConfig(
             encoder_config=encoder.config,
@@ -126,20 +123,19 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         )
         # transformers wraps `to` in a way that loses the type of its receiver.
         model = cls(config).to(encoder.dtype)  # type: ignore[arg-type]
-        model.encoder = encoder
+        model.set_encoder(encoder)
         model.name_or_path = source
         return model
 
-    # The first argument has a shorter name than in PreTrainedModel.
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, name_or_path: str | PathLike | None, *args: Any, **kwargs: Any
+    def from_pretrained(  # type: ignore[override]  # its keyword arguments are among kwargs
+        cls, pretrained_model_name_or_path: str | PathLike | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """Load a saved model as ``PreTrainedModel`` does, but only from safetensors.
 
         Args:
-            name_or_path: Folder or hub name.
-            args: See ``PreTrainedModel.from_pretrained``.
+            pretrained_model_name_or_path: Folder or hub name.
+            model_args: See ``PreTrainedModel.from_pretrained``.
             kwargs: See ``PreTrainedModel.from_pretrained``, such as ``revision`` and ``token``.
 
         Returns:
@@ -151,19 +147,24 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             OSError: If the model does not exist.
         """
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
-        with explain_weights_errors(str(name_or_path), **hub_kwargs):
-            return super().from_pretrained(name_or_path, *args, **{**kwargs, "use_safetensors": True})
+        with explain_weights_errors(str(pretrained_model_name_or_path), **hub_kwargs):
+            return super().from_pretrained(
+                pretrained_model_name_or_path, *model_args, **{**kwargs, "use_safetensors": True}
+            )
 
-    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | PathLike, is_main_process: bool = True, *args: Any, **kwargs: Any
+    ) -> None:
         """Save as ``PreTrainedModel`` does, with the code that ``trust_remote_code=True`` runs without this package.
 
         Args:
             save_directory: Folder to write to.
+            is_main_process: Whether this process writes what is not sharded.
             args: See ``PreTrainedModel.save_pretrained``.
             kwargs: See ``PreTrainedModel.save_pretrained``.
         """
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True) and self.is_remote_code():
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if is_main_process and self.is_remote_code():
             custom_object_save(MultiTaskPipeline, save_directory)
 
     @contextmanager
@@ -225,8 +226,9 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
                 below the group that they enter do not run.
             entering: Group that ``stored_states`` enter.
             tasks: Names of the tasks whose heads run; all tasks if None.
-            return_dict: Whether to return a `MultiTaskOutput` instead of a tuple. Defaults to True.
-            encoder_kwargs: Passed to the encoder, such as ``output_hidden_states``.
+            return_dict: Whether to return a `MultiTaskOutput` instead of a tuple. Defaults to the config's, True.
+            encoder_kwargs: Passed to the encoder, such as ``output_hidden_states`` and ``output_attentions``, which
+                default to those of the config, False.
 
         Returns:
             The logits by task and, with labels, the losses.
@@ -239,6 +241,8 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         given = {name: value for name, value in inputs.items() if value is not None}
         chosen = self._chosen(tasks)
         mixing = [task.name for task in chosen if task.mix_layers]
+        if stored_states is None:
+            encoder_kwargs = self._with_requested_outputs(encoder_kwargs)
         encoded = self._run_encoder(given, encoder_kwargs, mixing, row_windows, stored_states, entering)
         mixed = encoded.get("mixed_states")
         states = encoded["last_hidden_state"]
@@ -257,7 +261,15 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
+        if return_dict is None:
+            return_dict = self.config.return_dict
         return output.to_tuple() if return_dict is False else output
+
+    def _with_requested_outputs(self, encoder_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the encoder with the outputs that the config asks for, if they say nothing else."""
+        requested = {name: getattr(self.config, name) for name in ("output_hidden_states", "output_attentions")}
+        given = {name: value for name, value in encoder_kwargs.items() if value is not None}
+        return {**{name: value for name, value in requested.items() if value}, **given}
 
     def apply_heads(
         self,

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline, PreTrainedTokenizerBase
 
 from .configuration_multitask import MultiTaskConfig
+from .encoder_vocabulary import check_vocabulary
 from .messages import unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
 from .onnx_session import BACKENDS, TORCH, OnnxSession
@@ -59,6 +60,7 @@ class MultiTaskPipeline(Pipeline):
                 "tokenizer: the pipeline needs the model's tokenizer, found none that can be loaded; "
                 "tokenizer.save_pretrained writes it next to the model (tokenizer.json)."
             )
+        check_vocabulary(tokenizer, model.config)
         if backend not in BACKENDS:
             raise ValueError(unknown_name_message("backend", backend, BACKENDS))
         if backend != TORCH and kwargs.get("device") is None:
@@ -175,7 +177,7 @@ class MultiTaskPipeline(Pipeline):
         """Run the model or the graph on a batch and return the logits of some tasks."""
         if self._session is not None:
             return self._session(input_tensors, tasks)
-        return self.model(**input_tensors, tasks=tasks).logits
+        return self.model(**input_tensors, tasks=tasks, return_dict=True).logits
 
     def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
         """Return predictions unchanged; `Pipeline` requires the method."""

@@ -136,7 +136,7 @@ class Predictor:
         model.eval()
 
         def logits(batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> Mapping[str, torch.Tensor]:
-            return model(**batch, tasks=tasks).logits
+            return model(**batch, tasks=tasks, return_dict=True).logits
 
         return cls(model.config, tokenizer, logits, model.crfs, model.device, options)
 

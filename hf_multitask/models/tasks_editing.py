@@ -79,6 +79,7 @@ def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> N
         heads[task.name] = head
     model.heads = nn.ModuleDict(heads)
     model.config.tasks = tasks
+    model.config.follow_tasks()
 
 
 def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) -> list[TaskConfig]:

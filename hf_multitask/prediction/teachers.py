@@ -22,6 +22,7 @@ from ..models.configuration_multitask import MultiTaskConfig
 from ..models.decoding import log_tag_probabilities
 from ..models.encoder_loading import find_model, load_config, load_tokenizer
 from ..models.encoder_pooling import mean_of_windows
+from ..models.encoder_vocabulary import check_vocabulary
 from ..models.loading import load_model
 from ..models.modeling_multitask import MultiTaskModel, gather_words
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
@@ -203,7 +204,7 @@ def _load_multitask(name: str | Path, tasks: Sequence[TaskConfig]) -> Teacher:
     )
 
     def scores(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        logits = model(**batch, tasks=list(maps)).logits
+        logits = model(**batch, tasks=list(maps), return_dict=True).logits
         return {task: log_probabilities(own[task], logits[task], batch.get("tag_positions"), model) for task in maps}
 
     collate = MultiTaskDataCollator(tokenizer, config.tasks)
@@ -222,13 +223,14 @@ def log_probabilities(
 def _load_stock(name: str | Path, config: PreTrainedConfig, kind: str, tasks: Sequence[TaskConfig]) -> Teacher:
     source, is_token_model = find_model(name), kind == TOKEN_MODEL
     tokenizer = load_tokenizer(source)
+    check_vocabulary(tokenizer, config, source)
     task, label_map = _find_task(str(name), config, is_token_model, tasks)
     auto_class = AutoModelForTokenClassification if is_token_model else AutoModelForSequenceClassification
     model = auto_class.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
 
     def scores(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         inputs = {key: value for key, value in batch.items() if key not in _NOT_STOCK}
-        logits, windows = model(**inputs).logits.float(), batch.get("row_windows")
+        logits, windows = model(**inputs, return_dict=True).logits.float(), batch.get("row_windows")
         if is_token_model:
             logits = gather_words(logits, batch["tag_positions"], windows)
         elif windows is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from ..models import MultiTaskConfig, MultiTaskModel, find_model
 from ..models.encoder_loading import load_config
+from ..models.encoder_vocabulary import check_vocabulary
 from ..models.layer_groups import HEAD, LayerGroup, LayerGroups, layer_groups
 from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
@@ -49,10 +50,11 @@ def recommend_schedule(
         raise ValueError(f"time_budget must be a number of minutes above 0, found {time_budget!r}.")
     device = config.training_arguments().device
     facts = collect_facts(config)
-    model = load_encoder(config)
+    model, tokenizer = load_encoder(config), config.load_tokenizer()
+    check_vocabulary(tokenizer, model.config, config.encoder)
     # transformers wraps `to` in a way that loses the type of its receiver.
     model.to(device)  # type: ignore[arg-type]
-    closeness, seconds_per_subword = measure_closeness(model, config.load_tokenizer(), facts)
+    closeness, seconds_per_subword = measure_closeness(model, tokenizer, facts)
     size = EncoderSize.of(config.encoder, model.encoder.config, model.encoder.num_parameters())
     situation = Situation(
         facts=facts,

@@ -14,6 +14,7 @@ from ..models import MultiTaskConfig, MultiTaskModel, TaskConfig, find_model
 from ..models.encoder_attention import check_attention
 from ..models.encoder_loading import check_max_length, load_config
 from ..models.encoder_models import check_source
+from ..models.encoder_vocabulary import check_vocabulary
 from ..models.tasks_editing import continued_tasks, set_tasks
 from ..training.contrastive import ContrastiveCallback
 from ..training.settings import RunFacts
@@ -93,6 +94,7 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
     for data_config in config.data_configs:
         check_max_length(data_config.max_length, encoder_config)
     tokenizer = config.load_tokenizer()
+    check_vocabulary(tokenizer, encoder_config, config.encoder)
     if data is None:
         data = prepare_run_data(config, arguments, tokenizer, tasks)
     facts = RunFacts.of(

@@ -25,6 +25,7 @@ def write_card(
     data: PreparedData | None,
     folds: FoldScores | None,
     model_name: str | None,
+    dataset_names: Sequence[str] = (),
     **metadata: str | list[str] | None,
 ) -> None:
     """Write the model card of a trainer to its output folder.
@@ -34,13 +35,16 @@ def write_card(
         data: See `training_facts`.
         folds: Scores of a cross-validation.
         model_name: Title of the card.
-        metadata: Language, license and tags.
+        dataset_names: Names of the training data, instead of those of ``data``.
+        metadata: Language, license, tags, encoder and datasets.
     """
     args, sets = trainer.args, {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
     folder = str(args.output_dir)
     facts = training_facts(trainer.state, trainer.tasks, args.load_best_model_at_end, folder, sets, data)
     if folds is not None:
         facts.folds = folds.table()
+    if dataset_names:
+        facts.sources = {**facts.sources, "train": dataset_names}
     config = trainer.accelerator.unwrap_model(trainer.model).config
     card = build_model_card(config, trainer.hub_model_id or HERE, facts, model_name, **metadata)
     card.save(Path(folder, CARD_NAME))
@@ -96,3 +100,8 @@ def final_metrics(
         split: {name: scores[name] for name in dict.fromkeys([*names, *scores]) if name in scores}
         for split, scores in found.items()
     }
+
+
+def as_list(value: str | list[str] | None) -> list[str]:
+    """Return an argument of ``Trainer.create_model_card`` as a list."""
+    return [value] if isinstance(value, str) else list(value or [])

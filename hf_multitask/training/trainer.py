@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
     EvalLoopOutput,
@@ -31,6 +32,7 @@ from ..freezing.replay import check_watched_metrics
 from ..models import MultiTaskModel, MultiTaskOutput, TaskConfig
 from ..models.collator import TEACHER_COLUMN
 from ..models.encoder_loading import max_positions
+from ..models.encoder_vocabulary import check_padding_token, check_vocabulary
 from ..models.hub_errors import explain_upload_errors
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import Batch
@@ -38,7 +40,7 @@ from ..runtime.fold_scores import FoldScores
 from ..runtime.precision import log_precision
 from .arguments import MultiTaskTrainingArguments
 from .caching import build_cache
-from .card_facts import write_card
+from .card_facts import as_list, write_card
 from .checkpoint_errors import add_checksums, check_checksums, explain_checkpoint_errors
 from .dataloaders import (
     TrainerDataLoaders,
@@ -365,7 +367,14 @@ class MultiTaskTrainer(Trainer):
         is_baseline = schedule is not None and schedule.is_baseline
         return is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters())
 
+    def _check_tokenizer(self) -> None:
+        """Raise if the model has no embeddings for some tokens, or another padding token that positions depend on."""
+        if isinstance(self.processing_class, PreTrainedTokenizerBase):
+            check_vocabulary(self.processing_class, self.model.config)
+            check_padding_token(self.processing_class, self.model.config)
+
     def _begin_training(self) -> None:
+        self._check_tokenizer()
         if self.is_world_process_zero():
             log_precision(self.args, self.model.dtype)
         self.task_log.reset()
@@ -426,7 +435,7 @@ class MultiTaskTrainer(Trainer):
         """Compute the loss as ``Trainer`` does, add the distances to teachers, and log the loss by task."""
         loss, outputs = super().compute_loss(
             model,
-            {name: value for name, value in inputs.items() if name != TEACHER_COLUMN},
+            {**{name: value for name, value in inputs.items() if name != TEACHER_COLUMN}, "return_dict": True},
             return_outputs=True,
             num_items_in_batch=num_items_in_batch,  # type: ignore[arg-type]  # passed on to the model
         )
@@ -587,7 +596,7 @@ class MultiTaskTrainer(Trainer):
         labels = inputs.pop("labels", None)
         inputs.pop(TEACHER_COLUMN, None)
         with torch.no_grad(), self.compute_loss_context_manager():
-            outputs = model(**inputs)
+            outputs = model(**inputs, return_dict=True)
         predictions = reduce_predictions(
             self.tasks, outputs["logits"], labels, inputs.get("tag_positions"), self.model.crfs
         )
@@ -645,12 +654,17 @@ class MultiTaskTrainer(Trainer):
 
     # The hub.
 
-    def create_model_card(  # type: ignore[override]  # tasks and datasets are those of the model and the data
+    def create_model_card(
         self,
         language: str | None = None,
         license: str | None = None,
         tags: str | list[str] | None = None,
         model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
         data: PreparedData | None = None,
         folds: FoldScores | None = None,
     ) -> None:
@@ -663,11 +677,26 @@ class MultiTaskTrainer(Trainer):
             license: License of the model. Defaults to the license of the encoder.
             tags: Further tags.
             model_name: Title of the card.
+            finetuned_from: Hub name of the encoder. Defaults to the encoder's own.
+            tasks: Further names of tasks on the hub; those of the model's tasks are always there.
+            dataset_tags: Hub names of the datasets. Defaults to those of ``data``.
+            dataset: Names of the training data, for the table of the data. Defaults to those of ``data``.
+            dataset_args: Arguments that each dataset was loaded with, shown after its name.
             data: Data of the training: its provenance, and texts to try the model with.
             folds: Scores of a cross-validation.
         """
         if self.is_world_process_zero():
-            write_card(self, data, folds, model_name, language=language, license=license, tags=tags)
+            names = [
+                " ".join(parts).strip() for parts in zip_longest(as_list(dataset), as_list(dataset_args), fillvalue="")
+            ]
+            metadata = {
+                "language": language,
+                "license": license,
+                "tags": [*as_list(tasks), *as_list(tags)],
+                "base_model": finetuned_from,
+                "datasets": as_list(dataset_tags),
+            }
+            write_card(self, data, folds, model_name, names, **metadata)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload model, tokenizer, card and the code of the model as ``Trainer`` does.

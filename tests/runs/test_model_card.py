@@ -165,6 +165,26 @@ def test_the_trainers_card_has_the_scores_of_the_best_step(model, data, tokenize
     assert len(card.data["widget"]) == 3
 
 
+def test_the_trainers_card_takes_the_arguments_of_transformers(model, data, tokenizer, tmp_path):
+    trainer = make_trainer(model, data, tokenizer, tmp_path)
+    trainer.create_model_card(
+        "en",
+        "mit",
+        "mine",
+        "Intents",
+        finetuned_from="ann/encoder",
+        tasks="intent-detection",
+        dataset_tags=["ann/rows", "bob/rows"],
+        dataset=["rows of Ann", "rows of Bob"],
+        dataset_args="split=train",
+    )
+    card = card_in(tmp_path)
+    assert card.data.base_model == "ann/encoder"
+    assert card.data.datasets == ["ann/rows", "bob/rows"]
+    assert card.data.tags[-2:] == ["intent-detection", "mine"]
+    assert "rows of Ann split=train, rows of Bob |" in card.text
+
+
 def test_the_token_is_in_no_file_of_a_run(model, data, tokenizer, tmp_path):
     trainer = make_trainer(model, data, tokenizer, tmp_path, None, hub_token="hf_secret", max_steps=1)
     trainer.save_model()
