@@ -204,6 +204,8 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         entering: str | None = None,
         tasks: Sequence[str] | None = None,
         return_dict: bool | None = None,
+        output_hidden_states: bool | Sequence[int] | None = None,
+        output_attentions: bool | Sequence[int] | None = None,
         **encoder_kwargs: Any,
     ) -> MultiTaskOutput | tuple:
         """Run the encoder once, and every head on its states.
@@ -227,8 +229,11 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             entering: Group that ``stored_states`` enter.
             tasks: Names of the tasks whose heads run; all tasks if None.
             return_dict: Whether to return a `MultiTaskOutput` instead of a tuple. Defaults to the config's, True.
-            encoder_kwargs: Passed to the encoder, such as ``output_hidden_states`` and ``output_attentions``, which
-                default to those of the config, False.
+            output_hidden_states: Whether to return the hidden states of the encoder, or of which layers. Defaults to
+                the config's, False.
+            output_attentions: Whether to return the attentions of the encoder, or of which layers. Defaults to the
+                config's, False.
+            encoder_kwargs: Passed to the encoder.
 
         Returns:
             The logits by task and, with labels, the losses.
@@ -241,8 +246,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         given = {name: value for name, value in inputs.items() if value is not None}
         chosen = self._chosen(tasks)
         mixing = [task.name for task in chosen if task.mix_layers]
-        if stored_states is None:
-            encoder_kwargs = self._with_requested_outputs(encoder_kwargs)
+        encoder_kwargs |= self._requested_outputs(output_hidden_states, output_attentions, stored_states is None)
         encoded = self._run_encoder(given, encoder_kwargs, mixing, row_windows, stored_states, entering)
         mixed = encoded.get("mixed_states")
         states = encoded["last_hidden_state"]
@@ -265,11 +269,16 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             return_dict = self.config.return_dict
         return output.to_tuple() if return_dict is False else output
 
-    def _with_requested_outputs(self, encoder_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the encoder with the outputs that the config asks for, if they say nothing else."""
-        requested = {name: getattr(self.config, name) for name in ("output_hidden_states", "output_attentions")}
-        given = {name: value for name, value in encoder_kwargs.items() if value is not None}
-        return {**{name: value for name, value in requested.items() if value}, **given}
+    def _requested_outputs(
+        self, hidden_states: bool | Sequence[int] | None, attentions: bool | Sequence[int] | None, is_complete: bool
+    ) -> dict[str, bool | Sequence[int]]:
+        """Return what the encoder is asked to return: what the caller says or, in a complete pass, the config."""
+        requested = {"output_hidden_states": hidden_states, "output_attentions": attentions}
+        if is_complete:
+            # False in the model's config leaves it to the encoder's.
+            defaults = {name: getattr(self.config, name) or None for name in requested}
+            requested = {name: defaults[name] if value is None else value for name, value in requested.items()}
+        return {name: value for name, value in requested.items() if value is not None}
 
     def apply_heads(
         self,

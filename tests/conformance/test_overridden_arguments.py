@@ -25,7 +25,7 @@ def own_classes():
 
 
 def overridden_methods():
-    """Return each method with the one that it overrides. Constructors are not compared: they have arguments of ours."""
+    """Return each method with the one that it overrides; not the constructors, which have arguments of their own."""
     for owner in own_classes():
         others = [base for base in owner.__mro__[1:] if base.__module__.startswith(("transformers", "evaluate"))]
         for name, method in vars(owner).items():

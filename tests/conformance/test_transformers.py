@@ -5,6 +5,7 @@ is an error, so that the table stays true.
 """
 
 import unittest
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -116,46 +117,49 @@ def reason_of(name: str) -> str | None:
     return NOT_APPLICABLE[max(entries, key=len)] if entries else None
 
 
-class ListedSkips(unittest.TestCase):
-    """Lets a test skip only for a reason that is listed, and pass only if none is."""
+def listed(test: Callable[[unittest.TestCase], None]) -> Callable[[unittest.TestCase], None]:
+    """Let a test skip, or fail, only for a reason that is listed, and pass only if none is.
 
-    def setUp(self):
-        method, reason, self.skips = getattr(self, self._testMethodName), reason_of(self._testMethodName), []
+    What decorators say about skipping is not taken over from the test: it would skip without being run.
+    """
+    reason = reason_of(test.__name__)
 
-        def run():
-            try:
-                method()
-            except unittest.SkipTest as skip:
-                self.skips.append(str(skip))
-            except Exception:
-                if reason is None or reason.startswith(NEEDS):
-                    raise
-                unittest.TestCase.skipTest(self, reason)
-            if reason is None:
-                assert not self.skips, f"skips itself, but is not in NOT_APPLICABLE: {self.skips}"
-            elif self.skips:
-                unittest.TestCase.skipTest(self, reason)
-            elif not reason.startswith(NEEDS):
-                self.fail(f"passes, but is in NOT_APPLICABLE: {reason}")
+    def run(case: unittest.TestCase) -> None:
+        case.skips = []
+        try:
+            test(case)
+        except unittest.SkipTest as skip:
+            case.skips.append(str(skip))
+        except Exception:
+            if reason is None or reason.startswith(NEEDS):
+                raise
+            pytest.skip(reason)
+        if reason is None:
+            assert not case.skips, f"skips itself, but is not in NOT_APPLICABLE: {case.skips}"
+        elif case.skips:
+            pytest.skip(reason)
+        else:
+            assert reason.startswith(NEEDS), f"passes, but is in NOT_APPLICABLE: {reason}"
 
-        setattr(self, self._testMethodName, run)
-
-    def skipTest(self, reason):  # noqa: N802
-        self.skips.append(reason)
-        super().skipTest(reason)
+    run.__name__ = test.__name__
+    return run
 
 
 def make_model_test(encoder: str, head: str) -> type[unittest.TestCase]:
     """Return the common tests of models, on an encoder with a kind of head."""
 
-    class ModelTest(ListedSkips, ModelTesterMixin):
+    class ModelTest(ModelTesterMixin, unittest.TestCase):
         all_model_classes = (MultiTaskModel,)
         _is_composite = True
         test_can_init_all_missing_weights_before_2023 = True
 
         def setUp(self):
             self.model_tester = MultiTaskModelTester(encoder, head)
-            super().setUp()
+
+        # Also called inside of subtests, which keep it to themselves.
+        def skipTest(self, reason):  # noqa: N802
+            self.skips.append(reason)
+            super().skipTest(reason)
 
         def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
             inputs = super()._prepare_for_class(inputs_dict, model_class)
@@ -163,6 +167,9 @@ def make_model_test(encoder: str, head: str) -> type[unittest.TestCase]:
                 inputs["labels"] = self.model_tester.make_labels(len(inputs["input_ids"]))
             return inputs
 
+    for name in dir(ModelTest):
+        if name.startswith("test_") and callable(getattr(ModelTest, name)):
+            setattr(ModelTest, name, listed(getattr(ModelTest, name)))
     return ModelTest
 
 
