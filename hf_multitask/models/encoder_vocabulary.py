@@ -35,8 +35,8 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
 def check_padding_token(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
     """Check that a tokenizer pads with the token that an encoder expects, if the encoder's positions depend on it.
 
-    The ``Trainer`` writes the tokenizer's padding token into the config, and the saved model would number positions
-    from it.
+    A training writes the tokenizer's padding token into the config, and the saved model would number positions from
+    it.
 
     Args:
         tokenizer: Tokenizer.

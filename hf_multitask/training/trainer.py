@@ -368,10 +368,9 @@ class MultiTaskTrainer(Trainer):
         return is_baseline or not any(parameter.requires_grad for parameter in self.model.parameters())
 
     def _check_tokenizer(self) -> None:
-        """Raise if the model has no embeddings for some tokens, or another padding token that positions depend on."""
+        """Raise if the model has no embeddings for some tokens."""
         if isinstance(self.processing_class, PreTrainedTokenizerBase):
             check_vocabulary(self.processing_class, self.model.config)
-            check_padding_token(self.processing_class, self.model.config)
 
     def _begin_training(self) -> None:
         self._check_tokenizer()
@@ -713,7 +712,13 @@ class MultiTaskTrainer(Trainer):
 
 
 def _save_special_tokens(model: MultiTaskModel, tokenizer: Any) -> None:
-    """Save the ids of the tokenizer's special tokens with the model, which the Trainer does too, with a warning."""
+    """Save the ids of the tokenizer's special tokens with the model, which the Trainer does too, with a warning.
+
+    Raises:
+        ValueError: If the encoder's positions depend on another padding token.
+    """
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        check_padding_token(tokenizer, model.config)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         if (token_id := getattr(tokenizer, name, None)) is not None:
             setattr(model.config, name, token_id)

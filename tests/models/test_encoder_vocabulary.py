@@ -98,6 +98,13 @@ def test_saved_models_teachers_and_pipelines_refuse_them(encoder, tmp_path):
         pipeline("multi-task", model=model, tokenizer=tokenizer)
 
 
+def test_a_trainer_refuses_another_padding_token_where_positions_depend_on_it(encoders, data, tmp_path):
+    model = MultiTaskModel.from_encoder(encoders["roberta"], data.tasks)
+    with pytest.raises(ValueError, match="numbers its positions from its own padding token, 1"):
+        make_trainer(model, data, load_tokenizer(encoders["roberta"], pad_token="</s>"), tmp_path, use_cpu=True)
+    assert model.config.pad_token_id == 1
+
+
 def test_another_padding_token_is_refused_where_positions_depend_on_it(encoders):
     tokenizer = load_tokenizer(encoders["roberta"])
     configs = {
