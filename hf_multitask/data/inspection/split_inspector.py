@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from transformers.tokenization_utils_base import LARGE_INTEGER
+
 from ...models.tags_schemes import first_broken_tag
 from ...models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ...models.text_alignment import NO_POSITION, Aligner
@@ -20,8 +22,8 @@ from .lengths import Lengths
 
 # Broken tags per task that are kept with their places.
 MAX_BROKEN_SHOWN = 5
-# Longer than any row, so that no row is cut.
-UNLIMITED = 2**31
+# No row is cut: `Aligner` reads a length above this number of transformers as none.
+UNLIMITED = LARGE_INTEGER + 1
 # Separator of the texts of a pair when rows are compared.
 TEXTS_END = "\0"
 
