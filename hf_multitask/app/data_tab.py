@@ -107,13 +107,7 @@ def build_data_tab(page: gr.Blocks, services: Services) -> DataTab:
             read = gr.Button("Read what I pasted", size="sm", elem_id="read-pasted")
     problem = gr.HTML(elem_id="data-problem")
     form = _build_form()
-    with gr.Accordion("More files: validation and test", open=False):
-        gr.Markdown(
-            "Rows to check the model with. They need the same columns. Without them, a tenth of your rows is set "
-            "aside to find the best state of the model."
-        )
-        with gr.Row():
-            others = [gr.File(label=split, height=120, elem_id=f"own-{split}") for split in SPLITS[1:]]
+    others = _build_others()
     with gr.Row():
         save = gr.Button("Save these rows", variant="primary", interactive=False, elem_id="save-data")
         train = gr.Button("Train with these rows", interactive=False, elem_id="train-data")
@@ -168,7 +162,8 @@ def build_data_tab(page: gr.Blocks, services: Services) -> DataTab:
         except ERRORS as error:
             return [gr.skip(), notice(str(error), "error"), *[gr.skip()] * (3 + len(others) + len(outputs))]
         words = notice(f"{name} is saved, and is offered in the Train tab.")
-        return [name, words, gr.Button(interactive=True), None, "", *[None] * len(others), *show(NOTHING)]
+        cleared = [gr.UploadButton(label=_other_label(split), value=None) for split in SPLITS[1:]]
+        return [name, words, gr.Button(interactive=True), None, "", *cleared, *show(NOTHING)]
 
     private = {"api_visibility": "private"}
     gr.on([file.upload, file.clear], open_file, file, outputs, **private)
@@ -200,6 +195,30 @@ def connect_data_tab(services: Services, own: DataTab, tabs: gr.Tabs, train_tab:
         api_visibility="private",
     )
     opened.then(**form.planned)
+
+
+def _other_label(split: str) -> str:
+    return f"Choose a file with {split} rows"
+
+
+def _build_others() -> list[gr.UploadButton]:
+    """Build the choices of the files of validation and test."""
+    with gr.Accordion("More files: validation and test", open=False):
+        gr.Markdown(
+            "Rows to check the model with. They need the same columns. Without them, a tenth of your rows is set "
+            "aside to find the best state of the model."
+        )
+        with gr.Row():
+            # Not the larger field for a file, whose buttons all have the same name.
+            buttons = [gr.UploadButton(_other_label(split), size="sm", elem_id=f"own-{split}") for split in SPLITS[1:]]
+    for split, button in zip(SPLITS[1:], buttons, strict=True):
+        button.upload(
+            lambda path, split=split: gr.UploadButton(label=f"{split}: {Path(path).name}"),
+            button,
+            button,
+            api_visibility="private",
+        )
+    return buttons
 
 
 def _change_role(services: Services, show: Callable[[Known], list[object]], number: int) -> Callable:

@@ -153,7 +153,7 @@ def test_cells_are_pasted_and_labeled_by_hand(own, expect, folder):
     own.get_by_label("no, it is a row like the others").check()
     expect(own.locator("#row-report")).to_contain_text("No column looks like labels")
     own.get_by_role("button", name="Label some rows by hand").click()
-    own.get_by_label("marks on words").check()
+    own.get_by_role("radio", name="marks on words").check()
     own.locator("#label-names").get_by_role("textbox").fill("place, style")
     own.locator("#start-labels").click()
     expect(own.locator("#label-position")).to_contain_text("Text 1 of 3. Labeled: 0.")
