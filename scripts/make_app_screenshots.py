@@ -29,6 +29,22 @@ TEXTS = (
     "The match in Madrid was postponed because of the rain.\n"
     "Jordan Reyes sings in Vienna tonight."
 )
+# As a European Excel writes it, with a row without a text.
+SPREADSHEET = "Message;Topic;Date\n" + "".join(
+    f"{text};{topic};2024-03-{day:02}\n"
+    for day, (text, topic) in enumerate(
+        [
+            ("The café on Market Street was too loud", "complaint"),
+            ("Thank you, the parcel arrived a day early", "praise"),
+            ("Where can I see my last invoice?", "question"),
+            ("The tea cost 4 € and was cold", "complaint"),
+            ("Your driver was very kind", "praise"),
+            ("Can I change the address of my order?", "question"),
+            ("", "question"),
+        ],
+        start=1,
+    )
+)
 SCENARIOS = ("encoder-frozen", "nothing-frozen", "top:2")
 
 
@@ -77,6 +93,9 @@ def take_all(browser: Browser, url: str, output: Path) -> None:
     take(page, output / "app-train.png")
 
     page.get_by_role("tab", name="Own data").click()
+    file = {"name": "messages.csv", "mimeType": "text/csv", "buffer": SPREADSHEET.encode("cp1252")}
+    page.locator("#own-file input[type=file]").set_input_files(file)
+    page.locator("#row-report .notice").first.wait_for()
     take(page, output / "app-data.png")
 
     page.get_by_role("tab", name="Which layers").click()
