@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
-# Few, for the pictures only.
-EPOCHS = 2
+# For the pictures only.
+EPOCHS = 1
 WIDTH, PHONE_WIDTH, HEIGHT = 1280, 390, 900
 SECONDS_TO_START = 120
 # Milliseconds. A study trains several models.

@@ -98,7 +98,8 @@ def _entities(text: str, entities: Sequence[dict[str, Any]]) -> str:
     """Return a text with its entities marked, and a bar with the score of each."""
     if not entities:
         return paragraph(f"{NOTHING} found")
-    pieces, end = [], 0
+    pieces: list[Piece] = []
+    end = 0
     for entity in entities:
         pieces += [Piece(text[end : entity["start"]]), Piece(text[entity["start"] : entity["end"]], entity["label"])]
         end = entity["end"]

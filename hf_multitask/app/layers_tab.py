@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from .choices import RunChoices
-from .job_process import FAILED, FINISHED, STOPPING
+from .job_process import FAILED, STOPPING
 from .markup import notice, progress_bar, table
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
@@ -226,13 +226,12 @@ def _show_status(
     bar = progress_bar(progress.number, progress.total, "trainings of the study") if is_active else ""
     runs = [[run, f"{seconds:.1f}", scores] for run, seconds, scores in progress.runs]
     trained = table(RUN_HEADER, runs, "Finished trainings") if runs and is_active else ""
-    is_whole = status.state == FINISHED and progress.number == progress.total
     return [
         dropdown,
         notice(status.message, kind) + bar + trained,
         start,
         stop,
-        gr.Button(visible=not is_active and not is_whole, interactive=not is_training),
+        gr.Button(visible=not is_active and not status.is_whole, interactive=not is_training),
         gr.Button(visible=not is_active and _has_winner(services, name), interactive=not is_training),
     ]
 

@@ -54,6 +54,11 @@ class StudyProgress:
     seconds_left: float | None = None
     runs: list[tuple[str, float, str]] = field(default_factory=list)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all trainings are finished."""
+        return self.number == self.total > 0
+
 
 @dataclass(frozen=True)
 class StudyStatus:
@@ -75,6 +80,11 @@ class StudyStatus:
     def is_active(self) -> bool:
         """Whether the process of the study is running."""
         return self.state in ACTIVE
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all trainings are finished and the results are written."""
+        return self.state == FINISHED and self.progress.is_whole
 
 
 class StudyJobs:
@@ -220,7 +230,7 @@ def _describe_outcome(name: str, job: JobProcess, folder: Path, progress: StudyP
     result = job.result()
     if result["state"] == FAILED:
         return f"{name} failed: {result['reason'].rstrip('.')}."
-    if result["state"] == FINISHED and progress.number == progress.total:
+    if result["state"] == FINISHED and progress.is_whole:
         return f"{name} has finished."
     text = f"{name} was stopped after {progress.number} of {progress.total} trainings."
     if not (folder / STUDY_NAME).exists():

