@@ -131,7 +131,7 @@ def open_page(browser: Browser, url: str, width: int) -> Page:
     page = browser.new_page(viewport={"width": width, "height": HEIGHT})
     page.set_default_timeout(SECONDS_TO_START * 1000)
     page.goto(url)
-    page.locator("#run-state .notice").wait_for(state="attached")
+    page.locator("#run-state .notice").first.wait_for(state="attached")
     return page
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 from .choices import RunChoices
 from .job_process import FAILED, STOPPING
 from .markup import notice, progress_bar, table
+from .run_view import WAIT
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
 from .study_view import StudyView, build_study_view, connect_study_view, display_path, open_study, show_study
@@ -161,11 +162,12 @@ def _connect_shown(
         is_new = last is not None and names[:1] != [] and names[0] not in last[0]
         name = chosen if chosen in names and not is_new else next(iter(names), None)
         status = None if name is None else services.studies.status(name)
-        is_training = services.launcher.active() is not None
-        now = (names, name, None if status is None else status.message, is_training, _result_time(services, name))
+        active = services.launcher.active()
+        training = None if active is None else services.launcher.name_of(active)
+        now = (names, name, None if status is None else status.message, training, _result_time(services, name))
         if now == last:
             return [gr.skip()] * len(outputs)
-        return [*_show_status(services, names, name, status, is_training), *show_study(services, name), now]
+        return [*_show_status(services, names, name, status, training), *show_study(services, name), now]
 
     def show(chosen: str | None) -> list[object]:
         return refresh(chosen)
@@ -206,9 +208,11 @@ def _connect_shown(
 
 
 def _show_status(
-    services: Services, names: Sequence[str], name: str | None, status: StudyStatus | None, is_training: bool
+    services: Services, names: Sequence[str], name: str | None, status: StudyStatus | None, training: str | None
 ) -> list[object]:
-    """Return the updates of `StudyForm.shown`."""
+    """Return the updates of `StudyForm.shown`; ``training`` names the run or study that is training, if any."""
+    is_training = training is not None
+    wait = notice(WAIT.format(training)) if is_training and training != name else ""
     dropdown = gr.Dropdown(choices=list(names), value=name, visible=bool(names))
     start = gr.Button(interactive=not is_training)
     is_active = status is not None and status.is_active
@@ -218,9 +222,9 @@ def _show_status(
     )
     if name is None:
         text = NO_STUDIES_YET.format(display_path(services.workspace.root))
-        return [dropdown, notice(text), start, stop, gr.Button(visible=False), gr.Button(visible=False)]
+        return [dropdown, notice(text) + wait, start, stop, gr.Button(visible=False), gr.Button(visible=False)]
     if status is None:  # A study of the command line has its results only.
-        return [dropdown, "", start, stop, gr.Button(visible=False), gr.Button(visible=False)]
+        return [dropdown, wait, start, stop, gr.Button(visible=False), gr.Button(visible=False)]
     kind = "error" if status.state == FAILED else "info"
     progress = status.progress
     bar = progress_bar(progress.number, progress.total, "trainings of the study") if is_active else ""
@@ -228,7 +232,7 @@ def _show_status(
     trained = table(RUN_HEADER, runs, "Finished trainings") if runs and is_active else ""
     return [
         dropdown,
-        notice(status.message, kind) + bar + trained,
+        notice(status.message, kind) + bar + trained + wait,
         start,
         stop,
         gr.Button(visible=not is_active and not status.is_whole, interactive=not is_training),

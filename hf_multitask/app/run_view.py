@@ -19,6 +19,7 @@ from .toasts import warn
 from .train_form import FORM_ERRORS, TrainForm, read_form
 
 NO_RUN_YET = "No run yet. Press Start to train a model and see its curves here."
+WAIT = "{} is training. Only one training runs at a time: start another when it has finished."
 SECONDS_BETWEEN_REFRESHES = 1.0
 CURVE_COLUMNS = list(CurvePoint._fields)
 # A single point draws no line.
@@ -75,31 +76,32 @@ def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
     return view, actions
 
 
-def show_run(names: Sequence[str], job: JobStatus | None, is_training: bool) -> RunView:
+def show_run(names: Sequence[str], job: JobStatus | None, training: str | None) -> RunView:
     """Return the updates that show a run.
 
     Args:
         names: Names of all runs.
         job: State of the run to show, or None if there is no run.
-        is_training: Whether any run is training.
+        training: Name of the run or study that is training, if any.
     """
-    start = gr.Button(interactive=not is_training)
+    start = gr.Button(interactive=training is None)
+    wait = notice(WAIT.format(training)) if training is not None and (job is None or job.name != training) else ""
     if job is None:
         hidden = gr.Dropdown(choices=[], value=None, visible=False)
         empty = plot_update([])
-        return RunView(hidden, notice(NO_RUN_YET), empty, empty, "", "", start, gr.Button(interactive=False))
+        return RunView(hidden, notice(NO_RUN_YET) + wait, empty, empty, "", "", start, gr.Button(interactive=False))
     kind = {FAILED: "error", STOPPED: "warning"}.get(job.state, "info")
     bar = progress_bar(job.progress.step, job.progress.max_steps) if job.is_active else ""
     history, tasks = job.progress.history, job.progress.tasks
     return RunView(
         run=gr.Dropdown(choices=list(names), value=job.name, visible=True),
-        state=notice(job.message, kind) + bar,
+        state=notice(job.message, kind) + bar + wait,
         losses=plot_update(loss_curves(history, tasks)),
         scores=plot_update(score_curves(history, tasks)),
         metrics=_metrics_table(job),
         mistakes=show_mistakes(job.mistakes),
         start=start,
-        stop=gr.Button("Stop at once" if job.state == STOPPING else "Stop", interactive=is_training),
+        stop=gr.Button("Stop at once" if job.state == STOPPING else "Stop", interactive=training in names),
     )
 
 
@@ -124,9 +126,10 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
         name = chosen if chosen in names and not is_new else next(iter(names), None)
         job = None if name is None else services.jobs.status(name)
         active = services.launcher.active()
+        training = None if active is None else services.launcher.name_of(active)
         now = (
             names,
-            active is not None,
+            training,
             *(("", "", 0) if job is None else (name, job.message, len(job.progress.history))),
         )
         # Updating a plot draws it again and closes its tooltip, so update only if something has changed.
@@ -134,7 +137,7 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
             return [gr.skip()] * len(outputs)
         models = services.workspace.models()
         buttons = show_actions(job, services.model_of_run(name, models) is not None, active is not None)
-        return [*show_run(names, job, active is not None), *buttons, now]
+        return [*show_run(names, job, training), *buttons, now]
 
     def show_now(chosen: str | None) -> list[object]:
         return refresh(chosen)

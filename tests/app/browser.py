@@ -12,7 +12,7 @@ BROKEN_OFF = re.compile("AbortError|Connection errored out")
 def open_app(page, url, expect):
     """Open the app in a page, and wait for the events of a loaded page."""
     page.goto(url)
-    expect(page.locator("#run-state .notice")).to_be_attached(timeout=TRAINING)
+    expect(page.locator("#run-state .notice").first).to_be_attached(timeout=TRAINING)
     expect(page.locator("#plan *").first).to_be_attached(timeout=TRAINING)
 
 
