@@ -1,5 +1,6 @@
 """Freezing in stages with any Trainer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ class FreezeCallback(TrainerCallback):
             self.schedule = build_schedule(self.spec, groups, num_epochs, metric)
             self._built_for = (num_epochs, metric)
         return self.schedule
+
+    def remaining_stages(self) -> list[tuple[Sequence[str], float]] | None:
+        """Return the groups that train and the number of epochs, stage by stage from now on; None outside of a run."""
+        return None if self.run is None else self.run.remaining_stages()
 
     def run_folder(self, args: TrainingArguments) -> Path:
         """Return the output folder of a call of ``train``, in which its checkpoints are."""

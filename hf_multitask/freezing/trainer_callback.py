@@ -49,6 +49,11 @@ class MultiTaskFreezeCallback(FreezeCallback):
         """Return the output folder of a call of ``train``; in a hyperparameter search, that of the trial."""
         return self.hooks.output_folder()
 
+    def measure_drift(self, prefix: str) -> dict[str, float]:
+        """Return the drift of the inputs of frozen heads by the name of its metric; empty without such heads."""
+        drifts = {} if self.run is None else self.run.measure_drift()
+        return {f"{prefix}_{name}": value for name, value in drifts.items()}
+
     def make_run(self, setup: RunSetup) -> "MultiTaskFreezeRun":
         """Return the run that follows the schedule through one call of ``train``."""
         return MultiTaskFreezeRun(setup, self.hooks)

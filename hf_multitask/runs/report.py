@@ -71,7 +71,7 @@ def report_run(output_dir: Path, trainer: MultiTaskTrainer, record: TrainingReco
     write_mistakes(output_dir, record)
     if not missing_packages("reports"):
         write_report(output_dir, record)
-    log_results(trainer.tracking, record, trainer.state.global_step)
+    log_results(trainer.callbacks.tracking, record, trainer.state.global_step)
 
 
 def _run_summary(config: RunConfig, trainer: MultiTaskTrainer, data: PreparedData) -> dict[str, str]:

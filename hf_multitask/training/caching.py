@@ -1,57 +1,126 @@
-"""Activation cache of a `MultiTaskTrainer`: what remains of the training, and how often it evaluates."""
+"""Activation cache of a trainer: one in each training, and one in a separate evaluation if it is asked for."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import TrainerState
 from transformers.trainer_utils import IntervalStrategy
 
-from ..freezing.activation_cache.cache import ActivationCache, CacheHooks
+from ..freezing.activation_cache.cache import ActivationCache, CacheHooks, NoCache
+from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.callback import count_steps_per_epoch
+from ..models import MultiTaskModel
 from ..models.layer_groups import layer_of
+from .arguments import MultiTaskTrainingArguments
 
-if TYPE_CHECKING:
-    from .trainer import MultiTaskTrainer
+Stages = Sequence[tuple[Sequence[str], float]]
 
 
-def build_cache(trainer: "MultiTaskTrainer", in_training: bool) -> ActivationCache:
-    """Return the cache of states of frozen layers for the trainer's current model.
+@dataclass(frozen=True)
+class CachedParts:
+    """What states are computed with and for. A search makes them again for each trial.
 
     Args:
-        trainer: The trainer.
-        in_training: Whether a training begins; otherwise rows are only evaluated.
+        accelerator: Accelerator of the trainer.
+        model: The model, not wrapped.
+        collator: Collator of the trainer.
+        train_dataset: Training rows.
     """
-    hooks = CacheHooks(
-        remaining_stages=lambda: _remaining_stages(trainer) if in_training else [((), 1.0)],
-        evaluations_per_epoch=lambda: _evaluations_per_epoch(trainer) if in_training else 1.0,
-        train_dataloader=lambda: trainer.callback_handler.train_dataloader,
-        autocast=trainer.compute_loss_context_manager,
-    )
-    return ActivationCache(
-        trainer.args.cache_settings,
-        trainer.args,
-        trainer.accelerator,
-        trainer.model,
-        trainer.model.layer_groups(),
-        trainer.data_collator,
-        hooks,
-        trainer.train_dataset if in_training else None,
-    )
+
+    accelerator: Accelerator
+    model: MultiTaskModel
+    collator: Callable[..., Any]
+    train_dataset: object
 
 
-def _remaining_stages(trainer: "MultiTaskTrainer") -> list[tuple[Sequence[str], float]]:
-    """Return the layers that train and the number of epochs, stage by stage from now on."""
-    if trainer.freeze_callback.run is not None:
-        stages = trainer.freeze_callback.run.remaining_stages()
-        return [([layer_of(name) for name in trained], epochs) for trained, epochs in stages]
-    trained = [group.layer for group in trainer.layer_groups if group.trainable]
-    return [(trained, (trainer.state.max_steps - trainer.state.global_step) / _steps_per_epoch(trainer))]
+@dataclass(frozen=True)
+class CachingHooks:
+    """What `Caching` asks of its trainer, so that it does not hold the trainer itself.
+
+    Args:
+        parts: Return the parts of the trainer.
+        state: Return the state of the training.
+        scheduled_stages: Return the groups that train and the number of epochs, stage by stage from now on; None if
+            the training follows no schedule.
+        train_dataloader: Return the dataloader of the training; None outside of a training.
+        autocast: Return the context in which the trainer runs the model.
+    """
+
+    parts: Callable[[], CachedParts]
+    state: Callable[[], TrainerState]
+    scheduled_stages: Callable[[], Stages | None]
+    train_dataloader: Callable[[], DataLoader | None]
+    autocast: Callable[[], AbstractContextManager]
 
 
-def _evaluations_per_epoch(trainer: "MultiTaskTrainer") -> float:
-    if trainer.args.eval_strategy == IntervalStrategy.STEPS:
-        return _steps_per_epoch(trainer) / trainer.state.eval_steps
-    return 1.0
+class Caching:
+    """Keeps the cache of the states of frozen layers that a trainer reads now.
 
+    Args:
+        args: Arguments of the trainer.
+        hooks: Callables of the trainer.
+    """
 
-def _steps_per_epoch(trainer: "MultiTaskTrainer") -> int:
-    return count_steps_per_epoch(trainer.args, trainer.state, trainer.callback_handler.train_dataloader)
+    def __init__(self, args: MultiTaskTrainingArguments, hooks: CachingHooks) -> None:
+        self.args = args
+        self.hooks = hooks
+        self.cache: ActivationCache | NoCache = NoCache()
+
+    def begin_training(self) -> None:
+        """Cache the states of the training rows, and of rows that are evaluated, until the training ends."""
+        if self.args.store_frozen != NEVER:
+            parts, hooks = self.hooks.parts(), self.hooks
+            lent = CacheHooks(
+                self._remaining_stages, self._evaluations_per_epoch, hooks.train_dataloader, hooks.autocast
+            )
+            self.cache = self._build(parts, lent, parts.train_dataset)
+
+    def end_training(self) -> None:
+        """Cache nothing any more."""
+        self.cache = NoCache()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Cache the states of evaluated rows in this context, outside of a training only if always asked for."""
+        if not isinstance(self.cache, NoCache) or self.args.store_frozen != ALWAYS:
+            yield
+            return
+        lent = CacheHooks(lambda: [((), 1.0)], lambda: 1.0, self.hooks.train_dataloader, self.hooks.autocast)
+        self.cache = self._build(self.hooks.parts(), lent, None)
+        try:
+            yield
+        finally:
+            self.cache = NoCache()
+
+    def _build(self, parts: CachedParts, lent: CacheHooks, train_dataset: object) -> ActivationCache:
+        return ActivationCache(
+            self.args.cache_settings,
+            self.args,
+            parts.accelerator,
+            parts.model,
+            parts.model.layer_groups(),
+            parts.collator,
+            lent,
+            train_dataset,
+        )
+
+    def _remaining_stages(self) -> Stages:
+        """Return the layers that train and the number of epochs, stage by stage from now on."""
+        scheduled = self.hooks.scheduled_stages()
+        if scheduled is not None:
+            return [([layer_of(name) for name in trained], epochs) for trained, epochs in scheduled]
+        state = self.hooks.state()
+        trained = [group.layer for group in self.hooks.parts().model.layer_groups() if group.trainable]
+        return [(trained, (state.max_steps - state.global_step) / self._steps_per_epoch())]
+
+    def _evaluations_per_epoch(self) -> float:
+        if self.args.eval_strategy == IntervalStrategy.STEPS:
+            return self._steps_per_epoch() / self.hooks.state().eval_steps
+        return 1.0
+
+    def _steps_per_epoch(self) -> int:
+        return count_steps_per_epoch(self.args, self.hooks.state(), self.hooks.train_dataloader())

@@ -29,25 +29,38 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _WRITE_MESSAGES = ("while serializing", "inline_container", "PytorchStreamWriter")
 
 
-def add_checksums(checkpoint: Path) -> None:
-    """Write the checksums of a checkpoint's files, once all of them are written."""
+def add_checksums(folder: Path, step: int) -> None:
+    """Write the checksums of a checkpoint's files, once all of them are written.
+
+    Args:
+        folder: Folder of the checkpoints.
+        step: Step of the checkpoint.
+    """
+    checkpoint = checkpoints(folder)[step]
     files = [path for path in checkpoint.iterdir() if path.suffix in _CHECKED_SUFFIXES and path.name != CHECKSUMS_NAME]
     write_checksums(checkpoint / CHECKSUMS_NAME, sorted(files))
 
 
-def check_checksums(checkpoint: str | bool | None) -> None:
-    """Check that the files of a checkpoint are as they were when it was written.
+def find_checked(output_dir: str, checkpoint: str | bool | None) -> str | bool | None:
+    """Find the checkpoint that a training resumes from, and check that its files are as they were written.
 
     Most libraries do not notice a changed bit in a file of weights, and the training would go on with other weights.
 
     Args:
-        checkpoint: Checkpoint that a training resumes from, if any. One of another trainer has no checksums.
+        output_dir: Folder of the run.
+        checkpoint: The trainer's ``resume_from_checkpoint``; True for the last one in ``output_dir``.
+
+    Returns:
+        The checkpoint. A checkpoint of another trainer has no checksums.
 
     Raises:
         ValueError: If a file has changed. The message names the last checkpoint before it that is whole.
     """
-    if checkpoint and (change := _change(Path(str(checkpoint)))):
-        raise ValueError(_refusal(Path(str(checkpoint)), change))
+    if checkpoint is True:
+        checkpoint = get_last_checkpoint(output_dir) or True
+    if checkpoint and checkpoint is not True and (change := _change(Path(checkpoint))):
+        raise ValueError(_refusal(Path(checkpoint), change))
+    return checkpoint
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers.trainer_utils import get_last_checkpoint, has_length
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint, has_length
 
 from ..data import (
     DATASET_COLUMN,
@@ -106,6 +106,15 @@ class TrainerDataLoaders:
         for line in self.stream_report.losses():
             logger.warning("train, as streamed: %s.", line)
 
+    def follow(self, tasks: Sequence[TaskConfig], accelerator: Accelerator) -> None:
+        """Make batches for another model from now on.
+
+        Args:
+            tasks: Tasks of the model.
+            accelerator: Accelerator of the trainer; a search makes a new one for each trial.
+        """
+        self.tasks, self.accelerator = list(tasks), accelerator
+
     def sampler(self, rows: Dataset | datasets.Dataset, given: object, is_training: bool) -> Sampler | None:
         """Return the order of rows, None for the Trainer's own.
 
@@ -115,6 +124,23 @@ class TrainerDataLoaders:
             is_training: Whether the rows are for training.
         """
         return self.train_sampler(rows, given) if is_training else self.eval_sampler(rows)
+
+    def sampler_function(
+        self, given: object, is_training: bool, default: Callable[[Dataset], Sampler | None] | None
+    ) -> Callable[[Dataset], Sampler | None]:
+        """Return a function from rows to their order.
+
+        Args:
+            given: See `sampler`.
+            is_training: See `sampler`.
+            default: The Trainer's own function, if it has one.
+        """
+
+        def make(rows: Dataset) -> Sampler | None:
+            sampler = self.sampler(rows, given, is_training)
+            return default(rows) if sampler is None and default is not None else sampler
+
+        return make
 
     def train_sampler(self, rows: Dataset | datasets.Dataset, given: object) -> Sampler | None:
         """Return the order of training rows, None for the Trainer's own.
@@ -301,71 +327,6 @@ def drop_last_if(is_training: bool, args: MultiTaskTrainingArguments) -> Iterato
         args.dataloader_drop_last = given
 
 
-def check_prepared(rows: object, argument: str, has_collator: bool) -> None:
-    """Check that a trainer can make batches of its rows.
-
-    Args:
-        rows: Rows, or several sets of them by name; None if there are none.
-        argument: Argument of the trainer that they are from.
-        has_collator: Whether the trainer has a tokenizer or a data collator.
-
-    Raises:
-        ValueError: If there is no collator, or the rows are not prepared.
-    """
-    if isinstance(rows, dict):
-        for name, part in rows.items():
-            check_prepared(part, f"{argument}[{name!r}]", has_collator)
-    elif rows is not None:
-        columns = rows.column_names if isinstance(rows, datasets.Dataset) else _columns_of_first(rows)
-        if columns is not None and "input_ids" not in columns:
-            raise ValueError(
-                f"{argument}: expected rows of prepare_datasets, found the columns {', '.join(map(str, columns))}. "
-                'Prepare them first: data = prepare_datasets({"train": rows}, tokenizer, tasks), then give '
-                'data["train"].'
-            )
-        if not has_collator:
-            raise ValueError(
-                "processing_class is missing: the tokenizer, which pads batches. Give the one that the rows were "
-                "prepared with: MultiTaskTrainer(…, processing_class=tokenizer)."
-            )
-
-
-def _columns_of_first(rows: object) -> list[str] | None:
-    """Return the columns of a list of rows, None for anything else."""
-    return list(rows[0]) if isinstance(rows, list) and rows and isinstance(rows[0], dict) else None
-
-
-def check_training_rows(dataset: object, length_column: str, max_tokens: int | None) -> None:
-    """Check that the lengths of the training rows are known, and log how many rows are longer than a batch.
-
-    Args:
-        dataset: Training rows; None if the trainer only evaluates.
-        length_column: Column of the rows' lengths.
-        max_tokens: Maximum number of tokens in a batch; None if batches have a fixed number of rows.
-
-    Raises:
-        ValueError: If the rows are a stream, or have no lengths.
-    """
-    if dataset is None or max_tokens is None:
-        return
-    setting = f"max_tokens_per_batch={max_tokens}"
-    if isinstance(dataset, TrainingStream):
-        raise ValueError(
-            f"{setting} cannot be used with a TrainingStream (streaming: true), whose rows have no length before they "
-            "are read; leave one of the two out."
-        )
-    if not isinstance(dataset, datasets.Dataset) or length_column not in dataset.column_names:
-        raise ValueError(
-            f"{setting} needs the length of each training row: expected train_dataset to be a datasets.Dataset with "
-            f"the column {length_column!r}, as prepare_datasets makes it, found {_describe(dataset)}."
-        )
-    too_long = sum(tokens > max_tokens for tokens in padded_lengths(dataset, length_column))
-    if too_long:
-        logger.warning(
-            "%s: %d of %d training rows are longer; each makes a batch of its own.", setting, too_long, len(dataset)
-        )
-
-
 def restore_row_order(dataloader: DataLoader, values: T) -> T:
     """Restore the dataset's order of values that were predicted longest row first.
 
@@ -384,10 +345,10 @@ def restore_row_order(dataloader: DataLoader, values: T) -> T:
     return _take(values, np.argsort(sampler.order)) if isinstance(sampler, LengthSortedSampler) else values
 
 
-def _describe(dataset: object) -> str:
-    if isinstance(dataset, datasets.Dataset):
-        return f"the columns {', '.join(dataset.column_names)}"
-    return f"a {type(dataset).__module__}.{type(dataset).__qualname__}"
+def in_row_order(dataloader: DataLoader, output: EvalLoopOutput) -> EvalLoopOutput:
+    """Return the output of an evaluation with predictions and labels in the order of the dataset."""
+    predictions = restore_row_order(dataloader, output.predictions)
+    return output._replace(predictions=predictions, label_ids=restore_row_order(dataloader, output.label_ids))
 
 
 def _take(values: Any, order: np.ndarray) -> Any:

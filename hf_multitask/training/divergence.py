@@ -1,17 +1,17 @@
 """A training that diverges stops: no checkpoint and no model gets weights that are not finite."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import HPSearchBackend
 
 from ..freezing.snapshots import checkpoints
+from ..models import TaskConfig
 from .task_log import TaskLog
-
-if TYPE_CHECKING:
-    from .trainer import MultiTaskTrainer
 
 # Steps whose values are kept as separate tensors.
 _STEPS_AT_ONCE = 64
@@ -22,6 +22,21 @@ class DivergenceError(ValueError):
     """A loss, the gradients or the weights of a training are not finite."""
 
 
+@dataclass(frozen=True)
+class DivergenceHooks:
+    """What a `DivergenceCheck` asks of its trainer, so that it does not hold the trainer itself.
+
+    Args:
+        tasks: Return the tasks of the model.
+        output_folder: Return the folder of the training's checkpoints.
+        is_pruned: Return whether a trial of a search ends with this training, and the search goes on with the next.
+    """
+
+    tasks: Callable[[], Sequence[TaskConfig]]
+    output_folder: Callable[[], Path]
+    is_pruned: Callable[[], bool]
+
+
 class DivergenceCheck(TrainerCallback):
     """Stops a training at the first loss, gradient norm or weight that is not finite.
 
@@ -29,13 +44,13 @@ class DivergenceCheck(TrainerCallback):
     so that no other step waits for the device. All processes read them together and stop together.
 
     Args:
-        trainer: The trainer. Its model and accelerator may change.
         task_log: Losses since the last log; a loss that is not finite stays in their sums.
+        hooks: Callables of the trainer.
     """
 
-    def __init__(self, trainer: "MultiTaskTrainer", task_log: TaskLog) -> None:
-        self.trainer = trainer
+    def __init__(self, task_log: TaskLog, hooks: DivergenceHooks) -> None:
         self.task_log = task_log
+        self.hooks = hooks
         # Norm of the gradients of the last step, if they were clipped.
         self.gradient_norm: torch.Tensor | None = None
         self._names: list[str] = []
@@ -56,7 +71,7 @@ class DivergenceCheck(TrainerCallback):
         """Keep the losses of the step, and check them before they are logged and before an evaluation."""
         values = dict(self.task_log.losses)
         # The gradient scaler skips a step whose gradients are not finite.
-        if self.gradient_norm is not None and self.trainer.accelerator.scaler is None:
+        if self.gradient_norm is not None and self.task_log.accelerator.scaler is None:
             values[GRADIENTS] = self.gradient_norm
         if list(values) != self._names:
             self._check_losses(state.global_step - 1)
@@ -74,20 +89,24 @@ class DivergenceCheck(TrainerCallback):
         self._check_losses(state.global_step)
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Check the weights that the training ends with."""
-        self.check()
+        self.check(kwargs["model"], state.global_step)
 
-    def check(self) -> None:
+    def check(self, model: nn.Module, step: int) -> None:
         """Check the losses since the last check, and the weights; on all processes.
+
+        Args:
+            model: The model.
+            step: Optimizer steps so far.
 
         Raises:
             DivergenceError: If a value is not finite.
         """
-        step, accelerator = self.trainer.state.global_step, self.trainer.accelerator
         self._check_losses(step)
-        weights = [_local(weight.detach()) for weight in self.trainer.model.parameters()]
+        accelerator = self.task_log.accelerator
+        weights = [_local(weight.detach()) for weight in model.parameters()]
         finite = torch.stack([weight.isfinite().all().to(accelerator.device) for weight in weights]).all()
         if not bool(accelerator.gather(finite.long()[None]).all()):
             raise self._error(step, "the weights are not finite")
@@ -97,12 +116,12 @@ class DivergenceCheck(TrainerCallback):
         if self._finite:
             finite, names = torch.cat(self._finite), self._names
             # Number of steps before the first value that is not finite.
-            counts = self.trainer.accelerator.gather(finite.cumprod(0).sum(0)[None]).amin(0).tolist()
+            counts = self.task_log.accelerator.gather(finite.cumprod(0).sum(0)[None]).amin(0).tolist()
             if (first := min(counts)) < len(finite):
                 failed = [name for name, count in zip(names, counts, strict=True) if count == first]
                 # The gradients of a loss that is not finite are not finite either.
                 failed = [name for name in failed if name != GRADIENTS] or failed
-                texts = {f"{task.name}_loss": f"loss of task {task.name!r}" for task in self.trainer.tasks}
+                texts = {f"{task.name}_loss": f"loss of task {task.name!r}" for task in self.hooks.tasks()}
                 found = " and the ".join(texts.get(name, name) for name in failed)
                 verb = "are" if len(failed) > 1 else "is"
                 step = self._checked_step + first + 1
@@ -114,7 +133,7 @@ class DivergenceCheck(TrainerCallback):
         self._checked_step = step
 
     def _error(self, step: int, found: str) -> Exception:
-        saved = checkpoints(Path(self.trainer._get_output_dir(self.trainer._trial)))
+        saved = checkpoints(self.hooks.output_folder())
         before = [number for number in saved if number < step]
         if before:
             advice = f"The checkpoint {saved[max(before)]} is from before: resume from it"
@@ -124,11 +143,10 @@ class DivergenceCheck(TrainerCallback):
             f"step {step}: {found} (NaN or infinite). The training has stopped; no such weights were saved. {advice} "
             "with a lower learning_rate or head_learning_rate, a longer warm-up or a smaller max_grad_norm."
         )
-        if self.trainer.hp_search_backend != HPSearchBackend.OPTUNA:
+        if not self.hooks.is_pruned():
             return DivergenceError(message)
         import optuna
 
-        # The search goes on with the next trial.
         return optuna.TrialPruned(message)
 
     def _fold(self) -> None:

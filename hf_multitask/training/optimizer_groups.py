@@ -1,6 +1,10 @@
-"""Parameter groups of the optimizer by layer group."""
+"""Weights of a training: parameter groups of the optimizer by layer group, and those with a gradient."""
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
+
+from torch import nn
+from transformers import PreTrainedModel
 
 from ..models.layer_groups import LayerGroups
 from ..models.type_aliases import JsonObject
@@ -48,3 +52,36 @@ def parameter_groups(
                 values = {"lr": rates[group.name], "weight_decay": decay, "layer_group": group.name}
                 parameters.append({"params": weights, **values})
     return parameters
+
+
+class TrainedWeights:
+    """Weights of a model, listed once: a walk through all modules takes longer than clipping the gradients of a few.
+
+    Args:
+        model: The model, not wrapped.
+        decayed: Names of the weights that decay.
+        weight_decay: Their weight decay.
+    """
+
+    def __init__(self, model: PreTrainedModel, decayed: Collection[str], weight_decay: float) -> None:
+        self.model = model
+        self.decayed = set(decayed)
+        self.weight_decay = weight_decay
+
+    @cached_property
+    def count(self) -> int:
+        """Number of weights without those of the embeddings."""
+        return self.model.num_parameters(exclude_embeddings=True)
+
+    @cached_property
+    def all(self) -> list[nn.Parameter]:
+        """All weights."""
+        return list(self.model.parameters())
+
+    def with_gradients(self) -> list[nn.Parameter]:
+        """Return the weights that have a gradient."""
+        return [weight for weight in self.all if weight.grad is not None]
+
+    def groups(self, groups: LayerGroups, rates: Mapping[str, float]) -> list[JsonObject]:
+        """Return the parameter groups of an optimizer, see `parameter_groups`."""
+        return parameter_groups(groups, rates, self.decayed, self.weight_decay)

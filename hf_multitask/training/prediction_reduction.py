@@ -10,6 +10,34 @@ from ..models.losses import count_labeled, example_losses
 from ..models.tasks import TaskConfig
 
 
+def reduce_step(
+    tasks: Sequence[TaskConfig],
+    crfs: Mapping[str, CRF],
+    logits: Mapping[str, torch.Tensor],
+    labels: dict[str, torch.Tensor] | None,
+    tag_positions: torch.Tensor | None,
+    loss_only: bool,
+) -> tuple[torch.Tensor | None, dict[str, dict[str, torch.Tensor]] | None, dict[str, torch.Tensor] | None]:
+    """Return what a prediction step of the Trainer returns.
+
+    Args:
+        tasks: See `reduce_predictions`.
+        crfs: See `reduce_predictions`.
+        logits: See `reduce_predictions`.
+        labels: See `reduce_predictions`.
+        tag_positions: See `reduce_predictions`.
+        loss_only: Whether only the losses are asked for.
+
+    Returns:
+        The loss of the batch; by task what `reduce_predictions` returns, or of it only the losses; and the labels.
+    """
+    predictions = reduce_predictions(tasks, logits, labels, tag_positions, crfs)
+    loss = None if labels is None else weighted_loss(tasks, predictions)
+    if loss_only:
+        return loss, None if labels is None else losses_only(predictions), None
+    return loss, predictions, labels
+
+
 @torch.no_grad()
 def reduce_predictions(
     tasks: Sequence[TaskConfig],

@@ -53,7 +53,8 @@ def test_the_config_names_teacher_and_data_relative_to_its_folder(config_file, t
     assert len(data["train"]) == 16 + len(UNLABELED)
     assert (data.teacher.rows, data.teacher.labeled_rows) == (38, {"slots": 16})
     assert list(data["train"].features["teacher"]) == ["slots"]
-    assert (trainer.distiller.temperature, trainer.distiller.weights) == (3.0, {"slots": 0.5})
+    distiller = trainer.step_losses.distiller
+    assert (distiller.temperature, distiller.weights) == (3.0, {"slots": 0.5})
     # Labels in the unlabeled rows are ignored.
     assert [row["labels"]["intent"] for row in data["train"]][16:] == [-100] * len(UNLABELED)
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from hf_multitask.cli import main
 from hf_multitask.training.checkpoint_errors import (
-    check_checksums,
     damaged_file,
     explain_checkpoint_errors,
+    find_checked,
     is_write_error,
     last_whole_checkpoint,
 )
@@ -122,7 +122,7 @@ def test_the_checkpoint_that_is_advised_is_checked_too(run):
     flip(out / "checkpoint-1" / "model.safetensors")
     flip(out / "checkpoint-2" / "model.safetensors")
     with pytest.raises(ValueError, match="No checkpoint before it is whole"):
-        check_checksums(str(out / "checkpoint-2"))
+        find_checked(str(out), True)
 
 
 def test_a_checkpoint_without_checksums_is_resumed(run):

@@ -138,7 +138,7 @@ def test_an_evaluation_scores_the_average(train):
 
 def test_predictions_and_saved_models_in_the_middle_are_of_the_average(train, tmp_path):
     trainer, _ = train(max_steps=2)
-    average = trainer.ema
+    average = trainer.callbacks.ema
     average.averages = {name: torch.zeros_like(weight) for name, weight in trainer.model.named_parameters()}
     kept = copy_of(trainer.model)
     found = trainer.predict(trainer.eval_dataset).predictions["intent"]["loss"]

@@ -16,7 +16,7 @@ from hf_multitask import (
     RunConfig,
     prepare_datasets,
 )
-from hf_multitask.training.dataloaders import check_training_rows
+from hf_multitask.training.row_checks import check_training_rows
 from tests.tiny import ROWS
 from tests.trainers import without_dropout
 from tests.training.test_trainer import SOME_MISSING, KeepGradients, make_trainer
