@@ -100,6 +100,8 @@ def used_names(folder=ROOT / "hf_multitask"):
     nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    # What the Trainer has is its own, also where its subclass sets it.
+    inherited = set(re.findall(r"\bself\.(_\w+)", inspect.getsource(Trainer)))
     defined |= {
         node.attr
         for node in nodes
@@ -107,6 +109,7 @@ def used_names(folder=ROOT / "hf_multitask"):
         and isinstance(node.ctx, ast.Store)
         and isinstance(node.value, ast.Name)
         and node.value.id == "self"
+        and node.attr not in inherited
     }
     return {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_private(node.attr)} - defined
 
