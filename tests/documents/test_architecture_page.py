@@ -98,7 +98,7 @@ def overridden_names():
 def used_names(folder=ROOT / "hf_multitask"):
     """Return the private attributes that the modules of a folder read or call and do not define."""
     nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     # What the Trainer has is its own, also where its subclass sets it.
     inherited = set(re.findall(r"\bself\.(_\w+)", inspect.getsource(Trainer)))
