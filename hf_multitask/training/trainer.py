@@ -197,7 +197,7 @@ class MultiTaskTrainer(Trainer):
         return steps_per_epoch, max_steps
 
     def plan(self) -> StagePlans:
-        """Return what each stage will train, with rates and memory; without a schedule, one stage trains everything."""
+        """Return what each stage will train, with rates and memory; without a schedule, one stage trains all."""
         return self.scheduling.plan(*self.run_length(), *self.get_optimizer_cls_and_kwargs(self.args, self.model))
 
     # What other objects ask for.
