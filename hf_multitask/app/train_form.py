@@ -167,12 +167,13 @@ def _planner(services: Services) -> Callable[..., list[object]]:
     """Return the function that shows the plan of a form, and lets the browser keep the form."""
 
     def show_plan(*values: Any) -> list[object]:
+        kept = {"app": services.default_data, "values": list(values)}
         try:
             stages = services.plan(*read_form(values))
         except FORM_ERRORS as error:
-            return [notice(str(error), "error"), list(values)]
+            return [notice(str(error), "error"), kept]
         warning = notice(EVERYTHING_FROZEN, "warning") if is_everything_frozen(stages) else ""
-        return [warning + table(PLAN_HEADER, [stage.in_words() for stage in stages]), list(values)]
+        return [warning + table(PLAN_HEADER, [stage.in_words() for stage in stages]), kept]
 
     return show_plan
 
@@ -287,50 +288,45 @@ def connect_train_form(page: gr.Blocks, services: Services, form: TrainForm) -> 
     gr.on([*numbers, *simple, encoder.blur, encoder.select], **form.planned)
 
 
-def fill_form(services: Services, name: str) -> list[object]:
-    """Return the updates of `TrainForm.inputs` and of the fields of the tasks that show the config of other data."""
+def fill_form(services: Services, name: str, choices: RunChoices | None = None) -> list[object]:
+    """Return the updates of `TrainForm.inputs` and of the fields of the tasks that show other data.
+
+    Args:
+        services: Backend of the app.
+        name: Name of the data.
+        choices: Choices to show. Defaults to those of the config of the data.
+    """
     try:
         config = services.base_config(name)
+        choices = choices or default_choices(config)
+        tasks = parse_tasks(choices.tasks)
     except FORM_ERRORS as error:
         warn(error)
         return [gr.Dropdown(choices=services.data_names()), *[gr.skip()] * (NUM_FILLED - 1)]
-    defaults = default_choices(config)
-    is_ticked = defaults.schedule == AS_TICKED
-    updates = values_of(defaults)
-    updates["schedule"] = gr.Dropdown(choices=schedule_names(config), value=defaults.schedule)
+    is_ticked, groups = choices.schedule == AS_TICKED, freezable_groups(tasks)
+    updates = values_of(choices)
+    updates["schedule"] = gr.Dropdown(choices=schedule_names(config), value=choices.schedule)
     updates["frozen"] = gr.CheckboxGroup(
-        choices=freezable_groups(config.tasks),
-        value=[],
+        choices=groups,
+        value=[group for _, group in groups if group in choices.frozen],
         interactive=is_ticked,
         info=TICKS_HELP if is_ticked else TICKS_OFF,
     )
-    data = gr.Dropdown(choices=services.data_names(), value=name)
-    return [data, *updates.values(), *_task_updates(services, name, config.tasks)]
+    fields_of_tasks = [gr.update(**update) for update in show_tasks(tasks, services.columns(name))]
+    return [gr.Dropdown(choices=services.data_names(), value=name), *updates.values(), *fields_of_tasks]
 
 
 def _restored(services: Services, kept: object) -> list[object]:
-    """Return the updates that show the form as the browser has kept it, if its data still exists."""
+    """Return the updates that show the form as the browser has kept it.
+
+    The form of an app that was started with other data, or whose data is gone, is not shown.
+    """
     names = services.data_names()
-    if not isinstance(kept, list) or len(kept) != 1 + len(fields(RunChoices)) or kept[0] not in names:
-        return [gr.Dropdown(choices=names), *[gr.skip()] * (NUM_FILLED - 1)]
-    data, choices = read_form(kept)
-    updates = fill_form(services, data)
-    try:
-        tasks = parse_tasks(choices.tasks)
-    except (ValueError, TypeError):
-        return updates
-    is_ticked = choices.schedule == AS_TICKED
-    values = values_of(choices)
-    groups = freezable_groups(tasks)
-    values["schedule"] = gr.Dropdown(choices=schedule_names(services.base_config(data)), value=choices.schedule)
-    values["frozen"] = gr.CheckboxGroup(
-        choices=groups,
-        value=[name for _, name in groups if name in choices.frozen],
-        interactive=is_ticked,
-        info=TICKS_HELP if is_ticked else TICKS_OFF,
-    )
-    return [updates[0], *values.values(), *_task_updates(services, data, tasks)]
-
-
-def _task_updates(services: Services, data: str, tasks: Sequence[Any]) -> list[object]:
-    return [gr.update(**update) for update in show_tasks(tasks, services.columns(data))]
+    if isinstance(kept, dict) and kept.get("app") == services.default_data:
+        try:
+            data, choices = read_form(kept["values"])
+            if data in names:
+                return fill_form(services, data, choices)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass  # Kept by another version.
+    return [gr.Dropdown(choices=names), *[gr.skip()] * (NUM_FILLED - 1)]
