@@ -88,7 +88,7 @@ def card_metadata(
     given = {key: value for key, value in given.items() if value}
     tags = [given["tags"]] if isinstance(given.get("tags"), str) else list(given.get("tags", []))
     types = list(dict.fromkeys(hub_task(task) for task in config.tasks))
-    derived = {
+    derived: dict[str, Any] = {
         "library_name": "hf-multitask",
         "base_model": encoder_name(config) if _is_hub_name(config) else None,
         "pipeline_tag": types[0] if types else None,
