@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..runtime.atomic_files import write_json
+from ..training.checkpoint_errors import WriteError
 from .row_scores import RowScores
 from .study_plan import PlannedRun, StudyPlan
 from .study_results import RunResult
@@ -109,7 +110,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         folder: Folder that is written to.
 
     Raises:
-        OSError: If the disk is full. The message says how to continue.
+        WriteError: If the disk is full. The message says how to continue.
     """
     try:
         yield
@@ -117,7 +118,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
         if is_full or shutil.disk_usage(existing).free < MIN_FREE_SPACE:
-            raise OSError(
+            raise WriteError(
                 f"the disk of {str(folder)!r} is full. The finished runs are kept: free some space, and run the same "
                 "command again to continue."
             ) from error

@@ -17,6 +17,7 @@ from ..data import PreparedData
 from ..models import TaskConfig
 from ..runs.preparation import prepare_run_data
 from ..runtime.quiet import warnings_only
+from ..training.checkpoint_errors import WriteError
 from .limits import StudyLimit, TimeIsUpError
 from .records import claim, is_finished
 from .run_training import train_run
@@ -135,7 +136,8 @@ def _run_worker(
             worker_loop(plan, StudyData(data), limit)
     except (ValueError, OSError) as error:
         # Some subclasses cannot be unpickled: their constructors take more than a message.
-        errors.put((ValueError if isinstance(error, ValueError) else OSError)(str(error)))
+        kinds = (ValueError, WriteError, OSError)
+        errors.put(next(kind for kind in kinds if isinstance(error, kind))(str(error)))
         raise SystemExit(1) from None
 
 

@@ -63,6 +63,10 @@ def find_checked(output_dir: str, checkpoint: str | bool | None) -> str | bool |
     return checkpoint
 
 
+class WriteError(OSError):
+    """A file could not be written, as on a full disk. Its message says what to do."""
+
+
 @contextmanager
 def explain_checkpoint_errors(output_dir: str | Path, checkpoint: str | bool | None = None) -> Iterator[None]:
     """Explain an error of a training that reads or writes checkpoints in this context.
@@ -74,7 +78,7 @@ def explain_checkpoint_errors(output_dir: str | Path, checkpoint: str | bool | N
     Raises:
         ValueError: If a file of the checkpoint is damaged. The message names the last checkpoint before it that is
             whole.
-        OSError: If a file could not be written.
+        WriteError: If a file could not be written.
     """
     try:
         yield
@@ -83,14 +87,14 @@ def explain_checkpoint_errors(output_dir: str | Path, checkpoint: str | bool | N
         if checkpoint and (message := _damage_message(Path(output_dir), checkpoint)):
             raise ValueError(message) from error
         if is_write_error(error):
-            raise OSError(_write_message(Path(output_dir), error)) from error
+            raise WriteError(_write_message(Path(output_dir), error)) from error
         raise
 
 
 def is_write_error(error: BaseException) -> bool:
     """Return whether an error says that a file could not be written, in the words of any of the libraries."""
     if isinstance(error, OSError):
-        return error.errno in _DISK_ERRORS
+        return isinstance(error, WriteError) or error.errno in _DISK_ERRORS
     kinds = (SafetensorError, RuntimeError)
     return (
         isinstance(error, kinds) and any(part in str(error) for part in _WRITE_MESSAGES) and "Reader" not in str(error)

@@ -582,7 +582,7 @@ def test_a_full_disk_leaves_no_output_and_loses_no_prediction(many_rows, uninter
     status, output_text = finish(
         arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     )
-    assert status == 2
+    assert status == 1
     assert "error: [Errno 27] File too large" in output_text
     assert "Traceback" not in output_text
     assert not output.exists()
