@@ -85,7 +85,8 @@ def test_commands_fit(width, command, run_config, capsys, monkeypatch):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_search_fits(width, tmp_path):
     values = {"training.num_train_epochs": 3, "training.learning_rate": 5e-5, "tasks.intent.label_smoothing": 0.1}
-    trials = [TrialResult(number, 0.5, False, 1.0, values) for number in range(2)]
+    others = {"training.num_train_epochs": 5, "training.learning_rate": 1e-5, "tasks.intent.label_smoothing": 0.0}
+    trials = [TrialResult(number, 0.5, False, 1.0, found) for number, found in enumerate((values, others))]
     scores = {"validation": {0: {"intent_accuracy": 0.5}}, "test": {0: {"intent_accuracy": 0.5}}}
     result = TuningResult(tmp_path, "intent_accuracy", True, values, trials, 0, {}, scores)
     text = printed(width, lambda console: print_tuning(result, console))
