@@ -7,6 +7,8 @@ from difflib import SequenceMatcher
 MAX_NAMES_SHOWN = 20
 # Shares of characters in common from which a name, or its first or last words, may be what was meant.
 _NEAR_NAME, _NEAR_WORDS = 0.75, 0.85
+_SHARE_OF_WORDS = 0.99
+_MAX_LETTERS_ADDED = 2
 
 
 def unknown_name_message(kind: str, found: object, allowed: Iterable[str]) -> str:
@@ -41,19 +43,26 @@ def closest_name(found: object, allowed: Iterable[str]) -> str | None:
     given = str(found).lower()
     best, best_score = None, 0.0
     for name in allowed:
-        score = max(
-            _similarity(given, name.lower(), _NEAR_NAME),
-            *(_similarity(given, part, _NEAR_WORDS) for part in _first_and_last_words(name.lower())),
-        )
+        whole = _similarity(given, name.lower(), _NEAR_NAME)
+        parts = (_similarity(given, part, _NEAR_WORDS) for part in _first_and_last_words(name.lower()))
+        # Of equal ones, a whole name is nearer.
+        score = max(whole, _SHARE_OF_WORDS * max(parts, default=0.0), _shared_beginning(given, name.lower()))
         if score > best_score:
             best, best_score = name, score
     return best
 
 
+def _shared_beginning(first: str, second: str) -> float:
+    """Return `_NEAR_NAME` if one of two names is the other with a letter or two at its end, such as does and do."""
+    short, long = sorted((first, second), key=len)
+    is_near = len(short) > 1 and len(long) - len(short) <= _MAX_LETTERS_ADDED and long.startswith(short)
+    return _NEAR_NAME if is_near else 0.0
+
+
 def _first_and_last_words(name: str) -> list[str]:
     """Return the parts of a name that begin or end it, whole words each."""
     breaks = [match.span() for match in re.finditer(r"[_.\- ]+", name)]
-    return ["", *(name[:start] for start, _ in breaks), *(name[end:] for _, end in breaks)]
+    return [*(name[:start] for start, _ in breaks), *(name[end:] for _, end in breaks)]
 
 
 def _similarity(first: str, second: str, least: float) -> float:
