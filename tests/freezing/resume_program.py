@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from hf_multitask import (
     MultiTaskModel,
+    MultiTaskTrainer,
     TaskConfig,
     load_tokenizer,
     prepare_datasets,
@@ -36,6 +37,9 @@ INSIDE = {
     "rng_written": ("after", "_save_rng_state"),
 }
 PLACES = (*EARLY, *LATE, *INSIDE, "state_opened", "snapshot_half_written", "restored")
+
+# Endings of names in the history: times, and numbers that depend on them.
+TIMES = ("runtime", "per_second", "preparation_time")
 
 ARGUMENTS = {
     "num_train_epochs": 2,
@@ -60,11 +64,12 @@ def raise_killed():
     raise Killed
 
 
-def prepare(encoder):
-    """Return the tokenizer and the data of a run."""
+def prepare(encoder, stream=None):
+    """Return the tokenizer and the data of a run, which reads the training rows as a stream from a file if given."""
     tokenizer = load_tokenizer(encoder)
     tasks = [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]
-    return tokenizer, prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
+    rows = {"train": ROWS if stream is None else str(stream), "validation": ROWS[:10]}
+    return tokenizer, prepare_datasets(rows, tokenizer, tasks, streaming=stream is not None)
 
 
 def few_metrics(output):
@@ -172,19 +177,26 @@ def run(spec, prepared, kill=None, die=raise_killed, change=None):
 
 
 def outcome(trainer):
-    """Return what two runs are compared by: final weights, log of the stages, evaluations and steps."""
-    history = trainer.state.log_history
+    """Return what two runs are compared by: final weights and states, log of the stages, evaluations and steps.
+
+    The history as a whole is compared for our trainer, which keeps the sums since the last log in a checkpoint.
+    """
+    history = [without_times(entry) for entry in trainer.state.log_history]
     return {
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": trainer.lr_scheduler.state_dict(),
+        "history": history if isinstance(trainer, MultiTaskTrainer) else [],
         "weights": {name: value.clone() for name, value in trainer.model.state_dict().items()},
         "transitions": [entry for entry in history if "freeze_stage" in entry],
-        "evaluations": [
-            {name: value for name, value in entry.items() if not name.endswith(("runtime", "per_second"))}
-            for entry in history
-            if any(name.startswith("eval_") for name in entry)
-        ],
+        "evaluations": [entry for entry in history if any(name.startswith("eval_") for name in entry)],
         "train_losses": [evaluation.train_loss for evaluation in TrainingHistory(history).evaluations()],
         "steps": trainer.state.global_step,
     }
+
+
+def without_times(entry):
+    """Return an entry of the history without what differs from run to run."""
+    return {name: value for name, value in entry.items() if not name.endswith(TIMES)}
 
 
 def run_and_report(spec, prepared, kill, rank=0):

@@ -30,6 +30,7 @@ from tests.freezing.resume_program import (
     raise_killed,
     run,
 )
+from tests.tiny import ROWS
 
 BY_TIME = {
     "stages": [
@@ -136,6 +137,11 @@ def prepared(encoders):
     gc.unfreeze()
 
 
+@pytest.fixture(scope="module")
+def prepared_stream(encoders, write_jsonl):
+    return prepare(encoders["bert"], write_jsonl(ROWS))
+
+
 @pytest.fixture
 def make_spec(encoders, tmp_path):
     def make(schedule, arguments=None, folder="killed"):
@@ -154,10 +160,10 @@ def whole(encoders, prepared, tmp_path_factory):
     """Return a function that runs each spec once, without a kill."""
     known = {}
 
-    def run_whole(spec):
-        key = json.dumps([spec["schedule"], spec["arguments"]], sort_keys=True)
+    def run_whole(spec, data=prepared):
+        key = json.dumps([spec["schedule"], spec["arguments"], id(data)], sort_keys=True)
         if key not in known:
-            known[key] = run({**spec, "output_dir": str(tmp_path_factory.mktemp("whole"))}, prepared)
+            known[key] = run({**spec, "output_dir": str(tmp_path_factory.mktemp("whole"))}, data)
         return known[key]
 
     return run_whole
@@ -180,7 +186,18 @@ def assert_same(found, expected):
     assert found["transitions"] == expected["transitions"]
     assert found["evaluations"] == expected["evaluations"]
     assert found["steps"] == expected["steps"]
+    assert found["history"] == expected["history"]
+    assert found["scheduler"] == expected["scheduler"]
+    assert same_values(found["optimizer"], expected["optimizer"])
     assert not different_weights(found, expected)
+
+
+def same_values(found, expected):
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(same_values(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same_values, found, expected))
+    return torch.equal(found, expected) if isinstance(expected, torch.Tensor) else found == expected
 
 
 def boundaries(result):
@@ -214,11 +231,64 @@ def test_killed_at_random_steps(case, save_steps, make_spec, prepared, whole):
     choose = random.Random(f"{case} {save_steps}")
     steps = sorted(choose.sample(range(1, expected["steps"]), 2))
     kills = [(choose.choice([*EVENTS, "stage_entered"]), step) for step in steps]
-    found = kill_and_resume(spec, prepared, kills)
-    assert_same(found, expected)
-    if case == "progressive":
-        # Its decisions compare losses, so none may be lost with the process.
-        assert found["train_losses"] == expected["train_losses"]
+    assert_same(kill_and_resume(spec, prepared, kills), expected)
+
+
+STREAM = {"max_steps": 14, "logging_steps": 4, "store_frozen": "never"}
+STREAM_CASES = {
+    "no schedule": (None, {}),
+    "by time": (BY_TIME, {"eval_strategy": "steps", "eval_steps": 2}),
+    "by metric": (BY_METRIC, EACH_STEP),
+    "restoring": (RESTORING, {**EACH_STEP, "metric_for_best_model": "loss"}),
+    "protected": (PROTECTED, {}),
+    "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    "EMA": (BY_TIME, {"ema_decay": 0.9, **EACH_STEP}),
+}
+
+
+@pytest.mark.parametrize("case", STREAM_CASES)
+def test_a_stream_killed_at_random_steps(case, make_spec, prepared_stream, whole):
+    schedule, arguments = STREAM_CASES[case]
+    spec = make_spec(schedule, {**STREAM, **arguments, "save_steps": 3})
+    expected = whole(spec, prepared_stream)
+    choose = random.Random(case)
+    kills = [(choose.choice(EVENTS), step) for step in sorted(choose.sample(range(1, expected["steps"]), 2))]
+    assert_same(kill_and_resume(spec, prepared_stream, kills), expected)
+
+
+LAST_CASES = {
+    "no schedule": (None, {}),
+    "logged by epoch": (None, {"logging_strategy": "epoch", "eval_strategy": "epoch"}),
+    "evaluated by steps": (None, {"eval_strategy": "steps", "eval_steps": 5, "metric_for_best_model": "loss"}),
+    "by time": (BY_TIME, {}),
+    "by metric": (BY_METRIC, EACH_STEP),
+    "restoring": (RESTORING, {**EACH_STEP, "metric_for_best_model": "loss"}),
+    "protected": (PROTECTED, {}),
+    "stored": (BY_TIME, {"store_frozen": "always"}),
+    "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    "EMA": (None, {"ema_decay": 0.9, **EACH_STEP}),
+    "best weights loaded": (None, {**EACH_STEP, "load_best_model_at_end": True, "learning_rate": 0.05}),
+    "stopped early": (
+        None,
+        {**EACH_STEP, "load_best_model_at_end": True, "early_stopping_patience": 2, "learning_rate": 0.05},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "stream"),
+    [*((case, False) for case in LAST_CASES), *((case, True) for case in ("no schedule", "by metric", "EMA"))],
+)
+def test_resumed_at_the_last_step(case, stream, make_spec, prepared, prepared_stream, whole):
+    schedule, arguments = LAST_CASES[case]
+    arguments = {**arguments, "save_steps": 1, **({**STREAM, **arguments} if stream else {})}
+    spec, data = make_spec(schedule, arguments), prepared_stream if stream else prepared
+    expected = whole(spec, data)
+    steps = expected["steps"]
+    assert steps < 14 if case == "stopped early" else steps >= 12
+    assert_same(kill_and_resume(spec, data, [("step_end", steps), ("schedule_saved", steps)]), expected)
+    # Once more, after the run has ended.
+    assert_same(run(spec, data), expected)
 
 
 def test_the_cases_contain_the_changes_they_are_for(make_spec, whole):

@@ -8,11 +8,9 @@ import torch
 from transformers import TrainerCallback
 
 from hf_multitask import prepare_datasets
+from tests.freezing.resume_program import without_times
 from tests.tiny import ROWS
 from tests.trainers import make_trainer
-
-# Times, and numbers that depend on them.
-CHANGING = ("runtime", "per_second", "preparation_time")
 
 
 class KilledError(Exception):
@@ -30,13 +28,6 @@ class Kill(TrainerCallback):
             raise KilledError
 
 
-def history(trainer):
-    return [
-        {name: value for name, value in entry.items() if not name.endswith(CHANGING)}
-        for entry in trainer.state.log_history
-    ]
-
-
 def compare(model, data, tokenizer, folder, step, schedule=None, **settings):
     """Train once without and once with an end after a checkpoint, and compare histories, weights and results."""
     runs = []
@@ -52,7 +43,14 @@ def compare(model, data, tokenizer, folder, step, schedule=None, **settings):
         result = trainer.train(
             resume_from_checkpoint=str(folder / name / f"checkpoint-{step}") if given["callbacks"] else None
         )
-        runs.append((history(trainer), result.training_loss, trainer.state.global_step, own.state_dict()))
+        runs.append(
+            (
+                [without_times(entry) for entry in trainer.state.log_history],
+                result.training_loss,
+                trainer.state.global_step,
+                own.state_dict(),
+            )
+        )
     (expected, loss, steps, weights), (found, *others, resumed_weights) = runs
     assert found == expected
     assert others == [loss, steps]
