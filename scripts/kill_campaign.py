@@ -2,7 +2,7 @@
 
 ``python scripts/kill_campaign.py --kills 200`` trains series of tiny runs, each in a process that SIGKILL ends. A
 difference in weights, in the state of the optimizer, in the history or in the metrics is printed, and so is a run that
-cannot be resumed; the exit code is 1 then.
+cannot be resumed; the exit code is 1 then. Ctrl+C ends the campaign with the table of results.
 """
 
 import argparse
@@ -19,13 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 
 import transformers
 from killing.comparison import PARTS, compare
-from killing.runs import CHANGES_NAME, LOG_NAME, Length, run
+from killing.runs import CHANGES_NAME, LOG_NAME, Kill, Length, run
 from killing.series import SERIES, config_of, write_inputs
 
 # Kills of one run before it may end.
@@ -94,7 +95,8 @@ class Series:
         length = self.length()
         folder = self.folder / str(self.result.runs)
         config = self._config(folder)
-        status, kills = -signal.SIGKILL, []
+        status = -signal.SIGKILL
+        kills: list[Kill] = []
         for _ in range(generator.randint(1, max_kills)):
             kill = length.draw(generator)
             status = run(config, kill)
@@ -115,6 +117,7 @@ class Series:
             if names:
                 print(f"{self.name}: {part} after {kills}, {folder}: {len(names)} differ\n  " + "\n  ".join(names[:5]))
         if not any(differences.values()):
+            print(f"{self.name}: equal after {len(kills)} kills", flush=True)
             shutil.rmtree(folder)
 
     def _config(self, folder: Path) -> dict[str, object]:
@@ -154,11 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_inputs(folder / "inputs")
     generator = random.Random(arguments.seed)
     series = [Series(name, folder / name.replace(" ", "_"), folder / "inputs") for name in arguments.series]
-    for one in cycle(series):
-        left = arguments.kills - sum(other.result.kills for other in series)
-        if left <= 0 or time.monotonic() > end:
-            break
-        one.kill_one(generator, min(MAX_KILLS, left))
+    with suppress(KeyboardInterrupt):
+        for one in cycle(series):
+            left = arguments.kills - sum(other.result.kills for other in series)
+            if left <= 0 or time.monotonic() > end:
+                break
+            one.kill_one(generator, min(MAX_KILLS, left))
     print("\n".join(table(series)))
     good = all(one.result.is_good for one in series)
     if good and arguments.folder is None:

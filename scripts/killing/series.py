@@ -159,8 +159,14 @@ def write_inputs(folder: Path) -> None:
     words = sorted({word for row in rows for token in row["tokens"] for word in [token, *token]})
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys((*SPECIAL_TOKENS, *words)))}
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(vocabulary), **size)).save_pretrained(folder / "encoder")
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    BertModel(config).save_pretrained(folder / "encoder")
     BertTokenizer(vocab=vocabulary, model_max_length=64).save_pretrained(folder / "encoder")
     train = rows[: ROWS["train"]]
     splits = {"train": train, "validation": rows[ROWS["train"] :][: ROWS["validation"]], "more": rows[-9:] + train[:5]}

@@ -40,7 +40,9 @@ def test_resumed_runs_equal_uninterrupted_ones(tmp_path):
     series = ["map dataset, by steps", "stream"]
     done = campaign(tmp_path, "--kills", "4", "--seed", "1", "--series", *series)
     assert done.returncode == 0, done.stdout + done.stderr
-    header, *lines, total = (line.rsplit(maxsplit=7) for line in done.stdout.splitlines())
+    printed = done.stdout.splitlines()
+    assert all(" equal after " in line for line in printed[:-4])
+    header, *lines, total = (line.rsplit(maxsplit=7) for line in printed[-4:])
     assert header == ["series", "runs", "kills", "failed", "weights", "optimizer", "history", "metrics"]
     assert [name for name, *_ in lines] == series
     assert [name for name, *_ in (total,)] == ["all"]
