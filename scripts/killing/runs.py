@@ -132,10 +132,12 @@ def _train(config: JsonObject, kill: Kill | None) -> None:
 def _count_changes(folder: Path, kill: Kill | None) -> Counter[str]:
     """Count the changes of files in a folder from now on, and die at one of them."""
     changes: Counter[str] = Counter()
+    # The workers of a dataloader inherit the hook.
+    process = os.getpid()
     inside = f"{folder}{os.sep}"
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event not in _FILE_EVENTS or not str(arguments[0]).startswith(inside):
+        if event not in _FILE_EVENTS or not str(arguments[0]).startswith(inside) or os.getpid() != process:
             return
         name = Path(str(arguments[0])).name
         # The code that is saved with a model is most of its files.
