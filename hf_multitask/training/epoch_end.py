@@ -18,7 +18,7 @@ class EpochEndCallback(TrainerCallback):
 
     def __init__(self) -> None:
         self._steps_per_epoch = 1
-        self._is_over = False
+        self._first_step = 0
         self._save_deferred = False
 
     def on_train_begin(
@@ -27,8 +27,8 @@ class EpochEndCallback(TrainerCallback):
         """Take no step if the training is resumed at its end; the Trainer would in the middle of an epoch."""
         self._save_deferred = False
         self._steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))
-        self._is_over = state.global_step >= state.max_steps
-        if self._is_over:
+        self._first_step = state.global_step
+        if state.global_step >= state.max_steps:
             control.should_training_stop = True
 
     def on_step_end(
@@ -48,5 +48,6 @@ class EpochEndCallback(TrainerCallback):
         """Let the Trainer write the checkpoint that was deferred; do nothing again after a run's end."""
         if self._save_deferred:
             self._save_deferred, control.should_save = False, True
-        if self._is_over:
+        if state.global_step == self._first_step:
+            # Resumed at its end, after its last step or where it has stopped.
             control.should_log = control.should_evaluate = control.should_save = False

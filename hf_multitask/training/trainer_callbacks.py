@@ -3,12 +3,13 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from accelerate import Accelerator
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from ..freezing import FreezeCallback
 from ..models import MultiTaskModel
 from .arguments import MultiTaskTrainingArguments
 from .divergence import DivergenceCheck, DivergenceHooks
+from .early_stopping import ResumableEarlyStopping
 from .ema import EMACallback, build_ema, refuse_averaged, replace_callback
 from .epoch_end import EpochEndCallback
 from .logged_sums import LoggedSums, LossSumsHooks
@@ -48,7 +49,7 @@ class TrainerCallbacks:
         self.tracking = TrackingCallback(callbacks, args, model)
         self.divergence = DivergenceCheck(self.task_log, divergence)
         self.ema: EMACallback | None = None
-        self.early_stopping: EarlyStoppingCallback | None = None
+        self.early_stopping: ResumableEarlyStopping | None = None
         added = [
             self.task_log,
             self.logged_sums,
@@ -72,7 +73,7 @@ class TrainerCallbacks:
         self.tracking.set_model(model)
         ema = build_ema(model, self.args.ema_decay, accelerator.distributed_type)
         patience = self.args.early_stopping_patience
-        stopping = None if patience is None else EarlyStoppingCallback(patience)
+        stopping = None if patience is None else ResumableEarlyStopping(patience)
         # After the schedule's callback, which decides what trains.
         replace_callback(self.all, self.ema, ema)
         replace_callback(self.all, self.early_stopping, stopping)

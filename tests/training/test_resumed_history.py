@@ -97,3 +97,35 @@ def test_gap_is_watched_alike_after_a_resume(model, data, tokenizer, tmp_path):
     schedule = {"stages": [{"train": "heads", "until": {"metric": "loss", "watch_gap": True}}, {"train": "all"}]}
     settings = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 3}
     compare(model, data, tokenizer, tmp_path, 3, schedule, **settings, logging_steps=50)
+
+
+# With rates of 0, no evaluation is better than the first: the run ends with the third.
+STOPPING = {
+    "max_steps": 36,
+    "learning_rate": 0.0,
+    "head_learning_rate": 0.0,
+    "eval_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "early_stopping_patience": 2,
+}
+
+
+@pytest.mark.parametrize(("step", "strategy"), [(12, "epoch"), (18, "epoch"), (17, "steps")])
+def test_early_stop_of_a_resumed_run(step, strategy, model, data, tokenizer, tmp_path):
+    saving = (
+        {"save_strategy": strategy} if strategy == "epoch" else {**STEPS, "eval_strategy": "steps", "eval_steps": 6}
+    )
+    compare(model, data, tokenizer, tmp_path, step, **{**STOPPING, **saving, "max_steps": 36})
+    state = json.loads((tmp_path / "killed" / "checkpoint-18" / "trainer_state.json").read_text())
+    assert state["global_step"] == 18
+
+
+def test_early_stop_of_a_run_that_was_started_without(model, data, tokenizer, tmp_path):
+    settings = {**STOPPING, "save_strategy": "epoch"}
+    make_trainer(
+        model, data, tokenizer, tmp_path, **{**settings, "early_stopping_patience": None, "max_steps": 12}
+    ).train()
+    trainer = make_trainer(model, data, tokenizer, tmp_path, **settings)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert trainer.state.global_step == 18
