@@ -80,6 +80,25 @@ def test_each_subword_is_read_once_with_the_most_context(length, room, data):
         assert number == max(context, key=lambda other: (context[other], -other))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kept", "room"), [(3, 3, 3, 2), (9, 4, 2, 3), (4, 9, 3, 2), (1, 9, 4, 1), (9, 1, 1, 4)]
+)
+def test_a_second_text_has_half_of_each_window_or_what_the_first_leaves(first, second, kept, room):
+    texts = [None, *[0] * first, None, *[1] * second, None]
+    cut = cut_row(texts, 8, 0)
+    windows = [[texts[i] for i in window] for window in cut.windows]
+    assert [window.count(1) for window in windows] == [kept] * len(windows)
+    assert windows[0].count(0) == min(first, room)
+    assert sum(window.count(0) for window in windows) == first
+    assert cut.truncated is (kept < second)
+
+
+def test_windows_of_a_pair_have_something_new_whatever_the_overlap():
+    cut = cut_row([None, *[0] * 9, None, *[1] * 4, None], 8, 5)
+    assert cut.overlap == 2
+    assert [window[1:4] for window in cut.windows] == [[i, i + 1, i + 2] for i in range(1, 8)]
+
+
 def test_rows_that_fit_make_a_batch_without_windows(mixed):
     data, collate = mixed
     batch = collate([data["train"][i] for i in (0, 2, 4)])

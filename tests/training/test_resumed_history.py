@@ -104,28 +104,29 @@ STOPPING = {
     "max_steps": 36,
     "learning_rate": 0.0,
     "head_learning_rate": 0.0,
-    "eval_strategy": "epoch",
     "logging_strategy": "epoch",
     "load_best_model_at_end": True,
     "early_stopping_patience": 2,
 }
 
 
-@pytest.mark.parametrize(("step", "strategy"), [(12, "epoch"), (18, "epoch"), (17, "steps")])
-def test_early_stop_of_a_resumed_run(step, strategy, model, data, tokenizer, tmp_path):
-    saving = (
-        {"save_strategy": strategy} if strategy == "epoch" else {**STEPS, "eval_strategy": "steps", "eval_steps": 6}
-    )
-    compare(model, data, tokenizer, tmp_path, step, **{**STOPPING, **saving, "max_steps": 36})
-    state = json.loads((tmp_path / "killed" / "checkpoint-18" / "trainer_state.json").read_text())
-    assert state["global_step"] == 18
+# Evaluated and saved at the end of each epoch of 6 steps, or in the middle of an epoch too.
+EACH_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+HALF_EPOCHS = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 3}
+
+
+@pytest.mark.parametrize(("step", "settings"), [(12, EACH_EPOCH), (18, EACH_EPOCH), (6, HALF_EPOCHS)])
+def test_early_stop_of_a_resumed_run(step, settings, model, data, tokenizer, tmp_path):
+    compare(model, data, tokenizer, tmp_path, step, **{**STOPPING, **settings})
+    last = 18 if settings is EACH_EPOCH else 9
+    assert {path.name for path in (tmp_path / "killed").glob("checkpoint-*")} >= {f"checkpoint-{last}"}
+    assert not (tmp_path / "killed" / f"checkpoint-{last + 3}").exists()
 
 
 def test_early_stop_of_a_run_that_was_started_without(model, data, tokenizer, tmp_path):
-    settings = {**STOPPING, "save_strategy": "epoch"}
-    make_trainer(
-        model, data, tokenizer, tmp_path, **{**settings, "early_stopping_patience": None, "max_steps": 12}
-    ).train()
+    settings = {**STOPPING, **EACH_EPOCH}
+    first = {**settings, "early_stopping_patience": None, "max_steps": 12}
+    make_trainer(model, data, tokenizer, tmp_path, **first).train()
     trainer = make_trainer(model, data, tokenizer, tmp_path, **settings)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert trainer.state.global_step == 18
