@@ -106,7 +106,7 @@ def take_all(browser: Browser, url: str, output: Path) -> None:
     for name in SCENARIOS:
         page.locator("#scenarios").get_by_label(re.compile(f"{name}: ")).check()
     page.locator("#start-study").click()
-    page.locator("#prices table").wait_for(timeout=TRAINING)
+    page.locator("#train-winner").wait_for(timeout=TRAINING)
     take(page, output / "app-layers.png")
 
     page.locator("#train-winner").click()
