@@ -275,12 +275,12 @@ class ActivationStore:
         Raises:
             DamagedStatesError: If one differs, or a file has become shorter.
         """
-        parts = self.part_of[rows]
+        parts, starts = self.part_of[rows], self.start_of[rows] * self.layout.token_bytes
+        ends = starts + self.layout.lengths[rows] * self.layout.token_bytes
+        expected = self.checksum_of[rows]
         for index in np.unique(parts).tolist():
-            self.parts[index].check_size()
-        columns = (parts, self.start_of[rows], self.layout.lengths[rows], self.checksum_of[rows])
-        for index, start, length, expected in zip(*(column.tolist() for column in columns), strict=True):
-            self.parts[index].check(start, length, expected)
+            here = parts == index
+            self.parts[index].check(starts[here].tolist(), ends[here].tolist(), expected[here].tolist())
 
     def _take(self, tokens: np.ndarray, parts: np.ndarray) -> torch.Tensor:
         """Return states by part and by the token's index in the part (*tokens.shape, hidden)."""
@@ -313,7 +313,6 @@ class _MappedPart:
     def __init__(self, folder: Path, part: Part) -> None:
         self.path = part.path(folder)
         self.seed = part.seed(folder)
-        self.token_bytes = part.layout.token_bytes
         self.map: mmap.mmap | None = None
         self.view = memoryview(b"")
         self.states = torch.empty(0, part.layout.hidden_size, dtype=part.layout.dtype)
@@ -323,16 +322,25 @@ class _MappedPart:
             self.view = memoryview(self.map)
             self.states = torch.frombuffer(self.map, dtype=part.layout.dtype).view(-1, part.layout.hidden_size)
 
-    def check_size(self) -> None:
-        """Raise if the file is no longer as long as it was: the system ends a process that reads behind the end."""
+    def check(self, starts: list[int], ends: list[int], expected: list[int]) -> None:
+        """Compare the checksums of rows.
+
+        Args:
+            starts: First byte of each row.
+            ends: First byte behind each row.
+            expected: Checksum of each row.
+
+        Raises:
+            DamagedStatesError: If one differs, or the file is no longer as long as it was: the system ends a process
+                that reads behind the end.
+        """
         if self.map is not None and (size := self.map.size()) != len(self.map):
             raise DamagedStatesError(self.path, f"expected {len(self.map):,} bytes, found {size:,}")
-
-    def check(self, start: int, length: int, expected: int) -> None:
-        """Raise if the checksum of a row, given by its first token and its number of tokens, is not the expected."""
-        row = self.view[start * self.token_bytes : (start + length) * self.token_bytes]
-        if xxhash.xxh3_64_intdigest(row, self.seed) != expected:
-            raise DamagedStatesError(self.path, f"a checksum differs at byte {start * self.token_bytes:,}")
+        view, seed, checksum = self.view, self.seed, xxhash.xxh3_64_intdigest
+        found = [checksum(view[start:end], seed) for start, end in zip(starts, ends, strict=True)]
+        if found != expected:
+            first = next(i for i in range(len(found)) if found[i] != expected[i])
+            raise DamagedStatesError(self.path, f"a checksum differs at byte {starts[first]:,}")
 
     def read(self, tokens: np.ndarray) -> torch.Tensor:
         """Return states by the token's index in the file (*tokens.shape, hidden)."""
