@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
@@ -93,7 +93,7 @@ def take_all(browser: Browser, url: str, output: Path) -> None:
     take(page, output / "app-train.png")
 
     page.get_by_role("tab", name="Own data").click()
-    file = {"name": "messages.csv", "mimeType": "text/csv", "buffer": SPREADSHEET.encode("cp1252")}
+    file: FilePayload = {"name": "messages.csv", "mimeType": "text/csv", "buffer": SPREADSHEET.encode("cp1252")}
     page.locator("#own-file input[type=file]").set_input_files(file)
     page.locator("#row-report .notice").first.wait_for()
     take(page, output / "app-data.png")

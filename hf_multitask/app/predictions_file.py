@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..models.text_inputs import TEXT_COLUMN
+from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import write_text
 from .answers import ModelAnswers, describe
 
@@ -37,7 +38,7 @@ def write_predictions(folder: Path, answers: Sequence[ModelAnswers]) -> tuple[Pa
 def _json_lines(answers: Sequence[ModelAnswers]) -> str:
     lines = []
     for i, text in enumerate(answers[0].predictions.texts):
-        row = {TEXT_COLUMN: text.text}
+        row: JsonObject = {TEXT_COLUMN: text.text}
         if len(answers) == 1:
             row |= answers[0].predictions.rows[i]
         else:

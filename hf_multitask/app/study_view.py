@@ -88,7 +88,14 @@ def show_study(services: Services, name: str | None) -> StudyView:
     """
     empty = plot_update([])
     hidden = StudyView(
-        "", "", gr.ScatterPlot(value=None, visible=False), gr.Accordion(visible=False), *[gr.skip()] * 3, empty
+        "",
+        "",
+        gr.ScatterPlot(value=None, visible=False),
+        gr.Accordion(visible=False),
+        gr.skip(),
+        gr.skip(),
+        gr.skip(),
+        empty,
     )
     if not name or name not in services.workspace.studies():
         return hidden

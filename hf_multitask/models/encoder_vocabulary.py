@@ -47,7 +47,7 @@ def check_padding_token(tokenizer: PreTrainedTokenizerBase, config: PreTrainedCo
     """
     encoder = config.get_text_config()
     found, expected = tokenizer.pad_token_id, getattr(encoder, "pad_token_id", None)
-    if encoder.model_type not in NUMBERED_AFTER_PADDING or None in (found, expected) or found == expected:
+    if encoder.model_type not in NUMBERED_AFTER_PADDING or found is None or expected is None or found == expected:
         return
     raise ValueError(
         f"tokenizer: it pads with {tokenizer.pad_token!r}, token {found}, but an encoder of type "

@@ -205,7 +205,8 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         requested = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
         return EncoderOutput(
             last_hidden_state=encoded.last_hidden_state,
-            hidden_states=_requested_layers(encoded.hidden_states, requested),
+            # Like transformers, with None for layers that are not asked for.
+            hidden_states=_requested_layers(encoded.hidden_states, requested),  # type: ignore[arg-type]
             attentions=encoded.get("attentions"),
             mixed_states={name: self.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing},
         )

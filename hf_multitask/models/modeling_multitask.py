@@ -122,7 +122,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             attn_implementation=encoder.config._attn_implementation,  # type: ignore[call-arg]
         )
         # transformers wraps `to` in a way that loses the type of its receiver.
-        model = cls(config).to(encoder.dtype)  # type: ignore[arg-type]
+        model = cls(config).to(encoder.dtype)
         model.set_encoder(encoder)
         model.name_or_path = source
         return model

@@ -200,7 +200,7 @@ def config_of(series: str, inputs: Path, output_dir: Path, store_dir: Path) -> J
 def _dataset(change: Mapping[str, object], inputs: Path) -> JsonObject:
     """Return the config of a dataset, with the paths of its files."""
     values = {"train": "train.jsonl", "validation": "validation.jsonl", "unseen_labels": "ignore", **change}
-    return {key: str(inputs / value) if str(value).endswith(".jsonl") else value for key, value in values.items()}
+    return {key: str(inputs / str(value)) if str(value).endswith(".jsonl") else value for key, value in values.items()}
 
 
 def _with_more_labels(row: JsonObject) -> JsonObject:
