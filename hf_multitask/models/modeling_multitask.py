@@ -122,13 +122,13 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             attn_implementation=encoder.config._attn_implementation,  # type: ignore[call-arg]
         )
         # transformers wraps `to` in a way that loses the type of its receiver.
-        model = cls(config).to(encoder.dtype)
+        model = cls(config).to(encoder.dtype)  # type: ignore[arg-type]
         model.set_encoder(encoder)
         model.name_or_path = source
         return model
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # its keyword arguments are among kwargs
+    def from_pretrained(  # its other keyword arguments are among kwargs
         cls, pretrained_model_name_or_path: str | PathLike | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """Load a saved model as ``PreTrainedModel`` does, but only from safetensors.
