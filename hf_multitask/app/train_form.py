@@ -14,7 +14,8 @@ from .choices import AS_TICKED, NUMBERS, RunChoices, default_choices, freezable_
 from .markup import notice, table
 from .plan_cache import EVERYTHING_FROZEN, is_everything_frozen
 from .services import Services
-from .task_rows import FIELDS, MAX_ROWS, TaskRows, build_task_rows, connect_task_rows, show_tasks
+from .task_edits import FIELDS, MAX_ROWS, show_tasks
+from .task_rows import TaskRows, build_task_rows, connect_task_rows
 from .toasts import warn
 
 # Shown in a field that is left empty.

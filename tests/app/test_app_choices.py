@@ -19,7 +19,7 @@ from hf_multitask.app.choices import (
 from hf_multitask.app.markup import notice, table
 from hf_multitask.app.plan_cache import PlanCache, is_everything_frozen
 from hf_multitask.app.study_tables import curve_names, study_curves, study_table
-from hf_multitask.app.task_rows import (
+from hf_multitask.app.task_edits import (
     FIELDS,
     NUMBER,
     ONE_LABEL,

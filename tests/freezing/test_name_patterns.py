@@ -77,7 +77,7 @@ def test_a_pattern_that_matches_nothing_is_refused(model):
             lambda name: (".layer.2." in name or name.endswith(".bias")) and "LayerNorm" not in name,
         ),
     ],
-    ids=str,
+    ids=["bitfit", "layernorm", "static", "stage"],
 )
 def test_exactly_the_selected_weights_train(model, data, tokenizer, tmp_path, schedule, trains):
     trainer, trained = train(model, data, tokenizer, tmp_path, schedule)
