@@ -135,12 +135,12 @@ def arm(trainer, place, step, die):
     elif place == "snapshot_half_written":
         write = snapshots.save_file
 
-        def half(tensors, path):
+        def half(tensors, path, metadata):
             if trainer.state.global_step == step:
                 Path(path).write_bytes(b"half")
                 snapshots.save_file = write
                 die()
-            write(tensors, path)
+            write(tensors, path, metadata)
 
         snapshots.save_file = half
     elif place == "restored":

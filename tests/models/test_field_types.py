@@ -32,6 +32,7 @@ class Everything:
 @pytest.mark.parametrize(
     ("field", "given", "kept"),
     [
+        ("name", Path("a/b"), str(Path("a/b"))),
         ("size", "1e-1", 0.1),  # as YAML 1.1 reads it
         ("size", 2, 2.0),
         ("size", np.float32(0.5), 0.5),
@@ -57,7 +58,6 @@ def test_values_that_mean_the_type_are_converted(field, given, kept):
         ("name", 5, "name: expected a string, found 5. Put the value in quotes."),
         ("name", False, "name: expected a string, found false. YAML reads yes, no, on and off without quotes"),
         ("name", None, "name: expected a string, found nothing."),
-        ("name", Path("a/b"), "name: expected a string, found 'a/b'."),
         ("size", True, "size: expected a number, found true."),
         ("size", float("inf"), "size: expected a number, found inf."),
         ("size", "1e400", "size: expected a number, found '1e400'."),
