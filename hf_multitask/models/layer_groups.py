@@ -135,6 +135,13 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
                 divided.append(LayerGroup(name, parts.get(matched, {}), matched))
         return divided
 
+    def undivided(self) -> "LayerGroups":
+        """Return one group per layer and head, as before `divide`."""
+        whole: dict[str, LayerGroup] = {}
+        for group in self:
+            whole.setdefault(group.layer, LayerGroup(group.layer, {})).parameters.update(group.parameters)
+        return LayerGroups(whole.values())
+
     def select(self, selectors: str | Iterable[str]) -> list[str]:
         """Resolve selectors to names of groups.
 

@@ -14,7 +14,7 @@ from ..freezing.activation_cache.cache import ActivationCache, CacheHooks, NoCac
 from ..freezing.activation_cache.cache_plan import ALWAYS, NEVER
 from ..freezing.callback import count_steps_per_epoch
 from ..models import MultiTaskModel
-from ..models.layer_groups import layer_of
+from ..models.layer_groups import LayerGroups, layer_of
 from .arguments import MultiTaskTrainingArguments
 
 Stages = Sequence[tuple[Sequence[str], float]]
@@ -27,12 +27,14 @@ class CachedParts:
     Args:
         accelerator: Accelerator of the trainer.
         model: The model, not wrapped.
+        groups: Layer groups of the model, not divided.
         collator: Collator of the trainer.
         train_dataset: Training rows.
     """
 
     accelerator: Accelerator
     model: MultiTaskModel
+    groups: LayerGroups
     collator: Callable[..., Any]
     train_dataset: object
 
@@ -102,7 +104,7 @@ class Caching:
             self.args,
             parts.accelerator,
             parts.model,
-            parts.model.layer_groups(),
+            parts.groups,
             parts.collator,
             lent,
             train_dataset,
@@ -114,7 +116,7 @@ class Caching:
         if scheduled is not None:
             return [([layer_of(name) for name in trained], epochs) for trained, epochs in scheduled]
         state = self.hooks.state()
-        trained = [group.layer for group in self.hooks.parts().model.layer_groups() if group.trainable]
+        trained = [group.layer for group in self.hooks.parts().groups if group.trainable]
         return [(trained, (state.max_steps - state.global_step) / self._steps_per_epoch())]
 
     def _evaluations_per_epoch(self) -> float:

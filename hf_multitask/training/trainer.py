@@ -213,7 +213,9 @@ class MultiTaskTrainer(Trainer):
 
     def _caching_hooks(self) -> CachingHooks:
         return CachingHooks(
-            parts=lambda: CachedParts(self.accelerator, self.model, self.data_collator, self.train_dataset),
+            parts=lambda: CachedParts(
+                self.accelerator, self.model, self.layer_groups.undivided(), self.data_collator, self.train_dataset
+            ),
             state=lambda: self.state,
             scheduled_stages=self.freeze_callback.remaining_stages,
             train_dataloader=lambda: self.callback_handler.train_dataloader,

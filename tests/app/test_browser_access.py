@@ -18,9 +18,17 @@ def check_access():
     """Return a function that lists the serious findings of axe-core on a page."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
 
-    def check(page):
+    def findings(page):
         found = [item for item in axe.run(page).response["violations"] if item["impact"] in SERIOUS]
         return [(item["id"], node["html"][:200]) for item in found for node in item["nodes"]]
+
+    def check(page):
+        # What is being updated is pale for a moment.
+        for _ in range(10):
+            if not (found := findings(page)):
+                break
+            page.wait_for_timeout(1000)
+        return found
 
     return check
 

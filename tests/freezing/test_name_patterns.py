@@ -42,6 +42,9 @@ def test_each_weight_is_in_one_group(model):
     assert sorted(names) == sorted(dict(model.named_parameters()))
     assert divided.divide(["*.bias"]) == divided
     assert divided.layers == groups.layers
+    assert [group.name for group in divided.undivided()] == [group.name for group in groups]
+    for whole, group in zip(divided.undivided(), groups, strict=True):
+        assert whole.parameters.keys() == group.parameters.keys()
     biases = {name for name in names if name.endswith(".bias")}
     assert set(divided.parameters_of(divided.select(BIASES))) == biases
     # A weight that two patterns match, and one of each.

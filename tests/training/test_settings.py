@@ -151,7 +151,8 @@ def test_an_unknown_effort_is_refused():
         choose_settings(FACTS, effort="thorogh")
 
 
-def test_the_table_fits_and_has_each_setting():
+def test_the_table_fits_and_has_each_setting(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     settings = choose_settings(FACTS)
     lines = str(settings).splitlines()
     assert lines[0] == "Settings chosen for 400 training rows, effort standard; give a key to set it yourself:"
