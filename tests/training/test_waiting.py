@@ -152,7 +152,8 @@ def test_the_scheduler_of_a_stage_is_built_once_per_stage(model, data, tokenizer
 
     monkeypatch.setattr("hf_multitask.freezing.trainer_callback.StageRateFactor", count)
     make_trainer(model, data, tokenizer, tmp_path, {"stages": STAGES}, max_steps=8).train()
-    assert made == [3, 3]
+    # Each once to check its arguments before the first step, with the length of the run.
+    assert made == [8, 8, 3, 3]
 
 
 def test_batches_are_copied_to_the_device_without_waiting(tmp_path, monkeypatch):
