@@ -8,7 +8,7 @@ MAX_NAMES_SHOWN = 20
 # Shares of characters in common from which a name, or its first or last words, may be what was meant.
 _NEAR_NAME, _NEAR_WORDS = 0.75, 0.85
 _SHARE_OF_WORDS = 0.99
-_MAX_LETTERS_ADDED = 2
+_MAX_LETTERS_ADDED, _LETTERS_OF_AN_ABBREVIATION = 2, 4
 
 
 def unknown_name_message(kind: str, found: object, allowed: Iterable[str]) -> str:
@@ -52,11 +52,12 @@ def closest_name(found: object, allowed: Iterable[str]) -> str | None:
     return best
 
 
-def _shared_beginning(first: str, second: str) -> float:
-    """Return `_NEAR_NAME` if one of two names is the other with a letter or two at its end, such as does and do."""
-    short, long = sorted((first, second), key=len)
+def _shared_beginning(given: str, name: str) -> float:
+    """Return `_NEAR_NAME` if one is the other with a letter or two at its end (do, does), or abbreviates it (valid)."""
+    short, long = sorted((given, name), key=len)
     is_near = len(short) > 1 and len(long) - len(short) <= _MAX_LETTERS_ADDED and long.startswith(short)
-    return _NEAR_NAME if is_near else 0.0
+    is_abbreviation = len(given) >= _LETTERS_OF_AN_ABBREVIATION and name.startswith(given)
+    return _NEAR_NAME if is_near or is_abbreviation else 0.0
 
 
 def _first_and_last_words(name: str) -> list[str]:

@@ -25,7 +25,7 @@ WIDTHS = (120, 80, 60)
 @pytest.fixture(scope="module")
 def run_config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return save_tiny_run(folder, {"num_train_epochs": 3}, folder / "out")
+    return save_tiny_run(folder, {"num_train_epochs": 6}, folder / "out")
 
 
 def printed(width, show):

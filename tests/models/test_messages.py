@@ -18,6 +18,7 @@ from hf_multitask.models.messages import closest_name, unknown_name_message
         ("Weather", ["Other", "Technology"], None),
         ("layer_lr_decay", ["ema_decay", "weight_decay"], None),
         ("does", ["when", "do"], "do"),
+        ("valid", ["train", "validation"], "validation"),
         ("PERS", ["B-PER", "O", "I-PER", "PER"], "PER"),
         ("x", ["xyz"], None),
         ("x", [], None),
