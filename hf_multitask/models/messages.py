@@ -53,7 +53,7 @@ def closest_name(found: object, allowed: Iterable[str]) -> str | None:
 
 
 def _shared_beginning(given: str, name: str) -> float:
-    """Return `_NEAR_NAME` if one is the other with a letter or two at its end (do, does), or abbreviates it (valid)."""
+    """Return `_NEAR_NAME` if one is the other with a letter or two more (do, does), or abbreviates it (valid)."""
     short, long = sorted((given, name), key=len)
     is_near = len(short) > 1 and len(long) - len(short) <= _MAX_LETTERS_ADDED and long.startswith(short)
     is_abbreviation = len(given) >= _LETTERS_OF_AN_ABBREVIATION and name.startswith(given)
