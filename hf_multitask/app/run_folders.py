@@ -9,6 +9,8 @@ from ..freezing.snapshots import checkpoints
 from ..reports.mistakes_file import MISTAKES_NAME
 from ..reports.training_report import REPORT_NAME
 from ..runtime.atomic_files import whole_file, write_json
+from ..runtime.checksums import update_checksum
+from ..training.checkpoint_errors import CHECKSUMS_NAME
 from .workspace import safe_name
 
 STATE_NAME = "trainer_state.json"
@@ -91,3 +93,4 @@ def _move_best_checkpoint(path: Path, folder: Path) -> None:
     if values.get(BEST_CHECKPOINT):
         values[BEST_CHECKPOINT] = str(folder / Path(values[BEST_CHECKPOINT]).name)
         write_json(path, values)
+        update_checksum(path.with_name(CHECKSUMS_NAME), path)

@@ -51,7 +51,8 @@ def missing_encoder_message(name: str, error: BaseException) -> str:
             f"{name!r}: no such folder and no such model in the hub's cache, and the hub is off (HF_HUB_OFFLINE=1)."
             f"{hint} {found}"
         )
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    # Of several lines; the last ones say what a private repository needs.
+    reason = " ".join(str(error).split()) or type(error).__name__
     return f"{name!r}: expected a folder or a hub name that can be reached. {reason}{hint} {found}"
 
 

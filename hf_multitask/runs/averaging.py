@@ -25,8 +25,9 @@ VALIDATION = "validation"
 # model of regressions.
 SCORES = ("joint_accuracy", "mean_score")
 LOSS = "loss"
-# Entries of a config that say nothing about what the model computes.
+# Entries of a config that say nothing about what the model computes, or repeat the labels of its tasks.
 _ORIGIN = ("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version")
+_REPEATED = ("id2label", "label2id", "num_labels")
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def first_difference(first: object, second: object, place: str = "") -> str | No
 
 def _comparable(config: JsonObject) -> JsonObject:
     """Return the entries of a config that determine what its model computes, with the tasks by name."""
-    kept = {key: value for key, value in config.items() if key not in _ORIGIN}
+    kept = {key: value for key, value in config.items() if key not in _ORIGIN + _REPEATED}
     kept["encoder_config"] = {key: value for key, value in kept["encoder_config"].items() if key not in _ORIGIN}
     structure = ("type", "labels", "problem_type", "label_subword", "head", "mix_layers", "crf")
     kept["tasks"] = {task["name"]: {key: task[key] for key in structure} for task in kept["tasks"]}

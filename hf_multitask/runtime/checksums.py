@@ -27,7 +27,23 @@ def write_checksums(path: Path, files: Iterable[Path]) -> None:
         path: The JSON file.
         files: Files in the same folder.
     """
-    write_json(path, {file.name: {"bytes": file.stat().st_size, "xxh3_128": file_checksum(file)} for file in files})
+    write_json(path, {file.name: _describe(file) for file in files})
+
+
+def update_checksum(path: Path, file: Path) -> None:
+    """Write the size and checksum of a file that has been changed on purpose, if there are some of it.
+
+    Args:
+        path: The JSON file, see `write_checksums`.
+        file: The file, in the same folder.
+    """
+    found = read_checksums(path)
+    if found is not None and file.name in found:
+        write_json(path, {**found, file.name: _describe(file)})
+
+
+def _describe(file: Path) -> JsonObject:
+    return {"bytes": file.stat().st_size, "xxh3_128": file_checksum(file)}
 
 
 def read_checksums(path: Path) -> dict[str, JsonObject] | None:

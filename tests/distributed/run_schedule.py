@@ -32,6 +32,7 @@ from hf_multitask import (
     load_tokenizer,
     prepare_datasets,
 )
+from hf_multitask.freezing.schedule import FreezeSchedule
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.runtime.processes import join_processes
 from hf_multitask.training import trainer as trainer_module
@@ -301,7 +302,10 @@ def make_trainer(scenario, encoder, folder):
         use_cpu=True,
         **{"save_strategy": "no", **scenario.arguments},
     )
-    recorder = Recorder(layer_groups(model), args.world_size)
+    groups = layer_groups(model)
+    if isinstance(scenario.schedule, dict):
+        groups = groups.divide(FreezeSchedule.from_dict(scenario.schedule).name_patterns)
+    recorder = Recorder(groups, args.world_size)
     count_bytes(recorder)
     common = {
         "model": model,
