@@ -19,6 +19,7 @@ from hf_multitask.freezing import FreezeCallback
 from hf_multitask.freezing.replay import replay
 from hf_multitask.freezing.run import FreezeRun
 from hf_multitask.runs.output_dir import find_last_checkpoint
+from hf_multitask.training.checkpoint_errors import CHECKSUMS_NAME
 from tests.freezing.resume_program import (
     EARLY,
     INSIDE,
@@ -399,7 +400,12 @@ def test_without_the_random_state_a_resumed_run_differs(make_spec, prepared, who
     spec = make_spec(BY_TIME)
     with pytest.raises(Killed):
         run(spec, prepared, ("step_end", 7))
-    found = run(spec, prepared, change=lambda trainer, checkpoint: (checkpoint / "rng_state.pth").unlink())
+
+    def forget_the_state(trainer, checkpoint):
+        for name in ("rng_state.pth", CHECKSUMS_NAME):
+            (checkpoint / name).unlink()
+
+    found = run(spec, prepared, change=forget_the_state)
     assert different_weights(found, whole(spec))
 
 
