@@ -61,6 +61,9 @@ def test_warnings_come_again_once_each(caplog):
 
 def test_nothing_more_is_shown_to_those_who_have_set_up_logging(caplog):
     package = logging.getLogger("hf_multitask")
+    caplog.set_level(logging.NOTSET, "hf_multitask")
+    caplog.set_level(logging.WARNING)
+    caplog.handler.setLevel(logging.NOTSET)
     level, handlers = package.level, list(package.handlers)
     with RunLog().listening():
         LOGGER.info("quiet")

@@ -18,7 +18,7 @@ FORGETTING = """
 import sys
 import kill_campaign
 from hf_multitask.training.logged_sums import LoggedSums
-LoggedSums.begin = lambda self, checkpoint: None
+LoggedSums.begin = lambda self, *_: None
 sys.exit(kill_campaign.main())
 """
 
