@@ -126,7 +126,7 @@ def test_rows_that_cannot_be_used_are_named_and_left_out(workspace, receive, bas
     path = receive("rows.csv", "text,label\na b,x\nc d,y,z\n,x\ne f,y\ng h,\n")
     report = look_at(workspace, received(path)).report
     assert [(problem.number, problem.problem[:20]) for problem in report.problems] == [
-        (3, "expected 2 cells (te"),
+        (3, "expected 2 cells ("),
         (4, "the text is missing."),
     ]
     assert (report.usable, report.unlabeled) == (3, 1)
