@@ -125,10 +125,10 @@ def test_rows_without_texts_or_labels_are_not_saved(name, content, message, work
 def test_rows_that_cannot_be_used_are_named_and_left_out(workspace, receive, base):
     path = receive("rows.csv", "text,label\na b,x\nc d,y,z\n,x\ne f,y\ng h,\n")
     report = look_at(workspace, received(path)).report
-    assert [(problem.number, problem.problem[:20]) for problem in report.problems] == [
-        (3, "expected 2 cells ("),
-        (4, "the text is missing."),
-    ]
+    first, second = report.problems
+    assert first.number == 3
+    assert first.problem.startswith("expected 2 cells (text")
+    assert (second.number, second.problem[:20]) == (4, "the text is missing.")
     assert (report.usable, report.unlabeled) == (3, 1)
     assert report.counts == {"label": {"x": 1, "y": 1}}
     name = save(workspace, base, path, leave_out=True)
