@@ -126,9 +126,13 @@ def load_folder(path: Path) -> datasets.Dataset:
 
 def _open(path: Path) -> parquet.ParquetFile:
     try:
-        return parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path)
+        _ = file.schema_arrow.names  # decoded here for the first time
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the name of a column is not UTF-8, found {error.object!r}.") from error
     except (OSError, pyarrow.ArrowException) as error:
         raise _incomplete(path, error) from error
+    return file
 
 
 def _features(path: Path, file: parquet.ParquetFile) -> datasets.Features:

@@ -95,3 +95,11 @@ def test_a_folder_of_brat_says_what_to_write(tmp_path):
     (tmp_path / "a.ann").write_text("T1\tPER 0 4\tMira\n")
     with pytest.raises(ValueError, match=r"expected a file, or a folder .*brat's standoff files are not read"):
         rows_of(tmp_path)
+
+
+def test_a_name_of_a_column_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"text": ["a"], "intent": ["x"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"\x18\x04text", b"\x18\x04\xffext"))
+    with pytest.raises(ValueError, match=r"rows\.parquet: the name of a column is not UTF-8, found b'\\xffext'"):
+        rows_of(path)
