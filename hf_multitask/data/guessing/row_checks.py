@@ -114,7 +114,13 @@ def _problem(row: Row, checks: Sequence[tuple[ColumnGuess, _Check]]) -> str:
         return str(error).removeprefix(": ")
     for column, check in checks:
         value = row.get(column.name)
-        if _has_value(value) and (problem := check(row, value)):
+        if not _has_value(value):
+            continue
+        try:
+            problem = check(row, value)
+        except ValueError as error:  # of a cell that is not a list
+            problem = str(error)
+        if problem:
             return f"column {column.name!r}: {problem}"
     return ""
 
@@ -128,10 +134,7 @@ def _number_problem(row: Row, value: object) -> str:
 
 
 def _tags_problem(row: Row, value: object) -> str:
-    try:
-        tags = split_cell(value) if isinstance(value, str) else value
-    except ValueError as error:
-        return str(error)
+    tags = split_cell(value) if isinstance(value, str) else value
     tokens = row.get(TOKENS_COLUMN) or []
     if not isinstance(tags, list):
         return f"expected a tag for each word, found {value!r:.60}."
@@ -141,10 +144,7 @@ def _tags_problem(row: Row, value: object) -> str:
 
 
 def _spans_problem(row: Row, value: object) -> str:
-    try:
-        spans = split_cell(value) if isinstance(value, str) else value
-    except ValueError as error:
-        return str(error)
+    spans = split_cell(value) if isinstance(value, str) else value
     return "" if is_span_list(spans, empty=True) else f"expected a list of spans, found {value!r:.60}."
 
 
