@@ -1,16 +1,17 @@
 """Process of one study, started by the app: ``python -m hf_multitask.app.study_worker FOLDER``."""
 
-import logging
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from ..models.type_aliases import JsonObject
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
 from ..study import RunResult, run_study
-from .job_process import CONFIG_FILE, FAILED, FINISHED, RESULT_FILE, STOPPED
+from .job_outcome import log_to_console, write_outcome
+from .job_process import CONFIG_FILE, FINISHED
 from .run_progress import STOP_NAME
 from .study_jobs import PROGRESS_FILE, StudyProgress, read_settings, study_config
 
@@ -66,7 +67,8 @@ def main(folder: Path) -> int:
     """
     settings = read_settings(folder)
     writer = StudyWriter(folder, settings.minutes)
-    try:
+
+    def train() -> JsonObject:
         config = RunConfig.from_file(folder / CONFIG_FILE)
         run_study(
             study_config(config),
@@ -77,19 +79,12 @@ def main(folder: Path) -> int:
             time_budget=settings.minutes,
             stop_file=folder / STOP_NAME,
         )
-    except KeyboardInterrupt:
-        write_json(folder / RESULT_FILE, {"state": STOPPED})
-        return 0
-    except Exception as error:  # The page shows every error, whichever library raised it.
-        logging.getLogger(__name__).exception("The study failed.")
-        write_json(folder / RESULT_FILE, {"state": FAILED, "reason": str(error) or type(error).__name__})
-        return 1
-    # Whether all of it was trained is in the progress.
-    write_json(folder / RESULT_FILE, {"state": FINISHED})
-    return 0
+        # Whether all of it was trained is in the progress.
+        return {"state": FINISHED}
+
+    return write_outcome(folder, "study", train)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_multitask").setLevel(logging.INFO)
+    log_to_console()
     sys.exit(main(Path(sys.argv[1])))

@@ -1,13 +1,13 @@
 """Process of one training run, started by the app: ``python -m hf_multitask.app.worker FOLDER [--resume]``."""
 
-import logging
 import sys
 from pathlib import Path
 
+from ..models.type_aliases import JsonObject
 from ..runs.config import RunConfig
 from ..runs.training import run_training
-from ..runtime.atomic_files import write_json
-from .job_process import CONFIG_FILE, FAILED, FINISHED, RESULT_FILE, STOPPED
+from .job_outcome import log_to_console, write_outcome
+from .job_process import CONFIG_FILE, FINISHED, STOPPED
 from .jobs import RESUME
 from .run_progress import ProgressWriter
 
@@ -23,20 +23,14 @@ def main(folder: Path, resume: bool = False) -> int:
         The exit status: 0, or 1 if the training failed.
     """
     writer = ProgressWriter(folder)
-    try:
+
+    def train() -> JsonObject:
         metrics = run_training(RunConfig.from_file(folder / CONFIG_FILE), resume=resume, callbacks=[writer])
-    except KeyboardInterrupt:
-        write_json(folder / RESULT_FILE, {"state": STOPPED})
-        return 0
-    except Exception as error:  # The page shows every error, whichever library raised it.
-        logging.getLogger(__name__).exception("The training failed.")
-        write_json(folder / RESULT_FILE, {"state": FAILED, "reason": str(error) or type(error).__name__})
-        return 1
-    write_json(folder / RESULT_FILE, {"state": STOPPED if writer.stopped else FINISHED, "metrics": metrics})
-    return 0
+        return {"state": STOPPED if writer.stopped else FINISHED, "metrics": metrics}
+
+    return write_outcome(folder, "training", train)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_multitask").setLevel(logging.INFO)
+    log_to_console()
     sys.exit(main(Path(sys.argv[1]), RESUME in sys.argv[2:]))
