@@ -2,10 +2,12 @@
 
 import datetime
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import repeat, zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,8 +31,23 @@ _ERROR_TYPE, _FORMULA_TYPE = "e", "f"
 # Excel computes with this many digits and shows no more.
 _DIGITS = ".15g"
 
-# What openpyxl and zipfile raise on a damaged file.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, TypeError, AttributeError, LookupError, SyntaxError, EOFError)
+# What openpyxl and zipfile raise on damaged content. RuntimeError is encryption and methods that zipfile does not know;
+# OSError comes from bz2, since the file itself is read before.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    SyntaxError,
+)
 
 # The cells of a row, or the error in them.
 _Record: TypeAlias = list[str] | ValueError
@@ -89,18 +106,16 @@ class ExcelReader(CellReader[_Record]):
 
     def _rows_of_cells(self) -> Iterator[tuple[int, _Record]]:
         """Yield the cells of each row, without the empty ones at its end."""
+        content = self.path.read_bytes()
         with ExitStack() as files:
-            values = files.enter_context(closing(open_workbook(self.path)))
+            values = files.enter_context(closing(open_workbook(self.path, content)))
             name = _sheet_name(self.path, values.sheetnames, self._options.sheet)
+            files.enter_context(_named_damage(self.path))
             formulas: Iterator[Sequence[Any]] = repeat(())
-            if _has_formulas(self.path):
-                formulas = _cells(files.enter_context(closing(open_workbook(self.path, data_only=False))), name)
-            rows = zip(_cells(values, name), formulas, strict=False)
-            try:
-                for number, (row, written) in enumerate(rows, start=1):
-                    yield number, self._record(number, row, written)
-            except _DAMAGE as error:
-                raise _damaged(self.path, error) from error
+            if _has_formulas(content):
+                formulas = _cells(files.enter_context(closing(open_workbook(self.path, content, False))), name)
+            for number, (row, written) in enumerate(zip(_cells(values, name), formulas, strict=False), start=1):
+                yield number, self._record(number, row, written)
 
     def _record(self, number: int, row: Sequence[Any], written: Sequence[Any]) -> _Record:
         try:
@@ -123,43 +138,46 @@ def sheet_names(path: Path) -> list[str]:
         ImportError: If openpyxl is not installed.
     """
     check_packages(EXCEL, f"{path.name}: reading Excel files")
-    with closing(open_workbook(path)) as workbook:
+    with closing(open_workbook(path, path.read_bytes())) as workbook:
         return [sheet.title for sheet in workbook.worksheets]
 
 
-def open_workbook(path: Path, data_only: bool = True) -> Any:
+def open_workbook(path: Path, content: bytes, data_only: bool = True) -> Any:
     """Open an Excel file for reading it row by row.
 
     Args:
-        path: The file.
+        path: The file, for messages.
+        content: Its bytes.
         data_only: Whether cells with a formula have its value, and not its text.
 
     Raises:
-        ValueError: If the file is not an Excel file, or unpacks to more than `MAX_UNPACKED_BYTES`.
+        ValueError: If the content is not an Excel file, or unpacks to more than `MAX_UNPACKED_BYTES`.
     """
     import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
 
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with _named_damage(path):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(item.file_size for item in archive.infolist())
         if size <= MAX_UNPACKED_BYTES:
-            # The content, since openpyxl refuses other names than .xlsx.
-            return openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=data_only)
-    except (*_DAMAGE, InvalidFileException) as error:
-        raise _damaged(path, error) from error
+            return openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=data_only)
     raise ValueError(
         f"{path}: it unpacks to {format_bytes(size)}; allowed are {format_bytes(MAX_UNPACKED_BYTES)}. Save the sheet "
         "as CSV."
     )
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    reason = str(error) or type(error).__name__
-    return ValueError(
-        f"{path}: expected an Excel file (.xlsx) that is whole and has no password ({reason}). "
-        "Save it as .xlsx or CSV again."
-    )
+@contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise on a damaged file into an error with its name."""
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        yield
+    except (*_DAMAGE, InvalidFileException) as error:
+        raise ValueError(
+            f"{path}: expected an Excel file (.xlsx) that is whole and has no password "
+            f"({str(error) or type(error).__name__}). Save it as .xlsx or CSV again."
+        ) from error
 
 
 def _sheet_name(path: Path, names: Sequence[str], given: str | None) -> str:
@@ -167,6 +185,8 @@ def _sheet_name(path: Path, names: Sequence[str], given: str | None) -> str:
         if given not in names:
             raise ValueError(f"{path}: {unknown_name_message('sheet', given, names)}")
         return given
+    if not names:
+        raise ValueError(f"{path}: expected a sheet, found none. Save it as .xlsx or CSV again.")
     if len(names) > 1:
         log_guess(f"{path}: reading the first sheet of {', '.join(map(repr, names))} (`sheet: {names[0]!r}`).")
     return names[0]
@@ -179,9 +199,9 @@ def _cells(workbook: Any, name: str) -> Iterator[Sequence[Any]]:
     return iter(sheet.iter_rows())
 
 
-def _has_formulas(path: Path) -> bool:
+def _has_formulas(content: bytes) -> bool:
     """Return whether a sheet has a formula; only then the file has to be read twice at once."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for name in archive.namelist():
             if not name.startswith(_SHEETS_FOLDER):
                 continue

@@ -148,15 +148,26 @@ def test_files_that_are_not_excel_files_are_refused(write, save, monkeypatch):
 def test_damage_anywhere_is_a_refusal_with_the_name_of_the_file(save):
     path = save([["text", "n"], *([f"say it {i}", i] for i in range(30))])
     content = path.read_bytes()
+    # The directory at the end has the sizes, methods and flags of what is in the file.
+    directory = content.index(b"PK\x01\x02")
+    flips = [(position, 0x55) for position in range(0, directory, 97)]
+    flips += [(position, bit) for position in range(directory, directory + 150) for bit in (1, 8, 32, 64, 128)]
     messages = []
-    for position in range(0, len(content), 97):
-        path.write_bytes(content[:position] + bytes([content[position] ^ 0x55]) + content[position + 1 :])
+    for position, bits in flips:
+        path.write_bytes(content[:position] + bytes([content[position] ^ bits]) + content[position + 1 :])
         try:
             read(path)
         except ValueError as error:
             messages.append(str(error))
-    assert len(messages) > 10
+    assert len(messages) > 100
     assert [message for message in messages if not message.startswith(f"{path}")] == []
+
+
+def test_an_archive_without_sheets_is_refused(save):
+    path = save([["text"], ["a"]])
+    path.write_bytes(path.read_bytes().replace(b"xl/workbook.xml", b"xl/workbook.xmk"))
+    with pytest.raises(ValueError, match=f"^{path}: "):
+        read(path)
 
 
 def test_a_missing_package_is_named(save, monkeypatch):
