@@ -31,8 +31,8 @@ _ERROR_TYPE, _FORMULA_TYPE = "e", "f"
 # Excel computes with this many digits and shows no more.
 _DIGITS = ".15g"
 
-# What openpyxl and zipfile raise on damaged content. RuntimeError is encryption and methods that zipfile does not know;
-# OSError comes from bz2, since the file itself is read before.
+# What openpyxl and zipfile raise on damaged content. RuntimeError is encryption, and compression that zipfile does not
+# know. OSError comes from bz2: the file itself is read before.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
