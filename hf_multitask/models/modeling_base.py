@@ -85,6 +85,15 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         self.encoder: PreTrainedModel = encoder
         self.config.encoder_config = encoder.config
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Return False, so that transformers initializes the encoder as a model of its own.
+
+        With custom code, it skips modules without weights of their own. In some encoders, such as ModernBERT, these
+        initialize the weights of their parts.
+        """
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

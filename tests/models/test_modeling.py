@@ -176,6 +176,18 @@ def test_new_heads_are_initialised_and_differ_from_each_other(encoder):
     assert not model.heads["intent"].classifier.bias.any()
 
 
+def test_missing_weights_of_the_encoder_are_initialised_by_its_own_class(tmp_path):
+    model = MultiTaskModel.from_encoder(save_tiny_encoder("modernbert", tmp_path), TASKS)
+
+    loaded = MultiTaskModel.from_pretrained(None, config=model.config, state_dict={})
+
+    # ModernBERT cuts its normal distribution there; hundreds of weights exceed it otherwise.
+    config = loaded.config.encoder_config
+    cut = config.initializer_cutoff_factor * config.initializer_range
+    matrices = [weight for weight in loaded.encoder.parameters() if weight.dim() == 2]
+    assert all(0 < weight.abs().max() <= cut for weight in matrices)
+
+
 def test_outputs_as_a_tuple_and_hidden_states_on_request(encoder, batch):
     model = MultiTaskModel.from_encoder(encoder, TASKS).eval()
     logits, hidden_states = model(**batch, output_hidden_states=True, return_dict=False)

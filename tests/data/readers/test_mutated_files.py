@@ -71,7 +71,7 @@ FILES = {
     "a.jsonl": (_jsonl(_ROWS), None, {}, [INTENT]),
     "spans.jsonl": (_jsonl({"text": text, "ner": [[0, 1, "X"]]} for text in TEXTS), None, {}, [NER]),
     "a.json": (json.dumps(_ROWS, indent=1).encode(), None, {}, [INTENT]),
-    "a.jsonl.gz": (gzip.compress(_jsonl(_ROWS)), None, {}, [INTENT]),
+    "a.jsonl.gz": (gzip.compress(_jsonl(_ROWS), mtime=0), None, {}, [INTENT]),
     "a.csv": (b'text,intent\n"play, jazz",c0\n"say ""hi""",c1\nrain,c0\n"so\nlong",\n', None, {}, [INTENT]),
     "cells.csv": (b'tokens,ner\n"[""a"", ""b""]","[""B-X"", ""O""]"\na b,O B-X\n', None, {}, [NER]),
     "words.csv": (b"s,w,t\n1,new,B-X\n,york,I-X\n2,rain,O\n", None, {"row": "s", "tokens": "w", "ner": "t"}, [NER]),
