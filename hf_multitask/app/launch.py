@@ -1,7 +1,8 @@
 """Start of the app's web server."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import datasets
@@ -51,13 +52,20 @@ def launch_app(
     # Gradio reads both when it is imported: do not ask a server for its version, and save received files here.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(services.workspace.received_dir)
-    from starlette.middleware import Middleware
+    from starlette.applications import Starlette
 
     from .page import build_page
     from .page_style import CSS, build_theme
     from .request_checks import SHARE_SUFFIX, AllowedHosts, RequestChecks
 
     hosts = AllowedHosts.of(host, [*allowed_hosts, *([SHARE_SUFFIX] if share else [])])
+
+    @asynccontextmanager
+    async def check_requests(app: Starlette) -> AsyncIterator[None]:
+        """Check requests before anything answers them: Gradio puts its own layers before given middleware."""
+        if app.middleware_stack is not None:
+            app.middleware_stack = RequestChecks(app.middleware_stack, hosts, MAX_REQUEST_BYTES)
+        yield
 
     page = build_page(services)
     page.launch(
@@ -72,7 +80,7 @@ def launch_app(
         ssr_mode=False,
         quiet=True,
         prevent_thread_lock=True,
-        app_kwargs={"middleware": [Middleware(RequestChecks, hosts, MAX_REQUEST_BYTES)]},
+        app_kwargs={"lifespan": check_requests},
     )
     # Gradio's own lines advertise its public links.
     print(f"The app is at {page.local_url}", flush=True)

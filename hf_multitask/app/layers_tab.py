@@ -7,8 +7,8 @@ import gradio as gr
 
 from .choices import RunChoices
 from .job_process import FAILED, STOPPING
+from .live_view import QUIET, WAIT, Shown, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
-from .run_view import WAIT
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
 from .study_view import StudyView, build_study_view, connect_study_view, display_path, open_study, show_study
@@ -23,7 +23,6 @@ INTRO = (
 NO_STUDIES_YET = "No study yet in {}. Choose ways to train and press Start study."
 # Ticked first: the cheapest, the dearest, and what most users mean by fine-tuning in stages.
 TICKED = ("encoder-frozen", "nothing-frozen", "heads-then-all", "top:1", "top:2")
-SECONDS_BETWEEN_REFRESHES = 1.0
 DEFAULT_MINUTES = 30
 RUN_HEADER = ["training", "seconds", "scores on test"]
 
@@ -157,20 +156,16 @@ def _connect_shown(
     last_shown = gr.State()
     outputs = [*form.shown, *view, last_shown]
 
-    def refresh(chosen: str | None = None, last: tuple | None = None) -> list[object]:
+    def refresh(chosen: str | None, last: Shown | None = None) -> list[object]:
         names = _study_names(services)
-        is_new = last is not None and names[:1] != [] and names[0] not in last[0]
-        name = chosen if chosen in names and not is_new else next(iter(names), None)
+        name = name_to_show(names, chosen, last)
         status = None if name is None else services.studies.status(name)
-        active = services.launcher.active()
-        training = None if active is None else services.launcher.name_of(active)
-        now = (names, name, None if status is None else status.message, training, _result_time(services, name))
+        training = name_in_training(services)
+        message = None if status is None else status.message
+        now = Shown(names, name, (message, training, _result_time(services, name)))
         if now == last:
             return [gr.skip()] * len(outputs)
         return [*_show_status(services, names, name, status, training), *show_study(services, name), now]
-
-    def show(chosen: str | None) -> list[object]:
-        return refresh(chosen)
 
     def start(scenarios: Sequence[str], seeds: float, minutes: float | None, *values: Any) -> list[object]:
         def press() -> str:
@@ -197,14 +192,11 @@ def _connect_shown(
         services.studies.stop()
         return refresh(chosen)
 
-    hidden = {"api_visibility": "private", "show_progress": "hidden"}
-    page.load(show, form.chosen, outputs, **hidden)
-    form.chosen.input(show, form.chosen, outputs, **hidden)
-    gr.Timer(SECONDS_BETWEEN_REFRESHES).tick(refresh, [form.chosen, last_shown], outputs, **hidden)
+    follow(page, form.chosen, refresh, outputs, last_shown)
     inputs = [form.scenarios, form.seeds, form.minutes, *train_form.inputs]
-    form.start.click(start, inputs, [*outputs, form.problem], **hidden)
-    form.proceed.click(proceed, form.chosen, [*outputs, form.problem], **hidden)
-    form.stop.click(stop, form.chosen, outputs, **hidden)
+    form.start.click(start, inputs, [*outputs, form.problem], **QUIET)
+    form.proceed.click(proceed, form.chosen, [*outputs, form.problem], **QUIET)
+    form.stop.click(stop, form.chosen, outputs, **QUIET)
 
 
 def _show_status(

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 import pandas as pd
 
-from ..reports.figure_style import COLORS
+from .chart_colors import chart_colors
 from .job_process import FAILED, STOPPED, STOPPING
 from .jobs import JobStatus
+from .live_view import QUIET, WAIT, Shown, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
 from .mistakes_view import show_mistakes
 from .run_actions import RunActions, build_run_actions, connect_run_actions, show_actions
@@ -19,8 +20,6 @@ from .toasts import warn
 from .train_form import FORM_ERRORS, TrainForm, read_form
 
 NO_RUN_YET = "No run yet. Press Start to train a model and see its curves here."
-WAIT = "{} is training. Only one training runs at a time: start another when it has finished."
-SECONDS_BETWEEN_REFRESHES = 1.0
 CURVE_COLUMNS = list(CurvePoint._fields)
 # A single point draws no line.
 MIN_POINTS = 2
@@ -120,27 +119,19 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
     last_shown = gr.State()
     outputs = [*view, *actions.buttons, last_shown]
 
-    def refresh(chosen: str | None = None, last: tuple | None = None) -> list[object]:
+    def refresh(chosen: str | None, last: Shown | None = None) -> list[object]:
         names = services.jobs.names()
-        is_new = last is not None and names[:1] != [] and names[0] not in last[0]
-        name = chosen if chosen in names and not is_new else next(iter(names), None)
+        name = name_to_show(names, chosen, last)
         job = None if name is None else services.jobs.status(name)
-        active = services.launcher.active()
-        training = None if active is None else services.launcher.name_of(active)
-        now = (
-            names,
-            training,
-            *(("", "", 0) if job is None else (name, job.message, len(job.progress.history))),
-        )
+        training = name_in_training(services)
+        facts = () if job is None else (job.message, len(job.progress.history))
+        now = Shown(names, name, (training, *facts))
         # Updating a plot draws it again and closes its tooltip, so update only if something has changed.
         if now == last:
             return [gr.skip()] * len(outputs)
         models = services.workspace.models()
-        buttons = show_actions(job, services.model_of_run(name, models) is not None, active is not None)
+        buttons = show_actions(job, services.model_of_run(name, models) is not None, training is not None)
         return [*show_run(names, job, training), *buttons, now]
-
-    def show_now(chosen: str | None) -> list[object]:
-        return refresh(chosen)
 
     def start(*values: Any) -> list[object]:
         problem, name = "", None
@@ -155,12 +146,9 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
         services.jobs.stop()
         return refresh(chosen)
 
-    hidden = {"api_visibility": "private", "show_progress": "hidden"}
-    page.load(show_now, view.run, outputs, **hidden)
-    view.run.input(show_now, view.run, outputs, **hidden)
-    gr.Timer(SECONDS_BETWEEN_REFRESHES).tick(refresh, [view.run, last_shown], outputs, **hidden)
-    view.start.click(start, form.inputs, [*outputs, form.problem], **hidden)
-    view.stop.click(stop, view.run, outputs, **hidden)
+    follow(page, view.run, refresh, outputs, last_shown)
+    view.start.click(start, form.inputs, [*outputs, form.problem], **QUIET)
+    view.stop.click(stop, view.run, outputs, **QUIET)
     connect_run_actions(services, actions, view.run, refresh, outputs)
 
 
@@ -174,8 +162,8 @@ def plot_update(points: Sequence[CurvePoint], **options: object) -> gr.LinePlot:
     curves = Counter(point.curve for point in points)
     if max(curves.values(), default=0) < MIN_POINTS:
         return gr.LinePlot(value=None, visible=False)
-    colors = {curve: COLORS[i % len(COLORS)] for i, curve in enumerate(curves)}
-    return gr.LinePlot(value=pd.DataFrame(points, columns=CURVE_COLUMNS), color_map=colors, visible=True, **options)
+    values = pd.DataFrame(points, columns=CURVE_COLUMNS)
+    return gr.LinePlot(value=values, color_map=chart_colors(curves), visible=True, **options)
 
 
 def _build_plot(y_title: str, elem_id: str, title: str) -> gr.LinePlot:

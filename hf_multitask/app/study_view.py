@@ -6,8 +6,8 @@ from typing import NamedTuple
 import gradio as gr
 import pandas as pd
 
-from ..reports.figure_style import COLORS
 from ..study import Study, load_study
+from .chart_colors import chart_colors
 from .markup import notice, table
 from .run_view import plot_update
 from .services import Services
@@ -159,12 +159,10 @@ def _chart_update(study: Study) -> gr.ScatterPlot:
     points = price_points(study)
     if not points:
         return gr.ScatterPlot(value=None, visible=False)
-    colors = {name: COLORS[i % len(COLORS)] for i, (_, _, name) in enumerate(points)}
     # From 0, so that a way that takes twice as long is twice as far to the right.
     limits = [0, 1.05 * max(minutes for minutes, _, _ in points)]
-    return gr.ScatterPlot(
-        value=pd.DataFrame(points, columns=POINT_COLUMNS), color_map=colors, x_lim=limits, visible=True
-    )
+    values, colors = pd.DataFrame(points, columns=POINT_COLUMNS), chart_colors(name for _, _, name in points)
+    return gr.ScatterPlot(value=values, color_map=colors, x_lim=limits, visible=True)
 
 
 def _curves_update(study: Study, curve_name: str | None, rows: int | None) -> gr.LinePlot:

@@ -1,5 +1,7 @@
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +15,30 @@ def _print_version(is_given: bool) -> None:
         raise typer.Exit
 
 
+def _check_file(path: Path) -> Path:
+    """Refuse a file that does not exist, before the library is imported, which takes seconds."""
+    if path.exists():
+        return path
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = get_close_matches(path.name, names, n=1)
+    raise typer.BadParameter(f"{path}: there is no such file.{f' Did you mean {close[0]!r}?' if close else ''}")
+
+
+def _check_files(paths: list[Path]) -> list[Path]:
+    return [_check_file(path) for path in paths]
+
+
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False, callback=_check_file)
+]
+DataFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DATA…",
+        help="Files with labels. Names with train, validation and test are splits of one dataset.",
+        callback=_check_files,
+    ),
+]
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
 ]

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 
 from ..models.field_types import check_fields
 from ..models.messages import unknown_name_message
 from ..models.tags_schemes import scheme_of_name
 from ..models.text_alignment import LABEL_SUBWORDS
+from ..runtime.dataclass_yaml import changed_fields
 from .labels.values import LabelOptions
 from .readers.reading_options import ReadingOptions
-from .readers.sources import Source, load_hub_split
+from .readers.sources import Source, frame_rows, load_hub_split
 from .readers.spans import SPAN_MISMATCH
 from .readers.word_spans import SPAN_UNITS
 
@@ -26,8 +28,8 @@ class DataConfig:
     """Source of the rows of one dataset, and reading options.
 
     Args:
-        train: Training rows: a file, a folder of ``save_to_disk``, a dataset of ``datasets`` or a list of rows; the
-            name of the split if ``name`` is given.
+        train: Training rows: a file, a folder of ``save_to_disk``, a dataset of ``datasets``, a data frame of pandas,
+            which becomes a list of rows, or such a list; the name of the split if ``name`` is given.
         validation: Validation rows, given in the same way. The best epoch is selected on them.
         test: Test rows, given in the same way.
         tasks: Names of the tasks that the rows have labels for. Defaults to all tasks.
@@ -105,6 +107,8 @@ class DataConfig:
         """Check the values."""
         check_fields(self)
         for split in SPLITS:
+            if isinstance(source := getattr(self, split), pd.DataFrame):
+                setattr(self, split, frame_rows(source))
             _check_source(split, getattr(self, split))
         self._check_values()
         self.reading_options()
@@ -118,6 +122,11 @@ class DataConfig:
             if self.streams_train:
                 raise ValueError("validation_split needs all rows of train: leave out streaming, or give validation.")
         self._check_folds()
+
+    def __repr__(self) -> str:
+        """Return the fields that differ from their default. Of rows, only their number is shown."""
+        shown = ", ".join(f"{name}={_short(value)}" for name, value in changed_fields(self).items())
+        return f"{type(self).__name__}({shown})"
 
     def _check_values(self) -> None:
         for key, least in (("max_length", 1), ("overlap", 0), ("num_proc", 1)):
@@ -198,22 +207,19 @@ def data_configs(
         options: Further fields of `DataConfig`, if ``data`` is a mapping.
 
     Raises:
-        ValueError: If there is no dataset or split, a split or option is unknown, or datasets differ in a setting that
-            must be the same in all of them.
+        ValueError: If there is no dataset or split, a split or option is unknown, rows are given without their split,
+            or datasets differ in a setting that must be the same in all of them.
     """
     if isinstance(data, Mapping):
-        for split in data:
-            if split not in SPLITS:
-                raise ValueError(unknown_name_message("split", split, SPLITS))
-        if not data:
-            raise ValueError("data has no split; expected at least one, such as {'train': 'train.jsonl'}.")
-        for option in options:
-            if option not in DataConfig.__dataclass_fields__:
-                raise ValueError(unknown_name_message("option", option, DataConfig.__dataclass_fields__))
-        return [DataConfig(**data, **options)]
+        return [_config_of_splits(data, options)]
+    configs = [data] if isinstance(data, DataConfig) else list(data)
+    if not all(isinstance(config, DataConfig) for config in configs):
+        raise ValueError(
+            f"data: expected rows by split, such as {{'train': rows, 'validation': more_rows}}, or DataConfig, found "
+            f"{type(data).__name__}."
+        )
     if options:
         raise ValueError(f"{', '.join(options)}: give these in each DataConfig.")
-    configs = [data] if isinstance(data, DataConfig) else list(data)
     if not configs:
         raise ValueError("data is empty; expected at least one dataset.")
     for key in ("max_length", "overlap", "truncate", "label_subwords"):
@@ -232,9 +238,28 @@ def data_configs(
     return configs
 
 
+def _config_of_splits(data: Mapping[str, Any], options: Mapping[str, Any]) -> DataConfig:
+    for split in data:
+        if split not in SPLITS:
+            raise ValueError(unknown_name_message("split", split, SPLITS))
+    if not data:
+        raise ValueError("data has no split; expected at least one, such as {'train': 'train.jsonl'}.")
+    for option in options:
+        if option not in DataConfig.__dataclass_fields__:
+            raise ValueError(unknown_name_message("option", option, DataConfig.__dataclass_fields__))
+    return DataConfig(**data, **options)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        return f"<{len(value):,} rows>"
+    return f"<{len(value):,} rows>" if isinstance(value, datasets.Dataset) else repr(value)
+
+
 def _check_source(split: str, source: object) -> None:
     allowed = (str, Path, datasets.Dataset, datasets.IterableDataset, list, tuple)
     if source is not None and not isinstance(source, allowed):
         raise ValueError(
-            f"data.{split}: expected a file, a split's name, a dataset or a list of rows, found {source!r:.80}."
+            f"data.{split}: expected a file, a split's name, a dataset, a data frame or a list of rows, found "
+            f"{source!r:.80}."
         )

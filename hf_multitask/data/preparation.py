@@ -134,8 +134,8 @@ def prepare_datasets(
 
     Args:
         data: By split (``"train"``, ``"validation"``, ``"test"``) a file, a folder of ``save_to_disk``, a dataset of
-            ``datasets`` or a list of rows; or one or several `DataConfig`, whose rows are concatenated by split.
-            Labels that a task does not name are read from train.
+            ``datasets``, a data frame of pandas or a list of rows; or one or several `DataConfig`, whose rows are
+            concatenated by split. Labels that a task does not name are read from train.
         tokenizer: A fast tokenizer, as returned by `load_tokenizer`.
         tasks: The tasks. A task with labels need not be in any of the datasets; no row has a label for it then.
         train_texts: Whether to keep the texts of the training rows too, which `add_teacher_targets` needs.

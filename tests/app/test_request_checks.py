@@ -128,6 +128,21 @@ def test_uploads_from_other_pages_are_refused(ask, folder, origin):
     assert ask("GET", "/config", origin=origin)[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("host", "origin"), [("evil.com", "http://evil.com"), (None, "http://evil.com"), ("evil.com", None)]
+)
+def test_questions_of_a_browser_before_a_request_are_refused_too(ask, host, origin):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    status, text = ask("OPTIONS", UPLOAD, host, origin, headers=asked)
+    assert status == 403
+    assert "--allowed-host" in text
+
+
+def test_the_own_page_may_ask_before_a_request(ask, address):
+    asked = {"Access-Control-Request-Method": "POST"}
+    assert ask("OPTIONS", UPLOAD, origin=f"http://{address}", headers=asked)[0] == 200
+
+
 def test_an_upload_that_names_no_page_is_refused(ask, folder):
     before = received(folder)
     status, text = upload(ask)

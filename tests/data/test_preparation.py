@@ -3,11 +3,13 @@
 import dataclasses
 
 import datasets
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_multitask import TaskConfig, load_tokenizer, prepare_datasets
+from hf_multitask import DataConfig, TaskConfig, load_tokenizer, prepare_datasets
 from hf_multitask.data.labels.unseen_labels import unseen_id
 from hf_multitask.models.text_alignment import needs_prefix_space
 from tests.tiny import ROWS, TOKENIZERS, make_tokenizer
@@ -78,6 +80,39 @@ def test_all_subwords_are_labeled_on_request_in_train_only(tokenizer):
     assert train["tag_positions"] == [*range(1, len(subwords) + 2), -1]
     names = [data.tasks[0].labels[i] for i in train["labels"]["slots"]]
     assert names == ["B-x"] + ["I-x"] * (len(subwords) - 1) + ["B-x", "O"]
+
+
+def test_a_data_frame_is_as_its_rows_and_missing_values_are_missing_labels(tokenizer):
+    frame = pd.DataFrame({"id": range(4), "words": [["a"], ["b", "c"], ["d"], ["e"]], "grade": [1, None, 2, 1]})
+    frame["intent"] = ["x", "y", np.nan, "x"]
+    tasks = [INTENT, TaskConfig("grade", "sequence_classification", problem_type="single_label_classification")]
+    config = DataConfig(train=frame.iloc[::-1], columns={"tokens": "words"})
+    assert repr(config) == "DataConfig(train=<4 rows>, columns={'tokens': 'words'})"
+    data = prepare_datasets(config, tokenizer, tasks)
+    assert [task.labels for task in data.tasks] == [["x", "y"], ["1", "2"]]
+    assert [(row["labels"]["intent"], row["labels"]["grade"]) for row in data["train"]] == [
+        (0, 0),
+        (-100, 1),
+        (1, -100),
+        (0, 0),
+    ]
+
+
+def test_rows_without_a_split_are_refused(tokenizer):
+    frame = pd.DataFrame({"text": ["a"], "intent": ["x"]})
+    for rows in (frame, frame.to_dict("records")):
+        with pytest.raises(
+            ValueError, match=r"data: expected rows by split, such as {'train': rows, .*found (Data|list)"
+        ):
+            prepare_datasets(rows, tokenizer, [INTENT])
+
+
+def test_a_text_under_another_name_is_asked_for(tokenizer):
+    rows = [{"id": 1, "message": "play jazz", "intent": "x"}]
+    with pytest.raises(
+        ValueError, match=r"If one of them is the text, name it in `columns`, such as {'text': 'message'}"
+    ):
+        prepare_datasets({"train": rows}, tokenizer, [INTENT])
 
 
 def test_truncated_and_dropped_words_are_counted_and_logged(tokenizer, caplog):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hf_multitask.cli import main
@@ -16,7 +17,8 @@ ROWS = claim(PAGE, "bash", "cp -r")
 CONFIG = claim(PAGE, "yaml", "sentences.yaml")
 INSPECT = claim(PAGE, "bash", "hf-multitask inspect")
 TRAIN = claim(PAGE, "bash", "hf-multitask predict")
-IN_PYTHON = claim(PAGE, "python", "pipeline(")
+IN_PYTHON = claim(PAGE, "python", "pipe(text)")
+FROM_PANDAS = claim(PAGE, "python", "pd.read_csv")
 PLAN = claim(PAGE, "bash", "hf-multitask plan")
 FREEZE = claim(PAGE, "bash", "--freeze encoder")
 SCORE = re.compile(r"\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|")
@@ -48,6 +50,16 @@ def test_the_quickstart(encoder, tmp_path, monkeypatch, capsys):
     run_commands(FREEZE)
     stages = json.loads(Path("out/three-stage/stages.json").read_text())["stages"]
     assert [stage["name"] for stage in stages] == ["heads", "upper third", "all"]
+
+
+@pytest.mark.slow
+def test_a_data_frame_becomes_a_model_that_fills_a_column(encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [("Where is my parcel", "delivery"), ("The parcel is late", "delivery"), ("I paid twice", "billing")] * 8
+    pd.DataFrame(rows, columns=["message", "kind"]).to_csv("rows.csv", index=False)
+    new = run_python(FROM_PANDAS, changes={MINILM: str(encoder)})["new"]
+    assert set(new["kind"]) <= {"billing", "delivery"}
+    assert list(new.columns) == ["message", "kind"]
 
 
 @pytest.mark.slow

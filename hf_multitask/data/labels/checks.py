@@ -44,7 +44,14 @@ def check_inputs(rows: Rows) -> None:
             another type. The message names file and line.
     """
     for i, row in enumerate(rows.rows):
-        check_input(row, rows.place(i))
+        try:
+            check_input(row, rows.place(i))
+        except ValueError as error:
+            if {TOKENS_COLUMN, TEXT_COLUMN} & row.keys() or not row:
+                raise
+            name = next((name for name, value in row.items() if isinstance(value, str)), next(iter(row)))
+            hint = f"If one of them is the text, name it in `columns`, such as {{'text': {name!r}}}."
+            raise ValueError(f"{error} {hint}") from None
 
 
 def check_labels(rows: Rows, tasks: Sequence[TaskConfig]) -> None:

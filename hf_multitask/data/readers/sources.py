@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import datasets
+import pandas as pd
 
 from ...models.messages import unknown_name_message
 from ...models.type_aliases import Row
@@ -14,7 +15,7 @@ from .plain_values import plain_row
 from .reading_options import ReadingOptions
 from .rows import LocatedRow, dataset_rows, rename_columns, rename_row, unplaced
 
-Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | Sequence[Row]
+Source: TypeAlias = str | Path | datasets.Dataset | datasets.IterableDataset | pd.DataFrame | Sequence[Row]
 
 
 def open_rows(
@@ -28,7 +29,7 @@ def open_rows(
 
     Args:
         source: A file (JSONL, JSON, CSV, TSV, Excel, Parquet, CoNLL, exports of annotation tools; also as ``.gz``),
-            a folder written by ``save_to_disk``, a dataset of ``datasets`` or a list of rows.
+            a folder written by ``save_to_disk``, a dataset of ``datasets``, a data frame or a list of rows.
         name: Name in messages of a source that is not a file, such as the name of its split.
         format: Format of the file. Defaults to the format of the file's extension. See `open_file`.
         columns: By the library's name of a column, its name in the source. See `open_file`.
@@ -43,11 +44,18 @@ def open_rows(
     """
     if isinstance(source, (str, Path)):
         return open_file(source, format, columns, options)
+    if isinstance(source, pd.DataFrame):
+        source = frame_rows(source)
     if isinstance(source, (datasets.Dataset, datasets.IterableDataset)):
         rows: Iterable[Row] = dataset_rows(source)
     else:
         rows = map(plain_row, source)
     return rename_columns(map(unplaced, rows), columns, name)
+
+
+def frame_rows(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a data frame of pandas, with None for missing values."""
+    return [plain_row(row) for row in frame.rename(columns=str).to_dict("records")]
 
 
 def class_names(source: Source, format: str | None = None, columns: Columns | None = None) -> dict[str, list[str]]:

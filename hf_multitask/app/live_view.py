@@ -1,0 +1,74 @@
+"""A view that follows what is on disk: of several runs or studies, the newest or the one that was chosen."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from .services import Services
+
+SECONDS_BETWEEN_REFRESHES = 1.0
+WAIT = "{} is training. Only one training runs at a time: start another when it has finished."
+# Events that leave the page as it is until their answer is there.
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+class Shown(NamedTuple):
+    """What a view shows, by which the next refresh sees whether something has changed.
+
+    Args:
+        names: All names, the newest first.
+        name: The name that is shown, or None if there is none.
+        facts: What is shown of it.
+    """
+
+    names: list[str]
+    name: str | None
+    facts: tuple[object, ...]
+
+
+def name_to_show(names: Sequence[str], chosen: str | None, last: Shown | None) -> str | None:
+    """Return the name to show, or None if there is none.
+
+    Args:
+        names: All names, the newest first.
+        chosen: The name that was chosen, which may be gone.
+        last: What was shown last, if that is known: a newer name than those is shown instead of the chosen one.
+    """
+    is_new = last is not None and bool(names) and names[0] not in last.names
+    return chosen if chosen in names and not is_new else next(iter(names), None)
+
+
+def name_in_training(services: Services) -> str | None:
+    """Return the name of the run or study that is training, if any."""
+    active = services.launcher.active()
+    return None if active is None else services.launcher.name_of(active)
+
+
+def follow(
+    page: gr.Blocks,
+    chosen: gr.Dropdown,
+    refresh: Callable[[str | None, Shown | None], list[Any]],
+    outputs: Sequence[gr.components.Component],
+    last_shown: gr.State,
+) -> None:
+    """Refresh a view when the page is opened, when another name is chosen, and regularly.
+
+    Args:
+        page: The page.
+        chosen: The name that is shown.
+        refresh: Returns the updates of the view, for a name and for what was shown last, if that is known.
+        outputs: The components of the view.
+        last_shown: What was shown last.
+    """
+
+    def show(name: str | None) -> list[Any]:
+        return refresh(name, None)
+
+    def refresh_shown(last: Shown | None) -> list[Any]:
+        # Not what the page has in its list: while a new run starts, that may still be the one before.
+        return refresh(None if last is None else last.name, last)
+
+    page.load(show, chosen, outputs, **QUIET)
+    chosen.input(show, chosen, outputs, **QUIET)
+    gr.Timer(SECONDS_BETWEEN_REFRESHES).tick(refresh_shown, last_shown, outputs, **QUIET)
