@@ -34,6 +34,10 @@ test-conformance: install-test-conformance ## Run transformers' own tests of mod
 	$(RUN) scripts/unpack_transformers_tests.py
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadscope -m conformance tests/conformance
 
+.PHONY: test-gpu
+test-gpu: install-test ## Run the tests of a CUDA device: precision, memory, cache, compile, resume, NCCL, FSDP2
+	$(RUN) -m pytest -m gpu tests/gpu
+
 .PHONY: quality
 quality: install-quality ## Check format, types, layers and spelling
 	$(RUN) -m ruff format --check .

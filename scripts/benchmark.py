@@ -9,7 +9,7 @@
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with plain trainers.
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with two stock pipelines.
 ``python scripts/benchmark.py growth`` measures the cost of training by rows, tokens and layers.
-``python scripts/benchmark.py accelerator`` measures training at the size of BERT-base, meant for a GPU.
+``python scripts/benchmark.py accelerator`` measures trainings and predictions in all precisions, meant for a GPU.
 ``python scripts/benchmark.py study --data DIR`` compares a study with the same runs as separate commands.
 ``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
 ``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
@@ -31,6 +31,7 @@ from benchmarks.distill import distill
 from benchmarks.few_rows import METHODS, few_rows
 from benchmarks.growth import growth
 from benchmarks.inference import inference
+from benchmarks.random_workload import encoder_shape
 from benchmarks.rules import FREEZES, rules
 from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.speed import MEASUREMENTS, speed
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_speed(
         commands.add_parser("speed", help="speed of training compared with plain trainers, tasknet and a bare loop")
     )
-    _add_accelerator(commands.add_parser("accelerator", help="speed and memory at the size of BERT-base"))
+    _add_accelerator(commands.add_parser("accelerator", help="speed and memory on a GPU, as tables in Markdown"))
     _add_inference(commands.add_parser("inference", help="speed of predictions compared with two stock pipelines"))
     command = commands.add_parser("growth", help="cost of training by rows, tokens and layers")
     command.add_argument("--repeats", type=int, default=3, help="rounds at each size (default: %(default)s)")
@@ -277,20 +278,27 @@ def _add_tune(command: argparse.ArgumentParser) -> None:
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--steps", type=int, default=100, help="steps per epoch (default: %(default)s)")
-    command.add_argument("--batch-size", type=int, default=128, help="rows per step (default: %(default)s)")
-    command.add_argument("--length", type=int, default=128, help="tokens per row (default: %(default)s)")
-    command.add_argument("--layers", type=int, default=12, help="layers of the encoder (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=40, help="steps per training (default: %(default)s)")
+    command.add_argument("--texts", type=int, default=2048, help="texts to predict (default: %(default)s)")
     command.add_argument(
-        "--hidden-size", type=int, default=768, help="hidden size of the encoder (default: %(default)s)"
+        "--batch-size", type=int, default=128, help="rows per step and texts per batch (default: %(default)s)"
     )
-    command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.add_argument("--length", type=int, default=128, help="tokens per row (default: %(default)s)")
+    command.add_argument(
+        "--shapes",
+        type=encoder_shape,
+        nargs="+",
+        default=[encoder_shape("6x384"), encoder_shape("12x768")],
+        metavar="LAYERSxWIDTH",
+        help="sizes of the encoder (default: 6x384 12x768, those of MiniLM and of BERT-base)",
+    )
+    command.add_argument("--repeats", type=int, default=2, help="rounds (default: %(default)s)")
     command.add_argument("--workers", type=int, default=4, help="dataloader workers (default: %(default)s)")
     command.add_argument(
-        "--peak-tflops",
-        type=float,
-        default=989,
-        help="peak TFLOPS of the device in bf16 (default: %(default)s, H100 or H200 without sparsity)",
+        "--matrix-size",
+        type=int,
+        default=8192,
+        help="size of the matrices whose products are the limit of the card (default: %(default)s)",
     )
     command.set_defaults(run=accelerator)
 

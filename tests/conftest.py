@@ -34,6 +34,12 @@ settings.load_profile("repeatable")
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
+def pytest_configure(config):
+    """Hide the GPU from all tests but those for it: what the others state is what the CPU computes."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

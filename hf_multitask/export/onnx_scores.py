@@ -15,7 +15,10 @@ class _GraphModel(MultiTaskModel):
     session: OnnxSession
 
     def forward(self, *_: Any, return_dict: bool | None = None, **inputs: Any) -> MultiTaskOutput:
-        return MultiTaskOutput(logits=self.session(inputs, [task.name for task in self.config.tasks]))
+        # The graph computes on the CPU, whatever the device of the trainer.
+        on_cpu = {name: value.cpu() for name, value in inputs.items()}
+        logits = self.session(on_cpu, [task.name for task in self.config.tasks])
+        return MultiTaskOutput(logits={name: value.to(inputs["input_ids"].device) for name, value in logits.items()})
 
 
 def score_onnx(

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import datasets
 import torch
@@ -87,15 +88,19 @@ class Teacher:
     Args:
         model: Model at the start of the stage.
         weights: Weight of the distance in the loss, by task.
+        autocast: Return the context of the mixed precision that the trainer runs the model in.
     """
 
-    def __init__(self, model: MultiTaskModel, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, model: MultiTaskModel, weights: Mapping[str, float], autocast: Callable[[], AbstractContextManager]
+    ) -> None:
         self.model = copy.deepcopy(model)
-        # The forward that accelerate has wrapped belongs to the model that trains.
+        # The forward that accelerate has wrapped, for autocast too, belongs to the model that trains.
         self.model.__dict__.pop("forward", None)
         self.model.requires_grad_(False)
         self.model.eval()
         self.weights = dict(weights)
+        self.autocast = autocast
         self.tasks = [task for task in model.config.tasks if task.name in self.weights]
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -117,7 +122,7 @@ class Teacher:
         """
         # The teacher's layers may differ from the layers whose states are cached.
         left_out = ("labels", "stored_states", "entering", TEACHER_COLUMN)
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast():
             teacher_logits = self.model(
                 **{name: value for name, value in inputs.items() if name not in left_out}, return_dict=True
             ).logits

@@ -1,6 +1,7 @@
 """Callables that a trainer lends to its freeze run."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class FreezeHooks:
         rebuild_ddp: Let DDP reduce exactly the weights that train now. Does nothing without DDP.
         validation_sample: Return a batch of validation rows, the same at each call; None if there are none.
         settle_ema: Make the moving average of the weights the model's weights. Does nothing without an average.
+        autocast: Return the context of the mixed precision that the trainer runs the model in.
     """
 
     output_folder: Callable[[], Path]
@@ -26,3 +28,4 @@ class FreezeHooks:
     rebuild_ddp: Callable[[], None]
     validation_sample: Callable[[], dict[str, torch.Tensor] | None]
     settle_ema: Callable[[], None]
+    autocast: Callable[[], AbstractContextManager]

@@ -57,7 +57,7 @@ class StageRecorder:
 
     def measure_memory(self, stage: str) -> None:
         """Record a stage's peak memory: of the device, or the resident memory of the process without one."""
-        on_device = torch.cuda.is_available()
+        on_device = self.setup.args.device.type == "cuda"
         used = torch.cuda.max_memory_allocated() if on_device else psutil.Process().memory_info().rss
         record = self._record(stage)
         record["peak_memory_bytes"] = max(record["peak_memory_bytes"], used)

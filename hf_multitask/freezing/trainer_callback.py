@@ -177,7 +177,7 @@ class MultiTaskFreezeRun(FreezeRun):
             if is_start:
                 self.save_weights("start")
             PartialState().wait_for_everyone()
-            self.teacher = Teacher(self.model, protect)
+            self.teacher = Teacher(self.model, protect, self.hooks.autocast)
             self.teacher.load(self.snapshots.load("start", since))
 
     def _frozen_since(self, heads: Sequence[str]) -> int:

@@ -1,7 +1,7 @@
 """Heads on the encoder."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -95,11 +95,26 @@ class LSTMHead(LinearHead):
         reversed_positions = torch.where(positions < counts, counts - 1 - positions, positions).unsqueeze(-1)
         # cuDNN has no backward pass for an LSTM in eval mode; a frozen head is in eval mode while the encoder trains.
         disable_cudnn = states.requires_grad and not self.training
-        with torch.backends.cudnn.flags(enabled=False) if disable_cudnn else nullcontext():
+        with _without_cudnn() if disable_cudnn else nullcontext():
             ahead, _ = self.forwards(states)
             back, _ = self.backwards(states.gather(1, reversed_positions.expand_as(states)))
         back = back.gather(1, reversed_positions.expand_as(back))
         return super().forward(torch.cat([ahead, back], dim=-1))
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Compute without cuDNN in this context.
+
+    ``torch.backends.cudnn.flags`` would also read the flag of TF32, an error once ``torch.backends.fp32_precision`` is
+    set.
+    """
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 def build_head(task: TaskConfig, hidden_size: int, num_layers: int) -> LinearHead:

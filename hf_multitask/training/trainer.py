@@ -209,6 +209,7 @@ class MultiTaskTrainer(Trainer):
             rebuild_ddp=lambda: rebuild_ddp(self.model_wrapped, self.accelerator.ddp_handler),
             validation_sample=lambda: validation_sample(self.eval_dataset, self.data_collator, self.args.device),
             settle_ema=lambda: self.callbacks.settle_average(),
+            autocast=lambda: self.accelerator.autocast(),
         )
 
     def _caching_hooks(self) -> CachingHooks:
@@ -219,7 +220,7 @@ class MultiTaskTrainer(Trainer):
             state=lambda: self.state,
             scheduled_stages=self.freeze_callback.remaining_stages,
             train_dataloader=lambda: self.callback_handler.train_dataloader,
-            autocast=self.compute_loss_context_manager,
+            autocast=lambda: self.accelerator.autocast(),
         )
 
     def _loss_sums(self) -> LossSums:

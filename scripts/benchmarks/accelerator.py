@@ -1,110 +1,115 @@
-"""Training at the size of BERT-base in bf16: examples per second, share of the device's peak, memory by stage.
+"""Training and predictions on an accelerator: rows per second, share of the card's own limit, and memory.
 
 Weights and tokens are random. The benchmark also runs without an accelerator, but its numbers mean little then.
 """
 
 import argparse
-import json
-import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_multitask import MultiTaskModel
-from hf_multitask.freezing.stage_results import STAGES_NAME
-from hf_multitask.models.layer_groups import EMBEDDINGS
 
-from .bare_loop import BareLoop
+from .accelerator_predictions import measure_predictions
+from .accelerator_training import measure_training
+from .device_limit import matrix_product_flops
+from .device_runs import MIB, RunResult, operations_per_token, shape_in_words
 from .machine import machine_facts
-from .our_trainer import build_trainer, time_joint_training
 from .random_workload import EncoderShape, random_workload
-from .timing import time_in_turns, time_training
-from .workload import Workload, silence_libraries
+from .workload import silence_libraries
 
-STAGE_EPOCHS = 3  # one per stage
-MIB = 2**20
+TERA = 1e12
 
 
 def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare joint training with a bare loop, and measure the peak memory of each stage of ``three-stage``."""
+    """Compare trainings and predictions with stock ones, with each other and with the limit of the card."""
     silence_libraries()
-    options = {"bf16": True, "dataloader_num_workers": arguments.workers}
-    with tempfile.TemporaryDirectory() as folder:
-        shape = EncoderShape(arguments.layers, arguments.hidden_size)
-        rows = arguments.steps * arguments.batch_size
-        work = random_workload(Path(folder), shape, rows, arguments.length, arguments.batch_size)
-        seconds = _time_in_turns(work, arguments.repeats, options)
-        stages = _peak_memory_of_stages(work, options)
-        model = MultiTaskModel.from_encoder(folder, work.data.tasks)
-    flops = flops_per_example(model, arguments.length)
-    runs = {}
-    for name, times in seconds.items():
-        rate = rows / statistics.median(times)
-        share = rate * flops / (arguments.peak_tflops * 1e12)
-        runs[name] = {"examples_per_second": rate, "share_of_peak": share, "all_seconds": times}
-    ratios = [bare / ours for bare, ours in zip(seconds["bare_loop"], seconds["ours"], strict=True)]
-    result = {
+    facts = machine_facts()
+    limit = matrix_product_flops(arguments.matrix_size)
+    name = facts["accelerator"] or facts["processor"]
+    print(f"{name}, torch {facts['torch']}, transformers {facts['transformers']}. Limit: {limit / TERA:,.1f} TFLOP/s,")
+    print(f"measured with products of bf16 matrices of {arguments.matrix_size:,} rows and columns.")
+    results = [_measure_shape(shape, arguments, limit) for shape in arguments.shapes]
+    return {
         "benchmark": "accelerator",
-        "machine": machine_facts(),
-        "device": work.device,
+        "machine": facts,
+        "limit_tflops": limit / TERA,
         "length": arguments.length,
         "batch_size": arguments.batch_size,
-        "layers": arguments.layers,
-        "hidden_size": arguments.hidden_size,
-        "flops_of_example": flops,
-        "peak_tflops": arguments.peak_tflops,
-        "runs": runs,
-        "ratio": statistics.median(ratios),
-        "stages": stages,
+        "steps": arguments.steps,
+        "shapes": results,
     }
-    _print_result(result)
-    return result
 
 
-def flops_per_example(model: MultiTaskModel, length: int) -> float:
-    """Return the number of floating-point operations of training on one example, forward and backward.
+def _measure_shape(shape: EncoderShape, arguments: argparse.Namespace, limit: float) -> dict[str, Any]:
+    """Measure an encoder of a size, and print both of its tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = arguments.steps * arguments.batch_size
+        work = random_workload(Path(folder, "encoder"), shape, rows, arguments.length, arguments.batch_size)
+        model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks)
+        operations = operations_per_token(model, arguments.length)
+        print(f"\n{shape_in_words(model, shape)}\n")
+        training = measure_training(work, Path(folder), arguments.steps, arguments.repeats, arguments.workers)
+        # A backward pass takes twice the operations of a forward pass.
+        _print_table(
+            f"Training, {arguments.batch_size} rows of {arguments.length} tokens per step",
+            training,
+            3 * operations * arguments.length / limit,
+        )
+        predictions = measure_predictions(work, Path(folder), arguments.texts, arguments.length, arguments.repeats)
+        print()
+        _print_table(
+            f"Predictions of texts of {arguments.length // 4} to {arguments.length} tokens, "
+            f"{arguments.batch_size} per batch",
+            predictions,
+            operations * predictions[0].mean_length / limit,
+        )
+    return {
+        "layers": shape.layers,
+        "hidden_size": shape.hidden_size,
+        "operations_per_token": operations,
+        "training": [_as_json(run, 3 * operations * arguments.length / limit) for run in training],
+        "predictions": [_as_json(run, operations * run.mean_length / limit) for run in predictions],
+    }
 
-    6 per weight and token; embeddings are only looked up. The products of attention have no weights: 12 per layer,
-    unit of the hidden size and pair of tokens.
+
+def _as_json(run: RunResult, share_per_row: float) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "precision": run.precision,
+        "rows_per_second": run.rows_per_second,
+        "all_rows_per_second": list(run.all_rows_per_second),
+        "share_of_limit": run.rows_per_second * share_per_row,
+        "peak_bytes": run.peak_bytes,
+        "runs_all_layers": run.runs_all_layers,
+    }
+
+
+def _print_table(title: str, runs: Sequence[RunResult], share_per_row: float) -> None:
+    """Print a table in Markdown, to be pasted into a page.
+
+    Runs are compared with the same run in float32, and with the stock classes in the same precision.
 
     Args:
-        model: The model.
-        length: Number of tokens per example.
+        title: Header of the first column.
+        runs: The runs; the first ones are those of the stock classes.
+        share_per_row: Share of the limit that a row per second takes through all layers.
     """
-    config = model.encoder.config
-    weights = sum(group.num_parameters for group in model.layer_groups() if group.name != EMBEDDINGS)
-    return 6 * weights * length + 12 * config.num_hidden_layers * config.hidden_size * length**2
-
-
-def _time_in_turns(work: Workload, repeats: int, options: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the seconds per epoch of each round, by run.
-
-    The batches of the bare loop are freed on return, so that the memory of the stages does not include them.
-    """
-    bare_loop = BareLoop(work)
-    functions: dict[str, Callable[[], float]] = {
-        "bare_loop": lambda: bare_loop.time(1, bf16=True),
-        "ours": lambda: time_joint_training(work, 1, **options),
-    }
-    return time_in_turns(functions, repeats)
-
-
-def _peak_memory_of_stages(work: Workload, options: Mapping[str, Any]) -> dict[str, float]:
-    """Train in stages and return the peak memory of each in MiB: of the device, or resident memory without one."""
-    with tempfile.TemporaryDirectory() as folder:
-        time_training(build_trainer(work, folder, STAGE_EPOCHS, "three-stage", **options))
-        stages = json.loads(Path(folder, STAGES_NAME).read_text(encoding="utf-8"))["stages"]
-    return {stage["name"]: stage["peak_memory_bytes"] / MIB for stage in stages}
-
-
-def _print_result(result: Mapping[str, Any]) -> None:
-    print(f"{result['device']}: {result['layers']} layers of width {result['hidden_size']}, bf16", end="")
-    print(f", {result['batch_size']} rows of {result['length']} tokens per step")
-    print(f"\n{'':<12}{'examples/s':>12}{'share of peak':>16}")
-    for name, run in result["runs"].items():
-        print(f"{name:<12}{run['examples_per_second']:>12.1f}{run['share_of_peak']:>16.3%}")
-    print(f"\nours vs. the bare loop: {result['ratio']:.2f}")
-    print(f"\n{'stage':<16}{'peak MiB':>10}")
-    for stage, peak in result["stages"].items():
-        print(f"{stage:<16}{peak:>10,.0f}")
+    stock = {run.precision: run for run in runs if run.is_stock}
+    rates: Mapping[tuple[str, str], float] = {(run.name, run.precision): run.rows_per_second for run in runs}
+    print(f"| {title} | precision | rows/s | vs. fp32 | vs. stock | share of limit | peak MiB |")
+    print("|---|---|---|---|---|---|---|")
+    for run in runs:
+        full = rates.get((run.name, "fp32"))
+        theirs = stock.get(run.precision)
+        cells = [
+            run.name,
+            run.precision,
+            f"{run.rows_per_second:,.0f}",
+            "" if full is None else f"{run.rows_per_second / full:.2f}",
+            "" if theirs is None else f"{run.rows_per_second / theirs.rows_per_second:.2f}",
+            f"{run.rows_per_second * share_per_row:.1%}" if run.runs_all_layers else "",
+            "" if run.peak_bytes is None else f"{run.peak_bytes / MIB:,.0f}",
+        ]
+        print(f"| {' | '.join(cells)} |")

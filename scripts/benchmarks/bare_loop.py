@@ -13,7 +13,7 @@ from hf_multitask.models.encoder_dropout import QuickDropout
 from hf_multitask.models.losses import count_labeled, example_losses
 from hf_multitask.models.type_aliases import Batch
 
-from .timing import wait_for_device
+from .timing import wait_for_device, warm_up_steps
 from .workload import SEED, Workload
 
 
@@ -41,6 +41,18 @@ class BareLoop:
                 return model(**batch).loss
 
         return _time_loop(model, loss, self.batches, epochs)
+
+    def seconds_per_step(self, bf16: bool = False) -> float:
+        """Return the seconds per step of training the whole model, without the first steps."""
+        model = self._new_model()
+
+        def loss(batch: Batch) -> torch.Tensor:
+            with torch.autocast(self.work.device, torch.bfloat16, enabled=bf16):
+                return model(**batch).loss
+
+        warm_up = warm_up_steps(len(self.batches))
+        _time_loop(model, loss, self.batches[:warm_up], 1)
+        return _time_loop(model, loss, self.batches[warm_up:], 1) / (len(self.batches) - warm_up)
 
     def time_heads(self, epochs: int) -> float:
         """Return the seconds of training the heads on precomputed encoder states."""

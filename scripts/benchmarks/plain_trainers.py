@@ -1,7 +1,7 @@
 """Baselines with the stock ``Trainer``, as users write them: a model per task, or one module with both heads."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from .timing import time_training
+from .timing import time_steps, time_training
 from .workload import SEED, Workload
 
 IGNORE_INDEX = -100
@@ -57,18 +57,27 @@ class SingleTaskTrainers:
 
     def time(self, epochs: float) -> float:
         """Return the seconds of training both models."""
+        return self._time_both(time_training, epochs)
+
+    def time_steps(self, **options: Any) -> float:
+        """Return the seconds per step of both models together; ``options`` are training arguments."""
+        return self._time_both(time_steps, 1, **options)
+
+    def _time_both(self, timed: Callable[[Trainer], float], epochs: float, **options: Any) -> float:
         folder, num_labels, tokenizer = self.work.encoder_folder, self.work.num_labels, self.work.tokenizer
         set_seed(SEED)
         classifier = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=num_labels["intent"])
         tagger = AutoModelForTokenClassification.from_pretrained(folder, num_labels=num_labels["slots"])
-        return self._time_one(classifier, self.intents, DataCollatorWithPadding(tokenizer), epochs) + self._time_one(
-            tagger, self.slots, DataCollatorForTokenClassification(tokenizer), epochs
-        )
-
-    def _time_one(self, model: nn.Module, rows: Dataset, collator: Any, epochs: float) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(**self.work.training_arguments(folder, epochs))
-            return time_training(Trainer(model, arguments, train_dataset=rows, data_collator=collator))
+        runs: list[tuple[nn.Module, Dataset, Any]] = [
+            (classifier, self.intents, DataCollatorWithPadding(tokenizer)),
+            (tagger, self.slots, DataCollatorForTokenClassification(tokenizer)),
+        ]
+        seconds = 0.0
+        for model, rows, collator in runs:
+            with tempfile.TemporaryDirectory() as output_dir:
+                arguments = TrainingArguments(**self.work.training_arguments(output_dir, epochs), **options)
+                seconds += timed(Trainer(model, arguments, train_dataset=rows, data_collator=collator))
+        return seconds
 
 
 class JointModule(nn.Module):

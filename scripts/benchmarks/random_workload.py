@@ -31,6 +31,16 @@ class EncoderShape:
     hidden_size: int
 
 
+def encoder_shape(text: str) -> EncoderShape:
+    """Return the size that a text such as ``12x768`` says: layers and hidden size.
+
+    Raises:
+        ValueError: If it says anything else.
+    """
+    layers, _, hidden_size = text.partition("x")
+    return EncoderShape(int(layers), int(hidden_size))
+
+
 def random_workload(folder: Path, shape: EncoderShape, rows: int, length: int, batch_size: int) -> Workload:
     """Save a random encoder and generate rows of random tokens for it.
 

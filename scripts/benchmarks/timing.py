@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+# Steps that compile kernels, allocate memory, start workers and fill caches.
+WARM_UP_STEPS = 5
 
 
 def compare(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, Any]]:
@@ -73,6 +76,39 @@ def time_training(trainer: Trainer) -> float:
     trainer.train()
     wait_for_device()
     return time.perf_counter() - start
+
+
+class _StepClock(TrainerCallback):
+    """Measures the time of the steps after the first ones."""
+
+    def __init__(self) -> None:
+        self.start, self.seconds = 0.0, 0.0
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock after the last step of the warm-up, and read it after the last step."""
+        warm_up = warm_up_steps(state.max_steps)
+        if state.global_step == warm_up:
+            wait_for_device()
+            self.start = time.perf_counter()
+        if state.global_step == state.max_steps:
+            wait_for_device()
+            self.seconds = (time.perf_counter() - self.start) / (state.max_steps - warm_up)
+
+
+def warm_up_steps(steps: int) -> int:
+    """Return the number of steps that do not count: `WARM_UP_STEPS`, at most half of a training."""
+    return min(WARM_UP_STEPS, steps // 2)
+
+
+def time_steps(trainer: Trainer) -> float:
+    """Return the seconds per step of a trainer's ``train``, without the first steps. It needs two steps."""
+    trainer.remove_callback(PrinterCallback)
+    clock = _StepClock()
+    trainer.add_callback(clock)
+    trainer.train()
+    return clock.seconds
 
 
 def wait_for_device() -> None:

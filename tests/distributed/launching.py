@@ -53,7 +53,7 @@ def accelerate(processes, folder):
 
 
 def launch(launcher, program, folder, scenarios, encoder):
-    """Run scenarios with a module of tests.distributed. No process that it starts outlives it."""
+    """Run scenarios with a module of the tests. No process that it starts outlives it."""
     given = {"encoder": str(encoder), "folder": str(folder), "scenarios": [asdict(scenario) for scenario in scenarios]}
     argument = json.dumps(given)
     environment = {
@@ -62,10 +62,9 @@ def launch(launcher, program, folder, scenarios, encoder):
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "CUDA_VISIBLE_DEVICES": "",
     }
     process = subprocess.Popen(
-        [sys.executable, *launcher, "-m", f"tests.distributed.{program}", argument],
+        [sys.executable, *launcher, "-m", f"tests.{program}", argument],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -85,7 +84,7 @@ def launch(launcher, program, folder, scenarios, encoder):
 
 def launch_scenarios(launcher, scenarios, encoder, folder):
     """Run scenarios with `run_schedule`, and check that all succeed."""
-    done = launch(launcher, "run_schedule", folder, scenarios, encoder)
+    done = launch(launcher, "distributed.run_schedule", folder, scenarios, encoder)
     assert done.returncode == 0, done.output[-5000:]
     return done
 

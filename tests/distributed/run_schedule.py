@@ -299,8 +299,7 @@ def make_trainer(scenario, encoder, folder):
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
-        use_cpu=True,
-        **{"save_strategy": "no", **scenario.arguments},
+        **{"save_strategy": "no", "use_cpu": True, **scenario.arguments},
     )
     groups = layer_groups(model)
     if isinstance(scenario.schedule, dict):
@@ -378,6 +377,8 @@ def run(scenario, encoder, folder):
     if args.process_index == 0:
         report = {
             "world_size": args.world_size,
+            "device": args.device.type,
+            "backend": dist.get_backend() if dist.is_initialized() else None,
             "distributed_type": trainer.accelerator.distributed_type.value,
             "is_ddp": isinstance(wrapped, DistributedDataParallel),
             "is_compiled": wrapped is not trainer.model_wrapped,
@@ -387,7 +388,7 @@ def run(scenario, encoder, folder):
         }
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(
-            {name: weight.detach() for name, weight in trainer.model.named_parameters()},
+            {name: weight.detach().cpu() for name, weight in trainer.model.named_parameters()},
             folder / f"{scenario.name}.pt",
         )
         (folder / f"{scenario.name}.json").write_text(json.dumps(report))

@@ -165,7 +165,7 @@ def by_accelerate(encoder, tmp_path_factory):
     """Run a scenario that succeeds and then the refused ones, so that the exit code is not 0."""
     folder = tmp_path_factory.mktemp("accelerate")
     scenarios = [EXACT[0], *(scenario for scenario, _ in REFUSED)]
-    return launch(accelerate(2, folder), "run_schedule", folder, scenarios, encoder)
+    return launch(accelerate(2, folder), "distributed.run_schedule", folder, scenarios, encoder)
 
 
 def check_ranks(report, scenario, processes):

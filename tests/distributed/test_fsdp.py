@@ -19,7 +19,7 @@ WAYS = ["by hand", "accelerate"]
 @pytest.fixture(scope="module")
 def on_two(encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fsdp")
-    done = launch(torchrun(2), "run_fsdp", folder, [ASKED_FOR], encoder)
+    done = launch(torchrun(2), "distributed.run_fsdp", folder, [ASKED_FOR], encoder)
     assert done.returncode == 0, done.output[-5000:]
     return done
 

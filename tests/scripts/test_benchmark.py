@@ -53,19 +53,38 @@ def workload(monkeypatch, encoder):
     return make_workload(str(encoder), ROWS, batch_size=8)
 
 
-def test_accelerator_counts_operations_and_memory_by_stage(run, capsys):
-    sizes = ("--layers", 3, "--hidden-size", 16, "--length", 6, "--steps", 2, "--batch-size", 4, "--workers", 0)
-    result = run("accelerator", *sizes, "--repeats", 1)
+@pytest.mark.slow
+def test_accelerator_counts_operations_and_compares_with_stock(run, capsys):
+    sizes = ("--shapes", "2x16", "--length", 8, "--steps", 2, "--texts", 6, "--batch-size", 4, "--workers", 0)
+    result = run("accelerator", *sizes, "--repeats", 1, "--matrix-size", 64)
     assert result["benchmark"] == "accelerator"
+    assert result["limit_tflops"] > 0
+    (shape,) = result["shapes"]
+    assert (shape["layers"], shape["hidden_size"]) == (2, 16)
     # A layer of hidden size h has 12 h^2 weights in matrices and 13 h other ones; the heads are one matrix each.
-    weights = 3 * (12 * 16**2 + 13 * 16) + (16 + 1) * (7 + 73)
-    assert result["flops_of_example"] == 6 * weights * 6 + 12 * 3 * 16 * 6**2
-    for line in result["runs"].values():
-        operations = line["examples_per_second"] * result["flops_of_example"]
-        assert line["share_of_peak"] == pytest.approx(operations / 989e12)
-    assert list(result["stages"]) == ["heads", "upper third", "all"]
-    assert all(peak > 0 for peak in result["stages"].values())
-    assert "share of peak" in capsys.readouterr().out
+    weights = 2 * (12 * 16**2 + 13 * 16) + (16 + 1) * (7 + 73)
+    assert shape["operations_per_token"] == 2 * weights + 4 * 2 * 16 * 8
+    precisions = ["fp32", "bf16"]
+    names = [(line["name"], line["precision"]) for line in shape["training"]]
+    frozen = ["ours, top half", "ours, top half, cached", "ours, heads", "ours, heads, cached"]
+    assert names == [
+        *(("two Trainers", precision) for precision in precisions),
+        *(("ours", precision) for precision in precisions),
+        ("bare loop", "bf16"),
+        *((name, "bf16") for name in frozen),
+    ]
+    for line in shape["training"]:
+        operations = line["rows_per_second"] * 3 * shape["operations_per_token"] * 8
+        assert line["share_of_limit"] == pytest.approx(operations / result["limit_tflops"] / 1e12)
+        assert line["runs_all_layers"] == (line["name"] not in frozen)
+    predictions = [(line["name"], line["precision"]) for line in shape["predictions"]]
+    assert predictions == [
+        (name, precision) for name in ("two pipelines", "ours", "model alone") for precision in precisions
+    ]
+    output = capsys.readouterr().out
+    assert "2 layers of width 16" in output
+    assert "| Training, 4 rows of 8 tokens per step | precision |" in output
+    assert "| ours, heads, cached | bf16 |" in output
 
 
 @pytest.mark.slow

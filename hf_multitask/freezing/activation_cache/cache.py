@@ -32,6 +32,9 @@ from .store_folder import StoreFolder
 
 logger = logging.getLogger(__name__)
 
+# Types of accelerate's mixed precision.
+_AUTOCAST_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
+
 
 @dataclass(frozen=True)
 class CacheHooks:
@@ -262,7 +265,8 @@ class ActivationCache:
         """Return the key of the store of the states that enter a group."""
         if self._digests is None:
             self._digests = layer_digests(self.model.encoder, self.groups)
-        computed_in = "bfloat16" if self._computes_in_bfloat16 else self.accelerator.mixed_precision
+        mixed = self.accelerator.mixed_precision or "no"
+        computed_in = "bfloat16" if self._computes_in_bfloat16 else _AUTOCAST_TYPES.get(mixed, mixed)
         return store_key(self._digests[group], rows.digest_and_lengths[0], str(self.settings.dtype), computed_in)
 
     def _find_store(self, rows: CachedRows, group: str) -> ActivationStore | None:
