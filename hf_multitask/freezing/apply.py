@@ -4,13 +4,12 @@ from collections.abc import Collection, Iterable
 from functools import partial
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from ..models.layer_groups import LayerGroups, layer_groups, name_patterns
 
 
-def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
-    """Freeze groups of a model and unfreeze all others.
+def freeze(model: nn.Module, selectors: str | Iterable[str]) -> list[str]:
+    """Freeze groups of a model and unfreeze all others. Weights of an encoder with adapters stay as they are.
 
     A frozen group has ``requires_grad=False`` and stays in eval mode even after ``model.train()``: it gets no
     gradient, no update and no dropout.
@@ -33,19 +32,26 @@ def freeze(model: PreTrainedModel, selectors: str | Iterable[str]) -> list[str]:
         frozen = groups.select(given)
     except ValueError as error:
         raise ValueError(f"freeze: {error}") from error
-    train_only(model, groups, [group.name for group in groups if group.name not in frozen])
+    fixed = [group.name for group in groups if groups.adapters and not group.is_head and not group.is_adapter]
+    trained = [group.name for group in groups if group.name not in (*frozen, *fixed)]
+    train_only(model, groups, trained, [name for name in fixed if name not in frozen])
     return frozen
 
 
-def train_only(model: nn.Module, groups: LayerGroups, trained: Collection[str]) -> None:
+def train_only(
+    model: nn.Module, groups: LayerGroups, trained: Collection[str], unchanged: Collection[str] = ()
+) -> None:
     """Train some groups of a model and freeze all others.
 
     Args:
         model: The model that the groups are bound to.
         groups: All groups of the model.
         trained: Names of the groups that train.
+        unchanged: Names of groups that stay as they are.
     """
     for group in groups:
+        if group.name in unchanged:
+            continue
         for parameter in group.parameters.values():
             parameter.requires_grad_(group.name in trained)
             # A gradient from an earlier step would still move the weight once.

@@ -78,7 +78,7 @@ class FreezeCallback(TrainerCallback):
     ) -> None:
         """Find the layer groups while the model is not wrapped."""
         if model is not None:
-            self.groups, self.schedule = layer_groups(model), None
+            self.groups, self.schedule = layer_groups(model).hold_frozen(), None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -87,7 +87,7 @@ class FreezeCallback(TrainerCallback):
         if self.run is not None:
             self.run.release()  # an earlier training was interrupted
         model = kwargs["model"]
-        groups = (self.groups or layer_groups(model)).bind(model)
+        groups = (self.groups or layer_groups(model).hold_frozen()).bind(model)
         steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))
         schedule = self.build_schedule(groups, state.max_steps / steps_per_epoch, args.metric_for_best_model)
         setup = RunSetup(

@@ -115,7 +115,7 @@ def _from_name(
 def _frozen(name: str, selectors: list[str], groups: LayerGroups) -> FreezeSchedule:
     """Freeze some groups for the whole run."""
     groups = groups.divide(name_patterns(selectors))
-    if len(groups.select(selectors)) == len(groups):
+    if not set(groups.select("all")) - set(groups.select(selectors)):
         return _baseline()
     return FreezeSchedule([FreezeStage(name, freeze=selectors)])
 
@@ -210,7 +210,8 @@ def _top(k: int, groups: LayerGroups) -> FreezeSchedule:
     layers = _layers(groups, f"top:{k}")
     if not 1 <= k <= len(layers):
         raise ValueError(
-            f"preset 'top:{k}': the encoder has {len(layers)} layers; allowed: top:1 to top:{len(layers)}."
+            f"preset 'top:{k}': the encoder has {len(layers)} layers{' with adapters' if groups.adapters else ''}; "
+            f"allowed: top:1 to top:{len(layers)}."
         )
     return FreezeSchedule([FreezeStage(f"top {k}", train=_upper(groups, k))])
 
@@ -229,21 +230,33 @@ PRESETS: dict[str, Callable[..., FreezeSchedule]] = {
 
 
 def _layers(groups: LayerGroups, preset: str) -> list[str]:
+    """Return what a preset unfreezes one by one: groups of adapters, or without them the layers not frozen before."""
     if not encoder_is_divided(groups):
         raise ValueError(
             f"preset {preset!r}: this encoder shares its layers or has no list of layers, so they cannot be frozen "
             "one by one. Allowed: 'none', 'all', 'encoder', 'head:<task>', 'heads-then-all'."
         )
-    return groups.layers
+    return groups.adapters or _free(groups)
+
+
+def _free(groups: LayerGroups) -> list[str]:
+    """Return the layers of which some weights were not frozen before."""
+    free = {group.layer for group in groups if not group.held}
+    return [layer for layer in groups.layers if layer in free]
 
 
 def _upper(groups: LayerGroups, k: int) -> list[str]:
-    """Return selectors of the heads, the upper k layers and the norm after them."""
-    return ["heads", *(group.name for group in groups if group.name == NORM), f"encoder[-{k}:]"]
+    """Return selectors of the heads, the upper k layers and the norm after them; with adapters, of those instead."""
+    if groups.adapters:
+        return ["heads", *groups.adapters[-k:]]
+    free = _free(groups)
+    norm = [group.name for group in groups if group.name == NORM and not group.held]
+    return ["heads", *norm, *([f"encoder[-{k}:]"] if free == groups.layers else free[-k:])]
 
 
 def _from_the_top(groups: LayerGroups, preset: str) -> list[tuple[str, list[str] | str]]:
     """Return the name and selectors of each step from only the heads down to everything."""
     layers = _layers(groups, preset)
     steps = [(layers[-k], _upper(groups, k)) for k in range(1, len(layers) + 1)]
-    return [("heads", "heads"), *steps, (EMBEDDINGS, "all")]
+    rest: list[tuple[str, str]] = [] if groups.adapters else [(EMBEDDINGS, "all")]
+    return [("heads", "heads"), *steps, *rest]

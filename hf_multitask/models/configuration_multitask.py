@@ -54,6 +54,8 @@ class MultiTaskConfig(PreTrainedConfig):
         overlap: Number of subwords that a window of a text longer than the tokenizer's ``model_max_length`` shares
             with the window before. Defaults to a quarter of that length.
         truncate: Whether to truncate such a text instead of cutting it into windows.
+        adapters: Adapters of PEFT in the encoder, by name: the fields of their configs.
+        active_adapter: Name of the adapter that runs.
 
     Raises:
         ValueError: If ``pooling`` is unknown, or two tasks have the same name.
@@ -76,6 +78,8 @@ class MultiTaskConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     overlap: int | None = None
     truncate: bool = False
+    adapters: dict[str, dict] = field(default_factory=dict)
+    active_adapter: str | None = None
 
     hidden_size = _of_encoder("hidden_size", "Width of the encoder's states.")
     num_hidden_layers = _of_encoder("num_hidden_layers", "Number of layers of the encoder.")
@@ -141,6 +145,9 @@ class MultiTaskConfig(PreTrainedConfig):
         """Return the config as a mapping that can be written as JSON."""
         values = super().to_dict()
         values["tasks"] = [task.to_dict() for task in self.tasks]
+        for name in ("adapters", "active_adapter"):
+            if not values[name]:
+                del values[name]
         values["custom_pipelines"] = {
             PIPELINE_NAME: {"impl": PIPELINE_CLASS, "pt": ["AutoModel"], "type": "text"},
         }

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from .encoder_layers import evaluating, find_layers, probe_forward, probe_inputs
-from .layer_groups import EMBEDDINGS, ENCODER, NORM
+from .layer_groups import ENCODER, HEAD, NORM, adapted
 from .messages import unknown_name_message
 
 # Output of a layer: its states, or a tuple that starts with them.
@@ -31,8 +31,9 @@ def lowest_trained(groups: Sequence[str], trained: Sequence[str]) -> str:
     Returns:
         The lowest trainable group of the encoder, or ``heads`` if the whole encoder is frozen.
     """
-    encoder = (name for name in groups if name in (EMBEDDINGS, ENCODER) or name.startswith(f"{ENCODER}."))
-    return next((name for name in encoder if name in trained), HEADS)
+    lowest = next((name for name in groups if name in trained and not name.startswith(HEAD)), None)
+    # An adapter reads the states that enter its layer.
+    return HEADS if lowest is None else adapted(lowest)
 
 
 class PartialForward:

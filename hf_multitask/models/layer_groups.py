@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from .encoder_adapters import PEFT_PREFIX, adapter_weights, unused_weights, unwrap
 from .encoder_layers import find_layers, own_weights, trace_layers
 from .messages import unknown_name_message
 from .table_repr import ReprTable, ShownAsTable
@@ -16,14 +17,20 @@ EMBEDDINGS = "embeddings"
 ENCODER = "encoder"
 NORM = "encoder.norm"
 HEAD = "head."
+# Adapters of PEFT have groups apart from the weights that they adapt: "lora.0" has those of the layer "encoder.0".
+LORA = "lora"
+_ADAPTED = {f"{LORA}.{EMBEDDINGS}": EMBEDDINGS, f"{LORA}.norm": NORM, LORA: ENCODER}
 # Selects weights by a pattern of their names. A group of which it selects a part is divided: "encoder.0" keeps the
 # other weights, and "encoder.0:*.bias" has those that the pattern matches.
 NAME = "name:"
 _PART = ":"
+# Part of a group that was frozen before the training.
+_FROZEN = "frozen"
 
 # Parts that wrappers add to the names of weights: torch.compile, FSDP1, activation checkpointing.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-_SLICE = re.compile(r"encoder\[(-?\d+)?:(-?\d+)?\]")
+_SLICE = re.compile(r"(encoder|lora)\[(-?\d+)?:(-?\d+)?\]")
+_NUMBERED = re.compile(r"(encoder|lora)\.(\d+)")
 
 
 @dataclass
@@ -32,15 +39,17 @@ class LayerGroup:
 
     Args:
         name: ``embeddings``, ``encoder.0`` … ``encoder.N-1``, ``encoder.norm`` or ``head.<task>``; ``encoder`` for an
-            encoder that cannot be divided. The weights that a pattern selects have a group of their own, such as
-            ``encoder.0:*.bias``.
+            encoder that cannot be divided. The adapters of a layer are ``lora.0`` … ``lora.N-1``. The weights that a
+            pattern selects have a group of their own, such as ``encoder.0:*.bias``.
         parameters: Weights by their name in the model.
         patterns: Patterns of `LayerGroups.divide` that match the names of these weights.
+        held: Whether the weights were frozen before the training, so that ``all`` and ``heads`` leave them out.
     """
 
     name: str
     parameters: dict[str, nn.Parameter]
     patterns: tuple[str, ...] = ()
+    held: bool = False
 
     @property
     def layer(self) -> str:
@@ -62,6 +71,11 @@ class LayerGroup:
         """Whether the group is a head."""
         return self.name.startswith(HEAD)
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the group consists of adapters."""
+        return self.layer == LORA or self.layer.startswith(f"{LORA}.")
+
 
 class LayerGroups(ShownAsTable, list[LayerGroup]):
     """Layer groups of a model, from the bottom up; printed as a table."""
@@ -71,8 +85,11 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
         rows: list[tuple[list[str], int, bool]] = []
         for group in self:
             kind = (group.num_parameters, group.trainable)
-            if rows and rows[-1][1:] == kind and not group.is_head:
-                rows[-1][0].append(group.name)
+            # The layers and their adapters alternate.
+            above = rows[:-3:-1] if group.is_adapter or self.adapters else rows[-1:]
+            same = next((row for row in above if row[1:] == kind and not group.is_head), None)
+            if same is not None:
+                same[0].append(group.name)
             else:
                 rows.append(([group.name], *kind))
         cells = [
@@ -96,8 +113,17 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
     @property
     def layers(self) -> list[str]:
         """Names of the encoder's layers, from the bottom up; ``["encoder"]`` if it cannot be divided."""
-        names = [group.layer for group in self if not group.is_head and group.layer not in (EMBEDDINGS, NORM)]
+        names = [group.layer for group in self._encoder if group.layer not in (EMBEDDINGS, NORM)]
         return list(dict.fromkeys(names))
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the groups of adapters, from the bottom up."""
+        return list(dict.fromkeys(group.layer for group in self if group.is_adapter))
+
+    @property
+    def _encoder(self) -> list[LayerGroup]:
+        return [group for group in self if not group.is_head and not group.is_adapter]
 
     @property
     def heads(self) -> list[str]:
@@ -132,8 +158,25 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
             # A head that has no weights yet, as in a plan, remains a group.
             for matched in sorted(parts or {group.patterns: {}}):
                 name = _PART.join([group.layer, "+".join(matched)]) if matched else group.layer
-                divided.append(LayerGroup(name, parts.get(matched, {}), matched))
+                divided.append(LayerGroup(name, parts.get(matched, {}), matched, group.held))
         return divided
+
+    def hold_frozen(self) -> "LayerGroups":
+        """Return the groups in which weights that are frozen now are `LayerGroup.held`, in groups of their own.
+
+        A schedule then trains them only where it names them.
+        """
+        held = LayerGroups()
+        for group in self:
+            frozen = {name: weight for name, weight in group.parameters.items() if not weight.requires_grad}
+            if not frozen or len(frozen) == len(group.parameters):
+                held.append(replace(group, held=bool(frozen)))
+                continue
+            trained = {name: weight for name, weight in group.parameters.items() if name not in frozen}
+            patterns = (*group.patterns, _FROZEN)
+            held.append(replace(group, parameters=trained))
+            held.append(LayerGroup(_PART.join([group.layer, "+".join(patterns)]), frozen, patterns, held=True))
+        return held
 
     def undivided(self) -> "LayerGroups":
         """Return one group per layer and head, as before `divide`."""
@@ -146,9 +189,10 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
         """Resolve selectors to names of groups.
 
         Args:
-            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, the name of a group, a
-                slice of the layers such as ``"encoder[-3:]"``, and a pattern of names that the groups are divided by,
-                such as ``"name:*.bias"``.
+            selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, ``"lora"``, the name of a
+                group, a slice of the layers or of their adapters such as ``"encoder[-3:]"`` and ``"lora[-3:]"``, and a
+                pattern of names that the groups are divided by, such as ``"name:*.bias"``. ``"all"`` and ``"heads"``
+                leave out groups that are `LayerGroup.held`.
 
         Returns:
             Names of groups, from the bottom up.
@@ -185,31 +229,44 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
         if missing := [name for group in self for name in group.parameters if name not in current]:
             raise ValueError(f"the model has no weight {missing[0]!r} now; found {', '.join(list(current)[:3])}, ….")
         return LayerGroups(
-            LayerGroup(group.name, {name: current[name] for name in group.parameters}, group.patterns)
-            for group in self
+            replace(group, parameters={name: current[name] for name in group.parameters}) for group in self
         )
 
     def _select_one(self, selector: str) -> list[str]:
+        free = [group for group in self if not group.held]
+        several = {
+            "all": [group.name for group in free],
+            "none": [],
+            "heads": [group.name for group in free if group.is_head],
+            ENCODER: [group.name for group in self._encoder],
+            **({LORA: [group.name for group in self if group.is_adapter]} if self.adapters else {}),
+        }
         layers = list(dict.fromkeys(group.layer for group in self))
-        encoder = [layer for layer in layers if layer not in self.heads]
-        several = {"all": layers, "none": [], "heads": self.heads, ENCODER: encoder}
         if isinstance(selector, str) and selector.startswith(NAME):
             pattern = selector.removeprefix(NAME)
             return [group.name for group in self if pattern in group.patterns]
         if selector in several:
-            return self._parts_of(several[selector])
+            return several[selector]
         if selector in layers:
             return self._parts_of([selector])
         bounds = _SLICE.fullmatch(selector) if isinstance(selector, str) else None
-        if encoder == [ENCODER] and (bounds or selector == EMBEDDINGS or str(selector).startswith("encoder.")):
+        if LORA in str(selector).split(".")[0].split("[") and not self.adapters:
+            raise ValueError(f"group {selector!r}: the encoder has no adapters.")
+        if self.layers == [ENCODER] and (bounds or selector == EMBEDDINGS or _NUMBERED.fullmatch(str(selector))):
             raise ValueError(
                 f"group {selector!r}: the layers of this encoder share weights or do not run one after the other, so "
                 "that they cannot be frozen one by one. Allowed: 'encoder', 'heads', 'all', 'none' and the heads."
             )
         if bounds:
-            if selected := self.layers[slice(*(int(bound) if bound else None for bound in bounds.groups()))]:
-                return self._parts_of(selected)
-            raise ValueError(f"group {selector!r} selects none of the {len(self.layers)} layers of the encoder.")
+            kind, start, stop = bounds.groups()
+            found = self.layers[slice(*(int(bound) if bound else None for bound in (start, stop)))]
+            chosen = [name.replace(ENCODER, kind, 1) for name in found]
+            if selected := self._parts_of(chosen):
+                return selected
+            raise ValueError(
+                f"group {selector!r} selects none of the {len(self.layers)} layers of the encoder"
+                f"{'' if kind == ENCODER else ' with adapters: ' + ', '.join(layer_ranges(self.adapters))}."
+            )
         raise ValueError(unknown_name_message("group", selector, [*several, *layers, "encoder[-3:]", f"{NAME}*.bias"]))
 
     def _parts_of(self, layers: Sequence[str]) -> list[str]:
@@ -219,6 +276,12 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
 def layer_of(name: str) -> str:
     """Return the name of a group without the patterns that it was divided by."""
     return name.partition(_PART)[0]
+
+
+def adapted(name: str) -> str:
+    """Return the layer that a group of adapters belongs to; for other groups, their own layer."""
+    layer = layer_of(name)
+    return _ADAPTED.get(layer, re.sub(rf"^{LORA}\.(\d+)$", rf"{ENCODER}.\1", layer))
 
 
 def name_patterns(selectors: str | Iterable[str]) -> list[str]:
@@ -238,32 +301,38 @@ def layer_ranges(names: Iterable[str]) -> list[str]:
 
 
 def _merge_layers(names: Iterable[str]) -> list[str]:
-    ranges: list[str] = []
-    first = last = None
-    for name in [*names, ""]:
-        number = int(name.removeprefix("encoder.")) if re.fullmatch(r"encoder\.\d+", name) else None
-        if last is not None and number == last + 1:
-            last = number
+    ranges: list[tuple[str, int, int]] = []
+    # The range of each kind that may go on: the layers of the encoder and their adapters alternate.
+    current: dict[str, int] = {}
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            ranges.append((name, -1, -1))
+            current = {}
             continue
-        if first is not None:
-            ranges.append(f"encoder.{first}" if first == last else f"encoder.{first}-{last}")
-        first = last = number
-        if number is None and name:
-            ranges.append(name)
-    return ranges
+        kind, number = match[1], int(match[2])
+        if kind in current and ranges[current[kind]][2] + 1 == number:
+            ranges[current[kind]] = (kind, ranges[current[kind]][1], number)
+            continue
+        current[kind] = len(ranges)
+        ranges.append((kind, number, number))
+    return [
+        kind if first < 0 else f"{kind}.{first}" + (f"-{last}" if last > first else "") for kind, first, last in ranges
+    ]
 
 
-def layer_groups(model: PreTrainedModel) -> LayerGroups:
+def layer_groups(model: nn.Module) -> LayerGroups:
     """Divide a model into layer groups, from the bottom up.
 
     Weights outside the layers belong to ``embeddings``, and so do weights that several layers share. Modules that
     first run after the last layer, a pooler included, belong to ``encoder.norm``. An encoder whose layers share their
     weights or do not run one after the other is one group, ``encoder``. Everything outside the encoder is a head: each
     head of a `MultiTaskModel`, or each module that a stock model such as ``BertForSequenceClassification`` adds to its
-    base model.
+    base model. The adapters of PEFT that are active have groups of their own; those that are not, and weights that
+    PEFT has replaced, never run and belong to no group.
 
     Args:
-        model: Model without a wrapper.
+        model: Model without a wrapper other than PEFT's.
 
     Returns:
         The groups.
@@ -271,11 +340,13 @@ def layer_groups(model: PreTrainedModel) -> LayerGroups:
     Raises:
         ValueError: If the model is not a transformers model with one encoder.
     """
+    model = unwrap(model)
     if not isinstance(model, PreTrainedModel) or getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(
             f"layer groups: expected a transformers model with one encoder, found {type(model).__name__}."
         )
     encoder = model.base_model
+    unused = unused_weights(model)
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = LayerGroups(
         LayerGroup(name, {names[parameter]: parameter for parameter in parameters})
@@ -284,16 +355,20 @@ def layer_groups(model: PreTrainedModel) -> LayerGroups:
     in_encoder = set(encoder.parameters())
     heads: dict[str, dict[str, nn.Parameter]] = {}
     for parameter, name in names.items():
-        if parameter not in in_encoder:
+        if parameter not in in_encoder and parameter not in unused:
             heads.setdefault(name.removeprefix("heads.").split(".")[0], {})[name] = parameter
     groups.extend(LayerGroup(f"{HEAD}{name}", parameters) for name, parameters in heads.items())
     return groups
 
 
 def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
+    adapters, unused = adapter_weights(encoder), unused_weights(encoder)
+    weights = [parameter for parameter in encoder.parameters() if parameter not in unused]
     layers = find_layers(encoder)
     if layers is None:
-        yield ENCODER, list(encoder.parameters())
+        yield ENCODER, [parameter for parameter in weights if parameter not in adapters]
+        if adapters:
+            yield LORA, [parameter for parameter in weights if parameter in adapters]
         return
     owners: dict[nn.Parameter, set[str]] = {}
     for i, layer in enumerate(layers):
@@ -301,14 +376,17 @@ def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter
             owners.setdefault(parameter, set()).add(f"{ENCODER}.{i}")
     # The place of a module in the code does not show this: DeBERTa's norm after the layers is part of its embeddings.
     above = own_weights(trace_layers(encoder, layers).after)
-    group_of = {}
-    for parameter in encoder.parameters():
+    by_group: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for parameter in weights:
         users = owners.get(parameter, {NORM} if parameter in above else {EMBEDDINGS})
-        group_of[parameter] = EMBEDDINGS if len(users) > 1 else next(iter(users))
+        group = EMBEDDINGS if len(users) > 1 else next(iter(users))
+        by_group.setdefault((group, parameter in adapters), []).append(parameter)
     for group in [EMBEDDINGS, *(f"{ENCODER}.{i}" for i in range(len(layers))), NORM]:
-        if parameters := [parameter for parameter, name in group_of.items() if name == group]:
-            yield group, parameters
+        for is_adapter in (False, True):
+            if parameters := by_group.get((group, is_adapter)):
+                yield f"{LORA}.{group.removeprefix(f'{ENCODER}.')}" if is_adapter else group, parameters
 
 
 def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.removeprefix("module.").split(".") if part not in _WRAPPERS)
+    parts = [part for part in name.removeprefix("module.").split(".") if part not in _WRAPPERS]
+    return ".".join(parts).removeprefix(PEFT_PREFIX)

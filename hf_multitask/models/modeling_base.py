@@ -13,6 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_multitask import MultiTaskConfig
+from .encoder_adapters import add_described, is_wrapped, unwrap
 from .encoder_attention import build_attention_masks
 from .encoder_dropout import use_quick_dropout
 from .encoder_models import build_encoder
@@ -64,6 +65,15 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         size = (self.encoder.config.hidden_size, self.encoder.config.num_hidden_layers)
         self.heads = nn.ModuleDict({task.name: build_head(task, *size) for task in config.tasks})
         self.post_init()
+        # After the initialization of weights, which would make the output of a new adapter random.
+        add_described(self.encoder, config.adapters, config.active_adapter)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. An encoder that ``get_peft_model`` has wrapped is set without the wrapper."""
+        if name == "encoder" and is_wrapped(value):
+            wrapper, value = value, unwrap(value)
+            value.peft_config, value._hf_peft_config_loaded = wrapper.peft_config, True
+        super().__setattr__(name, value)
 
     def set_encoder(self, encoder: PreTrainedModel, modality: str | None = None) -> None:
         """Set the encoder, without a pooler, and make its config a part of the model's.

@@ -16,6 +16,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput
 
 from .configuration_multitask import MultiTaskConfig
+from .encoder_adapters import AdapterConfig, freeze_adapted
 from .encoder_attention import check_attention
 from .encoder_loading import find_model, load_config, load_tokenizer
 from .encoder_models import CHECKED_TYPES, check_encoder, is_half, load_encoder
@@ -25,7 +26,7 @@ from .encoder_sentences import encode, sentence_settings
 from .hub_card import CARD_NAME, build_model_card
 from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
 from .losses import count_labeled, example_losses
-from .modeling_base import MultiTaskPreTrainedModel
+from .modeling_adapters import MultiTaskAdapterModel
 from .pipeline_multitask import MultiTaskPipeline
 from .stock_export import single_task_model
 from .tasks import TaskConfig
@@ -54,7 +55,7 @@ class MultiTaskOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class MultiTaskModel(MultiTaskPreTrainedModel):
+class MultiTaskModel(MultiTaskAdapterModel):
     """A shared encoder with one head per task; one pass of the encoder serves all heads.
 
     Use `from_encoder` to start from a pretrained encoder, and ``from_pretrained`` to load a saved model.
@@ -70,6 +71,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         tasks: Sequence[TaskConfig],
         pooling: str | None = None,
         attn_implementation: str | None = None,
+        peft_config: AdapterConfig | None = None,
         **kwargs: Any,
     ) -> "MultiTaskModel":
         """Put new heads on a pretrained encoder.
@@ -80,6 +82,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             pooling: Pooling of the token states; see `encoder_pooling.pool`. Defaults to the encoder's own pooling.
             attn_implementation: ``"sdpa"``, ``"eager"``, or ``"flash_attention_2"``, which skips padding. Defaults to
                 the encoder's own implementation.
+            peft_config: Config of an adapter of PEFT, such as ``LoraConfig(r=8)``; see `add_adapter`.
             kwargs: Passed to ``AutoModel.from_pretrained``, such as ``revision``.
 
         Returns:
@@ -125,6 +128,8 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         model = cls(config).to(encoder.dtype)  # type: ignore[arg-type]
         model.set_encoder(encoder)
         model.name_or_path = source
+        if peft_config is not None:
+            model.add_adapter(peft_config)
         return model
 
     @classmethod
@@ -148,9 +153,12 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
         """
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         with explain_weights_errors(str(pretrained_model_name_or_path), **hub_kwargs):
-            return super().from_pretrained(
+            loaded = super().from_pretrained(
                 pretrained_model_name_or_path, *model_args, **{**kwargs, "use_safetensors": True}
             )
+        # Loading sets new weights, all of which would train.
+        freeze_adapted((loaded[0] if isinstance(loaded, tuple) else loaded).encoder)
+        return loaded
 
     def save_pretrained(
         self, save_directory: str | PathLike, is_main_process: bool = True, *args: Any, **kwargs: Any
@@ -163,6 +171,7 @@ class MultiTaskModel(MultiTaskPreTrainedModel):
             args: See ``PreTrainedModel.save_pretrained``.
             kwargs: See ``PreTrainedModel.save_pretrained``.
         """
+        self.follow_adapters()
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process and self.is_remote_code():
             custom_object_save(MultiTaskPipeline, save_directory)

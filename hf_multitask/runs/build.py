@@ -21,6 +21,7 @@ from ..training.settings import RunFacts
 from ..training.trainer import MultiTaskTrainer
 from .chosen_settings import settings_of
 from .config import RunConfig
+from .lora import add_lora
 from .preparation import prepare_run_data
 
 logger = logging.getLogger(__name__)
@@ -169,14 +170,17 @@ def _continued_tasks(config: RunConfig, source_config: MultiTaskConfig) -> list[
 
 
 def _build_model(config: RunConfig, source_config: PreTrainedConfig, tasks: Sequence[TaskConfig]) -> MultiTaskModel:
-    """Put heads on the encoder. An encoder from a multi-task model keeps its heads of the same tasks."""
+    """Put heads on the encoder and adapters into it. That of a multi-task model keeps its heads of the same tasks."""
     attention = config.attn_implementation
-    if not isinstance(source_config, MultiTaskConfig):
-        return MultiTaskModel.from_encoder(config.encoder, tasks, config.pooling, attention)
-    model = MultiTaskModel.from_pretrained(
-        find_model(config.encoder), dtype=torch.float32, attn_implementation=attention
-    )
-    set_tasks(model, tasks)
+    if isinstance(source_config, MultiTaskConfig):
+        model = MultiTaskModel.from_pretrained(
+            find_model(config.encoder), dtype=torch.float32, attn_implementation=attention
+        )
+        set_tasks(model, tasks)
+    else:
+        model = MultiTaskModel.from_encoder(config.encoder, tasks, config.pooling, attention)
+    if config.lora is not None:
+        add_lora(model, config.lora)
     return model
 
 

@@ -25,7 +25,8 @@ def settings_of(config: RunConfig, facts: RunFacts) -> Settings:
     Returns:
         The settings with their reasons.
     """
-    facts = replace(facts, evaluates_each_epoch=config.freeze != "none")
+    adapters = config.lora is not None
+    facts = replace(facts, evaluates_each_epoch=config.freeze != "none", trains_adapters=adapters)
     settings = choose_settings(facts, effort=config.effort, given=[f"training.{name}" for name in config.training])
     subwords = _label_subwords(config, facts.rows)
     return settings if subwords is None else replace(settings, chosen=[*settings.chosen, subwords])

@@ -20,11 +20,13 @@ from ..models.field_types import check_fields, checked_mapping, describe_value
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, check_keys, check_required, from_mapping
+from ..runtime.extras import check_packages
 from ..runtime.plain_values import read_yaml_mapping
 from ..training.arguments import MultiTaskTrainingArguments
 from ..training.contrastive import ContrastiveConfig, contrasted_tasks
 from ..training.settings import EFFORTS, STANDARD
 from .distillation import DistillConfig, resolve_distill_paths
+from .lora import LoraSettings
 
 # Defaults of a run where they differ from those of TrainingArguments.
 TRAINING_DEFAULTS: JsonObject = {
@@ -72,6 +74,7 @@ class RunConfig:
         sampling: Shares of the datasets in training.
         distill: Teacher of the run and its unlabeled rows.
         contrastive: Contrastive warm-up of the encoder before the training. None without it.
+        lora: LoRA adapters that train instead of the encoder's own weights. None without them.
         training: Fields of `MultiTaskTrainingArguments`. Those that are left out and that matter for the scores are
             chosen from the data.
         output_dir: Folder of the model and its checkpoints, relative to the current folder: what a config names to be
@@ -90,6 +93,7 @@ class RunConfig:
     sampling: Sampling = field(default_factory=Sampling)
     distill: DistillConfig | None = None
     contrastive: ContrastiveConfig | None = None
+    lora: LoraSettings | None = None
     training: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,6 +120,8 @@ class RunConfig:
             raise ValueError("training.max_steps is missing: with data.streaming a run has no other end.")
         if self.distill is not None:
             self.distill.check_run(self.tasks, self.data_configs)
+        if self.lora is not None:
+            check_packages("lora", "lora")
 
     @property
     def data_configs(self) -> list[DataConfig]:
@@ -197,6 +203,8 @@ class RunConfig:
             parsed["tokenizer"] = from_mapping(TokenizerConfig, values["tokenizer"], "tokenizer")
         if values.get("distill") is not None:
             parsed["distill"] = from_mapping(DistillConfig, values["distill"], "distill")
+        if values.get("lora") is not None:
+            parsed["lora"] = from_mapping(LoraSettings, values["lora"], "lora")
         if values.get("freeze") is False:
             parsed["freeze"] = "none"  # `freeze: no` in YAML 1.1
         return build(cls, {**values, **parsed})

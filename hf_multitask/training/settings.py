@@ -28,6 +28,8 @@ SHORT_RUN_STEPS = 1000
 SHORT_RUN_RATES, RATES = (4e-4, 1.5e-3), (2e-4, 1.5e-3)
 MAX_RATE, MAX_HEAD_RATE = 6e-4, 2e-3
 LAYER_LR_DECAY = 0.85
+# Adapters start from zero. Hu et al. (2022) train theirs at about ten times the rates of the weights themselves.
+ADAPTER_RATE_FACTOR, MAX_ADAPTER_RATE = 10, 2e-3
 
 SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
@@ -83,6 +85,7 @@ class RunFacts:
         depth: Number of the encoder's layers.
         batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
         evaluates_each_epoch: Whether each epoch has to be evaluated, as for a schedule that watches a metric.
+        trains_adapters: Whether adapters train instead of the encoder's own weights.
     """
 
     tasks: Sequence[TaskConfig]
@@ -93,6 +96,7 @@ class RunFacts:
     depth: int
     batches_per_step: int = 1
     evaluates_each_epoch: bool = False
+    trains_adapters: bool = False
 
     @classmethod
     def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
@@ -292,6 +296,9 @@ def _rates(facts: RunFacts, effort: str) -> Iterator[Setting]:
     steps = None if facts.rows is None else num_steps(facts.rows, effort)
     encoder, heads = learning_rates(facts.width, facts.depth, steps)
     short = "" if steps is None or steps >= SHORT_RUN_STEPS else f", and a short run: {steps} steps"
+    if facts.trains_adapters:
+        encoder = _round(min(ADAPTER_RATE_FACTOR * encoder, MAX_ADAPTER_RATE))
+        short += f"; up to {ADAPTER_RATE_FACTOR} times as high for adapters"
     yield Setting(
         "training.learning_rate", encoder, f"an encoder of {facts.depth} layers of width {facts.width}{short}"
     )

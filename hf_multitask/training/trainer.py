@@ -20,6 +20,7 @@ from ..models import MultiTaskModel, MultiTaskOutput
 from ..models.collator import TEACHER_COLUMN
 from ..models.hub_errors import explain_upload_errors
 from ..models.layer_groups import LayerGroups
+from ..models.modeling_adapters import unwrapped
 from ..models.type_aliases import Batch
 from ..runtime.fold_scores import FoldScores
 from ..runtime.precision import log_precision
@@ -53,7 +54,8 @@ class MultiTaskTrainer(Trainer):
     length, and freezing in stages with a DDP that reduces only what trains.
 
     Args:
-        model: The model. If its tasks change later, it needs a new trainer; this one raises an error.
+        model: The model, or a ``PeftModel`` of it. If its tasks change later, it needs a new trainer; this one raises
+            an error.
         args: Training arguments. Defaults to those of ``Trainer``.
         freeze_schedule: Schedule of freezing, or anything that `freezing.build_schedule` makes a schedule of: a
             preset's name, groups that stay frozen, a file, a mapping. If None, what is frozen in the model stays so.
@@ -87,6 +89,7 @@ class MultiTaskTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         self.args = args = check_given(args, kwargs.get("callbacks"))
+        model = None if model is None else unwrapped(model)
         self.scheduling = Scheduling(freeze_schedule, args, self._freeze_hooks())
         self._has_own_collator = kwargs.get("data_collator") is not None or kwargs.get("processing_class") is None
         self._has_own_metrics = kwargs.get("compute_metrics") is not None
@@ -127,7 +130,7 @@ class MultiTaskTrainer(Trainer):
     def _set_schedule(self, model: MultiTaskModel, trial: Any = None) -> None:
         """Take the tasks and layer groups of a model, and the schedule for them."""
         self.tasks = model.config.tasks
-        self.scheduling.follow(model.layer_groups(), trial)
+        self.scheduling.follow(model.layer_groups().hold_frozen(), trial)
         # The steps per epoch are not known yet; only a run of `max_steps`, or of a fraction of an epoch, has another
         # length than this.
         schedule = self.scheduling.divide(self.args.num_train_epochs)
@@ -150,6 +153,10 @@ class MultiTaskTrainer(Trainer):
         save_special_tokens(self.model, self.processing_class)
         decayed = self.get_decay_parameter_names(self.model)
         self.weights = TrainedWeights(self.model, decayed, self.args.weight_decay)
+
+    def call_model_init(self, trial: Any = None) -> MultiTaskModel:
+        """Return a new model of ``model_init``, without the wrapper of ``get_peft_model`` if it has one."""
+        return unwrapped(super().call_model_init(trial))
 
     def _hp_search_setup(self, trial: Any) -> None:
         """Set up the training of a model of ``model_init``: the Trainer has just made it, and now the arguments."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from peft import LoraConfig
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
@@ -61,6 +62,7 @@ class Scenario:
         slots: Further fields of the token task.
         missing: By task, the rank that never has its labels.
         epochs: Number of epochs.
+        lora_rank: Rank of the adapters of the encoder; no adapters if None.
         frozen_before: Groups that are frozen before the trainer is built.
         own_optimizer: Whether the trainer is given an optimizer.
         contrastive: Whether a contrastive warm-up comes first.
@@ -81,6 +83,7 @@ class Scenario:
     slots: dict = field(default_factory=dict)
     missing: dict = field(default_factory=dict)
     epochs: int = 4
+    lora_rank: int | None = None
     frozen_before: list = field(default_factory=list)
     own_optimizer: bool = False
     contrastive: bool = False
@@ -259,7 +262,8 @@ def make_multitask(scenario, encoder):
     if is_distilled:
         data = add_teacher_targets(data, save_teacher(encoder, prepared.tasks, tokenizer))
     torch.manual_seed(0)
-    return MultiTaskModel.from_encoder(encoder, prepared.tasks), data, tokenizer
+    adapters = None if scenario.lora_rank is None else LoraConfig(r=scenario.lora_rank)
+    return MultiTaskModel.from_encoder(encoder, prepared.tasks, peft_config=adapters), data, tokenizer
 
 
 def make_plain(scenario, encoder):

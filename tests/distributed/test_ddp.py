@@ -24,6 +24,23 @@ STAGES = {
         {"train": "all"},
     ]
 }
+# Stages that name what was frozen before.
+NAMED = {
+    "stages": [
+        {"train": "heads", "steps": 2},
+        {"train": ["encoder", "heads"], "steps": 2},
+        {"train": ["head.slots", "encoder.2"], "steps": 2},
+        {"train": ["encoder", "heads"]},
+    ]
+}
+ADAPTERS = {
+    "stages": [
+        {"train": "heads", "steps": 2},
+        {"train": "all", "steps": 2},
+        {"train": ["head.slots", "encoder.2", "lora[:2]"], "steps": 2},
+        {"train": "all"},
+    ]
+}
 BY_TASK = {
     "stages": [
         {"train": "head.intent", "steps": 2},
@@ -103,7 +120,9 @@ EXACT = [
     Scenario("stored windows", DOWN, **STORED, data="windows"),
     Scenario("protected", PROTECTED, arguments=EACH_EPOCH, **SLOTS_MISSING),
     Scenario("contrastive", STAGES, contrastive=True, **SLOTS_MISSING),
-    Scenario("frozen before", STAGES, frozen_before=["encoder"], **SLOTS_MISSING),
+    Scenario("frozen before", NAMED, frozen_before=["encoder"], **SLOTS_MISSING),
+    Scenario("left frozen", STAGES, frozen_before=["encoder"], **SLOTS_MISSING),
+    Scenario("adapters", ADAPTERS, lora_rank=2, **SLOTS_MISSING),
     Scenario("checkpointing", STAGES, rows=25, arguments={"activation_checkpointing": True}, **SMALL, **SLOTS_MISSING),
     Scenario("reentrant", STAGES, rows=25, arguments=REENTRANT, **SMALL, **SLOTS_MISSING),
     Scenario("stored reentrant", DOWN, rows=25, arguments={**STORED["arguments"], **REENTRANT}, **SLOTS_MISSING),
@@ -126,7 +145,7 @@ PLAIN = [
 ]
 WRONG = [
     Scenario("naive", None, "naive", rows=24, frozen_before=["encoder"], own_optimizer=True),
-    Scenario("unregistered", STAGES, "unregistered", frozen_before=["encoder"]),
+    Scenario("unregistered", NAMED, "unregistered", frozen_before=["encoder"]),
 ]
 FROZEN = Scenario("frozen", PLAIN_STAGES, "plain", rows=24, frozen_before=["encoder"])
 REFUSED = [

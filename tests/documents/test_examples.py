@@ -23,6 +23,7 @@ STAGES = {
     "gradual": ["heads", "encoder.2", "encoder.1", "encoder.0", "embeddings"],
     "guided": ["heads", "upper layers", "all"],
     "heads-then-all": ["heads", "all"],
+    "lora": ["heads", "all"],
     "nothing-frozen": ["all"],
     "progressive": ["heads", "encoder.2", "encoder.1", "encoder.0", "embeddings"],
     "three-stage": ["heads", "upper third", "all"],

@@ -7,9 +7,12 @@ import datasets
 import pytest
 import yaml
 
+from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, RunConfig
 from hf_multitask.freezing import build_schedule
+from hf_multitask.runs.training import run_plan
 from tests.documents.blocks import claim, run_commands, run_python, write_yaml
 from tests.documents.test_readme import CONFIG
+from tests.tiny import ROWS
 
 PAGE = "docs/FREEZING.md"
 STAGES = claim(PAGE, "yaml", "restore_best")
@@ -17,12 +20,34 @@ PLAN = claim(PAGE, "bash", "--freeze three-stage")
 STUDY = claim(PAGE, "bash", "encoder-frozen,top:2")
 RECOMMEND = claim(PAGE, "bash", "--time-budget")
 PLAIN_TRAINER = claim(PAGE, "python", "FreezeCallback(")
+LORA = claim(PAGE, "yaml", "lora:")
+ADAPTERS = claim(PAGE, "python", "LoraConfig(")
 
 
 def test_the_stages_of_the_yaml_example(model):
     stages = yaml.safe_load(STAGES.text)["freeze"]
     schedule = build_schedule(stages, model.layer_groups(), num_train_epochs=8)
     assert [stage.name for stage in schedule.stages] == ["heads", "upper layers", "all but the intent head"]
+
+
+def test_the_adapters_of_the_yaml_example(encoder):
+    values = {
+        "encoder": str(encoder),
+        "tasks": [{"name": "intent", "type": "sequence_classification"}],
+        "data": {"train": ROWS, "validation": ROWS[:6]},
+        "output_dir": "out",
+    }
+    heads, both = run_plan(RunConfig.from_dict(values | yaml.safe_load(LORA.text)))
+    assert heads.trained_groups == ["head.intent"]
+    assert both.trained_groups == ["lora.0", "lora.1", "lora.2", "head.intent"]
+
+
+def test_the_example_of_adapters(encoder, data, tokenizer, tmp_path):
+    args = MultiTaskTrainingArguments(str(tmp_path), num_train_epochs=4, report_to="none", disable_tqdm=True)
+    names = {"MultiTaskModel": MultiTaskModel, "MultiTaskTrainer": MultiTaskTrainer, "args": args, "data": data}
+    names |= {"encoder": encoder, "tasks": data.tasks, "tokenizer": tokenizer}
+    run_python(ADAPTERS, names)
+    assert len(json.loads((tmp_path / "stages.json").read_text())["stages"]) == 4
 
 
 def test_the_example_of_a_plain_trainer(folder, encoder):

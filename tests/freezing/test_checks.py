@@ -106,15 +106,17 @@ def test_a_multitask_trainer_does_not_start(schedule, arguments, message, model,
 def test_weights_frozen_before_train_would_never_be_updated(frozen, stock, rows, tmp_path):
     freeze(stock, frozen)
     message = rf"group '{frozen if '.' in frozen else 'embeddings'}' is to train, but the optimizer does not contain"
-    refused(lambda: train_stock(stock, rows, tmp_path, TWO_STAGES), stock, message)
+    named = {"stages": [{"train": "heads", "steps": 1}, {"train": ["encoder", "heads"]}]}
+    refused(lambda: train_stock(stock, rows, tmp_path, named), stock, message)
 
 
-def test_weights_frozen_before_train_may_stay_frozen(stock, rows, tmp_path):
+@pytest.mark.parametrize("last", [{}, {"freeze": "embeddings"}])
+def test_weights_frozen_before_train_may_stay_frozen(last, stock, rows, tmp_path):
     freeze(stock, "embeddings")
-    trainer = train_stock(
-        stock, rows, tmp_path, {"stages": [{"train": "heads", "steps": 1}, {"freeze": "embeddings"}]}
-    )
+    before = stock.get_input_embeddings().weight.clone()
+    trainer = train_stock(stock, rows, tmp_path, {"stages": [{"train": "heads", "steps": 1}, last]})
     assert trainer.state.global_step == 3
+    assert torch.equal(stock.get_input_embeddings().weight, before)
 
 
 def test_an_optimizer_given_by_the_user_must_contain_all_weights_that_train(stock, rows, tmp_path):

@@ -10,6 +10,7 @@ import transformers
 import xxhash
 from transformers import PreTrainedModel
 
+from ...models.encoder_adapters import settings_of
 from ...models.encoder_partial_forward import HEADS
 from ...models.layer_groups import LayerGroups
 from ...models.weights_digest import add_tensor
@@ -33,6 +34,8 @@ def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, st
     """
     config = {key: value for key, value in encoder.config.to_dict().items() if key not in _ORIGIN}
     config["attn_implementation"] = encoder.config._attn_implementation
+    if adapters := settings_of(encoder):
+        config["adapters"] = adapters
     digest = xxhash.xxh3_128(json.dumps([config, transformers.__version__], sort_keys=True, default=str).encode())
     for name, buffer in encoder.named_buffers():
         add_tensor(digest, name, buffer)
