@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..models import MultiTaskModel, find_model, load_model
+from ..models.modeling_adapters import merged_copy
 from ..models.onnx_session import ONNX_FILES, WEIGHTS_KEY, OnnxSession, graph_inputs
 from ..models.weights_digest import weights_digest
 from ..runtime.atomic_files import whole_files
@@ -138,7 +139,7 @@ def _write_onnx(model: MultiTaskModel, batch: Mapping[str, torch.Tensor], path: 
     conflicts = sorted(set(names) & set(inputs))
     if conflicts:
         raise ValueError(f"task {conflicts[0]!r}: an output of an ONNX graph cannot have the name of an input.")
-    program = _export_program(with_onnx_lstms(model), batch)
+    program = _export_program(with_onnx_lstms(merged_copy(model)), batch)
     is_rotary = getattr(model.encoder.config, "rope_parameters", None) is not None
     try:
         with _silence():

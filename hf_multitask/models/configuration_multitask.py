@@ -56,6 +56,8 @@ class MultiTaskConfig(PreTrainedConfig):
         truncate: Whether to truncate such a text instead of cutting it into windows.
         adapters: Adapters of PEFT in the encoder, by name: the fields of their configs.
         active_adapter: Name of the adapter that runs.
+        base_encoder: Encoder that has the weights which a saved model with adapters leaves out: its name, its revision
+            and a digest of these weights.
 
     Raises:
         ValueError: If ``pooling`` is unknown, or two tasks have the same name.
@@ -80,6 +82,7 @@ class MultiTaskConfig(PreTrainedConfig):
     truncate: bool = False
     adapters: dict[str, dict] = field(default_factory=dict)
     active_adapter: str | None = None
+    base_encoder: dict | None = None
 
     hidden_size = _of_encoder("hidden_size", "Width of the encoder's states.")
     num_hidden_layers = _of_encoder("num_hidden_layers", "Number of layers of the encoder.")
@@ -145,7 +148,7 @@ class MultiTaskConfig(PreTrainedConfig):
         """Return the config as a mapping that can be written as JSON."""
         values = super().to_dict()
         values["tasks"] = [task.to_dict() for task in self.tasks]
-        for name in ("adapters", "active_adapter"):
+        for name in ("adapters", "active_adapter", "base_encoder"):
             if not values[name]:
                 del values[name]
         values["custom_pipelines"] = {

@@ -128,9 +128,10 @@ def unused_weights(model: nn.Module) -> set[nn.Parameter]:
     for _, module in adapted_modules(model):
         active = module.active_adapters
         unused |= {weight for adapter, weight in _weights_by_adapter(module) if adapter not in active}
-    wrappers = sys.modules.get("peft.utils.other")
-    for module in model.modules() if wrappers is not None else ():
-        if isinstance(module, wrappers.ModulesToSaveWrapper) and module.active_adapters:
+    loaded = sys.modules.get("peft.utils.other")
+    copied = () if loaded is None else loaded.ModulesToSaveWrapper
+    for module in model.modules():
+        if isinstance(module, copied) and module.active_adapters:
             unused |= set(module.original_module.parameters())
             copies = module.modules_to_save.items()
             unused |= {
@@ -254,5 +255,5 @@ def settings_of(encoder: nn.Module) -> JsonObject:
     """Return what the states of an encoder depend on besides its weights: the active adapters and their settings."""
     if any(module.disable_adapters for _, module in adapted_modules(encoder)):
         return {}
-    active = next((list(module.active_adapters) for _, module in adapted_modules(encoder)), [])
+    active: list[str] = next((list(module.active_adapters) for _, module in adapted_modules(encoder)), [])
     return {name: described for name, described in describe_all(encoder).items() if name in active}

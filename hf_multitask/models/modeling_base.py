@@ -18,7 +18,7 @@ from .encoder_attention import build_attention_masks
 from .encoder_dropout import use_quick_dropout
 from .encoder_models import build_encoder
 from .encoder_partial_forward import HEADS, PartialForward
-from .heads import LayerMix, LinearHead, build_head
+from .heads import LayerMix, build_head
 from .heads_crf import CRF
 from .layer_groups import LayerGroups, layer_groups
 from .table_repr import ReprTable, ShownAsTable
@@ -143,7 +143,8 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
     @property
     def crfs(self) -> dict[str, CRF]:
         """CRFs by task, for the tasks that have one. `decoding.decode` needs them in addition to the logits."""
-        heads = ((name, head.crf) for name, head in self.heads.items() if isinstance(head, LinearHead))
+        # PEFT may have wrapped a head, which then is no LinearHead.
+        heads = ((name, getattr(head, "crf", None)) for name, head in self.heads.items())
         return {name: crf for name, crf in heads if crf is not None}
 
     def repr_tables(self) -> list[ReprTable]:

@@ -26,11 +26,12 @@ from .encoder_sentences import encode, sentence_settings
 from .hub_card import CARD_NAME, build_model_card
 from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
 from .losses import count_labeled, example_losses
-from .modeling_adapters import MultiTaskAdapterModel
+from .modeling_adapters import MultiTaskAdapterModel, merged_copy
 from .pipeline_multitask import MultiTaskPipeline
 from .stock_export import single_task_model
 from .tasks import TaskConfig
 from .tasks_editing import add_task, remove_task, rename_task
+from .type_aliases import JsonObject
 
 # Arguments of from_pretrained that apply to all files of a model on the hub.
 HUB_KWARGS = ("revision", "token", "cache_dir")
@@ -147,18 +148,49 @@ class MultiTaskModel(MultiTaskAdapterModel):
             The model, in eval mode.
 
         Raises:
-            ValueError: If it is another kind of model, or its weights are missing, damaged or only available as a
-                pickle.
+            ValueError: If it is another kind of model, or some of its weights are missing, damaged or only available
+                as a pickle. With ``output_loading_info=True`` or ``ignore_mismatched_sizes=True`` missing weights are
+                new, as with transformers.
             OSError: If the model does not exist.
         """
+        wants_info = kwargs.pop("output_loading_info", False)
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         with explain_weights_errors(str(pretrained_model_name_or_path), **hub_kwargs):
-            loaded = super().from_pretrained(
-                pretrained_model_name_or_path, *model_args, **{**kwargs, "use_safetensors": True}
+            source, kwargs = cls._complete(pretrained_model_name_or_path, kwargs, hub_kwargs)
+            model, info = super().from_pretrained(
+                source, *model_args, **{**kwargs, "use_safetensors": True, "output_loading_info": True}
             )
+        missing = sorted(info["missing_keys"])
+        if missing and not wants_info and not kwargs.get("ignore_mismatched_sizes"):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: the file of weights lacks {len(missing)} of them: "
+                f"{', '.join(missing[:3])}."
+            )
+        if source is None and pretrained_model_name_or_path is not None:
+            model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
         # Loading sets new weights, all of which would train.
-        freeze_adapted((loaded[0] if isinstance(loaded, tuple) else loaded).encoder)
-        return loaded
+        freeze_adapted(model.encoder)
+        return (model, info) if wants_info else model
+
+    @classmethod
+    def _complete(
+        cls, path: str | PathLike | None, kwargs: JsonObject, hub_kwargs: JsonObject
+    ) -> tuple[str | PathLike | None, JsonObject]:
+        """Return where to load from, and the arguments: of a model that has left weights to its base, all weights."""
+        if path is None or kwargs.get("state_dict") is not None:
+            return path, kwargs
+        config = kwargs.get("config")
+        if not isinstance(config, MultiTaskConfig):
+            values, _ = MultiTaskConfig.get_config_dict(path, **hub_kwargs)
+            if values.get("base_encoder") is None:
+                return path, kwargs
+            rest = {key: value for key, value in kwargs.items() if key not in ("config", *HUB_KWARGS)}
+            config, kwargs = cls.config_class.from_pretrained(path, return_unused_kwargs=True, **hub_kwargs, **rest)
+        if config.base_encoder is None:
+            return path, kwargs
+        state = cls._with_base(path, config, config.base_encoder, **hub_kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if key not in HUB_KWARGS}
+        return None, {**kwargs, "config": config, "state_dict": state}
 
     def save_pretrained(
         self, save_directory: str | PathLike, is_main_process: bool = True, *args: Any, **kwargs: Any
@@ -171,7 +203,6 @@ class MultiTaskModel(MultiTaskAdapterModel):
             args: See ``PreTrainedModel.save_pretrained``.
             kwargs: See ``PreTrainedModel.save_pretrained``.
         """
-        self.follow_adapters()
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process and self.is_remote_code():
             custom_object_save(MultiTaskPipeline, save_directory)
@@ -193,6 +224,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
 
     def _upload_modified_files(self, working_dir: str | PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Upload as ``PreTrainedModel.push_to_hub`` does, and add a model card if the repository has none."""
+        self.check_pushable()
         with explain_upload_errors(repo_id):
             if not HfApi().file_exists(repo_id, CARD_NAME, token=kwargs.get("token")):
                 card = build_model_card(self.config, repo_id, tags=self.model_tags)
@@ -364,19 +396,26 @@ class MultiTaskModel(MultiTaskAdapterModel):
         tokenizer = tokenizer or load_tokenizer(str(self.name_or_path))
         return encode(self, list(sentences), tokenizer, batch_size, prompt_name)
 
-    def add_task(self, task: TaskConfig) -> None:
+    def add_task(self, task: TaskConfig, peft_config: AdapterConfig | None = None) -> None:
         """Add a task with a new head. The other heads do not change.
+
+        With ``peft_config``, the task has an adapter of its own, with the name of the task, which runs and trains from
+        now on. After ``set_adapter`` with the name of another adapter, or after `disable_adapters` if there was none,
+        the other tasks have the logits that they had before.
 
         A trainer, its data and pipelines that were built for the old tasks must be built again; an old trainer refuses
         to train and to evaluate. The same applies to `remove_task` and `rename_task`.
 
         Args:
             task: Task with its labels.
+            peft_config: Config of the adapter of the task; see `add_adapter`. None without one.
 
         Raises:
-            ValueError: If the model already has a task of this name, the task has no labels, or it reads another
-                subword of a word than the model's token tasks.
+            ValueError: If the model already has a task or an adapter of this name, the task has no labels, or it reads
+                another subword of a word than the model's token tasks.
         """
+        if peft_config is not None:
+            self.add_adapter(peft_config, task.name)
         add_task(self, task)
 
     def remove_task(self, name: str) -> None:
@@ -424,7 +463,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
             ValueError: If the model has no such task, or no stock model computes the same as its head. The message
                 gives the reason and an alternative.
         """
-        stock = single_task_model(self, name)
+        stock = single_task_model(merged_copy(self), name)
         if save_directory is not None:
             (tokenizer or load_tokenizer(str(self.name_or_path))).save_pretrained(save_directory)
             stock.save_pretrained(save_directory)
@@ -447,7 +486,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
             )
         tokenizer = tokenizer or load_tokenizer(str(self.name_or_path))
         tokenizer.save_pretrained(save_directory)
-        self.encoder.save_pretrained(save_directory)
+        merged_copy(self).encoder.save_pretrained(save_directory)
         limit = tokenizer.model_max_length if tokenizer.model_max_length < VERY_LARGE_INTEGER else None
         settings = sentence_settings(self.config)
         # The encoder has none, which transformers would replace by a new one and warn.

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..models import MultiTaskModel, load_model
 from ..models.hub_card import CARD_NAME, HERE, build_model_card
 from ..models.hub_card_metadata import Ingredient, TrainingFacts
+from ..models.modeling_adapters import merged_copy
 from ..models.type_aliases import JsonObject, Row
 from ..runtime.atomic_files import write_json
 from ..runtime.folder_lock import only_writer
@@ -94,21 +95,21 @@ def _average(
     options: Mapping[str, Any],
 ) -> AveragedModel:
     check_output_dir(output, overwrite, resume=False)
-    model, tokenizer = load_model(names[0])
+    model, tokenizer = _load(names[0])
     average = _Average(names[0], model, tokenizer)
     for name in names[1:]:
-        average.check(name, *load_model(name))
+        average.check(name, *_load(name))
 
     def score(scored: MultiTaskModel) -> dict[str, float]:
         return {} if data is None else evaluate_model(scored, tokenizer, data, batch_size, **options)
 
-    members = [(name, score(load_model(name)[0])) for name in names]
+    members = [(name, score(_load(name)[0])) for name in names]
     if greedy:
         members.sort(key=lambda member: _goodness(member[1]), reverse=True)
     ingredients: list[Ingredient] = []
     metrics: dict[str, float] = {}
     for name, own in members:
-        before = average.add(load_model(name)[0])
+        before = average.add(_load(name)[0])
         found = score(average.model()) if greedy else {}
         is_used = not greedy or not metrics or _goodness(found) >= _goodness(metrics)
         if is_used:
@@ -123,6 +124,12 @@ def _average(
     remove_model(output)
     _write(averaged, tokenizer, output, ingredients, metrics)
     return AveragedModel(ingredients, metrics)
+
+
+def _load(name: str) -> tuple[MultiTaskModel, PreTrainedTokenizerBase]:
+    """Load a model with its adapters merged: the mean of their factors is not that of their products."""
+    model, tokenizer = load_model(name)
+    return merged_copy(model), tokenizer
 
 
 class _Average:

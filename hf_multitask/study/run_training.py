@@ -22,11 +22,13 @@ from ..models.type_aliases import JsonObject
 from ..reports.training_report import HISTORY_NAME
 from ..runs.build import build_trainer
 from ..runs.config import RunConfig
+from ..runs.lora import LoraSettings
 from ..runtime.atomic_files import write_json
 from ..runtime.memory import free_memory
 from ..runtime.training_history import Evaluation, TrainingHistory, select_metrics
 from ..training.card_facts import final_metrics
 from ..training.metrics import reported_metric_names
+from ..training.settings import adapter_learning_rate
 from ..training.trainer import MultiTaskTrainer
 from .limits import StudyLimit, StudyLimitCallback
 from .records import RunRecord, explain_full_disk, read_record, write_record
@@ -176,20 +178,23 @@ def run_config(plan: StudyPlan, run: PlannedRun, tasks: Sequence[TaskConfig], wo
     """
     config = plan.config
     training: JsonObject = {**config.training, "seed": run.seed}
-    if run.scenario.one_rate:
-        training["head_learning_rate"] = config.training_arguments().learning_rate
     if run.scenario.only_task is not None:
         (task,) = tasks
         name = metric_name(task)
         # The config may choose the best epoch by a metric of a task that this run does not have.
         training |= {"metric_for_best_model": name, "greater_is_better": greater_is_better(name)}
+    lora = None
+    if run.scenario.lora is not None:
+        lora = replace(config.lora or LoraSettings(), **run.scenario.lora)
+        training["learning_rate"] = adapter_learning_rate(config.training_arguments().learning_rate)
+    if run.scenario.one_rate:
+        training["head_learning_rate"] = training.get("learning_rate", config.training_arguments().learning_rate)
     encoder = config.encoder
     if run.start_folder is not None:
         encoder = str((plan.folder / run.start_folder / MODEL_FOLDER).resolve())
     # The tasks have their labels by now: they must match the labels of a model that the run starts from.
-    return replace(
-        config, encoder=encoder, tasks=list(tasks), freeze=run.freeze, training=training, output_dir=str(working)
-    )
+    changed = {"freeze": run.freeze, "lora": lora, "training": training, "output_dir": str(working)}
+    return replace(config, encoder=encoder, tasks=list(tasks), **changed)
 
 
 def forgetting(

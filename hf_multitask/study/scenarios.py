@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from ..models import TaskConfig
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
+from ..runtime.extras import check_packages
 
 JOINT = "nothing-frozen"
+LORA = "lora"
 ONE_RATE = "one-rate"
 
 
@@ -25,6 +27,7 @@ class Scenario:
         only_task: The only task of the model. If None, all tasks are trained.
         one_rate: Whether the heads train at the learning rate of the encoder instead of theirs.
         num_stages: Number of stages of equal length; their length in epochs is added to a ``freeze`` mapping.
+        lora: Settings of LoRA adapters that differ from those of the config. None without adapters.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Scenario:
     only_task: str | None = None
     one_rate: bool = False
     num_stages: int | None = None
+    lora: JsonObject | None = None
 
     @property
     def folder_name(self) -> str:
@@ -114,8 +118,9 @@ def find_scenarios(names: Sequence[str] | None, tasks: Sequence[TaskConfig], num
     """Find scenarios by name.
 
     Args:
-        names: Names from `list_scenarios`, ``top:<k>`` for other numbers of layers, and any name of a scenario that
-            trains followed by ``:one-rate``. If None, all of `list_scenarios`.
+        names: Names from `list_scenarios`, ``top:<k>`` for other numbers of layers, ``lora`` and ``lora:top:<k>`` for
+            adapters in all or in the uppermost layers, and any name of a scenario that trains followed by
+            ``:one-rate``. If None, all of `list_scenarios`.
         tasks: The tasks.
         num_layers: See `list_scenarios`.
 
@@ -124,6 +129,7 @@ def find_scenarios(names: Sequence[str] | None, tasks: Sequence[TaskConfig], num
 
     Raises:
         ValueError: If a name is unknown or repeated. The message suggests the closest name and lists all.
+        ImportError: If a scenario needs a package that is not installed.
     """
     listed = list_scenarios(tasks, num_layers)
     if names is None:
@@ -146,18 +152,31 @@ def _find(name: str, listed: dict[str, Scenario], num_layers: int) -> Scenario:
             return _with_one_rate(_find(base, listed, num_layers))
         except ValueError:
             pass  # the message below names the scenario as it was given
-    if colon and base == "top" and suffix.isdigit() and 1 <= int(suffix) <= num_layers:
-        return _top(int(suffix))
-    layers = f" top:<k> goes from top:1 to top:{num_layers}." if num_layers else ""
+    if name == LORA:
+        return _lora("adapters in every layer and the heads train", {})
+    if base in ("top", f"{LORA}:top") and suffix.isdigit() and 1 <= int(suffix) <= num_layers:
+        return _top(int(suffix)) if base == "top" else _lora_top(int(suffix))
+    layers = f" top:<k> and lora:top:<k> go from top:1 to top:{num_layers}." if num_layers else ""
     raise ValueError(
-        f"{unknown_name_message('scenario', name, listed)}{layers} Each scenario that trains can be followed by "
-        f"':{ONE_RATE}'."
+        f"{unknown_name_message('scenario', name, [*listed, LORA])}{layers} Each scenario that trains can be followed "
+        f"by ':{ONE_RATE}'."
     )
 
 
 def _top(k: int) -> Scenario:
     layers = "uppermost layer" if k == 1 else f"{k} uppermost layers"
     return Scenario(f"top:{k}", f"the heads and the {layers} train", f"top:{k}")
+
+
+def _lora_top(k: int) -> Scenario:
+    layers = "uppermost layer" if k == 1 else f"{k} uppermost layers"
+    scenario = _lora(f"adapters in the {layers} and the heads train", {"layers": f"encoder[-{k}:]"})
+    return replace(scenario, name=f"{LORA}:top:{k}")
+
+
+def _lora(about: str, settings: JsonObject) -> Scenario:
+    check_packages(LORA, f"the scenario {LORA!r}")
+    return Scenario(LORA, about, "none", lora=settings)
 
 
 def _powers_of_two(limit: int) -> list[int]:

@@ -137,10 +137,13 @@ def plan_study(
     _check_splits(config)
     # Some scenarios watch the evaluation of each epoch.
     config = replace(config, training={"eval_strategy": "epoch", **config.training})
+    # Only the scenarios of adapters have any.
+    lora, config = config.lora, replace(config, lora=None)
     parts = load_parts(config)
     # Chosen once, so that the runs differ in nothing but their scenario and their seed.
     config = shared_config(completed_config(config, settings_of(config, parts.facts)), folder, epochs)
-    settings = study_settings(config, minutes)
+    with_lora = replace(config, lora=lora)
+    settings = study_settings(with_lora, minutes)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     check_folder(folder, settings)
     # A trainer that is never run: it builds and checks all that the runs share.
@@ -172,7 +175,7 @@ def plan_study(
     runs.sort(key=lambda run: (run.size, run.seed, run.fold or 0))
     if not runs:
         raise ValueError(f"no scenario can be run: {skipped[0]['reason']}")
-    shared = (config, folder, digest, settings, minutes)
+    shared = (with_lora, folder, digest, settings, minutes)
     return StudyPlan(*shared, tuple(chosen), tuple(runs), tuple(skipped), num_rows, folds), data
 
 
@@ -242,6 +245,9 @@ def study_settings(config: RunConfig, minutes: float | None) -> JsonObject:
     values = {name: value for name, value in values.items() if name not in RUN_FIELDS}
     if Path(config.encoder).is_dir():
         values["encoder"] = str(Path(config.encoder).resolve())
+    del values["lora"]
+    if config.lora is not None:
+        values["lora"] = dataclasses.asdict(config.lora)
     values["tasks"] = [task.to_dict() for task in config.tasks]
     sets = [_data_settings(data) for data in config.data_configs]
     values["data"] = sets[0] if isinstance(config.data, DataConfig) else sets

@@ -257,6 +257,15 @@ def learning_rates(width: int, depth: int, steps: int | None = None) -> tuple[fl
     return _round(min(encoder * factor, MAX_RATE)), _round(min(heads * factor**0.5, MAX_HEAD_RATE))
 
 
+def adapter_learning_rate(rate: float) -> float:
+    """Return the peak learning rate of adapters.
+
+    Args:
+        rate: Peak learning rate of the encoder's own weights.
+    """
+    return _round(min(ADAPTER_RATE_FACTOR * rate, max(MAX_ADAPTER_RATE, rate)))
+
+
 def _length(facts: RunFacts, effort: str) -> Iterator[Setting]:
     if facts.rows is None:
         yield Setting("training.per_device_train_batch_size", 32, "rows are streamed, so their number is unknown")
@@ -297,7 +306,7 @@ def _rates(facts: RunFacts, effort: str) -> Iterator[Setting]:
     encoder, heads = learning_rates(facts.width, facts.depth, steps)
     short = "" if steps is None or steps >= SHORT_RUN_STEPS else f", and a short run: {steps} steps"
     if facts.trains_adapters:
-        encoder = _round(min(ADAPTER_RATE_FACTOR * encoder, MAX_ADAPTER_RATE))
+        encoder = adapter_learning_rate(encoder)
         short += f"; up to {ADAPTER_RATE_FACTOR} times as high for adapters"
     yield Setting(
         "training.learning_rate", encoder, f"an encoder of {facts.depth} layers of width {facts.width}{short}"

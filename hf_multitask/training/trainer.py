@@ -129,6 +129,8 @@ class MultiTaskTrainer(Trainer):
 
     def _set_schedule(self, model: MultiTaskModel, trial: Any = None) -> None:
         """Take the tasks and layer groups of a model, and the schedule for them."""
+        if self.args.push_to_hub:
+            model.check_pushable()
         self.tasks = model.config.tasks
         self.scheduling.follow(model.layer_groups().hold_frozen(), trial)
         # The steps per epoch are not known yet; only a run of `max_steps`, or of a fraction of an epoch, has another
@@ -502,7 +504,9 @@ class MultiTaskTrainer(Trainer):
 
         Raises:
             ConnectionError: If the upload fails.
+            ValueError: If the model has adapters of an encoder that is not on the hub.
         """
+        self.accelerator.unwrap_model(self.model).check_pushable()
         name = self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).name
         with explain_upload_errors(name):
             return super().push_to_hub(*args, **kwargs)

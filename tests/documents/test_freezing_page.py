@@ -5,9 +5,18 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 import yaml
+from peft import LoraConfig
 
-from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, RunConfig
+from hf_multitask import (
+    MultiTaskModel,
+    MultiTaskTrainer,
+    MultiTaskTrainingArguments,
+    RunConfig,
+    TaskConfig,
+    prepare_datasets,
+)
 from hf_multitask.freezing import build_schedule
 from hf_multitask.runs.training import run_plan
 from tests.documents.blocks import claim, run_commands, run_python, write_yaml
@@ -21,7 +30,8 @@ STUDY = claim(PAGE, "bash", "encoder-frozen,top:2")
 RECOMMEND = claim(PAGE, "bash", "--time-budget")
 PLAIN_TRAINER = claim(PAGE, "python", "FreezeCallback(")
 LORA = claim(PAGE, "yaml", "lora:")
-ADAPTERS = claim(PAGE, "python", "LoraConfig(")
+ADAPTERS = claim(PAGE, "python", "merge_and_unload")
+OWN_ADAPTER = claim(PAGE, "python", "head.mood")
 
 
 def test_the_stages_of_the_yaml_example(model):
@@ -48,6 +58,22 @@ def test_the_example_of_adapters(encoder, data, tokenizer, tmp_path):
     names |= {"encoder": encoder, "tasks": data.tasks, "tokenizer": tokenizer}
     run_python(ADAPTERS, names)
     assert len(json.loads((tmp_path / "stages.json").read_text())["stages"]) == 4
+
+
+def test_the_example_of_a_task_with_its_own_adapter(model, tokenizer, folder):
+    model.save_pretrained("out/intents")
+    args = MultiTaskTrainingArguments(str(folder), num_train_epochs=1, report_to="none", disable_tqdm=True)
+    rows = [{**row, "mood": ["good", "bad"][i % 2]} for i, row in enumerate(ROWS)]
+    tasks = [*model.config.tasks, TaskConfig("mood", "sequence_classification", labels=["good", "bad"])]
+    given = {"train_dataset": prepare_datasets({"train": rows}, tokenizer, tasks)["train"]}
+    given["processing_class"] = tokenizer
+    names = {"MultiTaskModel": MultiTaskModel, "MultiTaskTrainer": MultiTaskTrainer, "args": args, "given": given}
+    done = run_python(OWN_ADAPTER, names | {"LoraConfig": LoraConfig, "TaskConfig": TaskConfig})
+    before = model.state_dict()
+    after = done["model"].state_dict()
+    kept = [name for name in before if name in after]
+    assert len(kept) == len(before) - 12  # weights and biases that are now those of the base layers of adapters
+    assert all(torch.equal(after[name], before[name]) for name in kept)
 
 
 def test_the_example_of_a_plain_trainer(folder, encoder):

@@ -1,12 +1,14 @@
 """Adapters as layer groups: selectors, presets, schedules, resume, activation cache; what the caller has frozen."""
 
+from dataclasses import replace
+
 import peft
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
-from hf_multitask import FreezeCallback, MultiTaskModel, MultiTaskTrainer, freeze
+from hf_multitask import FreezeCallback, MultiTaskDataCollator, MultiTaskModel, MultiTaskTrainer, freeze
 from hf_multitask.freezing.presets import build_schedule
 from hf_multitask.models.layer_groups import layer_groups
 from tests.freezing.test_callback import rows, stock  # noqa: F401
@@ -238,13 +240,26 @@ def test_a_wrapped_model_trains_with_a_plain_trainer(stock, rows, tmp_path):  # 
 
 
 def test_adapters_of_a_multitask_model_train_with_a_plain_trainer(adapted, data, tokenizer, tmp_path):
-    from hf_multitask import MultiTaskDataCollator
-
     trainer = plain(adapted, data["train"], tmp_path, "heads-then-all", remove_unused_columns=False)
     trainer.data_collator = MultiTaskDataCollator(tokenizer, data.tasks)
     before = weights_of(adapted)
     trainer.train()
     assert moved_groups(adapted, before) == [*LORA, *HEADS]
+
+
+def test_a_wrapped_multitask_model_trains_with_a_plain_trainer(encoder, data, tokenizer, tmp_path):
+    tasks = [replace(task, crf=task.is_token_task) for task in data.tasks]
+    model = MultiTaskModel.from_encoder(encoder, tasks)
+    config = LoraConfig(r=2, target_modules=["query"], modules_to_save=["intent", "slots"])
+    wrapped = get_peft_model(model, config)
+    assert list(model.crfs) == ["slots"]
+    trainer = plain(
+        wrapped, data["train"], tmp_path, stages("heads", ["lora[-1:]", "heads"]), remove_unused_columns=False
+    )
+    trainer.data_collator = MultiTaskDataCollator(tokenizer, tasks)
+    before = weights_of(model)
+    trainer.train()
+    assert moved_groups(wrapped, before) == ["lora.2", *HEADS]
 
 
 def test_prompts_are_refused_by_name(tmp_path, rows):  # noqa: F811

@@ -10,7 +10,8 @@ from unittest import mock
 
 import torch
 from huggingface_hub import HfApi, constants
-from transformers import pipeline
+from peft import LoraConfig, PeftModel
+from transformers import AutoModel, pipeline
 
 from hf_multitask import (
     MultiTaskModel,
@@ -99,6 +100,47 @@ def run_config(encoder, folder, files):
             "output_dir": folder,
         }
     )
+
+
+def publish_adapters(base, folder, repo):
+    """Push a model with adapters: by itself, and from a trainer; and try the same on an encoder in a folder."""
+    tokenizer = load_tokenizer(base)
+    tasks = [TaskConfig(*task) for task in TASKS]
+    data = prepare_datasets({"train": ROWS}, tokenizer, tasks)
+    errors = []
+    for encoder in (folder, base):
+        torch.manual_seed(0)
+        model = MultiTaskModel.from_encoder(encoder, data.tasks, peft_config=LoraConfig(r=2))
+        args = {"output_dir": f"{folder}-out", "hub_model_id": repo, "hub_token": "token-of-ann"}
+        args = {**args, "report_to": "none", "learning_rate": 0.1, "num_train_epochs": 1, "disable_tqdm": True}
+        given = {"train_dataset": data["train"], "processing_class": tokenizer}
+        trainer = MultiTaskTrainer(model, MultiTaskTrainingArguments(**args), **given)
+        if encoder == folder:
+            pushing = MultiTaskTrainingArguments(**args, push_to_hub=True)
+            errors += [error_of(trainer.push_to_hub), error_of(model.push_to_hub, repo, token="token-of-ann")]
+            errors.append(error_of(MultiTaskTrainer, model, pushing, **given))
+    trainer.train()
+    trainer.push_to_hub()
+    model.push_to_hub(f"{repo}-alone", token="token-of-ann")
+    tokenizer.push_to_hub(f"{repo}-alone", token="token-of-ann")
+    return {"predictions": pipeline("multi-task", model=model, tokenizer=tokenizer)(SENTENCES), "errors": errors}
+
+
+def use_adapters(base, repo):
+    """Load a model with adapters by its name: with this package, and only its adapter with PEFT."""
+    model = MultiTaskModel.from_pretrained(repo)
+    commit = model.config.base_encoder["revision"]
+    plain = AutoModel.from_pretrained(base, revision=commit, add_pooling_layer=False)
+    adapted = PeftModel.from_pretrained(plain, repo, subfolder="adapter-default").eval()
+    ids = torch.tensor([load_tokenizer(repo)(SENTENCES[0])["input_ids"]])
+    with torch.no_grad():
+        states = [encoder(ids).last_hidden_state for encoder in (model.encoder, adapted)]
+    return {
+        "predictions": pipeline("multi-task", model=repo)(SENTENCES),
+        "revision": commit,
+        "difference": float((states[0] - states[1]).abs().max()),
+        "adapter_revision": adapted.peft_config["default"].revision,
+    }
 
 
 def push_while(breaks, trainer, repo):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from hf_multitask import MultiTaskModel, TaskConfig
+from hf_multitask import MultiTaskModel, TaskConfig, freeze
 
 TASKS = [
     TaskConfig("intent", "sequence_classification", labels=["a", "b"]),
@@ -148,6 +148,38 @@ def test_only_the_adapter_that_runs_trains(encoder):
         assert all(f".{name}." in weight for weight in lora)
         trained = {weight for weight, value in model.encoder.named_parameters() if value.requires_grad}
         assert {f"encoder.{weight}" for weight in trained} == set(lora)
+
+
+def test_a_task_with_an_adapter_of_its_own_leaves_the_others_as_they_are(encoder, tmp_path):
+    model = disturb(make(encoder))
+    before = logits_of(model)
+    topic = TaskConfig("topic", "sequence_classification", labels=["x", "y", "z"])
+    model.add_task(topic, LoraConfig(r=2))
+    freeze(model, ["head.intent", "head.slots"])
+    with_adapter = logits_of(disturb(model))
+    model.save_pretrained(tmp_path)
+    loaded = MultiTaskModel.from_pretrained(tmp_path)
+    for found in (model, loaded):
+        assert found.active_adapters() == ["topic"]
+        assert difference(logits_of(found), with_adapter) == 0
+        found.disable_adapters()
+        alone = logits_of(found)
+        assert difference(before, alone) == 0
+        assert (alone["topic"] - with_adapter["topic"]).abs().max() > 0
+        found.enable_adapters()
+
+
+def test_tasks_with_an_adapter_each_are_switched_by_name(encoder):
+    model = make(encoder)
+    logits = {}
+    for name in ("first", "second"):
+        task = TaskConfig(name, "sequence_classification", labels=["x", "y"])
+        model.add_task(task, LoraConfig(r=2))
+        freeze(model, [group.name for group in model.layer_groups() if group.is_head and group.name != f"head.{name}"])
+        logits[name] = logits_of(disturb(model))[name]
+    for name in ("first", "second"):
+        model.set_adapter(name)
+        assert torch.equal(logits_of(model)[name], logits[name])
 
 
 def test_wrong_use_of_adapters_is_refused(encoder):

@@ -53,12 +53,25 @@ def test_one_rate_can_follow_any_scenario_that_trains():
     assert (found.freeze, found.one_rate, found.folder_name) == ("top:2", True, "top-2-one-rate")
 
 
+def test_scenarios_of_adapters_are_found_by_name():
+    found = find_scenarios(["lora", "lora:top:2", "lora:one-rate"], TASKS, 6)
+    assert [(scenario.name, scenario.freeze, scenario.lora) for scenario in found] == [
+        ("lora", "none", {}),
+        ("lora:top:2", "none", {"layers": "encoder[-2:]"}),
+        ("lora:one-rate", "none", {}),
+    ]
+    assert found[1].folder_name == "lora-top-2"
+    with pytest.raises(ValueError, match=r"unknown scenario 'lora:top:7'.*lora:top:<k> go from top:1 to top:6"):
+        find_scenarios(["lora:top:7"], TASKS, 6)
+    assert [scenario.name for scenario in find_scenarios(["lora"], TASKS, 0)] == ["lora"]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("heads-than-all", "unknown scenario 'heads-than-all'. Did you mean 'heads-then-all'.* 'progressive'"),
         ("intents-alone", "Did you mean 'intent-alone'"),
-        ("top:7", "top:<k> goes from top:1 to top:6"),
+        ("top:7", "top:<k> and lora:top:<k> go from top:1 to top:6"),
         ("top:0", "unknown scenario 'top:0'"),
         ("everything-frozen:one-rate", "unknown scenario 'everything-frozen:one-rate'"),
         ("gradua:one-rate", "unknown scenario 'gradua:one-rate'"),
