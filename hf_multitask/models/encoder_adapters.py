@@ -224,7 +224,7 @@ def describe_all(encoder: nn.Module) -> dict[str, JsonObject]:
 
 def active_adapter(encoder: nn.Module) -> str | None:
     """Return the name of the adapter that runs, the first if there are several; None without adapters."""
-    active = next((module.active_adapters for _, module in adapted_modules(encoder)), [])
+    active: list[str] = next((list(module.active_adapters) for _, module in adapted_modules(encoder)), [])
     return next(iter(active), None)
 
 

@@ -6,11 +6,15 @@ import logging
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME
 
 from .encoder_adapters import PEFT_PREFIX, adapter_configs, describe, peft
 from .encoder_loading import find_model, load_config
@@ -44,12 +48,13 @@ class Base:
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, encoder: PreTrainedModel, saved: JsonObject | None) -> "Base | None":
+    def of(cls, encoder: PreTrainedModel, saved: JsonObject | None, revision: str | None) -> "Base | None":
         """Return the base that an encoder was loaded from; None if its config does not say.
 
         Args:
             encoder: The encoder.
             saved: The base in the config of a saved model, which the encoder was loaded with.
+            revision: Commit of an encoder that was loaded from the hub.
         """
         if saved is not None:
             return cls.saved(saved)
@@ -58,9 +63,7 @@ class Base:
             return None
         if Path(name).expanduser().is_dir():
             return cls(str(Path(name).expanduser().resolve()), None, encoder.dtype)
-        # None for an encoder that a package contains.
-        commit = encoder.config._commit_hash if hasattr(encoder.config, "_commit_hash") else None
-        return cls(name, commit, encoder.dtype)
+        return cls(name, revision, encoder.dtype)
 
     @classmethod
     def saved(cls, values: JsonObject) -> "Base":
@@ -81,19 +84,37 @@ class Base:
         """Whether it is a folder of this machine, which a model on the hub cannot name."""
         return Path(self.name).is_absolute()
 
-    def read(self) -> dict[str, torch.Tensor]:
+    def read(self, **hub_kwargs: Any) -> dict[str, torch.Tensor]:
         """Read its weights.
+
+        Args:
+            hub_kwargs: ``token`` and ``cache_dir``.
 
         Raises:
             ValueError: If it cannot be loaded.
         """
         source = find_model(self.name)
-        options = {} if self.revision is None else {"revision": self.revision}
+        options = hub_kwargs if self.revision is None else {**hub_kwargs, "revision": self.revision}
         with explain_encoder_errors(source, **options):
             config = load_config(source, **options)
             encoder = load_encoder(source, config, dtype=self.dtype, trust_remote_code=False, **options)
         drop_pooler(encoder)  # as the model has
         return encoder.state_dict()
+
+
+def commit_of(source: str, revision: str | None = None, cache_dir: str | None = None) -> str | None:
+    """Return the commit that an encoder has just been loaded from; None for a folder.
+
+    Args:
+        source: Hub name or folder.
+        revision: Revision that it was loaded with.
+        cache_dir: Cache that it was loaded to.
+    """
+    if Path(source).is_dir():
+        return None
+    found = try_to_load_from_cache(source, CONFIG_NAME, cache_dir=cache_dir, revision=revision)
+    # In the cache, the folder of a file has the name of the commit.
+    return Path(found).parent.name if isinstance(found, str) else revision
 
 
 def plain_name(name: str) -> str | None:
@@ -134,7 +155,7 @@ def joint_digest(digests: Mapping[str, bytes], names: Iterable[str]) -> str:
     return found.hexdigest()
 
 
-def write_adapters(encoder: PreTrainedModel, base: Base | None, folder: str | Path) -> None:
+def write_adapters(encoder: PreTrainedModel, base: Base | None, folder: str | PathLike) -> None:
     """Write each adapter to a folder of its own in PEFT's format, and remove folders of adapters that are gone.
 
     ``PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder, subfolder="adapter-default")`` reads it.

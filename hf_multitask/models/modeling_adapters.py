@@ -43,6 +43,8 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
 
     # Names of the weights that the base has, set before each save.
     _keys_to_ignore_on_save: set[str] | list[str] | None = None
+    # Commit of the encoder, if `from_encoder` has loaded it from the hub.
+    encoder_revision: str | None = None
 
     def add_adapter(self, adapter_config: AdapterConfig, adapter_name: str | None = None) -> None:
         """Put an adapter of PEFT into the encoder. It runs and trains from now on; the encoder's own weights freeze.
@@ -151,7 +153,7 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
             for name, weight in weights.items()
             if (plain := plain_name(name)) in digests and digest(weight) == digests[plain]
         }
-        base = Base.of(self.encoder, self.config.base_encoder) if same else None
+        base = self._base() if same else None
         self.config.base_encoder = None
         if base is not None:
             self.config.base_encoder = base.to_dict(joint_digest(digests, same.values()))
@@ -167,7 +169,7 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
         Raises:
             ValueError: If its adapters belong to an encoder in a folder of this machine.
         """
-        base = Base.of(self.encoder, self.config.base_encoder) if has_adapters(self.encoder) else None
+        base = self._base()
         if base is not None and base.is_folder:
             raise ValueError(
                 f"push: the adapters belong to the encoder in {base.name}, which is not on the hub. Push the encoder "
@@ -187,14 +189,20 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
         """
         missing = {name: plain_name(name) for name in self.state_dict() if name not in state_dict}
         if missing and set(missing.values()) <= self._base_digests().keys():
-            base = Base.of(self.encoder, self.config.base_encoder)
+            base = self._base()
             weights = {} if base is None else base.read()
             state_dict = {**state_dict, **{name: weights[plain] for name, plain in missing.items() if plain}}
         return super().load_state_dict(state_dict, strict, assign)
 
+    def _base(self) -> Base | None:
+        """Return the encoder that the adapters were added to; None without adapters, or if it is not known."""
+        if not has_adapters(self.encoder):
+            return None
+        return Base.of(self.encoder, self.config.base_encoder, self.encoder_revision)
+
     def _base_digests(self) -> dict[str, bytes]:
         """Return the digests of the weights of the base, by name in it; none without adapters, or if it is gone."""
-        base = Base.of(self.encoder, self.config.base_encoder) if has_adapters(self.encoder) else None
+        base = self._base()
         if base is None:
             return {}
         known = self.__dict__.setdefault("_digests_by_base", {})
@@ -224,7 +232,7 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
         state = load_file(str(cached_file(str(path), SAFE_WEIGHTS_NAME, **hub_kwargs)))
         base = Base.saved(saved)
         try:
-            weights = base.read()
+            weights = base.read(**{key: value for key, value in hub_kwargs.items() if key != "revision"})
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: the encoder that its adapters belong to cannot be loaded. {error}") from error
         modules = adapted_by(config.adapters)

@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 from .configuration_multitask import MultiTaskConfig
 from .encoder_adapters import AdapterConfig, freeze_adapted
 from .encoder_attention import check_attention
+from .encoder_base import commit_of
 from .encoder_loading import find_model, load_config, load_tokenizer
 from .encoder_models import CHECKED_TYPES, check_encoder, is_half, load_encoder
 from .encoder_pooling import mean_of_windows, pool
@@ -129,6 +130,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
         model = cls(config).to(encoder.dtype)  # type: ignore[arg-type]
         model.set_encoder(encoder)
         model.name_or_path = source
+        model.encoder_revision = commit_of(source, kwargs.get("revision"), kwargs.get("cache_dir"))
         if peft_config is not None:
             model.add_adapter(peft_config)
         return model
@@ -157,11 +159,13 @@ class MultiTaskModel(MultiTaskAdapterModel):
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         with explain_weights_errors(str(pretrained_model_name_or_path), **hub_kwargs):
             source, kwargs = cls._complete(pretrained_model_name_or_path, kwargs, hub_kwargs)
-            model, info = super().from_pretrained(
-                source, *model_args, **{**kwargs, "use_safetensors": True, "output_loading_info": True}
-            )
+            options = {**kwargs, "use_safetensors": True, "output_loading_info": True}
+            loaded: Any = super().from_pretrained(source, *model_args, **options)
+        model, info = loaded
         missing = sorted(info["missing_keys"])
-        if missing and not wants_info and not kwargs.get("ignore_mismatched_sizes"):
+        # Without a path, the caller gives the weights that there are.
+        is_whole = pretrained_model_name_or_path is not None and not kwargs.get("ignore_mismatched_sizes")
+        if missing and is_whole and not wants_info:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: the file of weights lacks {len(missing)} of them: "
                 f"{', '.join(missing[:3])}."

@@ -7,12 +7,14 @@ from .distillation import DistillConfig
 from .evaluation import evaluate_model, run_evaluation
 from .folds import cross_validate
 from .inspection import inspect_data
+from .lora import LoraSettings
 from .output_dir import find_last_checkpoint, has_unfinished_folds
 from .training import run_plan, run_training
 
 __all__ = [
     "AveragedModel",
     "DistillConfig",
+    "LoraSettings",
     "RunConfig",
     "average_models",
     "build_trainer",

@@ -193,8 +193,8 @@ def run_config(plan: StudyPlan, run: PlannedRun, tasks: Sequence[TaskConfig], wo
     if run.start_folder is not None:
         encoder = str((plan.folder / run.start_folder / MODEL_FOLDER).resolve())
     # The tasks have their labels by now: they must match the labels of a model that the run starts from.
-    changed = {"freeze": run.freeze, "lora": lora, "training": training, "output_dir": str(working)}
-    return replace(config, encoder=encoder, tasks=list(tasks), **changed)
+    config = replace(config, encoder=encoder, lora=lora, training=training, output_dir=str(working))
+    return replace(config, tasks=list(tasks), freeze=run.freeze)
 
 
 def forgetting(

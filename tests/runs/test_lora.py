@@ -77,7 +77,7 @@ def test_a_wrong_value_is_refused(lora, message, tmp_path):
         ({"layers": "encoder[9:]"}, r"lora.layers: group 'encoder\[9:\]' selects none of the 3 layers"),
         ({"layers": "heads"}, "lora.layers: expected layers of the encoder"),
         ({"layers": "embeddings"}, "lora.layers: expected layers of the encoder"),
-        ({"target_modules": ["qeury"]}, "lora.target_modules: unknown module 'qeury'. Did you mean 'query'"),
+        ({"target_modules": ["querry"]}, "lora.target_modules: unknown module 'querry'. Did you mean 'query'"),
     ],
 )
 def test_what_selects_nothing_is_refused(lora, message, model):
