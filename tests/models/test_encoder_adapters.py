@@ -186,7 +186,7 @@ def test_wrong_use_of_adapters_is_refused(encoder):
     model = make(encoder, LoraConfig(r=2))
     with pytest.raises(ValueError, match="adapter 'default': the encoder already has an adapter of this name"):
         model.add_adapter(LoraConfig(r=2))
-    with pytest.raises(ValueError, match=r"unknown adapter 'defaul'. Did you mean 'default'"):
-        model.set_adapter("defaul")
+    with pytest.raises(ValueError, match=r"unknown adapter 'default1'. Did you mean 'default'"):
+        model.set_adapter("default1")
     with pytest.raises(ValueError, match="'default' is the one that runs"):
         model.delete_adapter("default")
