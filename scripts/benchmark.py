@@ -292,7 +292,7 @@ def _add_accelerator(command: argparse.ArgumentParser) -> None:
         metavar="LAYERSxWIDTH",
         help="sizes of the encoder (default: 6x384 12x768, those of MiniLM and of BERT-base)",
     )
-    command.add_argument("--repeats", type=int, default=2, help="rounds (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=1, help="rounds (default: %(default)s)")
     command.add_argument("--workers", type=int, default=4, help="dataloader workers (default: %(default)s)")
     command.add_argument(
         "--matrix-size",

@@ -22,25 +22,29 @@ from .workload import SEED, Workload
 BIAS_TO_OUTSIDE = 10.0
 
 
+# Function that predicts texts.
+Predict = Callable[[Sequence[str]], object]
+
+
 @dataclass(frozen=True)
 class _Run:
-    """A function that predicts all texts.
+    """A way to predict texts.
 
     Args:
         name: Name in the table.
         precision: Its precision.
-        predict: Function of the texts.
+        build: Returns a function that predicts texts. Its models are on the device for its run only.
         is_stock: See `RunResult`.
     """
 
     name: str
     precision: Precision
-    predict: Callable[[Sequence[str]], object]
+    build: Callable[[Workload, Path, Precision], Predict]
     is_stock: bool = False
 
 
 def measure_predictions(work: Workload, folder: Path, texts: int, length: int, repeats: int) -> list[RunResult]:
-    """Time predictions of texts in turns.
+    """Time predictions of texts, one run after the other.
 
     Args:
         work: Workload.
@@ -57,17 +61,19 @@ def measure_predictions(work: Workload, folder: Path, texts: int, length: int, r
     mean_length = sum(len(text.split()) + 2 for text in drawn) / len(drawn)
     saved = _save_model(work, folder / "model")
     results = []
-    for run in _runs(work, saved):
-        run.predict(drawn[: work.batch_size])  # the first pass allocates memory
-        rates = []
+    for run in _runs():
+        gc.collect()
         reset_peak()
+        predict = run.build(work, saved, run.precision)
+        predict(drawn[: work.batch_size])  # the first pass allocates memory
+        rates = []
         for _ in range(repeats):
-            gc.collect()
             wait_for_device()
             start = time.perf_counter()
-            run.predict(drawn)
+            predict(drawn)
             wait_for_device()
             rates.append(len(drawn) / (time.perf_counter() - start))
+        del predict  # and its models, before the next ones are loaded
         # Two stock models run each layer twice.
         results.append(
             RunResult(run.name, run.precision.name, rates, peak_bytes(), mean_length, run.is_stock, not run.is_stock)
@@ -100,15 +106,15 @@ def _save_model(work: Workload, folder: Path) -> Path:
     return folder
 
 
-def _runs(work: Workload, folder: Path) -> list[_Run]:
+def _runs() -> list[_Run]:
     known = precisions()
     stock = [
-        _Run("two pipelines", precision, _two_pipelines(work, folder, precision), is_stock=True)
+        _Run("two pipelines", precision, _two_pipelines, is_stock=True)
         for precision in known
         if precision.attention is None
     ]
-    ours = [_Run("ours", precision, _pipeline(work, folder, precision)) for precision in known]
-    alone = [_Run("model alone", precision, _model_alone(work, folder, precision)) for precision in known]
+    ours = [_Run("ours", precision, _pipeline) for precision in known]
+    alone = [_Run("model alone", precision, _model_alone) for precision in known]
     return [*stock, *ours, *alone]
 
 
@@ -119,7 +125,7 @@ def _load(folder: Path, precision: Precision) -> MultiTaskModel:
     return MultiTaskModel.from_pretrained(folder, **options)
 
 
-def _two_pipelines(work: Workload, folder: Path, precision: Precision) -> Callable[[Sequence[str]], None]:
+def _two_pipelines(work: Workload, folder: Path, precision: Precision) -> Predict:
     model = _load(folder, precision)
     options: dict[str, Any] = {"tokenizer": str(folder), "device": work.device, "batch_size": work.batch_size}
     intent = transformers.pipeline("text-classification", model.export_task("intent", None, work.tokenizer), **options)
@@ -132,7 +138,7 @@ def _two_pipelines(work: Workload, folder: Path, precision: Precision) -> Callab
     return predict
 
 
-def _pipeline(work: Workload, folder: Path, precision: Precision) -> Callable[[Sequence[str]], object]:
+def _pipeline(work: Workload, folder: Path, precision: Precision) -> Predict:
     # The overloads of transformers list its own tasks only.
     predictor = transformers.pipeline(  # type: ignore[call-overload]
         "multi-task",
@@ -144,7 +150,7 @@ def _pipeline(work: Workload, folder: Path, precision: Precision) -> Callable[[S
     return lambda texts: predictor(list(texts))
 
 
-def _model_alone(work: Workload, folder: Path, precision: Precision) -> Callable[[Sequence[str]], None]:
+def _model_alone(work: Workload, folder: Path, precision: Precision) -> Predict:
     """Return a function that tokenizes texts and runs the model on batches of similar length."""
     model = _load(folder, precision).to(work.device).eval()  # type: ignore[arg-type]  # see BareLoop
 

@@ -82,6 +82,7 @@ def _runs(work: Workload, folder: Path, steps: int, workers: int) -> list[_Run]:
             precision.name,
             lambda precision=precision: stock.time_steps(**options, **precision.training),  # type: ignore[misc]
             is_stock=True,
+            runs_all_layers=False,  # but twice
         )
         for precision in known
         if precision.attention is None
