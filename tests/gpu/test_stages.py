@@ -6,6 +6,7 @@ from torch._dynamo.utils import counters
 from transformers import BertConfig, BertModel, TrainerCallback
 
 from hf_multitask import MultiTaskModel, TaskConfig, prepare_datasets
+from hf_multitask.freezing.distillation import Teacher
 from tests.gpu.devices import NEEDS_COMPILER, NEEDS_CUDA, losses, train, weights
 from tests.tiny import ROWS
 
@@ -92,6 +93,12 @@ def test_the_peak_memory_of_the_device_rises_and_falls_as_planned(data, tokenize
         assert recorded[plan.name]["peak_memory_bytes"] >= peak
 
 
+def test_a_run_on_the_cpu_has_the_memory_of_the_process(encoder, data, tokenizer, tmp_path):
+    trainer = train("cpu", encoder, data, tokenizer, tmp_path, "heads-then-all")
+    for record in trainer.state.stateful_callbacks["freeze_schedule"]["stages"].values():
+        assert record["peak_memory_bytes"] > 50 * MIB  # torch itself takes more
+
+
 @pytest.mark.parametrize("given", [{}, {"optim": "adamw_torch"}, {"optim": "sgd"}, {"optim": "adafactor"}], ids=str)
 def test_optimizers_move_exactly_what_trains(given, device, encoder, data, tokenizer, tmp_path):
     start = None
@@ -158,6 +165,23 @@ def test_a_protected_head_is_distilled_and_its_drift_measured(given, device, enc
     assert distances[-1] > distances[0]
     drifts = [entry["eval_drift_pooled"] for entry in logs if "eval_drift_pooled" in entry]
     assert 0 < drifts[0] < drifts[-1]
+
+
+def test_the_teacher_of_a_protected_head_computes_in_the_precision_of_the_run(
+    device, encoder, data, tokenizer, tmp_path, monkeypatch
+):
+    found = set()
+    load = Teacher.load
+
+    def watch(teacher, weights):
+        layer = teacher.model.encoder.encoder.layer[0].attention.self.query
+        layer.register_forward_hook(lambda _, __, output: found.add(output.dtype))
+        load(teacher, weights)
+
+    monkeypatch.setattr(Teacher, "load", watch)
+    schedule = {"stages": [{"freeze": "head.intent"}], "protect": {"intent": {"distill": 1.0}}}
+    train(device, encoder, data, tokenizer, tmp_path, schedule, bf16=True, max_steps=2)
+    assert found == {torch.bfloat16}
 
 
 def test_evaluation_and_prediction_on_a_device(device, encoder, data, tokenizer, tmp_path):
