@@ -50,6 +50,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
         ema_decay: Share of the exponential moving average (EMA) of the weights that stays at each optimizer step, in
             (0, 1). The EMA of the weights that train is evaluated and saved; training continues with the weights
             themselves. No EMA if None.
+        word_dropout: Probability that a token of a training row is replaced by the mask token, in [0, 1), while the
+            embeddings train; see `WordDropout`.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -110,6 +112,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Evaluate and save an exponential moving average of the weights, such as 0.99."},
     )
+    word_dropout: float = field(
+        default=0.0,
+        metadata={"help": "Probability that a token of a training row is replaced by the mask token."},
+    )
     logging_nan_inf_filter: bool = field(
         default=False,
         metadata={"help": "Replace a loss of NaN in the log. The search for it waits for the device at every step."},
@@ -140,6 +146,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
                 raise ValueError(unknown_name_message(name, value, allowed))
         if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
             raise ValueError(f"ema_decay must be a number in (0, 1), found {self.ema_decay!r}.")
+        if not 0 <= self.word_dropout < 1:
+            raise ValueError(f"word_dropout must be a number in [0, 1), found {self.word_dropout!r}.")
         if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:
             raise ValueError(f"layer_lr_decay must be a number in (0, 1], found {self.layer_lr_decay!r}.")
         self._check_early_stopping()

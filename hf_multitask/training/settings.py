@@ -17,6 +17,7 @@ from ..models.messages import unknown_name_message
 from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.tasks import CHOSEN_FIELDS, LSTM_HEAD, MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
+from ..runtime.processes import are_weights_sharded
 from .metrics import metric_of
 
 QUICK, STANDARD, THOROUGH = "quick", "standard", "thorough"
@@ -27,15 +28,20 @@ MEASURED_WIDTH, MEASURED_DEPTH = 384, 6
 SHORT_RUN_STEPS = 1000
 SHORT_RUN_RATES, RATES = (4e-4, 1.5e-3), (2e-4, 1.5e-3)
 MAX_RATE, MAX_HEAD_RATE = 6e-4, 2e-3
+# Factor of the heads' rate in a run of sequence tasks one of which has this many labels.
+MANY_LABELS, MANY_LABELS_FACTOR = 50, 10 / 3
 LAYER_LR_DECAY = 0.85
 # Adapters start from zero. Hu et al. (2022) train theirs at about ten times the rates of the weights themselves.
 ADAPTER_RATE_FACTOR, MAX_ADAPTER_RATE = 10, 2e-3
+WORD_DROPOUT = 0.1
+# An average over the last thousand steps, in runs that are several times as long.
+EMA_DECAY, EMA_MIN_STEPS = 0.999, 4000
 
 SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
 FEW_ROWS = 1000
 MANY_ROWS = 50_000
-ROWS_READ, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 3600, 6, 30, 3
+ROWS_READ, MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_MANY_ROWS = 8000, 6, 30, 3
 # Epochs that are evaluated in a run on few rows.
 LAST_EVALUATIONS = 3
 TEXT_WIDTH = 100
@@ -86,6 +92,7 @@ class RunFacts:
         batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
         evaluates_each_epoch: Whether each epoch has to be evaluated, as for a schedule that watches a metric.
         trains_adapters: Whether adapters train instead of the encoder's own weights.
+        is_sharded: Whether a process has a part of each weight only, as with FSDP.
     """
 
     tasks: Sequence[TaskConfig]
@@ -97,6 +104,7 @@ class RunFacts:
     batches_per_step: int = 1
     evaluates_each_epoch: bool = False
     trains_adapters: bool = False
+    is_sharded: bool = False
 
     @classmethod
     def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
@@ -117,6 +125,7 @@ class RunFacts:
             width=encoder_config.hidden_size,
             depth=encoder_config.num_hidden_layers,
             batches_per_step=batches_per_step,
+            is_sharded=are_weights_sharded(),
         )
 
 
@@ -293,7 +302,7 @@ def num_epochs(rows: int, effort: str) -> int:
     epochs = EPOCHS_OF_MANY_ROWS
     if rows < MANY_ROWS:
         epochs = min(max(round(ROWS_READ / rows), MIN_EPOCHS), MAX_EPOCHS)
-    return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: 2 * epochs}[effort]
+    return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: max(epochs, min(2 * epochs, MAX_EPOCHS))}[effort]
 
 
 def num_steps(rows: int, effort: str) -> int:
@@ -311,7 +320,14 @@ def _rates(facts: RunFacts, effort: str) -> Iterator[Setting]:
     yield Setting(
         "training.learning_rate", encoder, f"an encoder of {facts.depth} layers of width {facts.width}{short}"
     )
-    yield Setting("training.head_learning_rate", heads, "heads start from random weights")
+    if _has_many_labels(facts):
+        yield Setting(
+            "training.head_learning_rate",
+            _round(MANY_LABELS_FACTOR * heads),
+            "heads start from random weights, and few rows teach each of many labels",
+        )
+    else:
+        yield Setting("training.head_learning_rate", heads, "heads start from random weights")
     yield Setting("training.layer_lr_decay", LAYER_LR_DECAY, "lower layers are more general and need less change")
     yield Setting("training.warmup_steps", 0.1, "the first tenth of the steps, while heads are still random")
 
@@ -326,15 +342,24 @@ def _losses(facts: RunFacts, effort: str) -> Iterator[Setting]:
 
 def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
     for task in facts.tasks:
-        if task.is_token_task and effort == THOROUGH:
+        if task.is_token_task and _is_long(facts, effort):
             yield Setting(f"tasks.{task.name}.head", LSTM_HEAD, "better tags, for a third more time per step")
             yield Setting(f"tasks.{task.name}.mix_layers", True, "pays together with the LSTM")
         elif task.is_token_task:
-            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM costs time and the scores of other tasks")
+            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM needs many rows or epochs")
             yield Setting(f"tasks.{task.name}.mix_layers", False, "pays only together with an LSTM")
         else:
             yield Setting(f"tasks.{task.name}.head", "linear", "the only head of a sequence task")
             yield Setting(f"tasks.{task.name}.mix_layers", False, "for token tasks only")
+
+
+def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    if any(task.is_token_task for task in facts.tasks):
+        if _is_long(facts, effort):
+            reason = "names that no training row has are tagged by their context"
+            yield Setting("training.word_dropout", WORD_DROPOUT, reason)
+    elif facts.rows is not None and num_steps(facts.rows, effort) >= EMA_MIN_STEPS and not facts.is_sharded:
+        yield Setting("training.ema_decay", EMA_DECAY, "the average of the last thousand steps is less noisy")
 
 
 def _evaluation(facts: RunFacts, effort: str) -> Iterator[Setting]:
@@ -369,7 +394,25 @@ def _best_metric(facts: RunFacts) -> tuple[str, bool, str]:
     return "mean_score", True, "no row has labels for every task"
 
 
-RULES: tuple[Callable[[RunFacts, str], Iterator[Setting]], ...] = (_length, _rates, _losses, _heads, _evaluation)
+RULES: tuple[Callable[[RunFacts, str], Iterator[Setting]], ...] = (
+    _length,
+    _rates,
+    _losses,
+    _heads,
+    _regularization,
+    _evaluation,
+)
+
+
+def _has_many_labels(facts: RunFacts) -> bool:
+    return not any(task.is_token_task for task in facts.tasks) and any(
+        len(task.labels or ()) >= MANY_LABELS for task in facts.tasks
+    )
+
+
+def _is_long(facts: RunFacts, effort: str) -> bool:
+    """Return whether a run is long enough for what learns more slowly."""
+    return effort == THOROUGH or (effort == STANDARD and facts.rows is not None and facts.rows >= FEW_ROWS)
 
 
 def _given_of_tasks(tasks: Sequence[TaskConfig]) -> list[str]:

@@ -42,6 +42,7 @@ from .scheduling import ScheduleSpec, Scheduling
 from .step_losses import StepLosses
 from .trainer_callbacks import TrainerCallbacks
 from .trainer_checks import NothingTrainsError, check_given, check_tasks, check_watched
+from .word_dropout import build_word_dropout
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ class MultiTaskTrainer(Trainer):
         distiller = build_distiller(self._distillation, self.tasks, self.train_dataset)
         self.step_losses.follow(self.tasks, self.model.crfs, distiller)
         self.callbacks.follow(self.model, self.accelerator)
+        self.word_dropout = build_word_dropout(self.args.word_dropout, self.processing_class)
         self.dataloaders.follow(self.tasks, self.accelerator)
         for place, rows in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_rows(rows, place, self._has_collator, self.model.config)
@@ -298,9 +300,11 @@ class MultiTaskTrainer(Trainer):
     def training_step(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self, model: nn.Module, inputs: Batch, num_items_in_batch: Mapping[str, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """Train on a batch as ``Trainer`` does, starting from the cached states of frozen layers."""
+        """Train on a batch as ``Trainer`` does, with word dropout or from the cached states of frozen layers."""
         self.caching.cache.begin_step()
         inputs = self.caching.cache.add_states(inputs)
+        if self.word_dropout is not None:
+            inputs = self.word_dropout(inputs, self.model)
         return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]  # for the model
 
     def compute_loss(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
