@@ -56,6 +56,15 @@ class FreezeCallback(TrainerCallback):
             self._built_for = (num_epochs, metric)
         return self.schedule
 
+    def interrupt(self) -> None:
+        """Unfreeze what the schedule has frozen, if a training was interrupted.
+
+        What is frozen when another trainer is built counts as frozen by the caller.
+        """
+        if self.run is not None:
+            self.run.release()
+            self.run = None
+
     def remaining_stages(self) -> list[tuple[Sequence[str], float]] | None:
         """Return the groups that train and the number of epochs, stage by stage from now on; None outside of a run."""
         return None if self.run is None else self.run.remaining_stages()
@@ -84,8 +93,7 @@ class FreezeCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Check the schedule, and freeze the groups that are frozen at this step."""
-        if self.run is not None:
-            self.run.release()  # an earlier training was interrupted
+        self.interrupt()  # an earlier training of this trainer
         model = kwargs["model"]
         groups = (self.groups or layer_groups(model).hold_frozen()).bind(model)
         steps_per_epoch = count_steps_per_epoch(args, state, kwargs.get("train_dataloader"))

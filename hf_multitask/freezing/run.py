@@ -152,6 +152,7 @@ class FreezeRun:
             self.snapshots.clear()
         self.recorder.begin()
         self._warn_of_risks()
+        self._log_held()
         self.progress = self._replay()
         # Changes at this very step are still to be made: the checkpoint of a step is written before them.
         self.entered = [change for change in self.progress.transitions if change.step < step]
@@ -312,6 +313,18 @@ class FreezeRun:
             logger.info("Step %d: %s", self.state.global_step, sentence)
             if rates := "; ".join(rates_in_words(entry.get("learning_rates", {}))):
                 logger.debug("%s parameters train, at most at %s.", f"{entry['trainable_parameters']:,}", rates)
+
+    def _log_held(self) -> None:
+        held = [group.name for group in self.groups if group.held]
+        left = layer_ranges(name for name in held if name not in self.schedule.trained(self.groups))
+        # With adapters, the encoder is frozen as a matter of course.
+        if left and not self.groups.adapters and PartialState().is_main_process:
+            logger.info(
+                "%s %s frozen before the training and stay%s so: only a stage that names them trains them.",
+                " and ".join(left),
+                "was" if len(left) == 1 else "were",
+                "s" if len(left) == 1 else "",
+            )
 
     def _warn_of_risks(self) -> None:
         for stage in self.schedule.stages:

@@ -264,6 +264,7 @@ class MultiTaskTrainer(Trainer):
             self.is_in_train = False
             return TrainOutput(global_step=0, training_loss=0.0, metrics={})
         finally:
+            self.freeze_callback.interrupt()
             self.caching.end_training()
             self.callbacks.progress.close()
         self.callbacks.task_log.log_rows(self.tasks, self.state.log_history)

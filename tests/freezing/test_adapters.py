@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 from hf_multitask import FreezeCallback, MultiTaskDataCollator, MultiTaskModel, MultiTaskTrainer, freeze
 from hf_multitask.freezing.presets import build_schedule
@@ -303,6 +303,30 @@ def test_single_weights_that_the_caller_has_frozen_stay_frozen(model, data, toke
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == before.keys() - {"encoder.embeddings.word_embeddings.weight"}
     assert not frozen.requires_grad
+
+
+def test_what_was_left_frozen_is_logged(model, data, tokenizer, tmp_path, caplog):
+    freeze(model, ["embeddings", "encoder.0"])
+    with caplog.at_level("INFO", logger="hf_multitask"):
+        train(model, data, tokenizer, tmp_path, "heads-then-all")
+    assert "embeddings and encoder.0 were frozen before the training and stay so" in caplog.text
+
+
+class Interrupt(TrainerCallback):
+    """Interrupts the training after its first step."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_what_an_interrupted_schedule_has_frozen_does_not_count_as_frozen(model, data, tokenizer, tmp_path):
+    given = {"callbacks": [Interrupt()]}
+    trainer = make_trainer(model, data, tokenizer, tmp_path, "heads-then-all", given, max_steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert all(weight.requires_grad for weight in model.parameters())
+    _, moved = train(model, data, tokenizer, tmp_path, "heads-then-all")
+    assert moved == [*ENCODER, *HEADS]
 
 
 def test_a_frozen_selector_of_a_model_with_adapters_leaves_the_encoder(adapted):
