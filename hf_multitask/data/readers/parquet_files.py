@@ -102,19 +102,29 @@ def parquet_features(path: Path) -> datasets.Features:
 
 
 def read_folder(path: Path) -> Iterator[LocatedRow]:
-    """Yield the rows of a dataset in a folder written by ``save_to_disk``; see `load_folder`."""
-    return map(unplaced, dataset_rows(load_folder(path)))
+    """Yield the rows of a dataset in a folder written by ``save_to_disk``.
+
+    Raises:
+        ValueError: See `load_folder`; if the rows are damaged.
+    """
+    dataset = load_folder(path)
+    try:
+        # Arrow reads memory that is not its own, up to a crash, where the offsets of damaged texts lead.
+        dataset.data.table.validate(full=True)
+        yield from map(unplaced, dataset_rows(dataset))
+    except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path}: the rows cannot be read: {error}") from error
 
 
 def load_folder(path: Path) -> datasets.Dataset:
     """Load the dataset in a folder written by ``save_to_disk``.
 
     Raises:
-        ValueError: If the folder contains no dataset, or several splits.
+        ValueError: If the folder contains no dataset, a damaged one, or several splits.
     """
     try:
         dataset = datasets.load_from_disk(str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, pyarrow.ArrowException) as error:
         hint = f" {BRAT_HINT}" if any(path.glob("*.ann")) else ""
         raise ValueError(f"{path}: expected a file, or a folder written by save_to_disk. {error}{hint}") from error
     if isinstance(dataset, datasets.DatasetDict):

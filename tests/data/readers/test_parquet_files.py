@@ -103,3 +103,26 @@ def test_a_name_of_a_column_that_is_not_utf8_is_named(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"\x18\x04text", b"\x18\x04\xffext"))
     with pytest.raises(ValueError, match=r"rows\.parquet: the name of a column is not UTF-8, found b'\\xffext'"):
         rows_of(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("state.json", (b'"_format_columns"', b'"other"')),
+        ("state.json", (b'"data-00000-of-00001.arrow"', b"7")),
+        ("dataset_info.json", (b'"dtype": "string",', b"")),
+        ("dataset_info.json", (b'"string"', b'"int64"')),
+        ("dataset_info.json", (b'"Value"', b'"Unheard"')),
+        ("data-00000-of-00001.arrow", (b"abc", b"a\xffc")),
+        # Ends of the texts; reading up to the second one would end the process.
+        ("data-00000-of-00001.arrow", (b"\0\0\0\0\1\0\0\0\2\0\0\0", b"\0\0\0\0\1\0\0\x68\2\0\0\0")),
+    ],
+)
+def test_a_damaged_folder_of_save_to_disk_is_refused_with_its_name(name, change, tmp_path):
+    folder = tmp_path / "saved"
+    datasets.Dataset.from_dict(TEXT).save_to_disk(folder)
+    content = (folder / name).read_bytes()
+    assert change[0] in content
+    (folder / name).write_bytes(content.replace(*change))
+    with pytest.raises(ValueError, match=f"^{folder}: "):
+        rows_of(folder)
