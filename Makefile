@@ -27,7 +27,7 @@ test-distributed: install-test ## Run the tests that start several processes: DD
 
 .PHONY: test-app
 test-app: install-test-app chromium ## Run the tests of the app in a real browser
-	$(RUN) -m pytest -m app
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m app tests/app
 
 .PHONY: test-conformance
 test-conformance: install-test-conformance ## Run transformers' own tests of models on the multi-task model

@@ -59,7 +59,7 @@ def build_task_rows(tasks: Sequence[TaskConfig], columns: Sequence[str]) -> Task
             name = gr.Textbox(
                 **name_is,
                 label="Task",
-                info="A name of your own.",
+                info="Any name.",
                 min_width=140,
                 elem_id=f"task-name-{i}",
             )
@@ -67,7 +67,7 @@ def build_task_rows(tasks: Sequence[TaskConfig], columns: Sequence[str]) -> Task
                 list(KINDS),
                 **kind_is,
                 label="Predicts",
-                info="Marks: names, places and the like.",
+                info="Marks are names, places …",
                 scale=2,
                 min_width=200,
                 elem_id=f"task-kind-{i}",
@@ -75,7 +75,7 @@ def build_task_rows(tasks: Sequence[TaskConfig], columns: Sequence[str]) -> Task
             column = gr.Dropdown(
                 **column_is,
                 label="Column",
-                info="It learns from this column.",
+                info="It has the labels.",
                 allow_custom_value=True,
                 min_width=140,
                 elem_id=f"task-column-{i}",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 URL = re.compile(r"http://127\.0\.0\.1:\d+")
 SECONDS_TO_START = 90
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on, outside of those that the app tries by itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A run from its start to a download, and a study from its start to the run of its winner, in a real browser.
+"""A run from its start to a download, in a real browser.
 
 The tests share one app, and use the runs of earlier tests in the order of the file.
 """
@@ -10,7 +10,7 @@ import pytest
 from transformers import pipeline
 
 from tests.app.browser import TRAINING, choose, go_to, open_app, set_epochs
-from tests.app.started_app import started_app
+from tests.app.started_app import free_port, started_app
 
 pytestmark = pytest.mark.app
 
@@ -97,56 +97,22 @@ def test_a_run_is_renamed_downloaded_and_deleted_after_a_question(open_page, exp
     assert page.evaluate("window.pwned") is None
 
 
-def test_a_study_is_watched_stopped_continued_and_its_winner_trained(page, expect, folder):
-    go_to(page, "Which layers")
-    boxes = page.locator("#scenarios")
-    expect(boxes.get_by_role("checkbox").first).to_be_visible(timeout=TRAINING)
-    for box in boxes.get_by_role("checkbox").all():
-        box.set_checked(False)
-    page.locator("#start-study").click()
-    expect(page.locator("#study-problem")).to_contain_text("choose at least 2")
-    for name in ("encoder-frozen", "nothing-frozen", "heads-then-all"):
-        boxes.get_by_label(re.compile(f"{name}: ")).check()
-    page.locator("#start-study").click()
-    state = page.locator("#study-state")
-    expect(state).to_contain_text(re.compile("[12] of 3 trainings finished"), timeout=TRAINING)
-    expect(state.locator("tbody tr").first).to_contain_text("encoder-frozen")
-    # A run has to wait for it.
-    expect(page.locator("#start-study")).to_be_disabled()
-    page.locator("#stop-study").click()
-    page.reload()
-    expect(state).to_contain_text("app/study-1 was stopped after", timeout=TRAINING)
-    page.locator("#continue-study").click()
-    expect(state).to_contain_text("app/study-1 has finished", timeout=TRAINING)
-    expect(page.locator("#advice")).to_contain_text("scores highest")
-    prices = page.locator("#prices tbody tr")
-    expect(prices).to_have_count(3)
-    winner = prices.filter(has_text="recommended")
-    expect(winner).to_have_count(1)
-    expect(page.locator("#price-chart svg.marks, #price-chart canvas").first).to_be_visible()
-    chosen = winner.locator("td").first.inner_text().splitlines()[0]
-
-    page.locator("#train-winner").click()
-    expect(page.locator("#run-state")).to_be_visible()
-    expect(page.locator("#run-state")).to_contain_text("app/run-2 has finished", timeout=TRAINING)
-    freeze = {"encoder-frozen": "encoder", "nothing-frozen": "none", "heads-then-all": "heads-then-all"}[chosen]
-    assert f"freeze: {freeze}\n" in (folder / "app" / "run-2" / "_app" / "config.yaml").read_text()
-
-
 def test_a_run_goes_on_while_the_server_is_restarted(browser, app_config, folder, expect):
     page = browser.new_context().new_page()
-    with started_app(folder, app_config) as address:
+    # Not one that an app of another test may take in between.
+    port = ("--port", str(free_port()))
+    with started_app(folder, app_config, *port) as address:
         open_app(page, address, expect)
         start(page, expect, 2000)
-        expect(page.locator("#run-state")).to_contain_text("app/run-3 is training: step", timeout=TRAINING)
-    with started_app(folder, app_config, "--port", address.rpartition(":")[2]) as again:
+        expect(page.locator("#run-state")).to_contain_text("app/run-2 is training: step", timeout=TRAINING)
+    with started_app(folder, app_config, *port) as again:
         assert again == address
         page.reload()
         open_app(page, again, expect)
-        expect(page.locator("#run-state")).to_contain_text("app/run-3 is training: step")
+        expect(page.locator("#run-state")).to_contain_text("app/run-2 is training: step")
         page.locator("#stop").click()
-        expect(page.locator("#run-state")).to_contain_text("app/run-3 was stopped", timeout=TRAINING)
+        expect(page.locator("#run-state")).to_contain_text("app/run-2 was stopped", timeout=TRAINING)
         # The list of runs has the others too.
-        choose(page, "run", "app/run-2")
-        expect(page.locator("#run-state")).to_contain_text("app/run-2 has finished")
+        choose(page, "run", "app/run-1")
+        expect(page.locator("#run-state")).to_contain_text("app/run-1 was stopped")
     page.context.close()
