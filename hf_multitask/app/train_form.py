@@ -131,8 +131,8 @@ def build_train_form(services: Services) -> TrainForm:
     schedule = gr.Dropdown(
         schedule_names(base),
         value=defaults.schedule,
-        label="Freeze schedule",
-        info="What trains when. Start with everything; schedules train parts one after the other.",
+        label="What to train",
+        info="Start with everything. Schedules freeze parts at first, and train one after the other.",
         allow_custom_value=True,
         elem_id="schedule",
     )
