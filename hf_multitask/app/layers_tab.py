@@ -102,7 +102,11 @@ def _build_form() -> StudyForm:
     )
     with gr.Row():
         seeds = gr.Number(
-            1, label="Trainings of each", info="More trainings make the differences surer.", minimum=1, precision=0
+            1,
+            label="Trainings of each",
+            info="More trainings make the differences more certain.",
+            minimum=1,
+            precision=0,
         )
         minutes = gr.Number(
             DEFAULT_MINUTES,

@@ -13,13 +13,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "
 
 
 def raw_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """Return a table of cells that are HTML of this module. It can be scrolled sideways, also with the keyboard."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    """Return a table of cells that are HTML of this module. It can be scrolled sideways, also with the keyboard.
+
+    Each cell has the name of its column, which a narrow page shows in front of it.
+    """
+    names = [escape(name) for name in header]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = "".join(f"<tr>{_cells(names, row)}</tr>" for row in rows)
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    name = escape(caption or " / ".join(header))
+    label = escape(caption) or " / ".join(names)
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{name}"><table class="facts">{title}'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table class="facts">{title}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -78,6 +82,10 @@ def picture(png: bytes, alt: str) -> str:
     """Return a PNG picture with its description for those who do not see it. It can be scrolled sideways."""
     image = f'<img src="data:image/png;base64,{b64encode(png).decode()}" alt="{escape(alt)}">'
     return f'<div class="wide" tabindex="0" role="region" aria-label="picture">{image}</div>'
+
+
+def _cells(names: Sequence[str], row: Sequence[str]) -> str:
+    return "".join(f'<td data-column="{name}">{cell}</td>' for name, cell in zip(names, row, strict=True))
 
 
 def _lines(text: str) -> str:

@@ -8,6 +8,8 @@ from .markup import heading, marked, paragraph, raw_table
 
 TITLE = "What the model gets wrong"
 SHOWN = 5
+# Words of the page for names of the reports.
+COLUMNS = {"gold": "correct"}
 
 
 def show_mistakes(tasks: Sequence[JsonObject]) -> str:
@@ -31,7 +33,7 @@ def _show_task(task: JsonObject) -> str:
     about = _describe(task, len(worst))
     if not worst:
         return paragraph(about)
-    names = [line["name"] for line in worst[0]["lines"]]
+    names = [COLUMNS.get(line["name"], line["name"]) for line in worst[0]["lines"]]
     rows = [
         [marked(Piece(piece["text"], piece["label"]) for piece in line["pieces"]) for line in mistake["lines"]]
         for mistake in worst
@@ -46,7 +48,7 @@ def _describe(task: JsonObject, shown: int) -> str:
     if not wrong:
         return f"{name}: all {rows:,} {split} rows are right."
     which = "They are listed" if shown == wrong else f"The {shown} worst are listed"
-    return f"{name}: {wrong:,} of {rows:,} {split} rows are wrong. {which}, those with the highest loss first."
+    return f"{name}: {wrong:,} of {rows:,} {split} rows are wrong. {which}, the most certain ones first."
 
 
 def _as_line(text: str) -> str:

@@ -36,6 +36,7 @@ mark.entity b {font-size: .8em; font-weight: 600}
   white-space: nowrap}
 .quiet {color: var(--body-text-color-subdued); white-space: nowrap}
 .unseen {display: none !important}
+input[role="combobox"] {text-overflow: ellipsis; padding-right: 1.4em !important}
 /* Of the theme, whose contrast is too low for some readers. */
 button[role="tab"][aria-selected="true"] {color: var(--primary-700) !important}
 .dark button[role="tab"][aria-selected="true"] {color: var(--primary-300) !important}
@@ -50,6 +51,14 @@ button[role="tab"][aria-selected="true"] {color: var(--primary-700) !important}
   .form {flex-direction: column !important}
   .form > * {min-width: 0 !important; width: 100%}
   .score {grid-template-columns: minmax(4em, 7em) 1fr 3.5em}
+  table.facts {font-size: .8em}
+  /* Tables with many columns: a block of lines per row. */
+  :is(#plan, #prices, #study-state) table.facts :is(tr, td) {display: block}
+  :is(#plan, #prices, #study-state) table.facts thead {display: none}
+  :is(#plan, #prices, #study-state) table.facts td {border: 0 !important; padding: .15em .6em !important}
+  :is(#plan, #prices, #study-state) table.facts td::before {content: attr(data-column) ": "; font-weight: 600}
+  :is(#plan, #prices, #study-state) table.facts tr {border-bottom: 1px solid var(--border-color-primary) !important;
+    padding: .4em 0}
 }
 """
 

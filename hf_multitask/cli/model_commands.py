@@ -37,6 +37,9 @@ def evaluate(
     quoting: Quoting = None,
     header: Header = None,
     sheet: Sheet = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Tasks that DATA has labels for. Defaults to all.")
+    ] = None,
     tag_scheme: Annotated[
         str | None, typer.Option(help="Tag scheme of DATA, if it differs from the training data.")
     ] = None,
@@ -59,10 +62,11 @@ def evaluate(
     from ..runs.evaluation import score_rows
     from ..runs.output_dir import SUPPORT
     from ..runtime.atomic_files import write_json
-    from .overrides import parse_columns
+    from .overrides import parse_columns, parse_names
     from .tables import print_metrics
 
     options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
+    options["tasks"] = None if tasks is None else list(parse_names(tasks) or ())
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
     model, tokenizer = load_model(model_dir, revision=revision)
     result = score_rows(model, tokenizer, data, batch_size, unseen_labels=unseen_labels, **options)

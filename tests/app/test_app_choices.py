@@ -250,4 +250,4 @@ def test_a_study_becomes_a_table_of_numbers_and_curves(save_study, tmp_path):
 
 def test_untrusted_html_is_escaped():
     assert notice("<script>") == '<p class="notice info" role="status">&lt;script&gt;</p>'
-    assert "<td>a<br>&lt;b&gt;</td>" in table(["x"], [["a\n<b>"]])
+    assert '<td data-column="x&quot;">a<br>&lt;b&gt;</td>' in table(['x"'], [["a\n<b>"]])

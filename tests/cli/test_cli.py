@@ -74,6 +74,18 @@ def test_train_evaluate_predict(config, tmp_path, capsys):
             assert " ".join(row["tokens"])[entity["start"] : entity["end"]] == entity["text"]
 
 
+def test_a_model_is_scored_on_rows_with_labels_for_some_of_its_tasks(config, tmp_path, capsys, write_jsonl):
+    rows = write_jsonl([{"tokens": row["tokens"], "intent": row["intent"]} for row in ROWS])
+    assert main(["train", str(config), "--training.num_train_epochs", "1"]) == 0
+    command = ["evaluate", str(config.parent / "out"), str(rows)]
+    assert main(command) == 2
+    assert "give the `tasks` that they have labels for: intent." in capsys.readouterr().err
+    assert main([*command, "--tasks", "intent"]) == 0
+    printed = capsys.readouterr().out
+    assert "intent_accuracy" in printed
+    assert "slots" not in printed
+
+
 @pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["inspect"], ["quickstart"]])
 def test_help_is_everywhere(command, capsys):
     assert main([*command, "--help"]) == 0

@@ -26,6 +26,9 @@ def check_columns(rows: Rows, tasks: Sequence[TaskConfig], hint: str = "") -> No
         ValueError: If no row has the column of a task. The message names the closest column.
     """
     columns = rows.columns
+    found = [task.name for task in tasks if task.column in columns]
+    if found:
+        hint = f" If the rows have no labels for it, give the `tasks` that they have labels for: {', '.join(found)}."
     for task in tasks:
         if task.column not in columns:
             raise ValueError(
