@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import zip_longest
 
 from ..reports.page import Piece
 
@@ -85,7 +86,7 @@ def picture(png: bytes, alt: str) -> str:
 
 
 def _cells(names: Sequence[str], row: Sequence[str]) -> str:
-    return "".join(f'<td data-column="{name}">{cell}</td>' for name, cell in zip(names, row, strict=True))
+    return "".join(f'<td data-column="{name}">{cell}</td>' for name, cell in zip_longest(names, row, fillvalue=""))
 
 
 def _lines(text: str) -> str:

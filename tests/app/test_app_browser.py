@@ -63,6 +63,9 @@ def test_a_model_is_trained_to_its_end(page, expect, folder):
     expect(page.locator("#run-metrics")).to_contain_text(f"{scores['test']['slots_f1']:.4f}")
     for plot in ("losses", "scores"):
         expect(page.locator(f"#{plot} .vega-embed, #{plot} svg.marks, #{plot} canvas").first).to_be_visible()
+    # Also of curves that have come while the plot was shown.
+    for curve in ("intent, training", "slots, training", "intent, validation", "slots, validation"):
+        expect(page.locator("#losses .role-legend")).to_contain_text(curve)
 
 
 def test_two_tabs_start_one_run_that_a_reload_finds_and_that_can_be_stopped(open_page, expect, folder):
