@@ -11,7 +11,15 @@ from .live_view import QUIET, WAIT, Shown, follow, name_in_training, name_to_sho
 from .markup import notice, progress_bar, table
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
-from .study_view import StudyView, build_study_view, connect_study_view, display_path, open_study, show_study
+from .study_view import (
+    StudyView,
+    build_study_view,
+    connect_study_view,
+    display_path,
+    draw_again,
+    open_study,
+    show_study,
+)
 from .toasts import warn
 from .train_form import FORM_ERRORS, TrainForm, read_form
 from .workspace import STUDY_NAME
@@ -165,10 +173,14 @@ def _connect_shown(
         name = name_to_show(names, chosen, last)
         status = None if name is None else services.studies.status(name)
         training = name_in_training(services)
+        results = (name, _result_time(services, name))
+        is_settled = last is not None and last.facts[0] == results
         message = None if status is None else status.message
-        now = Shown(names, name, (message, training, _result_time(services, name)))
+        now = Shown(names, name, (results, is_settled, training, message))
         if now == last:
             return [gr.skip()] * len(outputs)
+        if is_settled:
+            return [*_show_status(services, names, name, status, training), *draw_again(view), now]
         return [*_show_status(services, names, name, status, training), *show_study(services, name), now]
 
     def start(scenarios: Sequence[str], seeds: float, minutes: float | None, *values: Any) -> list[object]:

@@ -13,6 +13,16 @@ WAIT = "{} is training. Only one training runs at a time: start another when it 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 
 
+def axis_title(title: str, is_settled: bool) -> str:
+    """Return the title of a chart's axis, with a letter without width if the chart shows the same names as before.
+
+    Gradio gives colors to the names in a chart when it draws the chart anew, as it does if a title changes. It draws
+    before it has the new points, so that names which have just come have no color, and their lines are invisible. The
+    next refresh, which has the same names, changes the title, and thereby draws all of them.
+    """
+    return title + "\u200b" * is_settled
+
+
 class Shown(NamedTuple):
     """What a view shows, by which the next refresh sees whether something has changed.
 

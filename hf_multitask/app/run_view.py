@@ -10,7 +10,7 @@ import pandas as pd
 from .chart_colors import chart_colors
 from .job_process import FAILED, STOPPED, STOPPING
 from .jobs import JobStatus
-from .live_view import QUIET, WAIT, Shown, follow, name_in_training, name_to_show
+from .live_view import QUIET, WAIT, Shown, axis_title, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
 from .mistakes_view import show_mistakes
 from .run_actions import RunActions, build_run_actions, connect_run_actions, show_actions
@@ -75,13 +75,14 @@ def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
     return view, actions
 
 
-def show_run(names: Sequence[str], job: JobStatus | None, training: str | None) -> RunView:
+def show_run(names: Sequence[str], job: JobStatus | None, training: str | None, is_settled: bool = False) -> RunView:
     """Return the updates that show a run.
 
     Args:
         names: Names of all runs.
         job: State of the run to show, or None if there is no run.
         training: Name of the run or study that is training, if any.
+        is_settled: Whether the plots have shown the same curves before. See `axis_title`.
     """
     start = gr.Button(interactive=training is None)
     wait = notice(WAIT.format(training)) if training is not None and (job is None or job.name != training) else ""
@@ -92,11 +93,12 @@ def show_run(names: Sequence[str], job: JobStatus | None, training: str | None) 
     kind = {FAILED: "error", STOPPED: "warning"}.get(job.state, "info")
     bar = progress_bar(job.progress.step, job.progress.max_steps) if job.is_active else ""
     history, tasks = job.progress.history, job.progress.tasks
+    x_title = axis_title("epoch", is_settled)
     return RunView(
         run=gr.Dropdown(choices=list(names), value=job.name, visible=True),
         state=notice(job.message, kind) + bar + wait,
-        losses=plot_update(loss_curves(history, tasks)),
-        scores=plot_update(score_curves(history, tasks)),
+        losses=plot_update(loss_curves(history, tasks), x_title=x_title),
+        scores=plot_update(score_curves(history, tasks), x_title=x_title),
         metrics=_metrics_table(job),
         mistakes=show_mistakes(job.mistakes),
         start=start,
@@ -124,14 +126,16 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
         name = name_to_show(names, chosen, last)
         job = None if name is None else services.jobs.status(name)
         training = name_in_training(services)
+        curves = _curve_names(job)
+        is_settled = last is not None and last.facts[0] == curves
         facts = () if job is None else (job.message, len(job.progress.history))
-        now = Shown(names, name, (training, *facts))
+        now = Shown(names, name, (curves, is_settled, training, *facts))
         # Updating a plot draws it again and closes its tooltip, so update only if something has changed.
         if now == last:
             return [gr.skip()] * len(outputs)
         models = services.workspace.models()
         buttons = show_actions(job, services.model_of_run(name, models) is not None, training is not None)
-        return [*show_run(names, job, training), *buttons, now]
+        return [*show_run(names, job, training, is_settled), *buttons, now]
 
     def start(*values: Any) -> list[object]:
         problem, name = "", None
@@ -164,6 +168,15 @@ def plot_update(points: Sequence[CurvePoint], **options: object) -> gr.LinePlot:
         return gr.LinePlot(value=None, visible=False)
     values = pd.DataFrame(points, columns=CURVE_COLUMNS)
     return gr.LinePlot(value=values, color_map=chart_colors(curves), visible=True, **options)
+
+
+def _curve_names(job: JobStatus | None) -> tuple[str, ...]:
+    """Return the names of the curves that there are points of."""
+    if job is None:
+        return ()
+    history, tasks = job.progress.history, job.progress.tasks
+    points = [*loss_curves(history, tasks), *score_curves(history, tasks)]
+    return tuple(dict.fromkeys(point.curve for point in points))
 
 
 def _build_plot(y_title: str, elem_id: str, title: str) -> gr.LinePlot:
