@@ -205,8 +205,8 @@ def _build_others() -> list[gr.UploadButton]:
     """Build the choices of the files of validation and test."""
     with gr.Accordion("More files: validation and test", open=False):
         gr.Markdown(
-            "Rows to check the model with. They need the same columns. Without them, a tenth of your rows is set "
-            "aside to find the best state of the model."
+            "Rows to check the model with. They need the same columns. Without them, a tenth of your rows, or a "
+            "fifth of few, is set aside to find the best state of the model."
         )
         with gr.Row():
             # Not the larger field for a file, whose buttons all have the same name.

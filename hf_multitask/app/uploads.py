@@ -13,6 +13,7 @@ from ..data.guessing.columns import TEXT, TOKENS
 from ..data.readers.reading_options import ReadingOptions
 from ..models.type_aliases import JsonObject, Row
 from ..runs.config import RunConfig
+from ..runs.first_config import validation_share
 from ..runtime.byte_sizes import format_bytes
 from ..runtime.dataclass_yaml import to_yaml
 from .workspace import DATA_CONFIG, Workspace, safe_name
@@ -20,7 +21,6 @@ from .workspace import DATA_CONFIG, Workspace, safe_name
 MAX_UPLOAD_BYTES = 200 * 2**20
 # Kept free on the disk, for checkpoints among others.
 FREE_BYTES = 2**30
-VALIDATION_SHARE = 0.1
 # A spreadsheet copies cells with tabs between them.
 PASTED_NAME = "pasted.tsv"
 NO_LABELS = (
@@ -192,13 +192,13 @@ def keep_rows(
         OSError: If they cannot be written. Nothing is saved then.
     """
     folder = workspace.new_folder(workspace.data_dir, safe_name(name, "data"))
-    options = dict(options)
-    if SPLITS[1] not in rows:
-        options["validation_split"] = VALIDATION_SHARE
+    options, counts = dict(options), {}
     try:
         for split, split_rows in rows.items():
             options[split] = f"{split}.jsonl"
-            write_jsonl(folder / options[split], split_rows)
+            counts[split] = write_jsonl(folder / options[split], split_rows)
+        if SPLITS[1] not in rows:
+            options["validation_split"] = validation_share(counts[SPLITS[0]])
         # Without training arguments, which are chosen from the rows.
         values = {"encoder": base.encoder, "tasks": tasks, "data": options, "output_dir": base.output_dir}
         # The config is written last: a folder without it is not a dataset.
@@ -209,11 +209,13 @@ def keep_rows(
     return folder.name
 
 
-def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as JSON lines."""
+def write_jsonl(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows as JSON lines, and return their number."""
+    number = 0
     with path.open("w", encoding="utf-8") as file:
-        for row in rows:
+        for number, row in enumerate(rows, 1):  # noqa: B007 (the last number is returned)
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    return number
 
 
 def check_received(workspace: Workspace, path: Path) -> None:

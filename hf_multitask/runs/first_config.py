@@ -45,6 +45,11 @@ class _Dataset:
     seen: SeenFile
 
 
+def validation_share(rows: int) -> float:
+    """Return the share of the training rows that should validate, if no others do."""
+    return 0.2 if rows < FEW_ROWS else 0.1
+
+
 def write_first_config(
     files: Sequence[str | Path],
     output: str | Path,
@@ -173,7 +178,7 @@ def _data_lines(datasets: Sequence[_Dataset], output: Path) -> list[str]:
             split: _relative(path, output) for split, path in sorted(dataset.files.items(), key=_order)
         }
         if VALIDATION not in values:
-            values["validation_split"] = 0.2 if dataset.seen.rows < FEW_ROWS else 0.1
+            values["validation_split"] = validation_share(dataset.seen.rows)
             shares[values["validation_split"]] += 1
         values |= dataset.seen.options
         if len(datasets) > 1:

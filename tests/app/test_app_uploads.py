@@ -68,7 +68,7 @@ def test_a_good_upload_becomes_a_config_that_trains(workspace, receive, base):
         ("slots", "token_classification"),
     ]
     data = config.data_configs[0]
-    assert data.validation_split == 0.1
+    assert data.validation_split == 0.2
     assert (data.train, data.test) == tuple(
         str(workspace.data_dir / name / f"{split}.jsonl") for split in ("train", "test")
     )
@@ -155,7 +155,7 @@ def test_a_european_table_is_saved_as_utf_8(workspace, receive, base):
     lines = ["Text;Größe", *(f"schöne Grüße, {i};{'groß' if i % 2 else 'klein'}" for i in range(20))]
     name = save(workspace, base, receive("t.csv", "\n".join(lines).encode("cp1252")))
     values = yaml.safe_load((workspace.data_dir / name / "config.yaml").read_text())
-    assert values["data"] == {"validation_split": 0.1, "train": "train.jsonl"}
+    assert values["data"] == {"validation_split": 0.2, "train": "train.jsonl"}
     assert values["tasks"] == [{"name": "Gr_e", "type": "sequence_classification", "column": "Größe"}]
     first = json.loads((workspace.data_dir / name / "train.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert first == {"text": "schöne Grüße, 0", "Größe": "klein"}

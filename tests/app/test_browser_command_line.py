@@ -41,5 +41,5 @@ def test_both_tasks_are_predicted_and_the_data_of_the_config_is_offered(joint, b
         expect(answers).to_have_count(2)
         expect(answers.filter(has_text="intent").locator(".score")).to_have_count(len({row["intent"] for row in ROWS}))
         expect(answers.filter(has_text="ner")).to_have_count(1)
-    page.close()
+        page.close()
     assert not errors
