@@ -48,7 +48,17 @@ def probe_forward(encoder: nn.Module) -> None:
 
 
 def probe_inputs(encoder: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a batch of two different tokens for an encoder."""
+    """Return a batch of two different tokens for an encoder.
+
+    Raises:
+        ValueError: If the encoder does not read tokens.
+    """
+    found = getattr(encoder, "main_input_name", "input_ids")
+    if found != "input_ids":
+        raise ValueError(
+            f"layer groups: expected a text encoder, which reads input_ids; found {type(encoder).__name__}, which "
+            f"reads {found}."
+        )
     input_ids = torch.tensor([[1, 2]], device=next(encoder.parameters()).device)
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 

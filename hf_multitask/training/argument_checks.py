@@ -1,4 +1,4 @@
-"""Ranges of training arguments, which transformers does not check or checks only when a training has begun."""
+"""Training arguments that are refused, and ranges that transformers does not check before a training begins."""
 
 import dataclasses
 import math
@@ -27,6 +27,31 @@ AT_LEAST = {
 SEEDS = ("seed", "data_seed")
 MAX_SEED = 2**32 - 1  # of numpy
 BETAS = ("adam_beta1", "adam_beta2")
+# Arguments that would have no effect, or another one than their name says, with the reason.
+NOT_SUPPORTED = {
+    "label_smoothing_factor": "it has no meaning for several tasks; give a task label_smoothing",
+    "batch_eval_metrics": "entity scores need all rows",
+    "optim_target_modules": "optimizers that take it make their own parameter groups, without a rate for the heads",
+    "use_liger_kernel": "Liger has no kernels for a MultiTaskModel and would leave it as it is",
+    "liger_kernel_config": "Liger has no kernels for a MultiTaskModel and would leave it as it is",
+    "deepspeed": "no run has shown that it trains what it should; use DDP or FSDP2",
+}
+
+
+def check_supported(arguments: TrainingArguments) -> None:
+    """Raise if an argument is set that the trainer does not support.
+
+    Args:
+        arguments: The arguments.
+
+    Raises:
+        ValueError: If so. The message names the argument, and what to do instead.
+    """
+    for name, reason in NOT_SUPPORTED.items():
+        if getattr(arguments, name):
+            raise ValueError(f"{name} is not supported: {reason}.")
+    if not arguments.eval_do_concat_batches:
+        raise ValueError("eval_do_concat_batches=False is not supported: metrics need the rows of all batches.")
 
 
 def check_ranges(arguments: TrainingArguments) -> None:

@@ -17,7 +17,7 @@ from ..freezing.activation_cache.store import DTYPES
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.processes import are_several_on_cpu, is_alone
-from .argument_checks import check_ranges
+from .argument_checks import check_ranges, check_supported
 from .settings import STANDARD, choose_settings
 
 logger = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
             # Copy a batch to the device while the previous one is computed.
             self.accelerator_config = {"non_blocking": True}
         check_ranges(self)  # transformers divides by some of them
+        check_supported(self)  # transformers imports DeepSpeed
         self._drop_unused_backend()
         super().__post_init__()
         self.check()
@@ -141,6 +142,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
             ValueError: If an argument has a value that is not allowed.
         """
         check_ranges(self)
+        check_supported(self)
         for name, allowed in (("store_frozen", STORE_FROZEN), ("store_dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(unknown_name_message(name, value, allowed))
@@ -151,12 +153,6 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:
             raise ValueError(f"layer_lr_decay must be a number in (0, 1], found {self.layer_lr_decay!r}.")
         self._check_early_stopping()
-        if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor is not supported: it has no meaning for several tasks.")
-        if self.batch_eval_metrics:
-            raise ValueError("batch_eval_metrics is not supported: entity scores need all rows.")
-        if not self.eval_do_concat_batches:
-            raise ValueError("eval_do_concat_batches=False is not supported: metrics need the rows of all batches.")
         accelerator_config = self.accelerator_config
         has_even_batches = not isinstance(accelerator_config, AcceleratorConfig) or accelerator_config.even_batches
         if self.world_size > 1 and not has_even_batches:

@@ -13,6 +13,8 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from hf_multitask.freezing import FreezeCallback, FreezeSchedule, FreezeStage, OnWorse, build_schedule, freeze
@@ -451,3 +453,14 @@ def test_an_interrupted_training_leaves_no_group_frozen_after_the_next_one(stock
     trainer.remove_callback(InterruptAt)
     trainer.train()
     assert all(weight.requires_grad for weight in stock.parameters())
+
+
+def test_a_model_of_images_is_refused_by_its_input(tmp_path):
+    config = ViTConfig(
+        hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, image_size=8, patch_size=4
+    )
+    images = [{"pixel_values": torch.zeros(3, 8, 8), "labels": 0}]
+    message = "expected a text encoder, which reads input_ids; found ViTModel, which reads pixel_values"
+    for given in ("heads-then-all", "encoder"):
+        with pytest.raises(ValueError, match=message):
+            make_trainer(ViTForImageClassification(config), images, tmp_path, [FreezeCallback(given)])
