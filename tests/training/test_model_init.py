@@ -170,6 +170,50 @@ def test_a_bad_trial_is_pruned(make):
     assert trainer.state.epoch == 3
 
 
+class SecondTrialPruner(optuna.pruners.BasePruner):
+    """Prunes the second trial when it reports its second evaluation."""
+
+    def prune(self, study, trial):
+        return trial.number == 1 and len(trial.intermediate_values) == 2
+
+
+def test_a_trial_is_pruned_by_its_evaluations_and_leaves_nothing_to_the_next(make):
+    trainer = make("pruned", Recorder)
+    sampler = optuna.samplers.RandomSampler(3)
+    _, trials = search(trainer, 3, sampler=sampler, pruner=SecondTrialPruner())
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED", "COMPLETE"]
+    assert [len(trial.intermediate_values) for trial in trials] == [3, 2, 3]
+    kept = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    for trial, found in zip(kept, trainer.trained, strict=True):
+        fixed = optuna.trial.FixedTrial(trial.params)
+        separate = make(
+            f"alone-{trial.number}",
+            Recorder,
+            arguments=hp_space(fixed),
+            model_init=partial(trainer.model_init, fixed),
+            freeze_schedule=trial.params["freeze"],
+        )
+        separate.train()
+        assert_equal(found, separate.trained[0])
+
+
+def test_trials_share_rows_and_cached_states(make, data, tmp_path):
+    """The first trial computes the states of the frozen encoder, and the others read them."""
+    arguments = {"store_frozen": "always", "store_dir": str(tmp_path / "states")}
+    trainer = make("cached", freeze_schedule="encoder", arguments=arguments)
+    written = []
+
+    def objective(metrics):
+        files = (path for path in (tmp_path / "states").rglob("*") if path.suffix != ".lock")
+        written.append({(path.name, path.stat().st_mtime_ns) for path in files if path.is_file()})
+        return metrics["eval_loss"]
+
+    trainer.hyperparameter_search(lambda trial: {}, objective, n_trials=3, backend="optuna")
+    assert written[0]
+    assert {name for name, _ in written[-1]} == {name for name, _ in written[0]}
+    assert trainer.train_dataset is data["train"]
+
+
 def test_a_trial_that_freezes_everything_is_evaluated(make, caplog):
     _, trials = search(make(freeze_schedule=lambda trial: "none" if trial is None else "all"), 1)
     assert trials[0].value > 0
