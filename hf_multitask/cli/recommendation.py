@@ -35,6 +35,7 @@ def _recommendation_rows(recommendation: Recommendation) -> list[list[str]]:
         ["learning rates", f"{recommendation.learning_rate:g}, heads {recommendation.head_learning_rate:g}"],
         ["epochs", f"{recommendation.epochs:g}"],
         ["time", f"about {recommendation.minutes:.1f} minutes ({recommendation.machine})"],
+        ["also, not measured by us", "; ".join(map(str, recommendation.alternatives))],
     ]
 
 

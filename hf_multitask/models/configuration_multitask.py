@@ -7,9 +7,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-from .encoder_pooling import POOLING_MODES
+from .encoder_pooling import find_pooling
 from .field_types import describe_value
-from .messages import unknown_name_message
 from .tasks import REGRESSION, TaskConfig
 from .type_aliases import JsonObject
 
@@ -95,8 +94,7 @@ class MultiTaskConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the values and turn the tasks of a saved config into `TaskConfig`."""
-        if self.pooling not in POOLING_MODES:
-            raise ValueError(unknown_name_message("pooling", self.pooling, POOLING_MODES))
+        self.pooling = find_pooling(self.pooling)
         if not isinstance(self.tasks, (list, tuple)):
             raise ValueError(f"tasks: expected a list of tasks, found {describe_value(self.tasks)}.")
         tasks = [task if isinstance(task, TaskConfig) else _saved_task(task) for task in self.tasks]

@@ -2,8 +2,29 @@
 
 import torch
 
+from .messages import unknown_name_message
+
 # Under the names of sentence-transformers.
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+_SHORT = {"last": "lasttoken"}
+
+
+def find_pooling(name: str) -> str:
+    """Return the pooling mode of a name.
+
+    Args:
+        name: Name of a mode; ``"last"`` is short for ``"lasttoken"``.
+
+    Returns:
+        The name of sentence-transformers.
+
+    Raises:
+        ValueError: If there is no such mode.
+    """
+    mode = _SHORT.get(name, name) if isinstance(name, str) else name
+    if mode not in POOLING_MODES:
+        raise ValueError(unknown_name_message("pooling", name, POOLING_MODES))
+    return mode
 
 
 def pool(states: torch.Tensor, attention_mask: torch.Tensor | None, mode: str, prompt_length: int = 0) -> torch.Tensor:

@@ -14,6 +14,7 @@ from ..runs.config import RunConfig
 from ..training.metrics import metric_of
 from ..training.settings import MEASURED_DEPTH, MEASURED_WIDTH, STANDARD, batch_size, num_epochs
 from .cost_model import CostModel
+from .current_encoders import find_alternatives
 from .encoder_catalogue import KNOWN, MULTILINGUAL, SMALL, EncoderSize, is_on_this_machine, named_groups
 from .recommendation import Recommendation
 from .rules import DEPTHS, FROZEN, HEADS_FIRST, UPPER, Finding, Situation, find_conflicts, find_depth, find_encoder
@@ -112,6 +113,9 @@ class CandidatePlanner:
             minutes=chosen.minutes,
             reasons=[*reasons, *self._further_reasons(chosen)],
             conflicts=conflicts,
+            alternatives=find_alternatives(
+                self.situation.language.is_english, chosen.size.weights / 1e6, long_texts=self.facts.cut_share > 0
+            ),
             facts=self.facts,
             closeness=self.situation.closeness,
             machine=self.situation.machine,

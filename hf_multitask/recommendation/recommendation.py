@@ -1,5 +1,6 @@
 """Recommendation, and its config file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from ..freezing import FreezeSchedule
 from ..runs.config import RunConfig
 from ..runs.config_file import config_to_yaml
 from .cost_model import Machine
+from .current_encoders import CurrentEncoder
 from .data_facts import DataFacts
 from .domain_distance import Closeness
 from .rules import Finding
@@ -27,6 +29,7 @@ class Recommendation:
         minutes: Estimated duration of the run on this machine.
         reasons: Findings that decided, with evidence and source.
         conflicts: Descriptions of the rules that disagreed, and of why one took precedence.
+        alternatives: Current encoders of about the same size, which no run of ours has compared.
         facts: Facts about the data.
         closeness: Distance of the texts to general text.
         machine: Available compute.
@@ -44,6 +47,7 @@ class Recommendation:
     minutes: float
     reasons: list[Finding]
     conflicts: list[str]
+    alternatives: Sequence[CurrentEncoder]
     facts: DataFacts
     closeness: Closeness
     machine: Machine

@@ -15,7 +15,7 @@ from ..data import SPLITS, DataConfig, Sampling
 from ..freezing.presets import SCHEDULE_SUFFIXES
 from ..models import TaskConfig
 from ..models.encoder_loading import TokenizerConfig, load_tokenizer
-from ..models.encoder_pooling import POOLING_MODES
+from ..models.encoder_pooling import find_pooling
 from ..models.field_types import check_fields, checked_mapping, describe_value
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
@@ -101,8 +101,8 @@ class RunConfig:
         check_fields(self)
         if not self.output_dir.strip():
             raise ValueError("output_dir is empty; expected a folder.")
-        if self.pooling is not None and self.pooling not in POOLING_MODES:
-            raise ValueError(unknown_name_message("pooling", self.pooling, POOLING_MODES))
+        if self.pooling is not None:
+            self.pooling = find_pooling(self.pooling)
         if self.effort not in EFFORTS:
             raise ValueError(unknown_name_message("effort", self.effort, EFFORTS))
         if not self.tasks:
