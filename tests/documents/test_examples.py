@@ -4,16 +4,22 @@ import json
 from itertools import islice
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
+from transformers import pipeline
 
-from hf_multitask import RunConfig, run_training
+from hf_multitask import MultiTaskModel, RunConfig, run_training
 from hf_multitask.runs.training import run_plan
+from tests.conftest import MINILM
+from tests.documents.files import write_bundled
 
 FOLDER = Path(__file__).parents[2] / "examples"
 # On public datasets: tests/training/test_several_datasets.py.
 ON_OTHER_DATA = ["wnut17-clinc150"]
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_OTHER_DATA)
+
+NOTEBOOK = FOLDER / "trainer_tour.py"
 
 STAGES = {
     "bitfit": ["biases"],
@@ -68,3 +74,31 @@ def test_each_example_is_listed():
     listed = (FOLDER / "README.md").read_text()
     assert all(f"({path.name})" in listed for path in FOLDER.glob("*.yaml"))
     assert {path.stem for path in EXAMPLES} == {*STAGES, "everything-frozen"}
+
+
+@pytest.mark.slow
+def test_the_notebook_trains_searches_saves_loads_and_predicts(encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    write_bundled(tmp_path / "data", 60)
+    cells = NOTEBOOK.read_text(encoding="utf-8")
+    for part, replacement in {
+        MINILM: str(encoder),
+        'QUICKSTART_CONFIG.parent / "data"': 'Path("data")',
+        "from transformers import pipeline": "from pathlib import Path\nfrom transformers import pipeline",
+        "EPOCHS = 4": "EPOCHS = 2",
+        "n_trials=3": "n_trials=2",
+    }.items():
+        assert part in cells
+        cells = cells.replace(part, replacement)
+    names = {"__name__": "__main__"}
+    exec(compile(cells, str(NOTEBOOK), "exec"), names)
+    assert [stage.name for stage in names["trainer"].freeze_schedule.stages]
+    assert {"learning_rate", "head", "freeze"} == names["best"].hyperparameters.keys()
+    saved = MultiTaskModel.from_pretrained("out/tour/model")
+    assert saved.config.tasks[1].head == names["best"].hyperparameters["head"]
+    assert saved.config.adapters
+    text = "Ada Lovelace wrote the first program in London."
+    again = pipeline("multi-task", model="out/tour/model")(text)
+    assert again.keys() == {"topic", "entities"}
+    assert str(again["topic"]) in capsys.readouterr().out

@@ -154,3 +154,41 @@ def test_an_encoder_without_biases_has_no_bitfit():
     divided = groups.divide(schedule.name_patterns)
     trained = divided.parameters_of(schedule.stages[0].trained(divided))
     assert set(trained) == {name for group in groups for name in group.parameters if "norm" in name}
+
+
+RESUMED = {
+    "stages": [
+        {"name": "biases", "train": ["heads", BIASES], "steps": 3},
+        {
+            "name": "without norms",
+            "train": "all",
+            "freeze": NORMS,
+            "lr_scheduler_type": "reduce_lr_on_plateau",
+            "lr_scheduler_kwargs": {"metric": "slots_f1", "patience": 0, "factor": 0.5},
+        },
+    ]
+}
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_a_resumed_run_is_the_same_run(step, model, data, tokenizer, tmp_path):
+    """Before, at and after the change of stage; the second one lowers its rates by what it has seen."""
+    arguments = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    arguments |= {"max_steps": 7, "logging_steps": 1, "learning_rate": 1e-3, "store_frozen": "never"}
+    start = weights_of(model)
+    runs = []
+    for checkpoint in (None, tmp_path / f"checkpoint-{step}"):
+        model.load_state_dict(start)
+        trainer = make_trainer(model, data, tokenizer, tmp_path, RESUMED, **arguments)
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        rates = [
+            {key: value for key, value in entry.items() if key.startswith("learning_rate")}
+            for entry in trainer.state.log_history
+            if "loss" in entry
+        ]
+        runs.append((weights_of(model), rates))
+    (expected, expected_rates), (found, rates) = runs
+    assert rates == expected_rates
+    assert rates[-1]["learning_rate_head.slots"] < rates[3]["learning_rate_head.slots"]
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name
