@@ -149,6 +149,8 @@ class MultiTaskTrainer(Trainer):
             self.compute_metrics = build_compute_metrics(self.tasks)
         distiller = build_distiller(self._distillation, self.tasks, self.train_dataset)
         self.step_losses.follow(self.tasks, self.model.crfs, distiller)
+        # Persistent workers have the collator of an earlier model.
+        self._eval_dataloaders: dict[str, DataLoader] = {}
         self.callbacks.follow(self.model, self.accelerator)
         self.word_dropout = build_word_dropout(self.args.word_dropout, self.processing_class)
         self.dataloaders.follow(self.tasks, self.accelerator)

@@ -170,6 +170,29 @@ def test_a_bad_trial_is_pruned(make):
     assert trainer.state.epoch == 3
 
 
+def test_persistent_workers_follow_the_tasks_of_a_trial(make):
+    """The model of the first training has two tasks, that of the second one."""
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "num_train_epochs": 1}
+    of_constructor_and_trainings = iter((2, 2, 1))
+    init = make().model_init
+
+    def model_init():
+        return init(
+            optuna.trial.FixedTrial(
+                {"head": "linear", "loss_weight": 1.0, "num_tasks": next(of_constructor_and_trainings)}
+            )
+        )
+
+    trainer = make("workers", model_init=model_init, freeze_schedule=None, arguments=workers)
+    found = []
+    for _ in range(2):
+        trainer.train()
+        found.append(trainer.evaluate())
+    assert "eval_slots_f1" in found[0]
+    assert "eval_slots_f1" not in found[1]
+    assert found[1]["eval_loss"] == pytest.approx(found[1]["eval_intent_loss"])
+
+
 class SecondTrialPruner(optuna.pruners.BasePruner):
     """Prunes the second trial when it reports its second evaluation."""
 
