@@ -153,6 +153,39 @@ def test_adapters_have_the_rate_of_their_layer(adapted, data, tokenizer, tmp_pat
     assert [plan.learning_rates[name] for name in LORA] == pytest.approx([0.1, 0.2, 0.4])
 
 
+def test_a_head_is_protected_from_adapters_that_train(encoder, data, tokenizer, tmp_path):
+    def run(folder, **protect):
+        torch.manual_seed(0)
+        model = without_dropout(MultiTaskModel.from_encoder(encoder, data.tasks, peft_config=LoraConfig(r=2)))
+        last = {"stages": [{"train": "heads", "steps": 4}, {"train": ["lora", "head.slots"]}], **protect}
+        given = {"max_steps": 16, "eval_strategy": "steps", "eval_steps": 4}
+        return train(model, data, tokenizer, folder, last, **given)
+
+    trainer, moved = run(tmp_path / "plain")
+    assert moved == [*LORA, *HEADS]
+    drifts = [entry["eval_drift_tokens"] for entry in trainer.state.log_history if "eval_drift_tokens" in entry]
+    assert drifts[-1] > 0
+    protected, _ = run(tmp_path / "protected", protect={"intent": {"distill": 5.0}})
+    losses = [made.evaluate()["eval_intent_loss"] for made in (trainer, protected)]
+    before = next(entry["eval_intent_loss"] for entry in trainer.state.log_history if "eval_intent_loss" in entry)
+    assert abs(losses[1] - before) < abs(losses[0] - before)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_activation_checkpointing_changes_no_update(use_reentrant, encoder, data, tokenizer, tmp_path):
+    def run(**arguments):
+        torch.manual_seed(0)
+        model = without_dropout(MultiTaskModel.from_encoder(encoder, data.tasks, peft_config=LoraConfig(r=2)))
+        train(model, data, tokenizer, tmp_path, "heads-then-all", **arguments)
+        return model
+
+    expected = run()
+    kwargs = {"use_reentrant": use_reentrant}
+    checkpointed = run(activation_checkpointing=True, activation_checkpointing_kwargs=kwargs)
+    for name, weight in checkpointed.named_parameters():
+        torch.testing.assert_close(weight, expected.get_parameter(name), rtol=1e-5, atol=1e-6)
+
+
 METHODS = {
     "ia3": peft.IA3Config(),
     "dora": LoraConfig(r=2, use_dora=True),
