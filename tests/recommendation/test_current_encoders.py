@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from hf_multitask.models.encoder_models import CHECKED_TYPES, check_encoder_type
 from hf_multitask.recommendation.current_encoders import CURRENT, ENGLISH, find_alternatives
+from hf_multitask.recommendation.encoder_catalogue import KNOWN
 
 PAGE = Path(__file__).parents[2] / "docs" / "ENCODERS.md"
 # Layers, hidden and intermediate size of the encoders that have them on their model card.
@@ -47,6 +48,10 @@ def test_the_page_lists_them_with_their_facts():
         for encoder in CURRENT
     ]
     assert rows[2:] == expected
+
+
+def test_no_rule_replaces_one_that_a_config_names():
+    assert not BY_NAME.keys() & KNOWN.keys()
 
 
 def test_their_architectures_are_checked():

@@ -10,6 +10,7 @@ from hf_multitask import MultiTaskModel, RunConfig, TaskConfig, load_tokenizer, 
 from hf_multitask.cli import main
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.quickstart import QUICKSTART_CONFIG
+from hf_multitask.recommendation.current_encoders import ENGLISH
 from hf_multitask.recommendation.data_facts import collect_facts
 from hf_multitask.recommendation.domain_distance import measure_closeness
 from hf_multitask.recommendation.encoder_catalogue import (
@@ -290,3 +291,13 @@ def test_the_multilingual_encoder_for_another_language(write_config):
     recommendation = recommend_schedule(config)
     assert recommendation.encoder == "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
     assert "function words of English" in recommendation.reasons[0].evidence
+
+
+def test_current_encoders_of_about_the_size_are_named(write_config, capsys):
+    config = write_config()
+    recommendation = recommend_schedule(RunConfig.from_file(config))
+    assert len(recommendation.alternatives) == 3
+    assert {encoder.languages for encoder in recommendation.alternatives} == {ENGLISH}
+    assert main(["recommend", str(config)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "not measured by us" in output
