@@ -124,7 +124,15 @@ def load_folder(path: Path) -> datasets.Dataset:
     """
     try:
         dataset = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, pyarrow.ArrowException) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        pyarrow.ArrowException,
+    ) as error:
         hint = f" {BRAT_HINT}" if any(path.glob("*.ann")) else ""
         raise ValueError(f"{path}: expected a file, or a folder written by save_to_disk. {error}{hint}") from error
     if isinstance(dataset, datasets.DatasetDict):

@@ -6,6 +6,7 @@ import json
 import time
 
 import datasets
+import openpyxl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hf_multitask.data.preparation import load_datasets
 from hf_multitask.data.readers.chunked_file import ChunkedFile
 from hf_multitask.data.readers.file_formats import open_file
 from hf_multitask.data.readers.reading_options import ReadingOptions
+from tests.data.reading import without_times
 
 # The same examples in every run.
 FIXED = settings(
@@ -45,6 +47,14 @@ def _parquet():
     file = io.BytesIO()
     datasets.Dataset.from_dict({"text": TEXTS, "intent": [0, 1, 0, 1, -1]}, features=features).to_parquet(file)
     return file.getvalue()
+
+
+def _excel():
+    workbook, file = openpyxl.Workbook(), io.BytesIO()
+    for row in [("text", "intent"), *((text, i % 2) for i, text in enumerate(TEXTS)), ("=1+1", None)]:
+        workbook.active.append(row)
+    workbook.save(file)
+    return without_times(file.getvalue())
 
 
 _ROWS = [{"text": text, "intent": f"c{i % 2}"} for i, text in enumerate(TEXTS)]
@@ -78,6 +88,7 @@ FILES = {
     "a.tsv": (b'text\tintent\n"I love it\tc0\n"a ""b"""\tc1\nday"\tc0\n"so\nlong"\tc1\n', None, {}, [INTENT]),
     "a.conll": (b"-DOCSTART- (1)\nMira\tB-X\n#x\tO\n\n# a b\nin\tO\n", None, {"tokens": 0, "ner": 1}, [NER]),
     "a.conllu": ((CONLLU * 2).encode(), None, {"ner": 3}, [NER]),
+    "a.xlsx": (_excel(), None, {}, [INTENT]),
     "a.parquet": (_parquet(), None, {}, [INTENT]),
     "doccano.jsonl": (_jsonl({"text": t, "label": [[0, 1, "X"]]} for t in TEXTS), "doccano", {}, [SPANS]),
     "studio.json": (json.dumps(_LABEL_STUDIO).encode(), "label_studio", {}, [SPANS]),

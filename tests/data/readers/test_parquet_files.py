@@ -112,6 +112,7 @@ def test_a_name_of_a_column_that_is_not_utf8_is_named(tmp_path):
         ("state.json", (b'"data-00000-of-00001.arrow"', b"7")),
         ("dataset_info.json", (b'"dtype": "string",', b"")),
         ("dataset_info.json", (b'"string"', b'"int64"')),
+        ("dataset_info.json", (b"{", b"[" * 5000)),
         ("dataset_info.json", (b'"Value"', b'"Unheard"')),
         ("data-00000-of-00001.arrow", (b"abc", b"a\xffc")),
         # Ends of the texts; reading up to the second one would end the process.
