@@ -16,7 +16,6 @@ from .study_view import (
     build_study_view,
     connect_study_view,
     display_path,
-    draw_again,
     open_study,
     show_study,
 )
@@ -173,14 +172,10 @@ def _connect_shown(
         name = name_to_show(names, chosen, last)
         status = None if name is None else services.studies.status(name)
         training = name_in_training(services)
-        results = (name, _result_time(services, name))
-        is_settled = last is not None and last.facts[0] == results
         message = None if status is None else status.message
-        now = Shown(names, name, (results, is_settled, training, message))
+        now = Shown(names, name, (message, training, _result_time(services, name)))
         if now == last:
             return [gr.skip()] * len(outputs)
-        if is_settled:
-            return [*_show_status(services, names, name, status, training), *draw_again(view), now]
         return [*_show_status(services, names, name, status, training), *show_study(services, name), now]
 
     def start(scenarios: Sequence[str], seeds: float, minutes: float | None, *values: Any) -> list[object]:

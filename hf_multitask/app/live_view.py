@@ -13,14 +13,32 @@ WAIT = "{} is training. Only one training runs at a time: start another when it 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def axis_title(title: str, is_settled: bool) -> str:
-    """Return the title of a chart's axis, with a letter without width if the chart shows the same names as before.
+class Drawing(NamedTuple):
+    """Which names the charts of a view show, and whether they are drawn.
 
     Gradio gives colors to the names in a chart when it draws the chart anew, as it does if a title changes. It draws
     before it has the new points, so that names which have just come have no color, and their lines are invisible. The
     next refresh, which has the same names, changes the title, and thereby draws all of them.
+
+    Args:
+        names: Names of the curves.
+        is_pending: Whether some of them have just come.
+        is_repeated: Whether the charts were drawn once more since.
     """
-    return title + "\u200b" * is_settled
+
+    names: tuple[str, ...]
+    is_pending: bool = False
+    is_repeated: bool = False
+
+    def next(self, names: tuple[str, ...]) -> "Drawing":
+        """Return what the next refresh draws."""
+        if names != self.names:
+            return Drawing(names, is_pending=True)
+        return Drawing(names, is_repeated=self.is_pending or self.is_repeated)
+
+    def title(self, text: str) -> str:
+        """Return a title of the charts, with a letter without width if they are drawn once more."""
+        return text + "\u200b" * self.is_repeated
 
 
 class Shown(NamedTuple):
@@ -30,11 +48,13 @@ class Shown(NamedTuple):
         names: All names, the newest first.
         name: The name that is shown, or None if there is none.
         facts: What is shown of it.
+        drawing: What its charts show.
     """
 
     names: list[str]
     name: str | None
     facts: tuple[object, ...]
+    drawing: Drawing = Drawing(())
 
 
 def name_to_show(names: Sequence[str], chosen: str | None, last: Shown | None) -> str | None:
@@ -80,5 +100,5 @@ def follow(
         return refresh(None if last is None else last.name, last)
 
     page.load(show, chosen, outputs, **QUIET)
-    chosen.input(show, chosen, outputs, **QUIET)
+    chosen.input(refresh, [chosen, last_shown], outputs, **QUIET)
     gr.Timer(SECONDS_BETWEEN_REFRESHES).tick(refresh_shown, last_shown, outputs, **QUIET)

@@ -10,7 +10,7 @@ import pandas as pd
 from .chart_colors import chart_colors
 from .job_process import FAILED, STOPPED, STOPPING
 from .jobs import JobStatus
-from .live_view import QUIET, WAIT, Shown, axis_title, follow, name_in_training, name_to_show
+from .live_view import QUIET, WAIT, Drawing, Shown, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
 from .mistakes_view import show_mistakes
 from .run_actions import RunActions, build_run_actions, connect_run_actions, show_actions
@@ -75,14 +75,16 @@ def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
     return view, actions
 
 
-def show_run(names: Sequence[str], job: JobStatus | None, training: str | None, is_settled: bool = False) -> RunView:
+def show_run(
+    names: Sequence[str], job: JobStatus | None, training: str | None, drawing: Drawing | None = None
+) -> RunView:
     """Return the updates that show a run.
 
     Args:
         names: Names of all runs.
         job: State of the run to show, or None if there is no run.
         training: Name of the run or study that is training, if any.
-        is_settled: Whether the plots have shown the same curves before. See `axis_title`.
+        drawing: What the plots show, if they have shown anything before.
     """
     start = gr.Button(interactive=training is None)
     wait = notice(WAIT.format(training)) if training is not None and (job is None or job.name != training) else ""
@@ -93,7 +95,7 @@ def show_run(names: Sequence[str], job: JobStatus | None, training: str | None, 
     kind = {FAILED: "error", STOPPED: "warning"}.get(job.state, "info")
     bar = progress_bar(job.progress.step, job.progress.max_steps) if job.is_active else ""
     history, tasks = job.progress.history, job.progress.tasks
-    x_title = axis_title("epoch", is_settled)
+    x_title = "epoch" if drawing is None else drawing.title("epoch")
     return RunView(
         run=gr.Dropdown(choices=list(names), value=job.name, visible=True),
         state=notice(job.message, kind) + bar + wait,
@@ -127,15 +129,15 @@ def connect_run_view(page: gr.Blocks, services: Services, view: RunView, actions
         job = None if name is None else services.jobs.status(name)
         training = name_in_training(services)
         curves = _curve_names(job)
-        is_settled = last is not None and last.facts[0] == curves
+        drawing = Drawing(curves) if last is None else last.drawing.next(curves)
         facts = () if job is None else (job.message, len(job.progress.history))
-        now = Shown(names, name, (curves, is_settled, training, *facts))
+        now = Shown(names, name, (training, *facts), drawing)
         # Updating a plot draws it again and closes its tooltip, so update only if something has changed.
         if now == last:
             return [gr.skip()] * len(outputs)
         models = services.workspace.models()
         buttons = show_actions(job, services.model_of_run(name, models) is not None, training is not None)
-        return [*show_run(names, job, training, is_settled), *buttons, now]
+        return [*show_run(names, job, training, drawing), *buttons, now]
 
     def start(*values: Any) -> list[object]:
         problem, name = "", None

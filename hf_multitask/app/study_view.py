@@ -8,7 +8,6 @@ import pandas as pd
 
 from ..study import Study, load_study
 from .chart_colors import chart_colors
-from .live_view import axis_title
 from .markup import notice, table
 from .run_view import plot_update
 from .services import Services
@@ -119,15 +118,6 @@ def show_study(services: Services, name: str | None) -> StudyView:
     )
 
 
-def draw_again(view: StudyView) -> list[object]:
-    """Return the updates that draw the charts of the shown study again. See `axis_title`."""
-    axes = {
-        view.chart: gr.ScatterPlot(x_title=axis_title("minutes", True)),
-        view.plot: gr.LinePlot(x_title=axis_title("epoch", True)),
-    }
-    return [axes.get(component, gr.skip()) for component in view]
-
-
 def connect_study_view(services: Services, view: StudyView, chosen: gr.Dropdown) -> None:
     """Let the choice of a curve draw it.
 
@@ -172,10 +162,10 @@ def _chart_update(study: Study) -> gr.ScatterPlot:
     # From 0, so that a way that takes twice as long is twice as far to the right.
     limits = [0, 1.05 * max(minutes for minutes, _, _ in points)]
     values, colors = pd.DataFrame(points, columns=POINT_COLUMNS), chart_colors(name for _, _, name in points)
-    return gr.ScatterPlot(value=values, color_map=colors, x_lim=limits, x_title="minutes", visible=True)
+    return gr.ScatterPlot(value=values, color_map=colors, x_lim=limits, visible=True)
 
 
 def _curves_update(study: Study, curve_name: str | None, rows: int | None) -> gr.LinePlot:
     names = curve_names(study)
     points = study_curves(study, rows, names[curve_name]) if curve_name in names and rows is not None else []
-    return plot_update(points, y_title=curve_name, x_title="epoch")
+    return plot_update(points, y_title=curve_name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_multitask.app.live_view import Shown, name_to_show
+from hf_multitask.app.live_view import Drawing, Shown, name_to_show
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,14 @@ from hf_multitask.app.live_view import Shown, name_to_show
 def test_the_chosen_one_is_shown_until_a_newer_one_appears(names, chosen, last_names, expected):
     last = None if last_names is None else Shown(last_names, chosen, ())
     assert name_to_show(names, chosen, last) == expected
+
+
+def test_charts_are_drawn_once_more_after_new_names_have_come():
+    first = Drawing(("a",))
+    assert first.title("epoch") == first.next(("a",)).title("epoch") == "epoch"
+    changed = first.next(("a", "b"))
+    assert changed.title("epoch") == "epoch"
+    repeated = changed.next(("a", "b"))
+    assert repeated.title("epoch") != "epoch"
+    assert repeated.next(("a", "b")) == repeated
+    assert repeated.next(("c",)).title("epoch") == "epoch"
