@@ -1,7 +1,7 @@
 """Output of the command ``study``."""
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ..study import RunResult, Study
 from ..study.report import scores_table
@@ -21,7 +21,8 @@ def print_run(name: str, result: RunResult, done: int, of: int) -> None:
     scores = ", ".join(
         f"{metric} {value:.4f}" for metric, value in test.items() if metric.endswith(("accuracy", "_f1"))
     )
-    Console().print(escape(f"{done}/{of} {name}: {result.seconds:.1f} s. {scores}"), highlight=False, soft_wrap=True)
+    # A string may contain emoji for rich, as in the name lora:top:2.
+    Console().print(Text(f"{done}/{of} {name}: {result.seconds:.1f} s. {scores}"), soft_wrap=True)
 
 
 def print_study(study: Study, console: Console | None = None) -> None:
@@ -35,4 +36,4 @@ def print_study(study: Study, console: Console | None = None) -> None:
     for size in study.sizes:
         scores = scores_table(study, size)
         print_cells(scores.header, scores.rows, console, title=f"{size:,} training rows")
-    console.print(escape(study.advice), highlight=False)
+    console.print(Text(study.advice))

@@ -3,14 +3,20 @@
 from dataclasses import replace
 
 from hf_multitask import RunConfig, run_study
+from hf_multitask.cli.study import print_run, print_study
 from hf_multitask.runs.lora import LoraSettings
 from hf_multitask.study.run_training import run_config
 from hf_multitask.study.study_plan import plan_study
 
 
-def test_adapters_are_compared_with_the_weights_themselves(config, tmp_path):
+def test_adapters_are_compared_with_the_weights_themselves(config, tmp_path, capsys):
     run = replace(RunConfig.from_file(config), lora=LoraSettings(r=2))
     study = run_study(run, tmp_path / "study", ["nothing-frozen", "lora", "lora:top:1"], seeds=1, epochs=1)
+    print_study(replace(study, advice="Use lora:top:1."))
+    print_run("lora:top:1, 8 rows", study.scenarios[2].runs[0], 3, 3)
+    printed = capsys.readouterr().out
+    assert "Use lora:top:1." in printed
+    assert "3/3 lora:top:1, 8 rows" in printed
     whole, lora, top = (scenario.runs[0] for scenario in study.scenarios)
     heads = lora.trainable_parameters - 3 * 2 * 2 * 16 * 2
     assert top.trainable_parameters == heads + 2 * 2 * 16 * 2
