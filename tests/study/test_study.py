@@ -18,7 +18,7 @@ from rich.console import Console
 
 from hf_multitask import MultiTaskModel, RunConfig, load_study, run_evaluation, run_study
 from hf_multitask.cli import main
-from hf_multitask.cli.main import INTERRUPTED
+from hf_multitask.cli.program import INTERRUPTED
 from hf_multitask.cli.study import print_study
 from tests.comparison import approximately
 from tests.study.studies import SCENARIOS, arguments
