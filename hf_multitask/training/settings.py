@@ -35,7 +35,7 @@ LAYER_LR_DECAY = 0.85
 ADAPTER_RATE_FACTOR, MAX_ADAPTER_RATE = 10, 2e-3
 WORD_DROPOUT = 0.1
 # An average over the last thousand steps, in runs that are several times as long.
-EMA_DECAY, EMA_MIN_STEPS = 0.999, 4000
+EMA_DECAY, EMA_MIN_STEPS = 0.999, 2500
 
 SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
@@ -342,11 +342,11 @@ def _losses(facts: RunFacts, effort: str) -> Iterator[Setting]:
 
 def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
     for task in facts.tasks:
-        if task.is_token_task and _is_long(facts, effort):
+        if task.is_token_task and effort == THOROUGH:
             yield Setting(f"tasks.{task.name}.head", LSTM_HEAD, "better tags, for a third more time per step")
             yield Setting(f"tasks.{task.name}.mix_layers", True, "pays together with the LSTM")
         elif task.is_token_task:
-            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM needs many rows or epochs")
+            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM costs time and the scores of other tasks")
             yield Setting(f"tasks.{task.name}.mix_layers", False, "pays only together with an LSTM")
         else:
             yield Setting(f"tasks.{task.name}.head", "linear", "the only head of a sequence task")
@@ -355,7 +355,7 @@ def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
 
 def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:
     if any(task.is_token_task for task in facts.tasks):
-        if _is_long(facts, effort):
+        if effort == THOROUGH:
             reason = "names that no training row has are tagged by their context"
             yield Setting("training.word_dropout", WORD_DROPOUT, reason)
     elif facts.rows is not None and num_steps(facts.rows, effort) >= EMA_MIN_STEPS and not facts.is_sharded:
@@ -408,11 +408,6 @@ def _has_many_labels(facts: RunFacts) -> bool:
     return not any(task.is_token_task for task in facts.tasks) and any(
         len(task.labels or ()) >= MANY_LABELS for task in facts.tasks
     )
-
-
-def _is_long(facts: RunFacts, effort: str) -> bool:
-    """Return whether a run is long enough for what learns more slowly."""
-    return effort == THOROUGH or (effort == STANDARD and facts.rows is not None and facts.rows >= FEW_ROWS)
 
 
 def _given_of_tasks(tasks: Sequence[TaskConfig]) -> list[str]:

@@ -131,19 +131,20 @@ def test_a_step_has_as_many_rows_however_many_processes_train():
     assert shared["per_device_train_batch_size"] == 4
 
 
-def test_token_tasks_with_many_rows_have_an_lstm_and_word_dropout():
-    for rows, effort, is_long in [(400, "standard", False), (5000, "standard", True), (5000, "quick", False)]:
-        settings = choose_settings(replace(FACTS, rows=rows), effort=effort)
-        assert [task.head for task in settings.tasks] == ["linear", "lstm" if is_long else "linear"]
-        assert settings.tasks[1].mix_layers is is_long
-        assert settings.training.get("word_dropout", 0.0) == (0.1 if is_long else 0.0)
-    assert "word_dropout" not in choose_settings(replace(FACTS, rows=5000, tasks=[INTENT])).training
+def test_thorough_runs_of_token_tasks_have_an_lstm_and_word_dropout():
+    for effort in EFFORTS:
+        settings = choose_settings(FACTS, effort=effort)
+        is_thorough = effort == "thorough"
+        assert [task.head for task in settings.tasks] == ["linear", "lstm" if is_thorough else "linear"]
+        assert settings.tasks[1].mix_layers is is_thorough
+        assert settings.training.get("word_dropout", 0.0) == (0.1 if is_thorough else 0.0)
+    assert "word_dropout" not in choose_settings(replace(FACTS, tasks=[INTENT]), effort="thorough").training
 
 
 def test_long_runs_without_token_tasks_are_averaged():
-    facts = replace(FACTS, rows=15_000, tasks=[INTENT])
+    facts = replace(FACTS, rows=7500, tasks=[INTENT])
     assert choose_settings(facts).training["ema_decay"] == 0.999
-    for changes in ({"rows": 5000}, {"tasks": [INTENT, SLOTS]}, {"is_sharded": True}):
+    for changes in ({"rows": 3000}, {"tasks": [INTENT, SLOTS]}, {"is_sharded": True}):
         assert "ema_decay" not in choose_settings(replace(facts, **changes)).training
 
 
