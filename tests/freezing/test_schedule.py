@@ -434,3 +434,8 @@ def test_the_metrics_that_are_watched_are_those_of_ends_and_rules():
 )
 def test_a_stage_sets_rates_with_any_of_its_own(values):
     assert FreezeSchedule([FreezeStage("a", **values)]).sets_rates
+
+
+def test_a_stage_says_what_trains():
+    assert FreezeStage("a", train=["heads", "encoder[-1:]"]).in_words()[0] == "heads, encoder[-1:]"
+    assert FreezeStage("a", freeze=["embeddings"]).in_words()[0].endswith(" without embeddings")

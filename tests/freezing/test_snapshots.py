@@ -41,3 +41,11 @@ def test_a_file_without_a_checksum_is_loaded(snapshots):
 def test_a_missing_file_is_named(snapshots):
     with pytest.raises(FileNotFoundError, match=r"best-4\.safetensors is missing: the stage needs"):
         snapshots.load("best", 4)
+
+
+def test_the_last_snapshot_of_each_kind_stays_and_those_of_checkpoints(snapshots, tmp_path):
+    for kind, step in (("best", 5), ("best", 8), ("teacher", 2)):
+        snapshots.save(kind, step, TENSORS)
+    (tmp_path / "checkpoint-4").mkdir()
+    snapshots.prune(9)
+    assert sorted(path.stem for path in snapshots.folder.iterdir()) == ["best-3", "best-8", "teacher-2"]

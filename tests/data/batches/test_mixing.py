@@ -252,3 +252,8 @@ def test_batches_of_similar_length_contain_the_rows_of_the_mix(sizes, sampling, 
     if len(rows) <= batch_size * 50:
         spans = sorted((min(lengths[i] for i in step), max(lengths[i] for i in step)) for step in steps[:-1])
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_uniform_shares_do_not_depend_on_sizes(strategy):
+    assert Sampling(strategy).needs_sizes == (strategy != "uniform")

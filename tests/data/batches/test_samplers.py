@@ -18,6 +18,7 @@ def order(seed=0, epoch=0, batch_size=8, lengths=LENGTHS):
 def test_every_row_comes_once_and_the_short_batch_last():
     rows = order(batch_size=16)
     assert sorted(rows) == list(range(500))
+    assert len(EpochLengthGroupedSampler(LENGTHS, 16, 0, lambda: 0)) == 500
     steps = [rows[i : i + 16] for i in range(0, 500, 16)]
     spread = [max(LENGTHS[i] for i in step) - min(LENGTHS[i] for i in step) for step in steps]
     assert max(spread) <= 4
