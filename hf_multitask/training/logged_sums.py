@@ -1,5 +1,6 @@
 """Sums since the last log in a checkpoint, so that a resumed run logs what an uninterrupted one does."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..models.type_aliases import JsonObject
-from ..runtime.atomic_files import read_json, write_json
+from ..runtime.atomic_files import read_json, write_text
 from .task_log import TaskLog
 
 # In a checkpoint, with the number of the process.
@@ -45,7 +46,8 @@ class LossSumsHooks:
 class LoggedSums(TrainerCallback):
     """Writes the sums that the Trainer and `TaskLog` keep between two logs to a checkpoint, and reads them on resume.
 
-    Numbers are written as Python writes them, which is exact. Each process has its own sums.
+    Numbers are written as Python writes them, which is exact, and with NaN and infinity: the gradient scaler of fp16
+    skips a step with an infinite loss, and the run goes on. Each process has its own sums.
 
     Args:
         task_log: Log by task.
@@ -95,7 +97,7 @@ class LoggedSums(TrainerCallback):
             "first_step": self._first_step,
             "tasks": self.task_log.state_dict(),
         }
-        write_json(Path(checkpoint, _NAME.format(process)), values)
+        write_text(Path(checkpoint, _NAME.format(process)), json.dumps(values))
 
     def mean_loss(self, step: int) -> float:
         """Return the mean training loss of the whole training, as an uninterrupted one has it at its end.

@@ -53,6 +53,11 @@ NOT_RUN = {
     (
         "docs/PERFORMANCE.md",
         "bash",
+        "benchmark.py accelerator",
+    ): "is meant for a GPU; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
         "benchmark.py growth",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
 }

@@ -20,12 +20,15 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def without_tf32():
-    """Compute products of float32 in float32, in cuDNN too."""
-    before = getattr(torch.backends, "fp32_precision", None)
+    """Compute products of float32 in float32. LSTMs of cuDNN have a setting of their own, which is TF32 by default."""
+    settings = [item for item in (torch.backends, torch.backends.cudnn.rnn) if hasattr(item, "fp32_precision")]
+    before = [item.fp32_precision for item in settings]
     enable_tf32(False)
+    for item in settings:
+        item.fp32_precision = "ieee"
     yield
-    if before is not None:
-        torch.backends.fp32_precision = before
+    for item, precision in zip(settings, before, strict=True):
+        item.fp32_precision = precision
 
 
 @pytest.fixture

@@ -183,4 +183,5 @@ def test_a_training_in_half_precision_is_near_that_of_float32(precision, device,
     )
     assert half.isfinite().all()
     assert not torch.equal(full, half)
-    assert torch.allclose(full, half, atol=0.05)
+    # The scaler of fp16 may skip a step, after which the losses are those of one step before.
+    assert torch.allclose(full, half, atol=0.15 if precision == "fp16" else 0.05)

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainerCallback
 
 from hf_multitask import prepare_datasets
+from hf_multitask.training.logged_sums import LossSums
 from tests.freezing.resume_program import without_times
 from tests.tiny import ROWS
 from tests.trainers import make_trainer
@@ -121,6 +122,19 @@ def test_early_stop_of_a_resumed_run(step, settings, model, data, tokenizer, tmp
     last = 18 if settings is EACH_EPOCH else 9
     assert {path.name for path in (tmp_path / "killed").glob("checkpoint-*")} >= {f"checkpoint-{last}"}
     assert not (tmp_path / "killed" / f"checkpoint-{last + 3}").exists()
+
+
+def test_infinite_sums_are_kept(model, data, tokenizer, tmp_path):
+    """The scaler of fp16 skips a step with an infinite loss, whose sum a checkpoint then has."""
+    trainer = make_trainer(model, data, tokenizer, tmp_path, max_steps=1)
+    trainer.train()
+    sums, infinite = trainer.callbacks.logged_sums, LossSums(float("inf"), float("inf"), 1)
+    trainer._set_loss_sums(infinite)
+    sums.save(str(tmp_path), 0)
+    trainer._set_loss_sums(LossSums(0.0, 0.0, 0))
+    sums.begin(str(tmp_path), 0)
+    sums.on_train_begin(trainer.args, trainer.state, trainer.control)
+    assert trainer._loss_sums() == infinite
 
 
 def test_early_stop_of_a_run_that_was_started_without(model, data, tokenizer, tmp_path):
