@@ -1,5 +1,6 @@
 """Averaging of the weights of several models of the same tasks (model soups, Wortsman et al. 2022)."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class _Average:
         self.name = name
         self.target = model
         self.config = _comparable(model.config.to_dict())
-        self.tokenizer = tokenizer.backend_tokenizer.to_str()
+        self.tokenizer = _token_rules(tokenizer)
         self.shapes = _shapes(model)
         self.sums = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in _weights(model).items()}
         self.count = 0
@@ -149,7 +150,7 @@ class _Average:
         difference = first_difference(self.config, _comparable(model.config.to_dict()))
         if difference is None and self.shapes != _shapes(model):
             difference = first_difference(self.shapes, _shapes(model))
-        if difference is None and tokenizer.backend_tokenizer.to_str() != self.tokenizer:
+        if difference is None and _token_rules(tokenizer) != self.tokenizer:
             difference = "the tokenizers"
         if difference is not None:
             raise ValueError(f"average: {name!r} cannot be averaged with {self.name!r}; they differ in {difference}.")
@@ -188,6 +189,12 @@ def first_difference(first: object, second: object, place: str = "") -> str | No
         if (found := first_difference(one, other, f"{place}.{key}" if place else key)) is not None:
             return found
     return None
+
+
+def _token_rules(tokenizer: PreTrainedTokenizerBase) -> JsonObject:
+    """Return what determines the tokens of a text, without the padding and truncation of the tokenizer's last call."""
+    rules: JsonObject = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: value for name, value in rules.items() if name not in ("padding", "truncation")}
 
 
 def _comparable(config: JsonObject) -> JsonObject:

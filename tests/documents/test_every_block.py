@@ -51,6 +51,11 @@ NOT_RUN = {
         "benchmark.py inference",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     (
+        "docs/RESULTS.md",
+        "bash",
+        "benchmark.py distill",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
+    (
         "docs/PERFORMANCE.md",
         "bash",
         "benchmark.py accelerator",

@@ -119,6 +119,15 @@ def test_models_of_other_tasks_are_refused_with_the_difference(change, message, 
     assert not (tmp_path / "average").exists()
 
 
+def test_padding_of_the_last_call_is_no_difference(encoder, tmp_path):
+    first, second = (save_model(encoder, tmp_path / name) for name in ("first", "second"))
+    tokenizer = load_tokenizer(second)
+    tokenizer(["a b", "a"], padding="max_length", max_length=7, truncation=True)
+    tokenizer.save_pretrained(second)
+    average_models([first, second], tmp_path / "average")
+    assert (tmp_path / "average").exists()
+
+
 def test_models_of_other_encoders_and_poolings_are_refused(encoders, encoder, tmp_path):
     first = save_model(encoder, tmp_path / "first")
     with pytest.raises(ValueError, match="differ in pooling: 'mean' and 'cls'"):
