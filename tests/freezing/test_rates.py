@@ -1,5 +1,6 @@
 """Learning rates by group: their peaks, their course in a stage, and their values in the optimizer at each step."""
 
+import inspect
 import math
 
 import pytest
@@ -219,6 +220,12 @@ def test_rates_fall_on_a_plateau_as_with_torchs_scheduler(fit):
         plateau.step(1.0)
     assert [step["encoder.0"] for step in rates] == pytest.approx(expected)
     assert [step["head.slots"] for step in rates] == pytest.approx(expected)
+
+
+def test_a_plateau_without_arguments_is_that_of_torch():
+    (rule,) = FreezeStage("a", lr_scheduler_type="reduce_lr_on_plateau").rules
+    of_torch = inspect.signature(torch.optim.lr_scheduler.ReduceLROnPlateau).parameters
+    assert (rule.patience - 1, rule.factor) == (of_torch["patience"].default, of_torch["factor"].default)
 
 
 def test_a_scheduler_of_a_stage_takes_arguments():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -286,6 +287,15 @@ def test_layers_that_only_overfit_are_frozen_again():
         (40, 1, False, HEADS),
     ]
     assert "no better than before the stage" in progress.current.reason
+
+
+def test_freezing_again_is_the_only_change_of_an_evaluation():
+    history = gap((1.0, None), (0.9, 0.9), (0.9, 0.9), (1.0, 0.8), (1.1, 0.6))
+    heads, top, everything = progressive()
+    rule = OnWorse("loss", "lower_lr", by=0.15, patience=1, groups="heads", factor=0.5)
+    changes = run([heads, replace(top, on_worse=[rule]), everything], history, step=40).transitions
+    assert [(change.step, change.stage) for change in changes] == [(0, 0), (20, 1), (40, 1)]
+    assert dict(changes[-1].rate_factors) == {}
 
 
 def test_layers_that_have_helped_go_on_training_though_the_gap_grows():
