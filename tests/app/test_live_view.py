@@ -2,7 +2,11 @@
 
 import pytest
 
+pytest.importorskip("gradio")
+
 from hf_multitask.app.live_view import Drawing, Shown, name_to_show
+
+pytestmark = pytest.mark.app
 
 
 @pytest.mark.parametrize(

@@ -185,13 +185,12 @@ def test_a_heads_weights_are_one_group(kind, encoder):
 
 
 @all_kinds
-def test_weights_that_a_checkpoint_lacks_are_initialised(kind, encoder, tmp_path):
+def test_weights_that_a_checkpoint_lacks_are_named(kind, encoder, tmp_path):
     make_model(encoder, {}).save_pretrained(tmp_path)
     config = MultiTaskModel.config_class.from_pretrained(tmp_path)
     config.tasks = make_tasks(kind)
-    model = MultiTaskModel.from_pretrained(tmp_path, config=config)
-    assert all(weight.isfinite().all() and weight.abs().max() < 10 for weight in model.parameters())
-    assert model(**make_batch(encoder, kind)).loss.isfinite()
+    with pytest.raises(ValueError, match=r"the file of weights lacks \d+ of them: heads\.slots\."):
+        MultiTaskModel.from_pretrained(tmp_path, config=config)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -224,15 +224,6 @@ def test_a_model_is_decoded_alike_when_it_is_saved_and_loaded(dtype, encoder, tm
         assert torch.equal(found, expected)
 
 
-def test_a_checkpoint_without_a_crf_gives_one_of_zeros(encoder, tmp_path):
-    plain = TaskConfig("ner", "token_classification", labels=LABELS)
-    MultiTaskModel.from_encoder(encoder, [plain]).save_pretrained(tmp_path)
-    config = MultiTaskModel.config_class.from_pretrained(tmp_path)
-    config.tasks = [CONSTRAINED]
-    loaded = MultiTaskModel.from_pretrained(tmp_path, config=config)
-    assert all(torch.equal(weight, torch.zeros_like(weight)) for weight in loaded.crfs["ner"].parameters())
-
-
 def test_rows_of_a_batch_do_not_change_each_others_losses(crf, logits):
     together = example_losses(FREE, logits, LABEL_IDS, POSITIONS, crf)
     alone = [

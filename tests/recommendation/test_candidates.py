@@ -75,7 +75,7 @@ def test_cost_grows_with_the_number_and_the_size_of_layers():
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs"), [(10, MAX_EPOCHS), (160, 22), (10_000, MIN_EPOCHS), (1_000_000, EPOCHS_OF_MANY_ROWS)]
+    ("rows", "epochs"), [(10, MAX_EPOCHS), (320, 25), (10_000, MIN_EPOCHS), (1_000_000, EPOCHS_OF_MANY_ROWS)]
 )
 def test_few_rows_take_more_epochs(rows, epochs):
     assert planner(rows).recommend(config()).epochs == epochs
