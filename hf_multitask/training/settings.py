@@ -106,6 +106,11 @@ class RunFacts:
     trains_adapters: bool = False
     is_sharded: bool = False
 
+    @property
+    def has_token_tasks(self) -> bool:
+        """Whether there is a token task."""
+        return any(task.is_token_task for task in self.tasks)
+
     @classmethod
     def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
         """Collect the facts of prepared data and of an encoder.
@@ -302,7 +307,7 @@ def num_epochs(rows: int, effort: str) -> int:
     epochs = EPOCHS_OF_MANY_ROWS
     if rows < MANY_ROWS:
         epochs = min(max(round(ROWS_READ / rows), MIN_EPOCHS), MAX_EPOCHS)
-    return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: max(epochs, min(2 * epochs, MAX_EPOCHS))}[effort]
+    return {QUICK: (epochs + 1) // 2, STANDARD: epochs, THOROUGH: min(2 * epochs, MAX_EPOCHS)}[effort]
 
 
 def num_steps(rows: int, effort: str) -> int:
@@ -354,7 +359,7 @@ def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
 
 
 def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:
-    if any(task.is_token_task for task in facts.tasks):
+    if facts.has_token_tasks:
         if effort == THOROUGH:
             reason = "names that no training row has are tagged by their context"
             yield Setting("training.word_dropout", WORD_DROPOUT, reason)
@@ -405,9 +410,7 @@ RULES: tuple[Callable[[RunFacts, str], Iterator[Setting]], ...] = (
 
 
 def _has_many_labels(facts: RunFacts) -> bool:
-    return not any(task.is_token_task for task in facts.tasks) and any(
-        len(task.labels or ()) >= MANY_LABELS for task in facts.tasks
-    )
+    return not facts.has_token_tasks and any(len(task.labels or ()) >= MANY_LABELS for task in facts.tasks)
 
 
 def _given_of_tasks(tasks: Sequence[TaskConfig]) -> list[str]:

@@ -131,6 +131,20 @@ def test_model_init_trains_as_a_model_does(make, data, encoder):
     assert first.evaluate()["eval_loss"] == plain.evaluate()["eval_loss"]
 
 
+def train_separately(make, trainer, trial):
+    """Train with the values of a trial in a trainer of its own, and return what that has recorded."""
+    fixed = optuna.trial.FixedTrial(trial.params)
+    separate = make(
+        f"separate-{trial.number}",
+        Recorder,
+        arguments=hp_space(fixed),
+        model_init=partial(trainer.model_init, fixed),
+        freeze_schedule=trial.params["freeze"],
+    )
+    separate.train()
+    return separate.trained[0]
+
+
 def test_trials_equal_separate_runs(make):
     trainer = make("search", Recorder)
     sampler, pruner = optuna.samplers.RandomSampler(3), optuna.pruners.NopPruner()
@@ -140,16 +154,7 @@ def test_trials_equal_separate_runs(make):
     for name, choices in (("head", HEADS), ("freeze", SCHEDULES), ("num_tasks", (1, 2)), ("ema_decay", (0.2, 0.9))):
         assert {trial.params[name] for trial in trials} == set(choices)
     for trial, found in zip(trials, trainer.trained, strict=True):
-        fixed = optuna.trial.FixedTrial(trial.params)
-        separate = make(
-            f"separate-{trial.number}",
-            Recorder,
-            arguments=hp_space(fixed),
-            model_init=partial(trainer.model_init, fixed),
-            freeze_schedule=trial.params["freeze"],
-        )
-        separate.train()
-        assert_equal(found, separate.trained[0])
+        assert_equal(found, train_separately(make, trainer, trial))
 
 
 def test_a_trial_keeps_its_stages_beside_its_checkpoints(make, tmp_path):
@@ -208,16 +213,7 @@ def test_a_trial_is_pruned_by_its_evaluations_and_leaves_nothing_to_the_next(mak
     assert [len(trial.intermediate_values) for trial in trials] == [3, 2, 3]
     kept = [trial for trial in trials if trial.state.name == "COMPLETE"]
     for trial, found in zip(kept, trainer.trained, strict=True):
-        fixed = optuna.trial.FixedTrial(trial.params)
-        separate = make(
-            f"alone-{trial.number}",
-            Recorder,
-            arguments=hp_space(fixed),
-            model_init=partial(trainer.model_init, fixed),
-            freeze_schedule=trial.params["freeze"],
-        )
-        separate.train()
-        assert_equal(found, separate.trained[0])
+        assert_equal(found, train_separately(make, trainer, trial))
 
 
 def test_trials_share_rows_and_cached_states(make, data, tmp_path):
