@@ -17,6 +17,8 @@ from .predictor import OutputOptions, Predictor
 from .text_inputs import TEXT_COLUMN, TOKENS_COLUMN, TextInput, check_input, read_input
 
 DEFAULT_BATCH_SIZE = 32
+# Number of sets of options whose predictors are kept: a server passes on options that its callers choose.
+MAX_PREDICTORS = 32
 _OPTIONS = [field.name for field in fields(OutputOptions)]
 
 
@@ -101,8 +103,7 @@ class MultiTaskPipeline(Pipeline):
         Raises:
             ValueError: If an input is empty or not a text, or an option is invalid. The message names the input.
         """
-        _, _, given = self._sanitize_parameters(**options)
-        predictor = self._predictor({**self._postprocess_params, **given})
+        predictor = self.predictor(**options)
         size = DEFAULT_BATCH_SIZE if self._batch_size is None else self._batch_size
         size = size if batch_size is None else batch_size
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -116,6 +117,21 @@ class MultiTaskPipeline(Pipeline):
         texts = (self.preprocess(text, f"input {i}", is_split_into_words) for i, text in enumerate(iter(inputs)))
         results = predictor.stream(texts, size)
         return list(results) if is_list else results
+
+    def predictor(self, **options: Any) -> Predictor:
+        """Return what predicts texts that `preprocess` has read.
+
+        Args:
+            options: Fields of `OutputOptions`, which replace those of the pipeline.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            ValueError: If an option is invalid.
+        """
+        _, _, given = self._sanitize_parameters(**options)
+        return self._predictor({**self._postprocess_params, **given})
 
     # Pipeline expects tensors here; the predictor makes them batch by batch.
     def preprocess(  # type: ignore[override]
@@ -156,9 +172,11 @@ class MultiTaskPipeline(Pipeline):
         return {}, {}, options
 
     def _predictor(self, options: Mapping[str, Any]) -> Predictor:
-        """Return the predictor for some options."""
+        """Return the predictor for some options, which is kept for the next texts."""
         output_options = OutputOptions(**options)
         if output_options not in self._predictors:
+            if len(self._predictors) == MAX_PREDICTORS:
+                del self._predictors[next(iter(self._predictors))]
             model = self.model
             threads = 1 if self._session is None else self._session.threads
             self._predictors[output_options] = Predictor(

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_multitask import MultiTaskModel, MultiTaskPipeline, TaskConfig, load_tokenizer
+from hf_multitask.models.pipeline_multitask import MAX_PREDICTORS
 from hf_multitask.models.text_words import split_words
 from tests.comparison import approximately
 from tests.tiny import SENTENCES
@@ -45,6 +46,13 @@ def folder(encoders, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pipe(folder):
     return pipeline("multi-task", model=str(folder))
+
+
+def test_options_of_callers_do_not_fill_the_memory(pipe):
+    for i in range(3 * MAX_PREDICTORS):
+        pipe("play jazz", threshold=i / 1000)
+    assert len(pipe._predictors) <= MAX_PREDICTORS
+    assert pipe.predictor(top_k=2).options.top_k == 2
 
 
 def test_one_pass_of_the_encoder_gives_all_tasks(pipe):
