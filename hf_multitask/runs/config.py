@@ -245,13 +245,15 @@ class RunConfig:
         values = {**defaults, **chosen, **given, "output_dir": self.output_dir}
         # The annotation of transformers is a NewType that no dataclass has.
         parser = HfArgumentParser(MultiTaskTrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
+        # An option takes no empty list, and report_to no list at all.
+        lists = {key: value for key, value in values.items() if isinstance(value, list)}
         try:
-            (arguments,) = parser.parse_args_into_dataclasses(_as_options(values))
+            parsed = parser.parse_args(_as_options({key: value for key, value in values.items() if key not in lists}))
         except ArgumentError as error:
             raise ValueError(
                 f"training.{str(error).removeprefix('argument --').split('/')[0]}: {error.message}"
             ) from error
-        return arguments
+        return MultiTaskTrainingArguments(**(vars(parsed) | lists))
 
 
 def _resolve_paths(values: JsonObject, folder: Path) -> JsonObject:
@@ -293,11 +295,7 @@ def _as_options(values: Mapping[str, object]) -> list[str]:
     """Return values as command-line options: `HfArgumentParser` checks and converts types only of those."""
     options = []
     for key, value in values.items():
-        if value is None:
-            continue
-        if isinstance(value, list):
-            options.extend([f"--{key}", *map(str, value)])
-        else:
+        if value is not None:
             text = json.dumps(value) if isinstance(value, dict) else str(value)
             options.append(f"--{key}={text}")
     return options

@@ -29,6 +29,14 @@ STAGES = [
     ["embeddings", "encoder.0", "encoder.1", "encoder.2", "head.intent", "head.slots"],
     ["encoder.2", "head.slots"],
 ]
+ADAPTER_STAGES = [
+    ["head.intent", "head.slots"],
+    ["lora.1", "lora.2", "head.intent", "head.slots"],
+    ["lora.0", "lora.1", "encoder.2", "lora.2", "head.intent", "head.slots"],
+    ["lora.2", "head.slots"],
+]
+# Ranks of the adapters, and the stages, by name.
+MODELS = {"layers": (None, STAGES), "adapters": (2, ADAPTER_STAGES)}
 
 
 def shard_by_hand(model, optimizer):
@@ -73,7 +81,7 @@ def full(weight):
     return weight.full_tensor() if isinstance(weight, DTensor) else weight.clone()
 
 
-def train(model, groups, optimizer, data, tokenizer):
+def train(model, groups, trained_by_stage, optimizer, data, tokenizer):
     """Train the stages in turn, and return a record of each and the final weights as full tensors."""
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     collate = MultiTaskDataCollator(tokenizer, model.config.tasks)
@@ -81,7 +89,7 @@ def train(model, groups, optimizer, data, tokenizer):
     check_optimizer(groups, [group.name for group in groups], optimizer)
     stages = []
     model.train()
-    for number, trained in enumerate(STAGES):
+    for number, trained in enumerate(trained_by_stage):
         train_only(model, groups, trained)
         before = {group.name: [full(weight) for weight in group.parameters.values()] for group in groups}
         for step in range(STEPS_PER_STAGE):
@@ -111,9 +119,10 @@ def train(model, groups, optimizer, data, tokenizer):
     return stages, {name: full(weight) for group in groups for name, weight in group.parameters.items()}
 
 
-def run_fsdp(way, encoder, folder):
+def run_fsdp(way, what, encoder, folder):
     """Train in one way (``alone``, ``by hand``, ``accelerate``) and let the main process write the results."""
-    model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1), encoder)
+    lora_rank, trained_by_stage = MODELS[what]
+    model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1, lora_rank=lora_rank), encoder)
     without_dropout(model)
     groups = model.layer_groups()
     optimizer = make_optimizer(model)
@@ -123,7 +132,7 @@ def run_fsdp(way, encoder, folder):
     elif way == "accelerate":
         model, optimizer, found = shard_with_accelerate(model, optimizer)
     sharded = sum(isinstance(weight, DTensor) for weight in model.parameters())
-    stages, weights = train(model, groups, optimizer, data, tokenizer)
+    stages, weights = train(model, groups, trained_by_stage, optimizer, data, tokenizer)
     if not dist.is_initialized() or dist.get_rank() == 0:
         report = {
             "stages": stages,
@@ -133,8 +142,8 @@ def run_fsdp(way, encoder, folder):
             "weights": len(list(model.parameters())),
         }
         Path(folder).mkdir(parents=True, exist_ok=True)
-        torch.save(weights, Path(folder) / f"{way}.pt")
-        (Path(folder) / f"{way}.json").write_text(json.dumps(report))
+        torch.save(weights, Path(folder) / f"{way} {what}.pt")
+        (Path(folder) / f"{way} {what}.json").write_text(json.dumps(report))
 
 
 def main():
@@ -143,8 +152,9 @@ def main():
     for scenario in given["scenarios"]:
         error = run(Scenario(**scenario), given["encoder"], given["folder"])
         assert error is None, error
-    for way in ("by hand", "accelerate"):
-        run_fsdp(way, given["encoder"], given["folder"])
+    for what in MODELS:
+        for way in ("by hand", "accelerate"):
+            run_fsdp(way, what, given["encoder"], given["folder"])
     dist.destroy_process_group()
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from tests.distributed.launching import difference_to_one_process, largest_difference, launch, torchrun
-from tests.distributed.run_fsdp import STAGES, run_fsdp
+from tests.distributed.run_fsdp import MODELS, STAGES, run_fsdp
 from tests.distributed.test_ddp import EXACT, check_ranks, check_steps
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 ASKED_FOR = replace(EXACT[0], name="fsdp asked for", arguments={"fsdp": True})
-WAYS = ["by hand", "accelerate"]
+WAYS = pytest.mark.parametrize("way", ["by hand", "accelerate"])
+WHAT = pytest.mark.parametrize("what", MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -27,30 +28,37 @@ def on_two(encoder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    run_fsdp("alone", str(encoder), folder)
-    return json.loads((folder / "alone.json").read_text()), torch.load(folder / "alone.pt")
+    for what in MODELS:
+        run_fsdp("alone", what, str(encoder), folder)
+    return {
+        what: (json.loads((folder / f"alone {what}.json").read_text()), torch.load(folder / f"alone {what}.pt"))
+        for what in MODELS
+    }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_weight_is_sharded(on_two, way):
-    report = on_two.report(way)
+@WAYS
+@WHAT
+def test_every_weight_is_sharded(on_two, way, what):
+    report = on_two.report(f"{way} {what}")
     assert report["is_fsdp2"]
     assert report["sharded"] == report["weights"] > 0
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_sharded_stages_train_as_one_process(on_two, alone, way):
-    assert largest_difference(on_two.weights(way), alone[1]) < 1e-6
+@WAYS
+@WHAT
+def test_sharded_stages_train_as_one_process(on_two, alone, way, what):
+    assert largest_difference(on_two.weights(f"{way} {what}"), alone[what][1]) < 1e-6
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_sharded_stages_move_exactly_what_they_train(on_two, way):
-    stages = on_two.report(way)["stages"]
-    assert [stage["moved"] for stage in stages] == STAGES
-    assert [stage["with_gradient"] for stage in stages] == STAGES
+@WAYS
+@WHAT
+def test_sharded_stages_move_exactly_what_they_train(on_two, way, what):
+    stages = on_two.report(f"{way} {what}")["stages"]
+    assert [stage["moved"] for stage in stages] == MODELS[what][1]
+    assert [stage["with_gradient"] for stage in stages] == MODELS[what][1]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@WAYS
 def test_frozen_layers_stay_in_eval_mode_when_sharded(on_two, alone, way):
     def layers(report):
         return [
@@ -62,15 +70,16 @@ def test_frozen_layers_stay_in_eval_mode_when_sharded(on_two, alone, way):
         [f"encoder.layer.{i}" for i in range(3) if f"encoder.{i}" not in trained and "encoder.2" in trained]
         for trained in STAGES
     ]
-    assert layers(on_two.report(way))[1:] == frozen[1:]
-    assert [stage["eval_mode"] for stage in on_two.report(way)["stages"]] == [
-        stage["eval_mode"] for stage in alone[0]["stages"]
+    report = on_two.report(f"{way} layers")
+    assert layers(report)[1:] == frozen[1:]
+    assert [stage["eval_mode"] for stage in report["stages"]] == [
+        stage["eval_mode"] for stage in alone["layers"][0]["stages"]
     ]
 
 
 def test_accelerate_turns_fsdp_into_ddp_on_the_cpu_and_the_schedule_is_followed(on_two, encoder, tmp_path):
     # If this changes, the Trainer itself can be tested under FSDP here.
-    assert on_two.report("accelerate")["found"] == "MULTI_CPU"
+    assert on_two.report("accelerate layers")["found"] == "MULTI_CPU"
     report = on_two.report(ASKED_FOR.name)
     assert report["distributed_type"] == "MULTI_CPU"
     check_ranks(report, ASKED_FOR, 2)

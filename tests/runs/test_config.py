@@ -173,6 +173,12 @@ def test_no_without_quotes_is_the_value_of_that_name(write):
     assert config.training_arguments().save_strategy == "no"
 
 
+@pytest.mark.parametrize(("value", "expected"), [([], []), (["tensorboard", "trackio"], ["tensorboard", "trackio"])])
+def test_trackers_may_be_a_list(value, expected, write):
+    config = RunConfig.from_file(write({**VALUES, "training": {"report_to": value}}))
+    assert config.training_arguments().report_to == expected
+
+
 def test_values_that_no_config_can_contain_are_refused_with_the_file(write):
     path = write("encoder: 2020-01-01\n")
     with pytest.raises(ValueError, match=r"encoder: expected a string, .* found the date 2020-01-01") as error:
