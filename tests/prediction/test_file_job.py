@@ -556,20 +556,20 @@ def test_a_killed_run_resumes_to_the_same_bytes(many_rows, uninterrupted, model_
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_run(many_rows, uninterrupted, model_dir, tmp_path):
+def test_workers_end_with_a_killed_run(many_rows, model_dir, tmp_path):
+    # Chunks of this size do not fit into a pipe: at the kill, a worker is waiting for a reader that will not come.
     output = tmp_path / "out.jsonl"
-    arguments = command(model_dir, many_rows, output, "--on-error", "skip", "--keep", "id", "--workers", "2")
-    process = start(arguments)
+    process = start(command(model_dir, many_rows, output, "--on-error", "skip", "--workers", "2", chunk_rows=400))
     while not list(tmp_path.glob("out.jsonl.parts/*.part")):
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    status, output_text = finish(arguments)
-    assert status == 0, output_text
-    assert output.read_bytes() == uninterrupted[0]
+    process.wait()
+    assert len(workers) >= 2
     gone, alive = psutil.wait_procs(workers, timeout=15)
-    assert len(gone) >= 2
+    for worker in alive:
+        worker.kill()
     assert not alive
 
 
