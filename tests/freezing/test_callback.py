@@ -172,6 +172,13 @@ def test_a_second_training_goes_through_the_stages_again(stock, rows, tmp_path):
     assert [entry["step"] for entry in transitions(trainer)] == [0, 2]
 
 
+def test_a_plain_trainer_goes_through_the_stages_on_streamed_rows(stock, rows, tmp_path):
+    watch = Watch()
+    make_trainer(stock, rows.to_iterable_dataset(), tmp_path, [FreezeCallback(HEADS_THEN_ALL), watch]).train()
+    assert watch.moved(0, 2) == ["head.classifier"]
+    assert watch.moved(2, 3) == [group.name for group in watch.groups]
+
+
 def test_transitions_are_in_the_log(stock, rows, tmp_path):
     trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback(HEADS_THEN_ALL)])
     trainer.train()
@@ -294,8 +301,11 @@ def test_a_head_whose_metric_gets_worse_is_frozen_again(stock, rows, tmp_path):
         stock, rows, tmp_path, [FreezeCallback(schedule), watch], scores(0.5, 0.4, 0.6, 0.7), **arguments
     )
     trainer.train()
+    encoder = [group.name for group in watch.groups if not group.is_head]
     assert "head.classifier" in watch.moved(1, 2)
-    assert watch.moved(2, 6) == [group.name for group in watch.groups if not group.is_head]
+    assert watch.moved(2, 6) == encoder
+    (stage,) = json.loads((tmp_path / "stages.json").read_text())["stages"]
+    assert stage["changes"] == [{"step": 2, "reason": "score got worse: frozen again", "trained_groups": encoder}]
 
 
 def test_evaluation_before_and_after_the_training_does_not_disturb(stock, rows, tmp_path):

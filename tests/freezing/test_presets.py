@@ -170,6 +170,11 @@ def test_progressive_follows_a_metric_and_the_gap(preset, metric, followed, grou
     assert all(stage.until.watch_gap for stage in schedule.stages[:-1])
 
 
+def test_progressive_goes_on_at_the_first_evaluation_without_any_improvement(groups):
+    until = build_schedule("progressive", groups, 12).stages[0].until
+    assert (until.patience, until.min_delta, until.max_epochs) == (1, 0, None)
+
+
 def test_progressive_takes_patience_least_change_and_bound(groups):
     spec = {"preset": "progressive", "patience": 2, "min_delta": 0.01, "max_epochs": 4}
     until = build_schedule(spec, groups, 12).stages[0].until

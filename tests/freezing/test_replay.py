@@ -298,6 +298,15 @@ def test_freezing_again_is_the_only_change_of_an_evaluation():
     assert dict(changes[-1].rate_factors) == {}
 
 
+def test_rules_act_while_a_growing_gap_holds_the_next_layers_back():
+    history = gap((1.0, None), (0.9, 0.9), (0.9, 0.8))
+    heads, top, everything = progressive()
+    rule = OnWorse("loss", "lower_lr", groups="heads", factor=0.5)
+    changes = run([replace(heads, on_worse=[rule]), top, everything], history, step=20).transitions
+    assert [(change.step, change.stage) for change in changes] == [(0, 0), (20, 0)]
+    assert dict(changes[-1].rate_factors) == dict.fromkeys(HEADS, 0.5)
+
+
 def test_layers_that_have_helped_go_on_training_though_the_gap_grows():
     history = gap((1.0, None), (0.9, 0.9), (0.9, 0.9), (0.5, 0.4), (0.6, 0.3))
     assert stages_of(run(progressive(), history, step=40)) == [0, 1]
@@ -309,6 +318,15 @@ def test_layers_frozen_again_stay_so_until_the_stages_bound():
     history = gap((1.0, None), (0.9, 0.9), (0.9, 0.9), (1.0, 0.8), (1.1, 0.6), (1.1, 0.6), (1.1, 0.6))
     progress = run(stages, history, step=60)
     assert [(change.step, change.trained) for change in progress.transitions[2:]] == [(40, HEADS), (60, ALL)]
+
+
+def test_a_stage_after_layers_were_frozen_again_ends_by_its_own_metric():
+    heads, top, everything = progressive()
+    top.until.max_steps = 30
+    below = FreezeStage("below", train=["heads", "encoder"], until=Until("loss"))
+    history = gap((1.0, None), (0.9, 0.9), (0.9, 0.9), (1.0, 0.8), (1.1, 0.6), (1.1, 0.6), (1.1, 0.6), (1.1, 0.6))
+    changes = run([heads, top, below, everything], history, step=70).transitions
+    assert [(change.step, change.stage) for change in changes] == [(0, 0), (20, 1), (40, 1), (50, 2), (70, 3)]
 
 
 def test_without_training_losses_the_gap_does_not_hold_a_stage_back():

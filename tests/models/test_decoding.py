@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_multitask import TaskConfig
-from hf_multitask.models.decoding import decode, transition_scores
+from hf_multitask.models.decoding import decode, tag_probabilities, transition_scores
 from hf_multitask.models.heads_crf import viterbi
 from hf_multitask.models.tags_iob2 import TagSpan, allowed_transitions, tag_spans
 
@@ -56,6 +56,15 @@ def test_a_word_without_a_subword_is_outside(constrained):
     logits = torch.full((1, 3, len(LABELS)), -5.0)
     logits[..., 1] = 5.0
     assert decode(task, logits, torch.tensor([[4, -1, 6]])).tolist() == [[1, 0, 1]]
+
+
+def test_only_a_word_without_a_subword_is_certain():
+    logits = torch.randn(1, 3, len(LABELS))
+    ids = torch.tensor([[1, 0, 2]])
+    # The first word of a row without special tokens is at position 0.
+    found = tag_probabilities(TASK, logits, ids, torch.tensor([[0, -1, 1]]))
+    expected = logits.softmax(-1)
+    assert torch.allclose(found, torch.tensor([[expected[0, 0, 1], 1.0, expected[0, 2, 2]]]))
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0])

@@ -17,8 +17,8 @@ CONSTRAINED = TaskConfig("ner", "token_classification", labels=LABELS, crf=True)
 FREE = TaskConfig("ner", "token_classification", labels=LABELS, crf=True, constrained_decoding=False)
 ALLOWED = allowed_transitions(tuple(LABELS))
 LENGTHS = [4, 1, 3, 2, 4, 0, *[2, 3] * 6]
-# A word in the middle of a row, and one before its last, have no subword.
-POSITIONS = torch.tensor([[1 + i if i < n else -1 for i in range(4)] for n in LENGTHS])
+# From 0, as without special tokens. A word in the middle of a row, and one before its last, have no subword.
+POSITIONS = torch.tensor([[i if i < n else -1 for i in range(4)] for n in LENGTHS])
 POSITIONS[2, 1] = POSITIONS[4, 0] = POSITIONS[4, 2] = -1
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import T5Config, T5ForConditionalGeneration
 
 from hf_multitask import MultiTaskModel, TaskConfig
 from hf_multitask.models.encoder_layers import find_layers
-from hf_multitask.models.layer_groups import LayerGroup, LayerGroups
+from hf_multitask.models.layer_groups import LayerGroup, LayerGroups, layer_groups, layer_ranges
 from tests.tiny import ARCHITECTURES
 
 TASKS = [
@@ -135,3 +136,30 @@ def test_a_head_without_weights_remains_a_group(encoders):
     model = MultiTaskModel.from_encoder(encoders["bert"], TASKS)
     groups = LayerGroups([*model.layer_groups(), LayerGroup("head.x", {})])
     assert groups.divide([])[-1].name == groups.divide(["*.bias"])[-1].name == "head.x"
+
+
+@pytest.mark.parametrize("of_transformers", [True, False])
+def test_a_model_that_is_no_encoder_is_refused(of_transformers):
+    size = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 20}
+    model = T5ForConditionalGeneration(T5Config(**size)) if of_transformers else torch.nn.Linear(2, 2)
+    with pytest.raises(
+        ValueError, match=f"expected a transformers model with one encoder, found {type(model).__name__}"
+    ):
+        layer_groups(model)
+
+
+@pytest.mark.parametrize(
+    ("names", "ranges"),
+    [
+        (["encoder.2"], ["encoder.2"]),
+        (["embeddings", "encoder.0", "encoder.1", "head.intent"], ["embeddings", "encoder.0-1", "head.intent"]),
+        (["encoder.0", "encoder.2", "encoder.3"], ["encoder.0", "encoder.2-3"]),
+        (["encoder.0", "lora.0", "encoder.1", "lora.1"], ["encoder.0-1", "lora.0-1"]),
+        (["encoder.0", "encoder.norm", "encoder.1"], ["encoder.0", "encoder.norm", "encoder.1"]),
+        (["encoder.0:*.bias", "encoder.1:*.bias", "encoder.1"], ["encoder.0-1:*.bias", "encoder.1"]),
+        ([], []),
+    ],
+    ids=str,
+)
+def test_consecutive_layers_are_named_together(names, ranges):
+    assert layer_ranges(names) == ranges

@@ -567,7 +567,7 @@ def test_workers_end_with_a_killed_run(many_rows, model_dir, tmp_path):
     process.kill()
     process.wait()
     assert len(workers) >= 2
-    gone, alive = psutil.wait_procs(workers, timeout=15)
+    _, alive = psutil.wait_procs(workers, timeout=15)
     for worker in alive:
         worker.kill()
     assert not alive
