@@ -14,6 +14,7 @@
 ``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
 ``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
+``python scripts/benchmark.py sharing`` measures the cost of conflict_steps and loss_balancing.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from benchmarks.inference import inference
 from benchmarks.random_workload import encoder_shape
 from benchmarks.rules import FREEZES, rules
 from benchmarks.scores import BASE, VARIANTS, scores, variant
+from benchmarks.sharing import sharing
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.study import SCENARIOS, study
 from benchmarks.training import mix
@@ -110,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("growth", help="cost of training by rows, tokens and layers")
     command.add_argument("--repeats", type=int, default=3, help="rounds at each size (default: %(default)s)")
     command.set_defaults(run=growth)
+    command = commands.add_parser("sharing", help="cost of conflict_steps and loss_balancing")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=50, help="steps of a training (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.set_defaults(run=sharing)
     command = commands.add_parser("compile", help="gain or cost of torch.compile")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--backend", default="inductor", help="backend of torch.compile (default: %(default)s)")

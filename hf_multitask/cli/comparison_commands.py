@@ -59,6 +59,9 @@ def study_command(
     processes: Annotated[
         int, typer.Option(min=1, help="Number of processes that train different runs at the same time.")
     ] = 1,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Train each task by itself too, and compare it with the first scenario.")
+    ] = False,
 ) -> None:
     """Train freezing scenarios on the same data, seeds and budget, and compare their scores and costs.
 
@@ -83,6 +86,7 @@ def study_command(
             processes,
             print_run,
             time_budget,
+            alone=alone,
         )
     except KeyboardInterrupt:
         typer.echo("\nInterrupted; the finished runs are kept, and the same command continues from here.", err=True)

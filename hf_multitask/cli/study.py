@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..study import RunResult, Study
-from ..study.report import scores_table
+from ..study.report import scores_table, sharing_table
 from .console_table import print_cells
 
 
@@ -36,4 +36,7 @@ def print_study(study: Study, console: Console | None = None) -> None:
     for size in study.sizes:
         scores = scores_table(study, size)
         print_cells(scores.header, scores.rows, console, title=f"{size:,} training rows")
+        sharing = sharing_table(study, size)
+        if sharing is not None:
+            print_cells(sharing.header, sharing.rows, console, title=f"Sharing, {size:,} training rows")
     console.print(Text(study.advice))

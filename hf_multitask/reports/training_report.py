@@ -14,7 +14,10 @@ from ..runtime.atomic_files import write_json
 from ..runtime.byte_sizes import format_bytes
 from ..runtime.fold_scores import FoldScores
 from ..runtime.training_history import LogEntry
+from ..training.conflict_log import mean_shares, read_conflict, summarize_conflict
+from ..training.task_gradients import ALL
 from .class_scores import class_scores, count_confusion, count_entity_errors
+from .conflict_figures import draw_conflict
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
 from .figure_style import to_svg
 from .mistakes import mistake_examples, mistake_row, worst_rows
@@ -30,6 +33,8 @@ HISTORY_NAME = "history.json"
 MAX_MISTAKES = 20
 MAX_CLASSES = 100
 MAX_PAIRS = 15
+# Figures of pairs of tasks.
+MAX_CONFLICTS = 6
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ def report_sections(record: TrainingRecord) -> list[Section]:
     sections.append(Section("Training curves", _curves(record)))
     if record.stages:
         sections.append(Section("Stages", [stage_table(record.stages)]))
+    if conflict := conflict_parts([task.name for task in record.tasks], record.history):
+        sections.append(Section("Sharing between tasks", conflict))
     for task in record.tasks:
         sections.append(Section(f"Task {task.name}", _task_parts(task, record)))
     return sections
@@ -156,6 +163,35 @@ def stage_table(stages: Sequence[JsonObject]) -> Table:
             rows.append([f"{title} {name}", *(_number(stage[key].get(name)) for stage in stages)])
     header = ["Stage", *(f"{i} {stage['name']}" for i, stage in enumerate(stages, start=1))]
     return Table(header, rows, "Trained groups, and the best value of each metric on validation, by stage.")
+
+
+def conflict_parts(tasks: Sequence[str], history: Sequence[LogEntry]) -> list[Part]:
+    """Return what a run has measured with ``conflict_steps``; empty without it.
+
+    Args:
+        tasks: Names of the tasks.
+        history: ``trainer.state.log_history``.
+
+    Returns:
+        A sentence, a table of the means over the run, and a figure for each pair of tasks, the lowest cosines first.
+    """
+    pairs = [(pair.means(), pair) for pair in read_conflict(tasks, history)]
+    if not pairs:
+        return []
+    pairs.sort(key=lambda found: found[0][ALL])
+    rows = []
+    for means, pair in pairs:
+        by_group = {name: mean for name, mean in means.items() if name != ALL} or means
+        lowest = min(by_group, key=lambda name: by_group[name])
+        rows.append([" and ".join(pair.tasks), f"{means[ALL]:+.2f}", f"{by_group[lowest]:+.2f}", lowest])
+    shares = [[name, f"{share:.0%}"] for name, share in mean_shares(tasks, history).items()]
+    parts: list[Part] = [Paragraph(summarize_conflict(tasks, history) or "")]
+    parts.append(Table(["Tasks", "Cosine", "Lowest", "In"], rows, "Means over the run of the cosines of gradients."))
+    parts.append(Table(["Task", "Share"], shares, "Mean share of each task in the norm of the gradients."))
+    for _, pair in pairs[:MAX_CONFLICTS]:
+        caption = f"Cosine of the gradients of {' and '.join(pair.tasks)}: red where they pull apart."
+        parts.append(SvgFigure(to_svg(draw_conflict(pair)), caption))
+    return parts
 
 
 def class_table(task: TaskConfig, split: str, result: SplitResult) -> Table:

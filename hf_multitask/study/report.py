@@ -7,6 +7,8 @@ from ..reports.figure_style import to_png, to_svg
 from ..reports.page import Paragraph, Section, SvgFigure, Table, escape_markdown, markdown_table, render_page
 from ..runtime.atomic_files import write_text
 from .figures import NamedFigure, draw_learning_curves, draw_study
+from .scenarios import alone_name
+from .statistics import Interval
 from .study_results import Score, Study
 
 HTML_NAME, MARKDOWN_NAME, FIGURES_FOLDER = "study.html", "study.md", "pictures"
@@ -78,6 +80,9 @@ def build_sections(study: Study, scores: Sequence[SvgFigure], curves: Sequence[S
     for size in reversed(study.sizes):
         figures = scores if size == largest else []
         sections.append(Section(f"Scores with {size:,} training rows", [scores_table(study, size), *figures]))
+    for size in reversed(study.sizes):
+        if (sharing := sharing_table(study, size)) is not None:
+            sections.append(Section(f"Sharing with {size:,} training rows", [sharing]))
     for title, about, table in (
         ("Cost", ABOUT_TIME, costs_table),
         ("Drift, overfitting and forgetting", ABOUT_CHANGES, changes_table),
@@ -119,6 +124,34 @@ def scores_table(study: Study, size: int) -> Table:
     )
 
 
+def sharing_table(study: Study, size: int) -> Table | None:
+    """Return what each task gains by sharing the encoder of the first scenario, with a number of training rows.
+
+    Returns:
+        The table, with a row for each task that was trained by itself; None if none was.
+    """
+    summaries = {scenario.name: summary for scenario, summary in study.summaries(size)}
+    first = study.scenarios[0].name
+    rows = []
+    for task in study.tasks:
+        alone = summaries[alone_name(task.name)].scores.get(task.name) if alone_name(task.name) in summaries else None
+        together = summaries[first].scores.get(task.name) if first in summaries else None
+        if alone is None or together is None or alone.difference is None:
+            continue
+        difference = alone.difference
+        gain = Score(
+            alone.metric, 0.0, None, Interval(0.0 - difference.mean, 0.0 - difference.high, 0.0 - difference.low)
+        )
+        rows.append(
+            [task.name, study.main_metrics[task.name], *map(score_cell, (together, alone)), difference_cell(gain)]
+        )
+    caption = (
+        f"Scores of {first} and of a model of each task only, on the same rows, and the first minus the second with "
+        "its 95 % interval: what a task gains by sharing. * marks statistically significant differences."
+    )
+    return Table(["task", "metric", first, "alone", "gain by sharing"], rows, caption) if rows else None
+
+
 def costs_table(study: Study, size: int) -> Table:
     """Return time, memory and trainable parameters with a number of training rows, with a row per scenario."""
     front = study.front(size)
@@ -146,6 +179,8 @@ def changes_table(study: Study, size: int) -> Table:
     header = ["scenario", "drift of texts", "drift of tokens", "loss gap"]
     header += [f"{name}: drop from its best" for name in names] + [f"{name}: drop from the start" for name in names]
     header += [f"frozen task on {study.scored_rows}"]
+    compared = any(summary.lowest_cosine is not None for _, summary in study.summaries(size))
+    header += ["lowest cosine of two tasks"] if compared else []
     rows = []
     for scenario, summary in study.summaries(size):
         drops = [summary.forgetting.get(task) for task in names]
@@ -158,6 +193,7 @@ def changes_table(study: Study, size: int) -> Table:
                 *(number_cell(None if drop is None else drop.from_best) for drop in drops),
                 *(number_cell(None if drop is None else drop.from_start) for drop in drops),
                 NOTHING if frozen is None else f"{frozen.task}: {frozen.before:.4f} before, {frozen.after:.4f} after",
+                *([number_cell(summary.lowest_cosine)] if compared else []),
             ]
         )
     return Table(header, rows, f"Means over {study.repeats}.")

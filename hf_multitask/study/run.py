@@ -34,6 +34,7 @@ def run_study(
     on_run: OnRun | None = None,
     time_budget: float | None = None,
     stop_file: str | Path | None = None,
+    alone: bool = False,
 ) -> Study | None:
     """Train freezing scenarios with the same data, seeds and budget, and compare them.
 
@@ -56,6 +57,8 @@ def run_study(
             and left out. Each scenario gets its first seed before any gets its second. No limit if None.
         stop_file: File that asks the study to stop when somebody creates it: the runs in progress are finished, and
             the results are those of the finished runs. Defaults to ``stop`` in the folder of the study.
+        alone: Whether each task is trained by itself too, on the same rows, to see what it gains or loses by sharing
+            the encoder. Without ``scenarios``, everything trains together in the only other scenario.
 
     Returns:
         The results of the study; None in all but the main process of a launcher.
@@ -73,7 +76,7 @@ def run_study(
     if time_budget is not None and not time_budget > 0:
         raise ValueError(f"time_budget must be above 0 minutes, found {time_budget}.")
     end = None if time_budget is None else time.time() + 60 * time_budget
-    plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes)
+    plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes, alone)
     is_main = PartialState().is_main_process
     # One that an earlier call has left in the folder of the study is not meant for this one.
     limit = StudyLimit(plan.folder / STOP_NAME if stop_file is None else Path(stop_file), end)

@@ -27,6 +27,7 @@ from ..runtime.atomic_files import write_json
 from ..runtime.memory import free_memory
 from ..runtime.training_history import Evaluation, TrainingHistory, select_metrics
 from ..training.card_facts import final_metrics
+from ..training.conflict_log import lowest_cosine
 from ..training.metrics import reported_metric_names
 from ..training.settings import adapter_learning_rate
 from ..training.trainer import MultiTaskTrainer
@@ -143,6 +144,7 @@ def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path, 
         history=(run.folder / HISTORY_NAME).as_posix(),
         model=model,
         fold=run.fold,
+        lowest_cosine=lowest_cosine([task.name for task in data.tasks], trainer.state.log_history),
     )
     return RunRecord(result, row_scores(output, data.tasks))
 
@@ -183,6 +185,8 @@ def run_config(plan: StudyPlan, run: PlannedRun, tasks: Sequence[TaskConfig], wo
         name = metric_name(task)
         # The config may choose the best epoch by a metric of a task that this run does not have.
         training |= {"metric_for_best_model": name, "greater_is_better": greater_is_better(name)}
+        # There is no other task to compare with, and none to balance.
+        training = {key: value for key, value in training.items() if key not in ("conflict_steps", "loss_balancing")}
     lora = None
     if run.scenario.lora is not None:
         lora = replace(config.lora or LoraSettings(), **run.scenario.lora)

@@ -109,7 +109,7 @@ def list_scenarios(tasks: Sequence[TaskConfig], num_layers: int) -> dict[str, Sc
     scenarios += [_with_one_rate(scenario) for scenario in scenarios if scenario.name in (JOINT, "heads-then-all")]
     for name in names if len(names) > 1 else []:
         scenarios.append(
-            Scenario(f"{name}-alone", f"a model of {name} only, everything trains", "none", only_task=name)
+            Scenario(alone_name(name), f"a model of {name} only, everything trains", "none", only_task=name)
         )
     return {scenario.name: scenario for scenario in scenarios}
 
@@ -141,6 +141,29 @@ def find_scenarios(names: Sequence[str] | None, tasks: Sequence[TaskConfig], num
     scenarios = [_find(name, listed, num_layers) for name in names]
     starts = dict.fromkeys(scenario.starts_from for scenario in scenarios if scenario.starts_from is not None)
     return scenarios + [listed[name] for name in starts if name not in names]
+
+
+def alone_name(task: str) -> str:
+    """Return the name of the scenario that trains a task by itself."""
+    return f"{task}-alone"
+
+
+def with_alone(names: Sequence[str] | None, tasks: Sequence[TaskConfig]) -> list[str]:
+    """Add the scenarios that train each task by itself.
+
+    Args:
+        names: Names of scenarios. If None, everything trains together.
+        tasks: The tasks.
+
+    Returns:
+        The names, and those of the scenarios that are not among them.
+
+    Raises:
+        ValueError: If there is a single task.
+    """
+    if len(tasks) < 2:
+        raise ValueError("alone compares a model of all tasks with models of one: expected two tasks, found one.")
+    return list(dict.fromkeys([*([JOINT] if names is None else names), *(alone_name(task.name) for task in tasks)]))
 
 
 def _find(name: str, listed: dict[str, Scenario], num_layers: int) -> Scenario:

@@ -24,7 +24,7 @@ from ..runs.build import assemble_trainer, load_parts
 from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
-from .scenarios import Scenario, find_scenarios
+from .scenarios import Scenario, find_scenarios, with_alone
 from .study_results import HELD_OUT, SkippedRun
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ def plan_study(
     sizes: Sequence[int | str],
     epochs: float | None,
     minutes: float | None,
+    alone: bool = False,
 ) -> tuple[StudyPlan, PreparedData]:
     """Plan a study and prepare its data; see `run_study` for the arguments.
 
@@ -150,6 +151,7 @@ def plan_study(
     with tempfile.TemporaryDirectory() as unused:
         trainer, data = assemble_trainer(replace(config, output_dir=unused), parts), parts.data
     groups, arguments = trainer.layer_groups, trainer.args
+    scenarios = with_alone(scenarios, data.tasks) if alone else scenarios
     chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
     # Streams were refused above, so every split has a length.
     num_rows = {split: len(rows) for split in SPLITS if isinstance(rows := data.get(split), datasets.Dataset)}

@@ -80,6 +80,7 @@ class RunResult:
         history: File with ``history``, ``stages`` and ``tasks``, relative to the folder of the study.
         model: Folder of the model, relative to the folder of the study; None if the model was not kept.
         fold: Fold that was held out, from 0; its rows are validation and test. None without folds.
+        lowest_cosine: Lowest mean cosine of the gradients of two tasks; None without ``conflict_steps``.
     """
 
     size: int
@@ -100,6 +101,7 @@ class RunResult:
     history: str
     model: str | None
     fold: int | None = None
+    lowest_cosine: float | None = None
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "RunResult":
@@ -142,6 +144,7 @@ class Summary:
         frozen_task: Scores of the task whose head was frozen throughout, if any.
         loss_gap: Validation loss minus training loss.
         out_of_time: Number of runs that the time limit ended.
+        lowest_cosine: Lowest mean cosine of the gradients of two tasks; None without ``conflict_steps``.
     """
 
     size: int
@@ -157,6 +160,7 @@ class Summary:
     frozen_task: FrozenTask | None
     loss_gap: float | None
     out_of_time: int = 0
+    lowest_cosine: float | None = None
 
 
 @dataclass(frozen=True)

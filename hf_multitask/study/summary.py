@@ -206,6 +206,7 @@ def _summarize(
         return Score(metric, mean, sd, None if baseline is None else scores.difference(baseline, name))
 
     gaps = [run.loss_gap for run in runs if run.loss_gap is not None]
+    cosines = [run.lowest_cosine for run in runs if run.lowest_cosine is not None]
     return Summary(
         size=runs[0].size,
         seeds=sorted({seed for seed, _ in scores.repeats}),
@@ -219,6 +220,7 @@ def _summarize(
         forgetting={task: _mean_forgetting([run.forgetting[task] for run in runs]) for task in runs[0].forgetting},
         frozen_task=_mean_frozen([run.frozen_task for run in runs if run.frozen_task is not None]),
         loss_gap=statistics.fmean(gaps) if gaps else None,
+        lowest_cosine=statistics.fmean(cosines) if cosines else None,
         out_of_time=sum(run.out_of_time for run in runs),
     )
 

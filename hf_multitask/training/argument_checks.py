@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 # Smallest value of each argument.
 AT_LEAST = {
     "adam_epsilon": 0,
+    "conflict_steps": 1,
     "dataloader_num_workers": 0,
     "dataloader_prefetch_factor": 1,
     "eval_accumulation_steps": 1,

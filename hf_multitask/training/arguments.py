@@ -18,6 +18,7 @@ from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
 from ..runtime.processes import are_several_on_cpu, is_alone
 from .argument_checks import check_ranges, check_supported
+from .balancing_methods import METHODS, NONE, read_balancing
 from .settings import STANDARD, choose_settings
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,12 @@ class MultiTaskTrainingArguments(TrainingArguments):
             themselves. No EMA if None.
         word_dropout: Probability that a token of a training row is replaced by the mask token, in [0, 1), while the
             embeddings train; see `WordDropout`.
+        conflict_steps: Optimizer steps from one comparison of the tasks' gradients on the shared layers to the next;
+            see `ConflictCallback`. The training stays the same bit for bit. No comparison if None.
+        loss_balancing: Method that weighs the losses of the tasks while they train, or a mapping with its name as
+            ``method`` and its options: ``"uncertainty"`` (`Uncertainty`), ``"dwa"`` (`DynamicWeightAverage`),
+            ``"famo"`` (`Famo`), ``"random"`` (`RandomWeights`), ``"equal_norm"`` (`EqualNorm`). ``"none"`` is the sum
+            of the losses, each times the ``loss_weight`` of its task, which the methods multiply.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -116,6 +123,17 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Probability that a token of a training row is replaced by the mask token."},
     )
+    conflict_steps: int | None = field(
+        default=None,
+        metadata={"help": "Compare the gradients of the tasks on the shared layers every this many steps."},
+    )
+    loss_balancing: dict | str | None = field(
+        default=NONE,
+        metadata={
+            "help": f"Method that weighs the losses of the tasks: {', '.join([NONE, *METHODS])}; or a mapping with "
+            "'method' and its options."
+        },
+    )
     logging_nan_inf_filter: bool = field(
         default=False,
         metadata={"help": "Replace a loss of NaN in the log. The search for it waits for the device at every step."},
@@ -152,6 +170,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
             raise ValueError(f"word_dropout must be a number in [0, 1), found {self.word_dropout!r}.")
         if self.layer_lr_decay is not None and not 0 < self.layer_lr_decay <= 1:
             raise ValueError(f"layer_lr_decay must be a number in (0, 1], found {self.layer_lr_decay!r}.")
+        read_balancing(self.loss_balancing)
         self._check_early_stopping()
         accelerator_config = self.accelerator_config
         has_even_batches = not isinstance(accelerator_config, AcceleratorConfig) or accelerator_config.even_batches

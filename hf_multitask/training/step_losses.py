@@ -10,6 +10,7 @@ from ..models.heads_crf import CRF
 from ..models.type_aliases import Batch
 from .arguments import MultiTaskTrainingArguments
 from .distillation import Distiller
+from .sharing import Sharing
 from .task_log import TaskLog, count_labels
 from .teacher_losses import teacher_losses
 
@@ -20,11 +21,13 @@ class StepLosses:
     Args:
         args: Arguments of the trainer.
         task_log: Log by task.
+        sharing: Weights of the losses, if they are balanced.
     """
 
-    def __init__(self, args: MultiTaskTrainingArguments, task_log: TaskLog) -> None:
+    def __init__(self, args: MultiTaskTrainingArguments, task_log: TaskLog, sharing: Sharing) -> None:
         self.args = args
         self.task_log = task_log
+        self.sharing = sharing
 
     def follow(self, tasks: Sequence[TaskConfig], crfs: Mapping[str, CRF], distiller: Distiller | None) -> None:
         """Follow the training of a model from now on.
@@ -71,7 +74,7 @@ class StepLosses:
         num_items: Mapping[str, torch.Tensor] | None,
         protection: Teacher | None,
     ) -> torch.Tensor:
-        """Add the distances to teachers to the loss of a batch, and log the losses by task.
+        """Balance the loss of a batch, add the distances to teachers, and log the losses by task.
 
         Args:
             loss: Loss of the labels.
@@ -83,6 +86,7 @@ class StepLosses:
         if outputs.losses is None:
             return loss
         scale = self.args.world_size if self.counts_are_global else 1
+        loss = self.sharing.weigh(loss, outputs.losses, num_items, scale)
         losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
         distances = teacher_losses(protection, self.distiller, self.crfs, inputs, outputs, num_items)
         for name, (weight, distance) in distances.items():

@@ -39,6 +39,7 @@ from .prediction_reduction import reduce_step
 from .row_checks import check_prepared, check_rows, check_training_rows
 from .saved_model import check_tokenizer, save_special_tokens, without_code
 from .scheduling import ScheduleSpec, Scheduling
+from .sharing import Sharing, SharingHooks, SharingParts
 from .step_losses import StepLosses
 from .trainer_callbacks import TrainerCallbacks
 from .trainer_checks import NothingTrainsError, check_given, check_tasks, check_watched
@@ -122,7 +123,9 @@ class MultiTaskTrainer(Trainer):
                 is_pruned=lambda: self.hp_search_backend == HPSearchBackend.OPTUNA,
             ),
         )
-        self.step_losses = StepLosses(args, self.callbacks.task_log)
+        has_own_loss = kwargs.get("compute_loss_func") is not None
+        self.sharing = Sharing(args, self.callback_handler.callbacks, self._sharing_hooks(), has_own_loss)
+        self.step_losses = StepLosses(args, self.callbacks.task_log, self.sharing)
         self.caching = Caching(args, self._caching_hooks())
         self._follow_model()
 
@@ -152,6 +155,7 @@ class MultiTaskTrainer(Trainer):
         # Persistent workers have the collator of an earlier model.
         self._eval_dataloaders: dict[str, DataLoader] = {}
         self.callbacks.follow(self.model, self.accelerator)
+        self.sharing.follow()
         self.word_dropout = build_word_dropout(self.args.word_dropout, self.processing_class)
         self.dataloaders.follow(self.tasks, self.accelerator)
         for place, rows in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
@@ -236,6 +240,17 @@ class MultiTaskTrainer(Trainer):
             autocast=lambda: self.accelerator.autocast(),
         )
 
+    def _sharing_hooks(self) -> SharingHooks:
+        return SharingHooks(
+            parts=lambda: SharingParts(
+                self.model, self.layer_groups, self.accelerator, self.data_collator, self.train_dataset
+            ),
+            step=lambda: self.state.global_step,
+            prepare=lambda batch: self._prepare_inputs(batch),
+            autocast=lambda: self.accelerator.autocast(),
+            log=lambda values: self.log(values),
+        )
+
     def _loss_sums(self) -> LossSums:
         return LossSums(self._tr_loss.item(), self._total_loss_scalar, self._globalstep_last_logged)
 
@@ -280,6 +295,7 @@ class MultiTaskTrainer(Trainer):
         if self.is_world_process_zero():
             log_precision(self.args, self.model.dtype)
         self.callbacks.begin_training()
+        self.sharing.begin_training()
         self.caching.begin_training()
 
     def get_batch_samples(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
@@ -355,7 +371,7 @@ class MultiTaskTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as ``Trainer`` does, with the losses and labeled rows by task and the learning rates by layer group."""
         if "loss" in logs:
-            logs |= self.callbacks.task_log.pop()
+            logs |= self.callbacks.task_log.pop() | self.sharing.entries()
             # The Trainer subtracts the sum of losses from itself to reset it, so a NaN would stay.
             self._tr_loss.zero_()
         if "train_loss" in logs:
@@ -468,11 +484,13 @@ class MultiTaskTrainer(Trainer):
         self.dataloaders.save(output_dir)
         self.callbacks.logged_sums.save(output_dir, self.args.process_index)
         self.callbacks.save_average(output_dir)
+        self.sharing.save(output_dir)
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.callbacks.load_average(resume_from_checkpoint)
+        self.sharing.load(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()

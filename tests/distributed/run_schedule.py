@@ -349,6 +349,12 @@ def copy_run(scenario, folder, trainer):
     return str(Path(trainer.args.output_dir) / f"checkpoint-{step}")
 
 
+def about_sharing(entry):
+    """Return what an entry of the log says about the tasks' gradients and the weights of their losses."""
+    prefixes = ("conflict_", "gradient_share_", "loss_weight_")
+    return {name: value for name, value in entry.items() if name.startswith(prefixes)}
+
+
 def run(scenario, encoder, folder):
     """Train a scenario. Rank 0 writes the weights to ``<name>.pt`` and the report to ``<name>.json``."""
     folder = Path(folder)
@@ -373,6 +379,7 @@ def run(scenario, encoder, folder):
         "error": error,
         "steps": recorder.steps,
         "transitions": [entry for entry in trainer.state.log_history if "freeze_stage" in entry],
+        "sharing": [values for entry in trainer.state.log_history if (values := about_sharing(entry))],
     }
     ranks = [mine]
     if args.world_size > 1:

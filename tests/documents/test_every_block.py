@@ -33,6 +33,7 @@ NOT_RUN = {
         "benchmark.py study",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     ("docs/TUNING.md", "bash", "hf-multitask tune"): "takes minutes; tests/tuning runs such a search on few rows",
+    ("docs/SHARING.md", "bash", "--alone"): "takes minutes; tests/study runs such a study on few rows",
     ("docs/FREEZING.md", "bash", "--processes 2"): "takes minutes; tests/study runs such a study on few rows",
     ("docs/FREEZING.md", "bash", "benchmark.py rules"): "takes minutes; tests/recommendation runs it on few rows",
     (

@@ -107,6 +107,14 @@ def test_data_compares_the_cost_of_rows(run, encoder, capsys):
 
 
 @pytest.mark.slow
+def test_sharing_compares_each_method_with_a_plain_run(run, encoder, capsys):
+    result = run("sharing", "--encoder", encoder, "--batch-size", 4, "--steps", 5, "--repeats", 1)
+    names = ["uncertainty", "dwa", "famo", "random", "equal_norm"]
+    expected = ["neither", "conflict_steps: 5", *(f"loss_balancing: {name}" for name in names)]
+    assert list(result["training"]) == expected
+    assert "conflict_steps: 50 costs" in capsys.readouterr().out
+
+
 def test_compile_compares_steps_and_counts_graphs(run, encoder, capsys):
     result = run("compile", "--encoder", encoder, "--backend", "eager", "--batch-size", 4, "--repeats", 1)
     assert (result["benchmark"], result["stages"]) == ("compile", 3)

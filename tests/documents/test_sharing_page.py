@@ -1,0 +1,38 @@
+"""The configs of docs/SHARING.md train, and log what the page says."""
+
+import json
+
+import pytest
+import yaml
+
+from hf_multitask.cli import main
+from hf_multitask.training.balancing_methods import METHODS
+from tests.documents.blocks import ROOT, claim
+from tests.tiny import save_tiny_run
+
+COMPARED = claim("docs/SHARING.md", "yaml", "conflict_steps")
+BALANCED = claim("docs/SHARING.md", "yaml", "loss_balancing")
+
+
+@pytest.mark.parametrize(
+    ("block", "names"),
+    [
+        (COMPARED, {"conflict_intent_slots_encoder.0", "conflict_intent_slots_all", "gradient_share_intent_all"}),
+        (BALANCED, {"loss_weight_intent", "loss_weight_slots"}),
+    ],
+    ids=["compared", "balanced"],
+)
+def test_a_run_logs_what_the_page_says(block, names, tmp_path):
+    training = yaml.safe_load(block.text)["training"]
+    if "conflict_steps" in training:
+        assert training["conflict_steps"] == 50
+        training["conflict_steps"] = 1  # of a run of few steps
+    config = save_tiny_run(tmp_path, {**training, "num_train_epochs": 1}, tmp_path / "out")
+    assert main(["train", str(config)]) == 0
+    history = json.loads((tmp_path / "out" / "history.json").read_text())["history"]
+    assert names <= {name for entry in history for name in entry}
+
+
+def test_the_table_has_each_method():
+    text = (ROOT / "docs" / "SHARING.md").read_text()
+    assert all(f"| `{name}` |" in text for name in ["none", *METHODS])
