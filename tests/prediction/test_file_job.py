@@ -387,9 +387,11 @@ def test_a_changed_input_is_refused(stopped, model):
     ],
 )
 def test_changed_options_are_refused(changed, message, stopped, model):
-    with pytest.raises(FileExistsError, match=message):
+    with pytest.raises(FileExistsError, match=message) as refusal:
         replace(stopped, **changed).run(*model)
+    # As in a notebook, which keeps the last error and with it all that its frames refer to.
     assert stopped.run(*model).earlier == 20
+    del refusal
 
 
 def test_another_model_is_refused_but_the_same_model_from_elsewhere_is_not(stopped, model, model_dir, tmp_path):
@@ -398,12 +400,31 @@ def test_another_model_is_refused_but_the_same_model_from_elsewhere_is_not(stopp
     with pytest.raises(FileExistsError, match=r"\(model: "):
         stopped.run(other, tokenizer)
     model[0].save_pretrained(tmp_path / "moved")
+    config = tmp_path / "moved" / "config.json"
+    config.write_text(json.dumps(dict(reversed(json.loads(config.read_text()).items()))))
     assert stopped.run(MultiTaskModel.from_pretrained(tmp_path / "moved"), tokenizer).earlier == 20
 
 
 def test_a_run_resumes_with_another_batch_size_and_with_workers(stopped, model):
     counts = replace(stopped, batch_size=2, workers=2).run(*model)
     assert counts == PredictionCounts(predicted=23, skipped=1, earlier=20)
+
+
+def test_rows_that_an_earlier_run_has_skipped_are_counted(model, tmp_path):
+    source = write_texts(tmp_path / "a.jsonl")
+    source.write_text("broken\n" + source.read_text())
+    job = BulkPrediction(source, tmp_path / "out.jsonl", batch_size=4, on_error="skip")
+
+    def interrupt(rows, share):
+        if rows == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.run(*model, interrupt)
+    progress = []
+    counts = job.run(*model, lambda rows, share: progress.append(rows))
+    assert counts == PredictionCounts(predicted=23, skipped=1, earlier=10)
+    assert progress == [15, 20, 24]
 
 
 def test_two_runs_do_not_write_the_same_parts(stopped, model, monkeypatch):

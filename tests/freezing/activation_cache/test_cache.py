@@ -3,6 +3,7 @@
 import copy
 import errno
 import logging
+import os
 
 import datasets
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import TrainerCallback
 from hf_multitask import MultiTaskDataCollator, MultiTaskModel, load_tokenizer, prepare_datasets
 from hf_multitask.freezing import freeze
 from hf_multitask.freezing.activation_cache import cache, store
+from tests.models.many_encoders import save_any_encoder
 from tests.tiny import ARCHITECTURES, ROWS
 from tests.trainers import make_trainer
 
@@ -323,6 +325,16 @@ def test_the_reason_why_states_cannot_be_stored_is_logged(train, caplog, tmp_pat
     assert trainer.state.global_step == 24
 
 
+def test_an_encoder_that_cannot_start_from_stored_states_runs_in_every_pass(train, tasks, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    source = save_any_encoder("t5", tmp_path / "encoder")
+    tokenizer = load_tokenizer(source)
+    prepared = prepare_datasets({"train": ROWS, "validation": ROWS[:10]}, tokenizer, tasks)
+    given = {"source": source, "given_data": prepared, "given_tokenizer": tokenizer}
+    assert_same_training(*(train(mode, DOWN, folder=mode, **given) for mode in ("always", "never")))
+    assert "The layers of this encoder cannot start from stored states: they run in every pass." in messages(caplog)
+
+
 def test_a_stream_is_not_stored(encoder, tokenizer, tasks, tmp_path, caplog, write_jsonl):
     caplog.set_level(logging.INFO)
     data = prepare_datasets({"train": write_jsonl(ROWS), "validation": ROWS[:10]}, tokenizer, tasks, streaming=True)
@@ -413,6 +425,10 @@ def test_other_weights_make_other_stores_and_old_ones_are_evicted(train, tmp_pat
 
     train("always", WHOLE, eval_strategy="no", change=move, store_max_bytes=2 * size)
     assert len(list(folder.iterdir())) == 2
+    (second,) = set(folder.iterdir()) - {first}
+    os.utime(second, (0, 0))
+    train("always", WHOLE, eval_strategy="no", change=move, store_max_bytes=2 * size)
+    assert second.stat().st_mtime > first.stat().st_mtime  # it was just read
     train("always", DOWN, eval_strategy="no", change=move, store_max_bytes=2 * size)
     assert len(list(folder.iterdir())) == 2
     assert first not in folder.iterdir()
