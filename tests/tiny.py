@@ -48,6 +48,12 @@ METRIC_NAMES = [
     "loss",
 ]
 
+
+def without_calibration(metrics):
+    """Return the names of metrics without those of the calibration, which tasks without predicted entities lack."""
+    return [name for name in metrics if not name.endswith(("_ece", "_brier", "_nll"))]
+
+
 SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
 

@@ -76,6 +76,31 @@ def evaluate(
             write_json(output, {**result.metrics, SUPPORT: result.support(model.config.tasks)})
 
 
+@commands.command(cls=LibraryCommand)
+def calibrate(
+    model_dir: ModelDir,
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="File with labels that the model was not trained on: validation.")
+    ],
+    batch_size: BatchSize = 64,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quoting: Quoting = None,
+    header: Header = None,
+    sheet: Sheet = None,
+) -> None:
+    """Fit the temperatures of a trained model's scores, and write them into its config. Labels do not change."""
+    from ..runs.calibration import calibrate_model
+    from .overrides import parse_columns
+
+    options: JsonObject = {"format": format, "columns": parse_columns(columns)}
+    options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
+    if calibrate_model(model_dir, data, batch_size, **options):
+        typer.echo(f"The temperatures are in {Path(model_dir, 'config.json')}")
+
+
 @commands.command("predict", cls=LibraryCommand)
 def predict_command(
     model_dir: ModelDir,

@@ -1,5 +1,6 @@
 """Export of a trained model to one ONNX graph, compared with the model before it is kept."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,14 @@ from transformers import PreTrainedTokenizerBase
 
 from ..models import MultiTaskModel, find_model, load_model
 from ..models.modeling_adapters import merged_copy
-from ..models.onnx_session import ONNX_FILES, WEIGHTS_KEY, OnnxSession, graph_inputs
+from ..models.onnx_session import (
+    ONNX_FILES,
+    TEMPERATURES_KEY,
+    WEIGHTS_KEY,
+    OnnxSession,
+    graph_inputs,
+    graph_temperatures,
+)
 from ..models.weights_digest import weights_digest
 from ..runtime.atomic_files import whole_files
 from ..runtime.extras import check_packages
@@ -66,7 +74,11 @@ class _GraphModule(nn.Module):
         encoded = self.model.encoder(**inputs, output_hidden_states=bool(mixing))
         mixed = {name: self.model.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing}
         states = encoded.last_hidden_state
-        return self.model.apply_heads(states, attention_mask, tag_positions, row_windows, mixed_states=mixed)
+        logits = self.model.apply_heads(states, attention_mask, tag_positions, row_windows, mixed_states=mixed)
+        temperatures = graph_temperatures(self.model.config.tasks)
+        return {
+            name: values / temperatures[name] if name in temperatures else values for name, values in logits.items()
+        }
 
 
 def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: bool = False) -> list[ExportedFile]:
@@ -75,7 +87,9 @@ def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: b
     The graph takes ``input_ids``, ``attention_mask`` and, if the encoder has them, ``token_type_ids``, all of shape
     ``(num_windows, seq_len)``; ``row_windows`` of shape ``(batch, num_windows)``; and, with token tasks,
     ``tag_positions`` of shape ``(batch, num_words)``. `graph_inputs` builds them from a batch. The graph returns the
-    logits of each task under the name of the task.
+    logits of each task under the name of the task, divided by the temperature of the task: their softmax, or sigmoid
+    for a multi-label task, are calibrated scores. The logits of a task with a CRF are not divided; its temperature
+    belongs to the marginals.
 
     Args:
         model_dir: Folder or hub name of the model.
@@ -156,6 +170,7 @@ def _write_onnx(model: MultiTaskModel, batch: Mapping[str, torch.Tensor], path: 
     except Exception as error:
         raise _export_error(model, error) from error
     graph.model.metadata_props[WEIGHTS_KEY] = weights_digest(model)
+    graph.model.metadata_props[TEMPERATURES_KEY] = json.dumps(graph_temperatures(model.config.tasks))
     graph.save(path)
 
 

@@ -115,10 +115,24 @@ def decode(
     return logits.argmax(dim=-1)
 
 
+def label_probabilities(task: TaskConfig, logits: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of the labels of texts, calibrated by the temperature of the task.
+
+    Args:
+        task: Single-label or multi-label task.
+        logits: Scores (batch, num_labels).
+
+    Returns:
+        Probabilities (batch, num_labels).
+    """
+    scaled = logits.float() / task.temperature
+    return scaled.sigmoid() if task.problem_type == MULTI_LABEL else scaled.softmax(-1)
+
+
 def log_tag_probabilities(
     task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None, crf: CRF | None = None
 ) -> torch.Tensor:
-    """Return the log-probabilities of all tags of each word.
+    """Return the log-probabilities of all tags of each word, without the temperature of the task.
 
     With a CRF, they are marginalized over all tag sequences of the row that decoding allows.
 
@@ -143,9 +157,10 @@ def log_tag_probabilities(
 def tag_probabilities(
     task: TaskConfig, logits: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor, crf: CRF | None = None
 ) -> torch.Tensor:
-    """Return the marginal probability of each word's tag; 1 for the ``O`` of a word without a subword.
+    """Return the calibrated probability of each word's tag; 1 for the ``O`` of a word without a subword.
 
-    With a CRF, it is marginalized over all tag sequences of the row that decoding allows.
+    With a CRF, it is marginalized over all tag sequences of the row that decoding allows. The temperature of the task
+    is applied to the marginals, so the decoded sequence does not depend on it.
 
     Args:
         task: Token task.
@@ -160,9 +175,11 @@ def tag_probabilities(
     Raises:
         ValueError: If the task has a CRF and ``crf`` is None.
     """
-    if task.crf:
-        probabilities = log_tag_probabilities(task, logits, tag_positions, crf).exp()
+    if not task.crf:
+        probabilities = (logits.float() / task.temperature).softmax(-1)
     else:
-        probabilities = logits.float().softmax(-1)
+        marginals = log_tag_probabilities(task, logits, tag_positions, crf)
+        # Marginals are normalized already, so without a temperature nothing is rounded again.
+        probabilities = marginals.exp() if task.temperature == 1 else (marginals / task.temperature).softmax(-1)
     picked = probabilities.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     return picked.masked_fill(tag_positions < 0, 1.0)

@@ -448,7 +448,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
     def export_task(
         self, name: str, save_directory: str | Path | None = None, tokenizer: PreTrainedTokenizerBase | None = None
     ) -> PreTrainedModel:
-        """Export one task as a stock model with the same logits, such as ``BertForTokenClassification``.
+        """Export one task as a stock model with the same scores, such as ``BertForTokenClassification``.
 
         For a token task, the stock model has logits per token; the logits of a word are those of its first or last
         subword. A sequence task can only be exported with ``pooling="cls"``, and not from every encoder, because the

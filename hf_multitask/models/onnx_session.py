@@ -1,5 +1,6 @@
 """Inference with a model's exported ONNX graph by onnxruntime."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from .messages import unknown_name_message
+from .tasks import TaskConfig
 from .text_alignment import NO_POSITION
 from .weights_digest import weights_digest
 
@@ -18,6 +20,8 @@ BACKENDS = (TORCH, *ONNX_FILES)
 
 # Key of the graph's metadata under which it stores the digest of the weights that it was exported from.
 WEIGHTS_KEY = "hf_multitask.weights"
+# Key under which it stores, as JSON, the temperatures that its logits are divided by.
+TEMPERATURES_KEY = "hf_multitask.temperatures"
 # Inputs with one item per text; all other inputs of a graph have one item per window.
 _PER_TEXT = ("row_windows", "tag_positions")
 
@@ -41,6 +45,15 @@ def graph_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         shifted = positions + torch.arange(rows).unsqueeze(1) * seq_len
         inputs["tag_positions"] = shifted.where(positions != NO_POSITION, positions)
     return inputs
+
+
+def graph_temperatures(tasks: Sequence[TaskConfig]) -> dict[str, float]:
+    """Return the temperatures that an exported graph divides logits by, without those of 1.
+
+    Args:
+        tasks: Tasks of the model. The temperature of a CRF belongs to marginals, which a graph does not compute.
+    """
+    return {task.name: task.temperature for task in tasks if task.temperature != 1 and not task.crf}
 
 
 class OnnxSession:
@@ -68,7 +81,10 @@ class OnnxSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_names = [value.name for value in self.session.get_inputs()]
-        self.weights = self.session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.weights = metadata.get(WEIGHTS_KEY)
+        # Undone in `__call__`: the model may have been calibrated again, and losses are those of the model's logits.
+        self.temperatures: dict[str, float] = json.loads(metadata.get(TEMPERATURES_KEY, "{}"))
 
     @classmethod
     def of_model(cls, model: PreTrainedModel, backend: str) -> "OnnxSession":
@@ -115,7 +131,7 @@ class OnnxSession:
             tasks: Names of the tasks.
 
         Returns:
-            Logits by task (batch, num_labels) or (batch, num_words, num_labels).
+            The model's logits by task, without temperature (batch, num_labels) or (batch, num_words, num_labels).
         """
         inputs = {name: value for name, value in graph_inputs(batch).items() if name in self.input_names}
         # Long texts run one at a time, so that memory never contains more windows than the longest text has.
@@ -125,7 +141,7 @@ class OnnxSession:
             for inputs in batches
         ]
         logits = [torch.cat([torch.from_numpy(array) for array in arrays]) for arrays in zip(*outputs, strict=True)]
-        return dict(zip(tasks, logits, strict=True))
+        return {name: values * self.temperatures.get(name, 1.0) for name, values in zip(tasks, logits, strict=True)}
 
 
 def _split_texts(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .collator import MultiTaskDataCollator, columns_to_rows
 from .configuration_multitask import MultiTaskConfig
-from .decoding import decode, tag_probabilities
+from .decoding import decode, label_probabilities, tag_probabilities
 from .encoder_loading import max_positions
 from .field_types import check_fields
 from .heads_crf import CRF
@@ -27,6 +27,8 @@ from .type_aliases import JsonObject, Row
 
 # Tag scheme of each task's training data.
 ORIGINAL = "original"
+# Threshold of multi-label tasks, at which a label is predicted from a logit above 0, whatever the temperature.
+DEFAULT_THRESHOLD = 0.5
 # Number of batches to read ahead, so that texts of similar length can be batched.
 BATCHES_READ_AHEAD = 64
 
@@ -44,14 +46,15 @@ class OutputOptions:
     Args:
         tasks: Names of the tasks to predict; all tasks if None.
         top_k: For single-label and multi-label tasks, number of labels to list with their scores, best first.
-        threshold: For multi-label tasks, probability above which a label is predicted.
+        threshold: For multi-label tasks, calibrated probability above which a label is predicted. Calibration does not
+            change the labels above 0.5; above another threshold there may be others.
         word_labels: For token tasks, whether to add the words and their labels.
         tag_scheme: Scheme of these labels; ``"original"`` is the scheme of each task's training data.
     """
 
     tasks: Sequence[str] | None = None
     top_k: int | None = None
-    threshold: float = 0.5
+    threshold: float = DEFAULT_THRESHOLD
     word_labels: bool = False
     tag_scheme: str = "IOB2"
 
@@ -263,19 +266,21 @@ def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOpt
         if len(names) < 2:
             return [{"value": value} for (value,) in logits.tolist()]
         return [{"values": dict(zip(names, values, strict=True))} for values in logits.tolist()]
-    is_multi_label = task.problem_type == MULTI_LABEL
-    scores = logits.sigmoid() if is_multi_label else logits.softmax(-1)
+    scores = label_probabilities(task, logits)
+    # Labels are chosen by logits: rounded probabilities may be equal where logits are not.
     if options.top_k is not None:
-        best = scores.topk(min(options.top_k, len(names)))
-        rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ids = logits.topk(min(options.top_k, len(names))).indices
+        rows = zip(ids.tolist(), scores.gather(1, ids).tolist(), strict=True)
         return [
             [{"label": names[i], "score": score} for i, score in zip(ids, values, strict=True)] for ids, values in rows
         ]
-    if is_multi_label:
-        above = [[i for i, score in enumerate(row) if score > options.threshold] for row in scores.tolist()]
+    if task.problem_type == MULTI_LABEL:
+        is_above = logits > 0 if options.threshold == DEFAULT_THRESHOLD else scores > options.threshold
+        above = [row.nonzero().squeeze(1).tolist() for row in is_above]
         return [
             {"labels": [names[i] for i in ids], "scores": row[ids].tolist()}
             for ids, row in zip(above, scores, strict=True)
         ]
-    highest, ids = scores.max(-1)
-    return [{"label": names[i], "score": score} for i, score in zip(ids.tolist(), highest.tolist(), strict=True)]
+    best = logits.argmax(-1, keepdim=True)
+    rows = zip(best.squeeze(1).tolist(), scores.gather(1, best).squeeze(1).tolist(), strict=True)
+    return [{"label": names[i], "score": score} for i, score in rows]

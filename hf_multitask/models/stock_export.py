@@ -1,4 +1,4 @@
-"""Export of one task as a stock model of transformers with the same logits."""
+"""Export of one task as a stock model of transformers with the same scores, its temperature in the last layer."""
 
 import copy
 
@@ -96,8 +96,15 @@ def _set_head(stock: PreTrainedModel, encoder: PreTrainedModel, head: LinearHead
     if encoder_norm is not None:
         for norm in norms:
             norm.load_state_dict(encoder_norm.state_dict())
-    classifier.weight.copy_(head.classifier.weight.float() * factor)
-    _set_bias(classifier, head.classifier.bias)
+    weight, bias = _calibrated_layer(head, task)
+    classifier.weight.copy_(weight * factor)
+    _set_bias(classifier, bias)
+
+
+def _calibrated_layer(head: LinearHead, task: TaskConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight and bias of a head that computes logits divided by the temperature."""
+    layer = head.classifier
+    return layer.weight.float() / task.temperature, layer.bias.float() / task.temperature
 
 
 def _set_bias(layer: nn.Linear, bias: torch.Tensor | float) -> None:
@@ -137,7 +144,7 @@ def _check_logits(stock: PreTrainedModel, head: LinearHead, task: TaskConfig) ->
     """Raise if a stock model computes other logits from the encoder's states than the head."""
     input_ids = _probe_tokens(stock)
     states = stock.base_model(input_ids)[0]
-    weight, bias = (tensor.float().cpu() for tensor in (head.classifier.weight, head.classifier.bias))
+    weight, bias = (tensor.cpu() for tensor in _calibrated_layer(head, task))
     expected = functional.linear(states if task.is_token_task else states[:, 0], weight, bias)
     difference = (stock(input_ids).logits - expected).abs().max().item()
     # Not ">": a NaN must raise too.

@@ -70,6 +70,9 @@ class TaskConfig:
             states of the last layer. If None, a run chooses it; a model has False.
         crf: For token tasks, whether the head has a linear-chain conditional random field on its outputs: the loss and
             the predictions are those of whole tag sequences.
+        temperature: Temperature of the scores, above 0: logits are divided by it before they become probabilities (Guo
+            et al. 2017, section 4.2). It changes no loss and no label. `MultiTaskTrainer.calibrate` fits it on
+            validation.
 
     Raises:
         ValueError: If a value is not allowed. The message names the task, the value and the allowed values.
@@ -91,6 +94,7 @@ class TaskConfig:
     head: str | None = None
     mix_layers: bool | None = None
     crf: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self, f"task {describe_value(self.name)}: ")
@@ -109,6 +113,7 @@ class TaskConfig:
             self.labels = self._checked_labels(list(self.labels))
         self._check_balance()
         self._check_head()
+        self._check_temperature()
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "TaskConfig":
@@ -244,6 +249,12 @@ class TaskConfig:
                 f"task {self.name!r}: class_weights and label_smoothing are for single tags, but with crf=True the "
                 "loss is that of a whole tag sequence. Leave one of them out."
             )
+
+    def _check_temperature(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"task {self.name!r}: temperature must be a number above 0, found {self.temperature!r}.")
+        if self.problem_type == REGRESSION and self.temperature != 1:
+            raise ValueError(f"task {self.name!r}: temperature is for scores of labels, not for regression.")
 
     def _checked_labels(self, labels: list[str]) -> list[str]:
         twice = sorted(label for label, count in Counter(labels).items() if count > 1)

@@ -22,6 +22,7 @@ from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown
 from .figure_style import to_svg
 from .mistakes import mistake_examples, mistake_row, worst_rows
 from .page import Paragraph, Part, Section, SvgFigure, Table, render_page
+from .reliability_figure import draw_reliability, reliability_caption
 from .split_result import SplitResult
 from .training_curves import draw_curves
 
@@ -272,6 +273,9 @@ def _task_parts(task: TaskConfig, record: TrainingRecord) -> list[Part]:
     figure = draw_predictions(task, result)
     if figure is not None:
         parts.append(SvgFigure(to_svg(figure), _figure_caption(task, split)))
+    reliability = draw_reliability(task, labeled)
+    if reliability is not None:
+        parts.append(SvgFigure(to_svg(reliability), reliability_caption(task)))
     if not task.is_token_task and task.problem_type not in (MULTI_LABEL, REGRESSION):
         parts += _confused_pairs(task, split, result)
     return [*parts, *_mistakes(task, split, result)]

@@ -2,6 +2,7 @@
 
 from .averaging import AveragedModel, average_models
 from .build import build_trainer
+from .calibration import calibrate_model
 from .config import RunConfig
 from .distillation import DistillConfig
 from .evaluation import evaluate_model, run_evaluation
@@ -18,6 +19,7 @@ __all__ = [
     "RunConfig",
     "average_models",
     "build_trainer",
+    "calibrate_model",
     "cross_validate",
     "evaluate_model",
     "find_last_checkpoint",

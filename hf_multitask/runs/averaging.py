@@ -97,6 +97,8 @@ def _average(
 ) -> AveragedModel:
     check_output_dir(output, overwrite, resume=False)
     model, tokenizer = _load(names[0])
+    for task in model.config.tasks:
+        task.temperature = 1.0  # those of the models are not that of their average
     average = _Average(names[0], model, tokenizer)
     for name in names[1:]:
         average.check(name, *_load(name))

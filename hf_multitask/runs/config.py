@@ -75,6 +75,8 @@ class RunConfig:
         distill: Teacher of the run and its unlabeled rows.
         contrastive: Contrastive warm-up of the encoder before the training. None without it.
         lora: LoRA adapters that train instead of the encoder's own weights. None without them.
+        calibrate: Whether to fit a temperature for the scores of each task on validation after the training; see
+            `MultiTaskTrainer.calibrate`. Labels do not change by it.
         training: Fields of `MultiTaskTrainingArguments`. Those that are left out and that matter for the scores are
             chosen from the data.
         output_dir: Folder of the model and its checkpoints, relative to the current folder: what a config names to be
@@ -94,6 +96,7 @@ class RunConfig:
     distill: DistillConfig | None = None
     contrastive: ContrastiveConfig | None = None
     lora: LoraSettings | None = None
+    calibrate: bool = True
     training: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """Scores of a model on labeled rows."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,30 @@ def score_rows(
     Raises:
         ValueError: If the data is invalid.
     """
+    with evaluating(model, tokenizer, data, batch_size, **options) as (trainer, prepared):
+        return score_split(trainer, prepared, "test")
+
+
+@contextmanager
+def evaluating(
+    model: MultiTaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: str | Path | Sequence[Row],
+    batch_size: int = 64,
+    **options: Any,
+) -> Iterator[tuple[MultiTaskTrainer, PreparedData]]:
+    """Return a trainer for a loaded model, and labeled rows as its split ``test``.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        data: File or rows.
+        batch_size: Rows per batch and device.
+        options: See `run_evaluation`.
+
+    Raises:
+        ValueError: If the data is invalid.
+    """
     subword = next((task.label_subword for task in model.config.tasks if task.is_token_task), "first")
     as_trained = {"overlap": model.config.overlap, "truncate": model.config.truncate, "label_subwords": subword}
     options = {**as_trained, **options}
@@ -102,7 +127,7 @@ def score_rows(
             output_dir=unused, per_device_eval_batch_size=batch_size, report_to="none"
         )
         trainer = MultiTaskTrainer(model=model, args=arguments, processing_class=tokenizer)
-        return score_split(trainer, prepared, "test")
+        yield trainer, prepared
 
 
 def score_split(trainer: MultiTaskTrainer, data: PreparedData, split: str) -> SplitResult:

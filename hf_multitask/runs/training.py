@@ -16,6 +16,7 @@ from ..runtime.console_log import RunLog
 from ..runtime.folder_lock import only_writer
 from ..runtime.quiet import one_bar
 from .build import assemble_trainer, build_trainer, load_parts
+from .calibration import calibrate_run
 from .chosen_settings import completed_config, settings_of, write_config
 from .config import RunConfig
 from .evaluation import score_split
@@ -82,6 +83,7 @@ def _train(
         scores = train_folds(completed, data, resume, callbacks=callbacks)
         trainer, data = build_final_trainer(completed, data, scores, callbacks)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    calibrate_run(trainer, data, config.calibrate)
     trainer.save_model()
     results = {split: score_split(trainer, data, split) for split in SPLITS[1:] if data.get(split) is not None}
     metrics = {} if scores is None else scores.metrics()

@@ -6,10 +6,11 @@ from pathlib import Path
 from ..reports.figure_style import to_png, to_svg
 from ..reports.page import Paragraph, Section, SvgFigure, Table, escape_markdown, markdown_table, render_page
 from ..runtime.atomic_files import write_text
+from ..training.calibration import CALIBRATION_ERROR, calibration_metric_names
 from .figures import NamedFigure, draw_learning_curves, draw_study
 from .scenarios import alone_name
 from .statistics import Interval
-from .study_results import Score, Study
+from .study_results import ScenarioResult, Score, Study
 
 HTML_NAME, MARKDOWN_NAME, FIGURES_FOLDER = "study.html", "study.md", "pictures"
 NOTHING = "–"
@@ -174,10 +175,12 @@ def costs_table(study: Study, size: int) -> Table:
 
 
 def changes_table(study: Study, size: int) -> Table:
-    """Return drift, loss gap, forgetting and frozen tasks with a number of training rows, with a row per scenario."""
+    """Return drift, loss gap, forgetting, calibration and frozen tasks of a size, with a row per scenario."""
     names = [task.name for task in study.tasks]
     header = ["scenario", "drift of texts", "drift of tokens", "loss gap"]
     header += [f"{name}: drop from its best" for name in names] + [f"{name}: drop from the start" for name in names]
+    scored = [task.name for task in study.tasks if calibration_metric_names(task)]
+    header += [f"{name}: calibration error" for name in scored]
     header += [f"frozen task on {study.scored_rows}"]
     compared = any(summary.lowest_cosine is not None for _, summary in study.summaries(size))
     header += ["lowest cosine of two tasks"] if compared else []
@@ -192,11 +195,24 @@ def changes_table(study: Study, size: int) -> Table:
                 number_cell(summary.loss_gap),
                 *(number_cell(None if drop is None else drop.from_best) for drop in drops),
                 *(number_cell(None if drop is None else drop.from_start) for drop in drops),
+                *(number_cell(_calibration_error(scenario, size, name)) for name in scored),
                 NOTHING if frozen is None else f"{frozen.task}: {frozen.before:.4f} before, {frozen.after:.4f} after",
                 *([number_cell(summary.lowest_cosine)] if compared else []),
             ]
         )
-    return Table(header, rows, f"Means over {study.repeats}.")
+    caption = f"Means over {study.repeats}."
+    if scored:
+        caption += f" Calibration errors are those of the scores on {study.scored_rows} without a temperature."
+    return Table(header, rows, caption)
+
+
+def _calibration_error(scenario: ScenarioResult, size: int, name: str) -> float | None:
+    """Return the mean expected calibration error of a task; None for studies of earlier versions, which have none."""
+    metric = f"{name}_{CALIBRATION_ERROR}"
+    errors = [
+        run.metrics["test"][metric] for run in scenario.runs if run.size == size and metric in run.metrics["test"]
+    ]
+    return sum(errors) / len(errors) if errors else None
 
 
 def score_cell(score: Score | None) -> str:

@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..data.labels.unseen_labels import count_unseen, is_unseen, seen_labels, tag_names
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from .calibration import calibration_metric_names, calibration_scores
 
 # Ends of the names of metrics: the number of labels that train lacks, and a score without them.
 UNSEEN_LABELS, SEEN = "unseen_labels", "_seen"
@@ -117,7 +118,8 @@ def metric_of(task: TaskConfig) -> type[_TaskMetric]:
 def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
     """Return the names of all metrics that every evaluation of the tasks can have, in the order of reports."""
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
-    return [*scores, *_JOINT_SCORES, *(f"{task.name}_loss" for task in tasks), "loss"]
+    calibration = [f"{task.name}_{name}" for task in tasks for name in calibration_metric_names(task)]
+    return [*scores, *_JOINT_SCORES, *(f"{task.name}_loss" for task in tasks), "loss", *calibration]
 
 
 def reported_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
@@ -139,10 +141,10 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
     Returns:
         A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
-        in the split; ``loss``, their sum weighted by ``loss_weight``; ``joint_accuracy``, the share of fully labeled
-        rows in which every task except regressions is right; or, if no row has labels for all of these tasks,
-        ``mean_score``, the mean of their accuracies and, for token tasks, F1. It raises a ``TypeError`` for the
-        predictions of another trainer.
+        in the split; ``<task>_ece``, ``<task>_brier`` and ``<task>_nll``, see `calibration_scores`; ``loss``, the sum
+        of the losses weighted by ``loss_weight``; ``joint_accuracy``, the share of fully labeled rows in which every
+        task except regressions is right; or, if no row has labels for all of these tasks, ``mean_score``, the mean of
+        their accuracies and, for token tasks, F1. It raises a ``TypeError`` for the predictions of another trainer.
     """
     tasks = list(tasks)
 
@@ -154,6 +156,8 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
         for task in tasks:
             if found[task.name][0]["count"].sum() > 0:
                 metrics[f"{task.name}_loss"] = _mean_loss(found[task.name][0])
+            calibration = calibration_scores(task, *found[task.name])
+            metrics |= {f"{task.name}_{name}": value for name, value in calibration.items()}
         metrics["loss"] = total_loss(tasks, {name: values for name, (values, _) in found.items()})
         unseen = {task.name: count for task in tasks if (count := count_unseen(task, labels[task.name]))}
         if unseen:

@@ -1,13 +1,13 @@
-"""Reduction of predictions on the device: label ids and losses by row in place of logits."""
+"""Reduction of predictions on the device: label ids, losses and scores by row in place of logits."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..models.decoding import decode
+from ..models.decoding import decode, label_probabilities, tag_probabilities
 from ..models.heads_crf import CRF
 from ..models.losses import count_labeled, example_losses
-from ..models.tasks import TaskConfig
+from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 
 def reduce_step(
@@ -57,7 +57,8 @@ def reduce_predictions(
 
     Returns:
         By task, ``ids`` as `decode` returns them and, with labels, ``loss`` and ``count`` (batch): the sum of the
-        losses of each row, and the number of its labeled items.
+        losses of each row, and the number of its labeled items. With labels, also what `calibration_scores` takes:
+        see `reduce_scores`.
     """
     predictions = {}
     for task in tasks:
@@ -66,8 +67,50 @@ def reduce_predictions(
         if labels is not None:
             prediction["loss"] = example_losses(task, logits[task.name], labels[task.name], tag_positions, crf)
             prediction["count"] = count_labeled(task, labels[task.name])
+            scores = reduce_scores(task, logits[task.name], prediction["ids"], labels[task.name], tag_positions, crf)
+            prediction |= scores
         predictions[task.name] = prediction
     return predictions
+
+
+def reduce_scores(
+    task: TaskConfig,
+    logits: torch.Tensor,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    tag_positions: torch.Tensor | None,
+    crf: CRF | None = None,
+) -> dict[str, torch.Tensor]:
+    """Reduce the logits of a task to calibrated scores, which the losses do not use.
+
+    Args:
+        task: The task.
+        logits: Its logits.
+        ids: Its predictions, as `decode` returns them.
+        labels: Its labels.
+        tag_positions: See `reduce_predictions`.
+        crf: CRF of the task, if it has one.
+
+    Returns:
+        Nothing for regression. ``score``: the probability of each word's tag (batch, num_words) of a token task, of
+        each label (batch, num_labels) of a multi-label task, or of the predicted label (batch,) of a single-label
+        task; of the latter also ``brier`` and ``nll`` (batch,), without meaning for rows without a label.
+    """
+    if task.is_token_task:
+        positions = torch.zeros_like(ids) if tag_positions is None else tag_positions
+        return {"score": tag_probabilities(task, logits, ids, positions, crf)}
+    if task.problem_type == REGRESSION:
+        return {}
+    probabilities = label_probabilities(task, logits)
+    if task.problem_type == MULTI_LABEL:
+        return {"score": probabilities}
+    picked = labels.clamp(min=0).unsqueeze(1)
+    of_label = probabilities.gather(1, picked).squeeze(1)
+    return {
+        "score": probabilities.gather(1, ids.unsqueeze(1)).squeeze(1),
+        "brier": probabilities.square().sum(1) - 2 * of_label + 1,
+        "nll": -(logits.float() / task.temperature).log_softmax(-1).gather(1, picked).squeeze(1),
+    }
 
 
 def losses_only(predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:

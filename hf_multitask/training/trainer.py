@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import DistributedType
 from torch import nn
@@ -18,6 +19,7 @@ from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlans
 from ..models import MultiTaskModel, MultiTaskOutput
 from ..models.collator import TEACHER_COLUMN
+from ..models.field_types import describe_value
 from ..models.hub_errors import explain_upload_errors
 from ..models.layer_groups import LayerGroups
 from ..models.modeling_adapters import unwrapped
@@ -41,6 +43,7 @@ from .saved_model import check_tokenizer, save_special_tokens, without_code
 from .scheduling import ScheduleSpec, Scheduling
 from .sharing import Sharing, SharingHooks, SharingParts
 from .step_losses import StepLosses
+from .temperature import LogitCollector, TemperatureFit, sample_rows, set_temperatures
 from .trainer_callbacks import TrainerCallbacks
 from .trainer_checks import NothingTrainsError, check_given, check_tasks, check_watched
 from .word_dropout import build_word_dropout
@@ -97,6 +100,7 @@ class MultiTaskTrainer(Trainer):
         self._has_own_metrics = kwargs.get("compute_metrics") is not None
         self._distillation = distillation
         self._validation = kwargs.get("eval_dataset")
+        self._logit_collector: LogitCollector | None = None
         if model is not None:
             # Before the Trainer creates anything.
             self._set_schedule(model)
@@ -425,6 +429,31 @@ class MultiTaskTrainer(Trainer):
         with self.callbacks.averaged(), self.caching.evaluating():
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
+    def calibrate(self, dataset: Dataset | None = None) -> dict[str, TemperatureFit]:
+        """Fit the temperature of each task's scores, and set it in the model's config; log it.
+
+        Labels and losses do not change. Call it after the training; another training needs another call.
+
+        Args:
+            dataset: Labeled rows that the model was not trained on. Defaults to ``eval_dataset``.
+
+        Returns:
+            The fit by task. A task without a label in the rows, or without a predicted entity, has none and keeps its
+            temperature.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        rows = self.eval_dataset if dataset is None else dataset
+        if not isinstance(rows, datasets.Dataset) or not len(rows):
+            raise ValueError(f"calibrate: expected a dataset of labeled rows, found {describe_value(rows)}.")
+        collector = self._logit_collector = LogitCollector(self.tasks, self.model.crfs)
+        try:
+            self.predict(sample_rows(rows), metric_key_prefix="calibration")
+        finally:
+            self._logit_collector = None
+        return set_temperatures(self.tasks, collector.fit())
+
     def evaluation_loop(
         self,
         dataloader: DataLoader,
@@ -457,6 +486,8 @@ class MultiTaskTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs, return_dict=True)
         positions = inputs.get("tag_positions")
+        if self._logit_collector is not None and labels is not None:
+            self._logit_collector.add(outputs["logits"], labels, positions)
         return reduce_step(self.tasks, self.model.crfs, outputs["logits"], labels, positions, prediction_loss_only)
 
     # Moving average of the weights, and checkpoints.

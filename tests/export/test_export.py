@@ -18,7 +18,7 @@ from hf_multitask import MultiTaskDataCollator, MultiTaskModel, TaskConfig, load
 from hf_multitask.cli import main
 from hf_multitask.export import export_onnx, onnx_export
 from hf_multitask.models import load_model
-from hf_multitask.models.onnx_session import BACKENDS, ONNX_FILES, OnnxSession
+from hf_multitask.models.onnx_session import BACKENDS, ONNX_FILES, OnnxSession, graph_inputs
 from hf_multitask.models.text_alignment import NO_POSITION, Aligner
 from tests.comparison import approximately
 from tests.conftest import MINILM
@@ -378,3 +378,33 @@ def test_labels_of_the_real_encoder_are_those_of_torch(real_data, tmp_path):
     assert len({prediction["intent"]["label"] for prediction in expected}) > 3
     assert len({tag for prediction in expected for tag in prediction["slots"]["labels"]}) > 30
     assert found == approximately(expected, abs=1e-4, rel=1e-4)
+
+
+def test_a_graph_has_calibrated_scores_and_its_session_the_logits(encoders, tmp_path):
+    tasks = [task if task.problem_type == "regression" else replace(task, temperature=2.5) for task in TASKS]
+    crf = TaskConfig("places", "token_classification", labels=["O", "B-x", "I-x"], crf=True, temperature=2.0)
+    folder = save_model(encoders["bert"], tmp_path / "model", [*tasks, crf])
+    export_onnx(folder)
+    assert_pipelines_agree(folder)
+    torch_scores, onnx_scores = (
+        [row["intent"]["score"] for row in pipeline("multi-task", model=str(folder), backend=backend)(TEXTS)]
+        for backend in ("torch", "onnx")
+    )
+    assert onnx_scores == pytest.approx(torch_scores, abs=1e-5)
+    session = OnnxSession(folder / ONNX_FILES["onnx"])
+    assert session.temperatures == {"intent": 2.5, "topics": 2.5, "slots": 2.5}
+    model, tokenizer = load_model(folder)
+    batch = batch_of(tokenizer, model.config.tasks, [SENTENCES[0].split(), SENTENCES[1].split()])
+    inputs = {name: value.numpy() for name, value in graph_inputs(batch).items() if name in session.input_names}
+    raw = dict(zip(["intent", "places"], session.session.run(["intent", "places"], inputs), strict=True))
+    scores = torch.from_numpy(raw["intent"]).softmax(-1).max(-1).values
+    expected = [row["intent"]["score"] for row in pipeline("multi-task", model=str(folder))(SENTENCES[:2])]
+    assert scores.tolist() == pytest.approx(expected, abs=1e-5)
+    # A CRF's temperature belongs to its marginals.
+    logits = model(**batch, return_dict=True).logits
+    assert torch.allclose(torch.from_numpy(raw["places"]), logits["places"], atol=1e-4)
+    # Another calibration leaves the graph usable: the pipeline has the scores of the config.
+    config = json.loads((folder / "config.json").read_text())
+    config["tasks"][0]["temperature"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    assert_pipelines_agree(folder)

@@ -1,11 +1,15 @@
 """Predictions: one label per word, and entities as slices of the given text."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_multitask import MultiTaskModel, TaskConfig, load_tokenizer
+from hf_multitask.models.decoding import decode, label_probabilities, log_tag_probabilities, tag_probabilities
+from hf_multitask.models.heads_crf import CRF
 from tests.predictions import predict
 from tests.tiny import ARCHITECTURES, SENTENCES
 
@@ -93,3 +97,69 @@ def test_a_word_that_is_not_in_the_text_is_refused(models):
 def test_a_row_without_text_is_refused(models):
     with pytest.raises(ValueError, match="input 1: expected a column 'tokens' or 'text', found 'sentence'"):
         predict(*models["bert"], ["play", {"sentence": "stop"}])
+
+
+def calibrated(model, temperature):
+    """Set the temperature of all tasks that have scores."""
+    for task in model.config.tasks:
+        if task.problem_type != "regression":
+            task.temperature = temperature
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 3.0, 20.0])
+@pytest.mark.parametrize("crf", [False, True])
+def test_a_temperature_changes_scores_and_no_label(temperature, crf, encoders):
+    torch.manual_seed(0)
+    tasks = [replace(task, crf=crf) if task.is_token_task else task for task in TASKS]
+    model = MultiTaskModel.from_encoder(encoders["bert"], tasks)
+    for name, std in (("slots", 2.0), ("intent", 1.0), ("topics", 1.0)):
+        torch.nn.init.normal_(model.heads[name].classifier.weight, std=std)
+    torch.nn.init.constant_(model.heads["topics"].classifier.bias, 1.0)
+    for crf_of_task in model.crfs.values():
+        torch.nn.init.normal_(crf_of_task.transitions)
+    tokenizer = load_tokenizer(encoders["bert"])
+    before, ranked = predict(model, tokenizer, SENTENCES), predict(model, tokenizer, SENTENCES, top_k=3)
+    calibrated(model, temperature)
+    after, ranked_after = predict(model, tokenizer, SENTENCES), predict(model, tokenizer, SENTENCES, top_k=3)
+    assert without_scores(before) == without_scores(after)
+    assert without_scores(ranked) == without_scores(ranked_after)
+    assert [row["grade"] for row in before] == [row["grade"] for row in after]
+    for name in ("intent", "topics", "slots"):
+        assert [row[name] for row in before] != [row[name] for row in after]
+    highest = [(row["intent"]["score"], calm["intent"]["score"]) for row, calm in zip(before, after, strict=True)]
+    assert all((sharp < calm) == (temperature < 1) for sharp, calm in highest)
+    entities = [entity for row in after for entity in row["slots"]["entities"]]
+    assert entities
+    assert all(0 <= entity["score"] <= 1 for entity in entities)
+
+
+def without_scores(value):
+    if isinstance(value, dict):
+        return {key: without_scores(item) for key, item in value.items() if key not in ("score", "scores")}
+    return [without_scores(item) for item in value] if isinstance(value, list) else value
+
+
+def test_scores_are_those_of_the_logits_divided_by_the_temperature(models):
+    task = replace(TASKS[0], temperature=2.5)
+    logits = 5 * torch.randn(4, 3)
+    assert torch.equal(label_probabilities(task, logits), (logits / 2.5).softmax(-1))
+    assert torch.equal(label_probabilities(TASKS[0], logits), logits.softmax(-1))
+    topics = replace(TASKS[1], temperature=0.5)
+    assert torch.equal(label_probabilities(topics, logits[:, :2]), (logits[:, :2] / 0.5).sigmoid())
+    slots, words = replace(TASKS[3], temperature=2.0), 5 * torch.randn(2, 4, 5)
+    ids, positions = torch.randint(5, (2, 4)), torch.zeros(2, 4, dtype=torch.long)
+    expected = (words / 2).softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    assert torch.equal(tag_probabilities(slots, words, ids, positions), expected)
+
+
+def test_the_temperature_of_a_crf_is_that_of_its_marginals():
+    task = replace(TASKS[3], crf=True)
+    crf = CRF(5)
+    torch.nn.init.normal_(crf.transitions)
+    logits, positions = torch.randn(2, 4, 5), torch.zeros(2, 4, dtype=torch.long)
+    ids = decode(task, logits, positions, crf)
+    marginals = log_tag_probabilities(task, logits, positions, crf)
+    found = tag_probabilities(replace(task, temperature=2.0), logits, ids, positions, crf)
+    expected = (marginals / 2).softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    assert torch.allclose(found, expected)
+    assert torch.equal(decode(replace(task, temperature=2.0), logits, positions, crf), ids)

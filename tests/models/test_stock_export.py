@@ -227,3 +227,12 @@ def test_a_head_of_more_than_a_linear_layer_is_no_stock_model(options, encoders)
     model = MultiTaskModel.from_encoder(encoders["bert"], [replace(TASKS[-1], **options)])
     with pytest.raises(ValueError, match="its head is more than one linear layer"):
         model.export_task("slots")
+
+
+def test_a_stock_model_has_the_calibrated_scores(encoders, tmp_path):
+    model = trained_model(encoders["bert"], pooling="cls")
+    model.config.tasks[0].temperature = 2.0
+    batch = padded_batch(encoders["bert"])
+    exported = model.export_task("intent", tmp_path)
+    expected = (model(**batch).logits["intent"] / 2).softmax(-1)
+    assert torch.allclose(exported(**batch).logits.softmax(-1), expected, atol=1e-6)

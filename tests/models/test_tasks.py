@@ -144,3 +144,14 @@ def test_wrong_values_are_refused_by_name(values, message):
 def test_a_missing_key_is_named():
     with pytest.raises(ValueError, match="task 'intent': the key 'type' is missing"):
         TaskConfig.from_dict({"name": "intent"})
+
+
+@pytest.mark.parametrize("value", [0, -1.0])
+def test_a_temperature_is_above_0(value):
+    with pytest.raises(ValueError, match=r"task 'intent': temperature must be a number above 0"):
+        TaskConfig("intent", "sequence_classification", temperature=value)
+
+
+def test_numbers_have_no_temperature():
+    with pytest.raises(ValueError, match=r"temperature is for scores of labels, not for regression"):
+        TaskConfig("grade", "sequence_classification", problem_type="regression", temperature=2.0)

@@ -7,7 +7,7 @@ from transformers import EvalPrediction
 
 from hf_multitask import TaskConfig, build_compute_metrics
 from hf_multitask.training.metrics import LabelMetric, MultiLabelMetric, RegressionMetric, TagMetric, task_metric_names
-from tests.tiny import METRIC_NAMES
+from tests.tiny import METRIC_NAMES, without_calibration
 
 INTENT = TaskConfig("intent", "sequence_classification", labels=["a", "b"], problem_type="single_label_classification")
 SLOTS = TaskConfig("slots", "token_classification", labels=["O", "B-x", "I-x"], loss_weight=2.0)
@@ -16,7 +16,9 @@ GRADE = TaskConfig("grade", "sequence_classification", problem_type="regression"
 
 def found(ids, loss=None):
     ids = np.array(ids)
-    return {"ids": ids, "loss": np.ones(len(ids)) if loss is None else np.array(loss), "count": np.ones(len(ids), int)}
+    loss = np.ones(len(ids)) if loss is None else np.array(loss)
+    scores = {"score": np.full(ids.shape, 0.75), "brier": np.full(len(ids), 0.25), "nll": np.full(len(ids), 0.5)}
+    return {"ids": ids, "loss": loss, "count": np.ones(len(ids), int), **scores}
 
 
 def test_all_are_metrics_of_evaluate():
@@ -90,4 +92,7 @@ def test_without_a_fully_labeled_row_the_mean_of_the_tasks_scores_replaces_joint
 
 
 def test_names_come_in_the_order_of_a_report():
-    assert [name for name in task_metric_names([INTENT, SLOTS]) if name != "mean_score"] == METRIC_NAMES
+    names = [name for name in task_metric_names([INTENT, SLOTS]) if name != "mean_score"]
+    assert without_calibration(names) == METRIC_NAMES
+    calibration = [f"{task}_{name}" for task in ("intent", "slots") for name in ("ece", "brier", "nll")]
+    assert names == [*METRIC_NAMES, *calibration]

@@ -1,0 +1,34 @@
+"""The examples of docs/CALIBRATION.md run as they are written."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from hf_multitask import RunConfig
+from hf_multitask.models import load_model
+from tests.documents.blocks import claim, run_commands, run_python
+from tests.trainers import make_trainer
+
+PAGE = "docs/CALIBRATION.md"
+CONFIG = claim(PAGE, "yaml", "calibrate: true")
+COMMAND = claim(PAGE, "bash", "hf-multitask calibrate")
+PYTHON = claim(PAGE, "python", "trainer.calibrate()")
+
+
+def test_the_config_is_one():
+    assert RunConfig.from_dict(yaml.safe_load(CONFIG.text)).calibrate
+
+
+def test_the_command_writes_temperatures(save_model, folder):
+    save_model("out/intents")
+    # The file of the page is a table, those of the tests are JSON lines.
+    run_commands(COMMAND, {"validation.csv": "validation.jsonl"})
+    tasks = json.loads(Path("out/intents/config.json").read_text())["tasks"]
+    assert tasks[0]["temperature"] == load_model("out/intents")[0].config.tasks[0].temperature != 1
+
+
+def test_the_trainer_calibrates(model, data, tokenizer, tmp_path, capsys):
+    trainer = make_trainer(model, data, tokenizer, tmp_path)
+    run_python(PYTHON, {"trainer": trainer})
+    assert len(capsys.readouterr().out.split()) == 3
