@@ -14,7 +14,7 @@ from ..runtime.atomic_files import write_json
 from ..runtime.byte_sizes import format_bytes
 from ..runtime.fold_scores import FoldScores
 from ..runtime.training_history import LogEntry
-from ..training.conflict_log import mean_shares, read_conflict, summarize_conflict
+from ..training.conflict_log import format_cosine, mean_shares, read_conflict, summarize_conflict
 from ..training.task_gradients import ALL
 from .class_scores import class_scores, count_confusion, count_entity_errors
 from .conflict_figures import draw_conflict
@@ -184,7 +184,7 @@ def conflict_parts(tasks: Sequence[str], history: Sequence[LogEntry]) -> list[Pa
     for means, pair in pairs:
         by_group = {name: mean for name, mean in means.items() if name != ALL} or means
         lowest = min(by_group, key=lambda name: by_group[name])
-        rows.append([" and ".join(pair.tasks), f"{means[ALL]:+.2f}", f"{by_group[lowest]:+.2f}", lowest])
+        rows.append([" and ".join(pair.tasks), format_cosine(means[ALL]), format_cosine(by_group[lowest]), lowest])
     shares = [[name, f"{share:.0%}"] for name, share in mean_shares(tasks, history).items()]
     parts: list[Part] = [Paragraph(summarize_conflict(tasks, history) or "")]
     parts.append(Table(["Tasks", "Cosine", "Lowest", "In"], rows, "Means over the run of the cosines of gradients."))

@@ -45,6 +45,11 @@ def share_name(task: str, group: str) -> str:
     return f"gradient_share_{task}_{group}"
 
 
+def format_cosine(value: float) -> str:
+    """Return a cosine with its sign and two digits."""
+    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0 turns -0.0 into 0.0
+
+
 def read_conflict(tasks: Sequence[str], history: Sequence[LogEntry]) -> list[PairConflict]:
     """Read the cosines of a training.
 
@@ -98,20 +103,19 @@ def summarize_conflict(tasks: Sequence[str], history: Sequence[LogEntry]) -> str
     by_group = [(mean, pair, group) for pair, means in pairs for group, mean in means.items() if group != ALL]
     if not by_group:
         return None
-    lowest, pair, group = min(by_group, key=lambda found: found[0])
-    names = f"{pair.tasks[0]} and {pair.tasks[1]}"
-    of = f"the mean of {len(pair.steps)} comparison{'s' if len(pair.steps) > 1 else ''}"
+    lowest, pair, group = min(by_group, key=lambda mean: mean[0])
+    names = " and ".join(pair.tasks)
+    count = sum(value is not None for value in pair.cosines[group])
+    found = f"{format_cosine(lowest)} in {group}, the mean of {count} comparison{'s' if count > 1 else ''}"
     if lowest < PULLS_APART:
         apart = [name for name, mean in pair.means().items() if name != ALL and mean < PULLS_APART]
         return (
             f"The tasks {names} pulled apart in {', '.join(layer_ranges(apart))}: the cosine of their gradients was "
-            f"{lowest:+.2f} in {group}, {of}. Train each by itself to see what sharing costs, or try loss_balancing."
+            f"{found}. Train each by itself to see what sharing costs, or try loss_balancing."
         )
     shares = mean_shares(tasks, history)
     largest = max(shares, key=lambda name: shares[name], default=None)
-    sentence = (
-        f"The tasks did not pull apart: the lowest cosine of two gradients was {lowest:+.2f} ({names}, {group}), {of}."
-    )
+    sentence = f"The tasks did not pull apart: the lowest cosine, of {names}, was {found}."
     if largest is not None and shares[largest] > DOMINATES:
         sentence += (
             f" But {largest} made {shares[largest]:.0%} of the gradients: try loss_balancing: equal_norm, or a lower "

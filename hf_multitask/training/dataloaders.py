@@ -28,6 +28,7 @@ from ..data import (
     TokenBatchSampler,
     TrainingStream,
 )
+from ..data.batches.mixing import MIXED
 from ..data.batches.numpy_rows import NumpyRowsDataset, with_numpy_rows
 from ..data.batches.token_batch_sampler import padded_lengths
 from ..data.streaming import STREAM_KEY, identity
@@ -167,6 +168,10 @@ class TrainerDataLoaders:
         args, max_tokens = self.args, self.args.max_tokens_per_batch
         if max_tokens is None or not isinstance(dataset, datasets.Dataset) or not self._has_lengths(dataset):
             return None
+        if is_training and self.sampling.batches == MIXED:
+            raise ValueError(
+                "sampling: batches='mixed' is for batches of a fixed number of rows; leave out max_tokens_per_batch."
+            )
         lengths = padded_lengths(dataset, args.length_column_name)
         if not is_training:
             # Predictions of several processes are gathered from batches of one size.

@@ -75,7 +75,7 @@ def test_tasks_that_contradict_each_other_and_copies_of_one_task(known):
     if contradict:
         assert sentence.startswith("The tasks one and two pulled apart in embeddings, encoder.0-2: the cosine of")
     else:
-        assert sentence.startswith("The tasks did not pull apart: the lowest cosine of two gradients was +")
+        assert sentence.startswith("The tasks did not pull apart: the lowest cosine, of one and two, was +")
     lowest = lowest_cosine(["one", "two"], history)
     assert lowest < -0.5 if contradict else lowest > 0.99
 
@@ -222,12 +222,13 @@ def test_the_sentence_at_the_end():
         "of 2 comparisons. Train each by itself to see what sharing costs, or try loss_balancing."
     )
     assert summarize_conflict(["a", "b"], history(0.5)) == (
-        "The tasks did not pull apart: the lowest cosine of two gradients was +0.30 (a and b, encoder.1), the mean of "
-        "1 comparison."
+        "The tasks did not pull apart: the lowest cosine, of a and b, was +0.30 in encoder.1, the mean of 1 "
+        "comparison."
     )
     assert summarize_conflict(["a", "b"], history(0.5, share=0.1)).endswith(
         "But b made 90% of the gradients: try loss_balancing: equal_norm, or a lower loss_weight of it."
     )
+    assert "of a and b, was +0.00 in encoder.1" in summarize_conflict(["a", "b"], history(0.199))
     assert mean_shares(["a", "b"], history(0.5, share=0.25)) == {"a": 0.25, "b": 0.75}
     (pair,) = read_conflict(["a", "b"], history(0.5, 0.7))
     assert pair.steps == [10, 20]

@@ -321,3 +321,21 @@ def test_the_example_of_two_public_datasets_scores_every_word_of_their_files(rea
 def test_the_trainer_takes_sampling():
     with pytest.raises(ValueError, match="temperature must be a finite number from 1, found 0"):
         Sampling("temperature", 0)
+
+
+def test_each_step_has_rows_of_each_dataset_with_mixed_batches(values):
+    config = RunConfig.from_dict({**values, "sampling": {**values["sampling"], "batches": "mixed"}})
+    tokenizer = load_tokenizer(config.encoder)
+    data = prepare_datasets(config.data_configs, tokenizer, config.tasks)
+    model = MultiTaskModel.from_encoder(config.encoder, data.tasks)
+    given = {"sampling": config.sampling}
+    trainer = make_trainer(model, data, tokenizer, config.output_dir, None, given, per_device_train_batch_size=6)
+    batches = list(trainer.get_train_dataloader())
+    assert len(batches) > 2
+    for batch in batches[:-1]:
+        assert 0 < int((batch["labels"]["intent"] != -100).sum()) < 6
+    trainer = make_trainer(model, data, tokenizer, config.output_dir, None, given, max_tokens_per_batch=100)
+    with pytest.raises(
+        ValueError, match="batches='mixed' is for batches of a fixed number of rows; leave out max_tok"
+    ):
+        trainer.train()

@@ -13,6 +13,8 @@ from ...models.messages import unknown_name_message
 
 STRATEGIES = ("proportional", "uniform", "temperature")
 STOPPING = ("first_exhausted", "all_exhausted")
+BY_LENGTH, MIXED = "by_length", "mixed"
+BATCHES = (BY_LENGTH, MIXED)
 # Strategies of earlier versions, and the ones that take their place.
 REMOVED_STRATEGIES = {
     "round_robin": "'uniform', which takes the same number of rows from each dataset, shuffled",
@@ -37,6 +39,9 @@ class Sampling:
         stopping: Length of an epoch. ``first_exhausted``: the epoch ends before any dataset would repeat a row.
             ``all_exhausted``: the epoch ends when every row of every dataset has been used; rows of smaller datasets
             are repeated.
+        batches: Rows of a step. ``by_length``: of similar length, so that a step has few rows of a dataset whose rows
+            have another length. ``mixed``: each dataset's share of the rows, with the shorter rows of each dataset in
+            the same steps, which pads more. Streamed rows are always mixed.
 
     Raises:
         ValueError: If a value is not allowed.
@@ -45,6 +50,7 @@ class Sampling:
     strategy: str = "proportional"
     temperature: float = 2.0
     stopping: str = "first_exhausted"
+    batches: str = BY_LENGTH
 
     def __post_init__(self) -> None:
         check_fields(self, "sampling: ")
@@ -57,6 +63,8 @@ class Sampling:
             raise ValueError(unknown_name_message("sampling strategy", self.strategy, STRATEGIES))
         if self.stopping not in STOPPING:
             raise ValueError(unknown_name_message("stopping", self.stopping, STOPPING))
+        if self.batches not in BATCHES:
+            raise ValueError(unknown_name_message("batches in sampling", self.batches, BATCHES))
         if self.temperature < 1:
             raise ValueError(f"sampling: temperature must be a finite number from 1, found {self.temperature!r}.")
 
@@ -111,6 +119,7 @@ class MixedOrder:
     def __init__(self, sizes: Sequence[int], sampling: Sampling, seed: int) -> None:
         self.sizes = list(sizes)
         self.seed = seed
+        self.mixes_batches = sampling.batches == MIXED
         shares = sampling.exact_shares(self.sizes)
         # Length of an epoch in which a dataset is used exactly once.
         whole = [size / share for size, share in zip(self.sizes, shares, strict=True)]
@@ -119,6 +128,26 @@ class MixedOrder:
 
     def __len__(self) -> int:
         return self.num_rows
+
+    def arranged(self, by_length: torch.Tensor) -> torch.Tensor:
+        """Arrange rows such that any section of them has rows of similar length, or each dataset's share of them.
+
+        Args:
+            by_length: Indexes of rows, sorted by length.
+
+        Returns:
+            The rows as they are, unless batches are mixed. They are then sorted by their place among the rows of
+            their own dataset.
+        """
+        if not self.mixes_batches:
+            return by_length
+        sources = torch.bucketize(by_length, torch.tensor(self.sizes).cumsum(0), right=True)
+        places = torch.empty(len(by_length), dtype=torch.float64)
+        for source in range(len(self.sizes)):
+            is_here = sources == source
+            count = int(is_here.sum())
+            places[is_here] = (torch.arange(count, dtype=torch.float64) + 0.5) / max(count, 1)
+        return by_length[places.argsort(stable=True)]
 
     def rows(self, epoch: int) -> torch.Tensor:
         """Return the rows of an epoch.

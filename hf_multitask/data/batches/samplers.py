@@ -18,7 +18,8 @@ class EpochLengthGroupedSampler(Sampler[int]):
     batches as an uninterrupted run.
 
     Rows are sorted by length only within groups of 50 batches, so that a mix of datasets stays mixed from group to
-    group. The batches of a group may differ in their mix if the lengths of the datasets differ.
+    group. The batches of a group may differ in their mix if the lengths of the datasets differ, unless
+    ``Sampling.batches`` is ``mixed``.
 
     Args:
         lengths: Length of each row; for a mix, of the concatenated datasets.
@@ -55,6 +56,8 @@ class EpochLengthGroupedSampler(Sampler[int]):
         batches = []
         for group in shuffled.split(self.batch_size * BATCHES_PER_GROUP):
             by_length = group[self.lengths[group].argsort(descending=True, stable=True)]
+            if self.order is not None:
+                by_length = self.order.arranged(by_length)
             batches.extend(by_length.split(self.batch_size))
         # A short batch stays last: anywhere else it would shift the rows of all later batches.
         last = [batches.pop()] if len(batches[-1]) < self.batch_size else []

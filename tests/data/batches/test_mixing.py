@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -252,6 +253,40 @@ def test_batches_of_similar_length_contain_the_rows_of_the_mix(sizes, sampling, 
     if len(rows) <= batch_size * 50:
         spans = sorted((min(lengths[i] for i in step), max(lengths[i] for i in step)) for step in steps[:-1])
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_mixed_batches_have_each_dataset_s_share_of_the_rows():
+    sizes = [300, 700]
+    # Rows of the first dataset are longer than all of the second.
+    lengths = [100 + row % 50 for row in range(300)] + [row % 50 for row in range(700)]
+    by_length, mixed = (
+        grouped(lengths, 10, 1, MixedOrder(sizes, Sampling(batches=batches), 0)) for batches in ("by_length", "mixed")
+    )
+    assert sorted(by_length) == sorted(mixed) == list(range(1000))
+
+    def shares(rows):
+        return [len(by_dataset(rows[i : i + 10], sizes)[0]) for i in range(0, 1000, 10)]
+
+    assert Counter(shares(by_length)).keys() >= {0, 10}
+    assert set(shares(mixed)) <= {2, 3, 4}
+    for i in range(0, 1000, 10):
+        for rows in by_dataset(mixed[i : i + 10], sizes):
+            of_rows = [row % 50 for row in rows]
+            assert max(of_rows) - min(of_rows) <= 15
+
+
+@given(SIZES, SAMPLINGS, st.integers(1, 8), st.integers(0, 3))
+def test_mixed_batches_contain_the_rows_of_the_mix(sizes, sampling, batch_size, epoch):
+    order = MixedOrder(sizes, replace(sampling, batches="mixed"), 0)
+    lengths = [row % 7 for row in range(sum(sizes))]
+    rows = grouped(lengths, batch_size, epoch, order)
+    assert sorted(rows) == sorted(order.rows(epoch).tolist())
+    assert rows == grouped(lengths, batch_size, epoch, order)
+
+
+def test_an_unknown_kind_of_batches_is_refused():
+    with pytest.raises(ValueError, match=r"unknown batches in sampling 'mix'\. Did you mean 'mixed'\?"):
+        Sampling(batches="mix")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
