@@ -10,6 +10,7 @@
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with two stock pipelines.
 ``python scripts/benchmark.py growth`` measures the cost of training by rows, tokens and layers.
 ``python scripts/benchmark.py accelerator`` measures trainings and predictions in all precisions, meant for a GPU.
+``python scripts/benchmark.py converged --data DIR`` compares freezing what has stopped learning with freezing nothing.
 ``python scripts/benchmark.py study --data DIR`` compares a study with the same runs as separate commands.
 ``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
 ``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
+from benchmarks.converged import converged
 from benchmarks.data import data
 from benchmarks.defaults import DATASETS, defaults
 from benchmarks.distill import distill
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
     command.set_defaults(run=compilation)
     _add_distill(commands.add_parser("distill", help="gain of a teacher with unlabeled rows, and of averaged weights"))
+    _add_converged(commands.add_parser("converged", help="freezing layers that have stopped learning"))
     _add_study(commands.add_parser("study", help="time of a study compared with the same runs as separate commands"))
     _add_tune(commands.add_parser("tune", help="time of a search for settings, and scores of its winner"))
     for command in commands.choices.values():
@@ -261,6 +264,27 @@ def _add_distill(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
     command.set_defaults(run=distill)
+
+
+def _add_converged(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--train-rows", type=int, help="train on the first n rows (default: all)")
+    numbers = {
+        "epochs": (10, "epochs"),
+        "batch-size": (16, "rows per step"),
+        "learning-rate": (3e-4, "learning rate of the encoder"),
+        "head-learning-rate": (2e-3, "learning rate of the heads"),
+        "layer-lr-decay": (0.85, "factor of the learning rate from each layer to the one below"),
+        "keep": (0.3, "share of the layers that keep training"),
+    }
+    for name, (default, text) in numbers.items():
+        command.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds (default: 0 1 2)")
+    command.add_argument(
+        "--aggressiveness", type=float, nargs="+", default=[0.5, 1, 2], help="options of the preset (default: 0.5 1 2)"
+    )
+    command.set_defaults(run=converged)
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:

@@ -2,12 +2,14 @@
 
 from .apply import freeze
 from .callback import FreezeCallback
+from .converged import Converged
 from .presets import FreezeSpec, build_schedule
 from .schedule import FreezeSchedule, Protection
 from .stage import FreezeStage, OnWorse, Until
 from .trainer_callback import MultiTaskFreezeCallback
 
 __all__ = [
+    "Converged",
     "FreezeCallback",
     "FreezeSchedule",
     "FreezeSpec",

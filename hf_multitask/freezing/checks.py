@@ -61,8 +61,12 @@ def check_fsdp(
             "freeze schedule: FSDP1 with use_orig_params=False trains what should be frozen; set it to True, or use "
             "fsdp_version 2."
         )
-    if schedule.protect or any(stage.restore_best for stage in schedule.stages):
-        raise ValueError("freeze schedule: restore_best and protect need whole weights and do not work under FSDP.")
+    needs_whole_weights = any(stage.restore_best or stage.converged is not None for stage in schedule.stages)
+    if schedule.protect or needs_whole_weights:
+        raise ValueError(
+            "freeze schedule: restore_best, protect and `until: {converged: …}` need whole weights and do not work "
+            "under FSDP."
+        )
 
 
 def check_optimizer(groups: LayerGroups, scheduled: Iterable[str], optimizer: torch.optim.Optimizer) -> None:

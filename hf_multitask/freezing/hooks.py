@@ -21,6 +21,7 @@ class FreezeHooks:
         validation_sample: Return a batch of validation rows, the same at each call; None if there are none.
         settle_ema: Make the moving average of the weights the model's weights. Does nothing without an average.
         autocast: Return the context of the mixed precision that the trainer runs the model in.
+        caches_frozen_layers: Return whether the states that enter a layer of the encoder can be cached.
     """
 
     output_folder: Callable[[], Path]
@@ -29,3 +30,4 @@ class FreezeHooks:
     validation_sample: Callable[[], dict[str, torch.Tensor] | None]
     settle_ema: Callable[[], None]
     autocast: Callable[[], AbstractContextManager]
+    caches_frozen_layers: Callable[[], bool]

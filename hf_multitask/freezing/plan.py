@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.layer_groups import LayerGroups
+from ..models.layer_groups import LayerGroups, layer_ranges
 from ..models.table_repr import ReprTable, ShownAsTable
 from ..runtime.byte_sizes import format_bytes
 from .rates import peak_rates, rates_in_words
@@ -26,6 +26,7 @@ class StagePlan:
         steps: Number of optimizer steps, the maximum if a metric ends the stage; None if unknown.
         end: Description of the end of the stage.
         trained_groups: Groups that train.
+        may_freeze: Groups among them that the run may freeze as they stop learning; the others train for certain.
         trainable_parameters: Number of weights of these groups.
         trainable_share: Share of all weights.
         learning_rates: Peak learning rates of these groups.
@@ -39,6 +40,7 @@ class StagePlan:
     steps: int | None
     end: str
     trained_groups: list[str]
+    may_freeze: list[str]
     trainable_parameters: int
     trainable_share: float
     learning_rates: dict[str, float]
@@ -52,10 +54,14 @@ class StagePlan:
             self.name,
             self._steps_in_words(),
             self.end,
-            "\n".join(rates_in_words(self.learning_rates)) or "nothing",
+            "\n".join([*rates_in_words(self.learning_rates), *self._decided_later()]) or "nothing",
             f"{self.trainable_parameters:,}\n{self.trainable_share:.1%}",
             f"gradients {format_bytes(self.gradient_bytes, 'MiB')}\noptimizer {state}",
         ]
+
+    def _decided_later(self) -> list[str]:
+        """Return what the run decides, as a line."""
+        return [f"decided later: {', '.join(layer_ranges(self.may_freeze))} may freeze"] if self.may_freeze else []
 
     def _steps_in_words(self) -> str:
         if self.steps is None:
@@ -125,6 +131,7 @@ def plan_stages(
                 steps=length,
                 end=stage.end_in_words(),
                 trained_groups=trained,
+                may_freeze=stage.may_freeze(groups),
                 trainable_parameters=number,
                 trainable_share=number / all_parameters,
                 learning_rates={name: rates[name] for name in trained},

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from ..models.field_types import checked_value, describe_value
 from ..models.layer_groups import EMBEDDINGS, HEAD, NAME, NORM, LayerGroups, name_patterns
 from ..models.messages import unknown_name_message
+from .converged import Converged
 from .schedule import FreezeSchedule, encoder_is_divided
 from .stage import FreezeStage, Until
 
@@ -37,11 +38,12 @@ def build_schedule(
     Args:
         spec: One of: a schedule; the name of a preset (``"none"``, ``"all"``, ``"encoder"``, ``"head:<task>"``,
             ``"encoder+head:<task>"``, ``"heads-then-all"``, ``"three-stage"``, ``"gradual"``, ``"top:<k>"``,
-            ``"progressive"``, ``"bitfit"``, ``"layernorm"``); a YAML or JSON file; selectors of groups to freeze for
-            the whole run; a mapping with ``stages``, or with ``preset`` and its options, and ``protect``.
+            ``"progressive"``, ``"converged"``, ``"bitfit"``, ``"layernorm"``); a YAML or JSON file; selectors of
+            groups to freeze for the whole run; a mapping with ``stages``, or with ``preset`` and its options, and
+            ``protect``.
         groups: The model's groups.
         num_train_epochs: Length of the run, which presets divide into stages.
-        metric: Metric that `progressive` follows. Defaults to the validation loss.
+        metric: Metric that `progressive` and `converged` follow. Defaults to the validation loss.
 
     Returns:
         The schedule, checked against the groups.
@@ -188,6 +190,22 @@ def _progressive(
     return FreezeSchedule([*stages, FreezeStage(name, train=train)])
 
 
+def _converged(
+    groups: LayerGroups,
+    metric: str | None = None,
+    aggressiveness: float = Converged.aggressiveness,
+    keep: float = Converged.keep,
+    watch: str | list[str] | None = None,
+    min_delta: float = Converged.min_delta,
+    patience: int = Converged.patience,
+) -> FreezeSchedule:
+    """Train everything, and freeze the layers that have stopped learning, from the bottom up."""
+    _layers(groups, "converged")
+    watched = (metric or "loss") if watch is None else watch
+    options = Converged(aggressiveness, keep, watched, min_delta, patience)
+    return FreezeSchedule([FreezeStage("converged", until=Until(converged=options))])
+
+
 def _bitfit(groups: LayerGroups) -> FreezeSchedule:
     """Train the heads and the biases of the encoder (Ben Zaken et al. 2022, "BitFit")."""
     return FreezeSchedule([FreezeStage("biases", train=["heads", _in_encoder(BIASES, groups)])])
@@ -224,6 +242,7 @@ PRESETS: dict[str, Callable[..., FreezeSchedule]] = {
     "three-stage": _three_stage,
     "gradual": _gradual,
     "progressive": _progressive,
+    "converged": _converged,
     "bitfit": _bitfit,
     "layernorm": _layernorm,
 }

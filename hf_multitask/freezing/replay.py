@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ..models.layer_groups import LayerGroups
 from ..models.messages import unknown_name_message
 from ..runtime.training_history import Evaluation
+from .converged import depth_below
+from .convergence import Convergence, Measurement, Span
 from .schedule import FreezeSchedule
 from .stage import FreezeStage, OnWorse, Until, greater_is_better
 
@@ -100,6 +102,8 @@ def replay(
     step: int,
     steps_per_epoch: int,
     best_metric: str | None = None,
+    measurements: Sequence[Measurement] = (),
+    max_steps: int | None = None,
 ) -> Progress:
     """Find the position of a run in its schedule.
 
@@ -113,6 +117,9 @@ def replay(
         step: Optimizer steps so far.
         steps_per_epoch: Optimizer steps per epoch.
         best_metric: The run's ``metric_for_best_model``, for stages that restore their best weights.
+        measurements: Measurements of the layers' distances, in order, for stages that freeze layers which have stopped
+            learning. A measurement comes after the evaluation of its step.
+        max_steps: Optimizer steps of the run, which such stages look ahead to.
 
     Returns:
         The position.
@@ -120,11 +127,14 @@ def replay(
     Raises:
         ValueError: If an evaluation lacks a metric that the schedule depends on.
     """
-    run = _Replay(schedule, groups, steps_per_epoch, best_metric)
-    for evaluation in evaluations:
-        if evaluation.step <= step:
-            run.pass_time(evaluation.step - 1)
-            run.see(evaluation)
+    run = _Replay(schedule, groups, Span(steps_per_epoch, max_steps or step), best_metric)
+    for record in sorted([*evaluations, *measurements], key=lambda record: record.step):
+        if record.step <= step:
+            run.pass_time(record.step - 1)
+            if isinstance(record, Measurement):
+                run.measure(record)
+            else:
+                run.see(record)
     run.pass_time(step)
     boundary = run.boundary
     return Progress(tuple(run.transitions), run.finished, boundary, run.best.step if run.best else None)
@@ -185,12 +195,10 @@ class _Rule:
 class _Replay:
     """Walks through the schedule, evaluation by evaluation."""
 
-    def __init__(
-        self, schedule: FreezeSchedule, groups: LayerGroups, steps_per_epoch: int, best_metric: str | None
-    ) -> None:
+    def __init__(self, schedule: FreezeSchedule, groups: LayerGroups, span: Span, best_metric: str | None) -> None:
         self.schedule = schedule
         self.groups = groups
-        self.steps_per_epoch = steps_per_epoch
+        self.span = span
         self.best_metric = best_metric
         self.trained_by_stage = [tuple(stage.trained(groups)) for stage in schedule.stages]
         self.transitions: list[Transition] = []
@@ -205,6 +213,9 @@ class _Replay:
         self.best: _Best | None = None
         self.reference: Evaluation | None = None
         self.rules: list[_Rule] = []
+        self.convergence: Convergence | None = None
+        # What has been frozen again by a rule stays frozen when layers train again.
+        self.left_out: set[str] = set()
         self._enter(0, 0, RUN_STARTS)
 
     @property
@@ -238,11 +249,39 @@ class _Replay:
             self._finish(evaluation.step, f"{stop.metric} got worse")
         elif not self._see_until(evaluation):
             self._apply_rules(evaluation.step, triggered)
+            self._see_convergence(evaluation)
+
+    def measure(self, measurement: Measurement) -> None:
+        """Process a measurement, after which layers may freeze."""
+        if self.finished or self.convergence is None or measurement.step in (self.start, self.boundary):
+            return
+        end = self.span.max_steps if self.boundary is None else min(self.boundary, self.span.max_steps)
+        last = next(reversed(self.seen.values()), None)
+        reason = self.convergence.measure(measurement, end, last)
+        if reason is None:
+            return
+        is_last = self.index + 1 == len(self.schedule.stages)
+        if not is_last and self.convergence.num_frozen == len(self.convergence.units):
+            self._next_stage(measurement.step, reason)
+        else:
+            self._change(measurement.step, reason, self._left_to_train(self.convergence))
+
+    def _see_convergence(self, evaluation: Evaluation) -> None:
+        """Let layers train again if a metric has become worse since they were frozen."""
+        if self.convergence is None or self.finished or evaluation.step == self.start:
+            return
+        reason = self.convergence.see(evaluation)
+        if reason is not None:
+            self._change(evaluation.step, reason, self._left_to_train(self.convergence))
+
+    def _left_to_train(self, convergence: Convergence) -> tuple[str, ...]:
+        left_out = self.left_out | convergence.frozen_groups
+        return tuple(name for name in self.trained_by_stage[self.index] if name not in left_out)
 
     def _see_until(self, evaluation: Evaluation) -> bool:
         """End the stage, or freeze its groups again, if its metric has stopped improving; return whether it did."""
         until = self.stage.until
-        if until is None or self.refrozen:
+        if until is None or until.converged is not None or self.refrozen:
             return False
         stalled = [watched.since >= until.patience for watched in self.watched]
         if not (all(stalled) if until.when == "all" else any(stalled)):
@@ -293,6 +332,7 @@ class _Replay:
             if not rest:
                 self._next_stage(step, f"{rule.metric} got worse, and nothing else trains")
                 return
+            self.left_out.update(named)
             self._change(step, f"{rule.metric} got worse: frozen again", rest)
 
     def _change(
@@ -315,7 +355,7 @@ class _Replay:
         best = self.best.step if index and self.best is not None else None
         stage = self.schedule.stages[index]
         self.index, self.start = index, step
-        length = stage.max_steps(self.steps_per_epoch)
+        length = stage.max_steps(self.span.steps_per_epoch)
         self.boundary = None if length is None else step + length
         self.refrozen = False
         until: Until | None = stage.until
@@ -324,7 +364,14 @@ class _Replay:
         self.best = _Best(best_metric) if best_metric is not None else None
         # Evaluation of the weights that the stage starts from.
         self._set_reference(self.seen.get(step if best is None else best))
+        self.left_out = set()
+        self.convergence = self._begin_convergence(stage, self.trained_by_stage[index])
         self.transitions.append(Transition(step, index, reason, self.trained_by_stage[index], best_step=best))
+
+    def _begin_convergence(self, stage: FreezeStage, trained: Sequence[str]) -> Convergence | None:
+        if stage.converged is None:
+            return None
+        return Convergence(stage.converged, stage.units(self.groups), depth_below(trained, self.groups), self.span)
 
     def _set_reference(self, reference: Evaluation | None) -> None:
         self.reference = reference

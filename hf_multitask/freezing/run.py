@@ -18,6 +18,8 @@ from ..runtime.training_history import TrainingHistory
 from .apply import set_modes, train_only
 from .checks import check_arguments, check_fsdp, check_optimizer
 from .compilation import raise_recompile_limit
+from .convergence import CACHES_KEY, DISTANCES_KEY, Span, read_measurements
+from .convergence_meter import ConvergenceMeter
 from .rates import rates_in_words
 from .replay import RUN_STARTS, Progress, Transition, check_watched_metrics, replay
 from .run_setup import RunSetup
@@ -50,6 +52,8 @@ class FreezeRun:
         self.folder = setup.folder
         self.snapshots = Snapshots(setup.folder)
         self.recorder = StageRecorder(setup)
+        # Only in a stage that freezes layers which have stopped learning.
+        self.meter: ConvergenceMeter | None = None
         self.weights = {name: weight for group in self.groups for name, weight in group.parameters.items()}
         self.initial_requires_grad = {name: weight.requires_grad for name, weight in self.weights.items()}
         # Nothing is replayed before `begin`.
@@ -105,6 +109,10 @@ class FreezeRun:
         """Let some groups train and freeze all others."""
         train_only(self.model, self.groups, trained)
 
+    def caches_frozen_layers(self) -> bool:
+        """Return whether the states of frozen layers are computed once and cached."""
+        return False
+
     def describe(self, change: Transition) -> JsonObject:
         """Return further entries of the log about a change."""
         return {}
@@ -124,6 +132,8 @@ class FreezeRun:
         if change.restore_step is not None:
             self._restore_weights(change.restore_step)
         self.entered.append(change)
+        if change.starts_stage:
+            self._begin_measuring(change.step)
         self.train_only(change.trained)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -146,7 +156,7 @@ class FreezeRun:
         """Check the schedule, and freeze the groups that are frozen at this step."""
         self.check()
         if self.args.torch_compile:
-            self._exit_stack.enter_context(raise_recompile_limit(len(self.schedule.stages)))
+            self._exit_stack.enter_context(raise_recompile_limit(self._num_graphs()))
         step = self.state.global_step
         if step == 0 and self.args.should_save:
             self.snapshots.clear()
@@ -156,6 +166,8 @@ class FreezeRun:
         self.progress = self._replay()
         # Changes at this very step are still to be made: the checkpoint of a step is written before them.
         self.entered = [change for change in self.progress.transitions if change.step < step]
+        if self.entered:
+            self._begin_measuring(next(change.step for change in reversed(self.entered) if change.starts_stage))
         self.train_only(self.current.trained)
         # If metrics decide, an evaluation before the first step shows that they exist, and their values at the start.
         self.args.eval_on_start = self._initial_eval_on_start or (step == 0 and self.schedule.needs_evaluation)
@@ -197,6 +209,7 @@ class FreezeRun:
         random generators have after it.
         """
         self.recorder.count_seconds(self.stage.name)
+        self._measure_distances()
         ends_epoch = self.state.global_step % self.steps_per_epoch == 0 or control.should_training_stop
         if self.args.eval_strategy == "epoch" and ends_epoch and control.should_save:
             control.should_save = False
@@ -264,6 +277,39 @@ class FreezeRun:
         set_modes(self.model, self.groups)
         self._exit_stack.close()
 
+    def _begin_measuring(self, start: int) -> None:
+        """Measure distances from the start of the stage on, if it freezes layers which have stopped learning."""
+        self.meter = None
+        if self.stage.converged is None:
+            return
+        if not self.caches_frozen_layers() and PartialState().is_main_process:
+            logger.info(
+                "Stage %r: nothing is cached, so that a layer which it freezes saves its backward pass only.",
+                self.stage.name,
+            )
+        units = self.stage.units(self.groups)
+        if start == self.state.global_step:
+            self.meter = ConvergenceMeter(units, self.groups)
+            if self.args.should_save:
+                self.snapshots.save("origin", start, self.meter.origin)
+        else:
+            self.meter = ConvergenceMeter(units, self.groups, self.snapshots.load("origin", start))
+
+    def _measure_distances(self) -> None:
+        """Log the distances of the layers, which may freeze them before the next step."""
+        interval = Span(self.steps_per_epoch, self.state.max_steps).interval
+        if self.meter is None or self.state.global_step % interval:
+            return
+        distances = self.meter.measure(self.current.trained)
+        if distances:
+            entry = {DISTANCES_KEY: distances, CACHES_KEY: self.caches_frozen_layers()}
+            self.state.log_history.append({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
+            self._needs_replay = True
+
+    def _num_graphs(self) -> int:
+        """Return the number of sets of groups that may train, each of which has a graph of its own."""
+        return sum(1 + len(stage.units(self.groups)) for stage in self.schedule.stages)
+
     def _log_loss_if_needed(self, control: TrainerControl) -> None:
         """Let the Trainer log the training loss where a stage ends or may end, so that each stage has its own.
 
@@ -303,13 +349,15 @@ class FreezeRun:
             self.state.global_step,
             self.steps_per_epoch,
             self.args.metric_for_best_model,
+            read_measurements(self.state.log_history),
+            self.state.max_steps,
         )
 
     def _log(self, entry: JsonObject) -> None:
         # Callbacks cannot call `Trainer.log`. This is its part that reaches the checkpoints.
         self.state.log_history.append({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
         if PartialState().is_main_process:
-            sentence = _format_change(entry, self.current.trained, len(list(self.groups)))
+            sentence = _format_change(entry, self.current, len(list(self.groups)))
             logger.info("Step %d: %s", self.state.global_step, sentence)
             if rates := "; ".join(rates_in_words(entry.get("learning_rates", {}))):
                 logger.debug("%s parameters train, at most at %s.", f"{entry['trainable_parameters']:,}", rates)
@@ -338,14 +386,15 @@ class FreezeRun:
                 )
 
 
-def _format_change(entry: JsonObject, trained: Sequence[str], num_groups: int) -> str:
+def _format_change(entry: JsonObject, change: Transition, num_groups: int) -> str:
     """Return a change as a sentence.
 
     Args:
         entry: The change in the log of the trainer.
-        trained: Names of the groups that train now.
+        change: The change.
         num_groups: Number of groups of the model.
     """
+    trained = change.trained
     if entry["freeze_stage"] is None:
         return f"the freeze schedule ends: {entry['freeze_reason']}."
     names = layer_ranges(trained)
@@ -353,4 +402,4 @@ def _format_change(entry: JsonObject, trained: Sequence[str], num_groups: int) -
     if len(trained) == num_groups:
         what = "everything trains"
     reason = "" if entry["freeze_reason"] == RUN_STARTS else f" ({entry['freeze_reason']})"
-    return f"stage {entry['freeze_stage']!r} starts{reason}: {what}."
+    return f"stage {entry['freeze_stage']!r} {'starts' if change.starts_stage else 'goes on'}{reason}: {what}."

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..models.field_types import check_fields, describe_value
@@ -12,6 +12,7 @@ from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.type_aliases import JsonObject
 from ..runtime.dataclass_yaml import build, changed_fields, check_keys, from_mapping, to_yaml
 from ..runtime.plain_values import load_json, load_yaml
+from .converged import Converged
 from .stage import FreezeStage, OnWorse, Until, check_positive
 
 SCHEDULE_NAME = "freeze_schedule.json"
@@ -85,6 +86,7 @@ class FreezeSchedule(ShownAsTable):
     def watched_metrics(self) -> list[str]:
         """Names of the metrics that end or change a stage."""
         names = [name for stage in self.stages if stage.until for name in stage.until.metrics]
+        names += [name for stage in self.stages if stage.converged for name in stage.converged.metrics]
         return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.rules)]))
 
     @property
@@ -146,6 +148,7 @@ class FreezeSchedule(ShownAsTable):
         risky: set[str] = set()
         for stage in self.stages:
             risky.update(self.at_risk(stage.trained(groups), groups))
+            _check_converged(stage, groups)
             for rule in stage.rules:
                 try:
                     rule.select_groups(groups)
@@ -259,15 +262,43 @@ class FreezeSchedule(ShownAsTable):
         return to_yaml(self.to_dict())
 
 
+def _check_converged(stage: FreezeStage, groups: LayerGroups) -> None:
+    """Raise if a stage is to freeze layers that have stopped learning, and there are none that may freeze."""
+    if stage.converged is None:
+        return
+    where = f"stage {stage.name!r}: until: converged"
+    if not encoder_is_divided(groups):
+        raise ValueError(
+            f"{where}: this encoder shares its layers or has no list of layers, so they cannot be frozen one by one."
+        )
+    if not stage.units(groups):
+        raise ValueError(
+            f"{where}: nothing may freeze: keep={stage.converged.keep:g} of the layers that train keep training."
+        )
+
+
 def encoder_is_divided(groups: LayerGroups) -> bool:
     """Return whether the layers of a model's encoder can be frozen one by one."""
     return all(group.layer != ENCODER for group in groups)
 
 
+def _parse_until(values: Mapping[str, object], where: str) -> Mapping[str, object]:
+    if values.get("converged") is not None:
+        converged = from_mapping(Converged, values["converged"], f"{where}: until: converged")
+        return {**values, "converged": converged}
+    is_known = set(values) <= {item.name for item in fields(Until)}
+    if values.get("metric") is None and is_known:
+        found = ", ".join(values) or "none"
+        raise ValueError(f"{where}: until: the key 'metric' is missing, found {found}. Allowed instead: 'converged'.")
+    return values
+
+
 def _parse_stage(values: JsonObject) -> FreezeStage:
     where = f"stage {values['name']!r}"
-    if values.get("until") is not None:
-        values["until"] = from_mapping(Until, values["until"], f"{where}: until")
+    if (until := values.get("until")) is not None:
+        if isinstance(until, Mapping):
+            until = _parse_until(until, where)
+        values["until"] = from_mapping(Until, until, f"{where}: until")
     rules = values.get("on_worse") or []
     rules = rules if isinstance(rules, list) else [rules]
     values["on_worse"] = [from_mapping(OnWorse, rule, f"{where}: on_worse") for rule in rules]

@@ -12,6 +12,7 @@ from ..models.field_types import check_fields
 from ..models.layer_groups import HEAD, LayerGroups
 from ..models.messages import unknown_name_message
 from ..models.type_aliases import JsonObject
+from .converged import Converged, Unit, freezable_units
 
 ACTIONS = ("stop", "refreeze", "lower_lr")
 # Lowers the rates when a metric has stopped improving, as `on_worse` does; the others depend on the step only.
@@ -31,10 +32,10 @@ def greater_is_better(metric: str) -> bool:
 
 @dataclass
 class Until:
-    """End of a stage: when a metric has stopped improving.
+    """End of a stage: when a metric has stopped improving, or when layers have stopped learning.
 
     Args:
-        metric: Name of an evaluation metric, without ``eval_``, or several names.
+        metric: Name of an evaluation metric, without ``eval_``, or several names. Not with ``converged``.
         patience: Number of consecutive evaluations without an improvement after which the metric has stopped
             improving.
         min_delta: Smallest change that counts as an improvement.
@@ -44,19 +45,26 @@ class Until:
         watch_gap: Whether to compare validation and training loss. If the gap between them has grown by more than a
             twentieth of the validation loss since the metric was best, the stage does not end. If the metric is also
             no better than before the stage, the groups that the stage unfroze are frozen again.
+        converged: Options by which the stage freezes its layers from the bottom up, as they stop learning. It ends
+            when all that may freeze are frozen; the last stage goes on with the rest.
     """
 
-    metric: str | list[str]
+    metric: str | list[str] = field(default_factory=list)
     patience: int = 1
     min_delta: int | float = 0.0
     max_epochs: int | float | None = None
     max_steps: int | None = None
     when: str = "all"
     watch_gap: bool = False
+    converged: Converged | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "until: ")
-        if not self.metrics:
+        if self.converged is not None:
+            for name in ("metric", "watch_gap"):
+                if getattr(self, name):
+                    raise ValueError(f"until: {name} and converged exclude each other.")
+        elif not self.metrics:
             raise ValueError("until: metric is empty; expected the name of a metric, or several.")
         if self.patience < 1:
             raise ValueError(f"until: patience must be at least 1, found {self.patience}.")
@@ -230,6 +238,19 @@ class FreezeStage:
         return [selector for field in fields for selector in ([field] if isinstance(field, str) else field)]
 
     @property
+    def converged(self) -> Converged | None:
+        """Options by which the stage freezes layers that have stopped learning; None if it does not."""
+        return None if self.until is None else self.until.converged
+
+    def units(self, groups: LayerGroups) -> list[Unit]:
+        """Return what the stage may freeze as it stops learning, from the bottom up."""
+        return [] if self.converged is None else freezable_units(self.converged, self.trained(groups), groups)
+
+    def may_freeze(self, groups: LayerGroups) -> list[str]:
+        """Return the names of the groups that the stage may freeze."""
+        return [name for unit in self.units(groups) for name in unit.groups]
+
+    @property
     def sets_rates(self) -> bool:
         """Whether the stage sets its own learning rates."""
         own = (self.learning_rate, self.head_learning_rate, self.layer_lr_decay)
@@ -256,6 +277,8 @@ class FreezeStage:
             until = self.until
             several = f"{until.when} of " if len(until.metrics) > 1 else ""
             words = f"{several}{', '.join(until.metrics)} not better for {_count(until.patience, 'evaluation')}"
+            if until.converged is not None:
+                words = until.converged.in_words()
             if until.max_epochs is not None:
                 return f"{words}, or {_count(until.max_epochs, 'epoch')}"
             return words if until.max_steps is None else f"{words}, or {_count(until.max_steps, 'step')}"

@@ -123,6 +123,10 @@ class MultiTaskFreezeRun(FreezeRun):
         super().enter(change)
         self._watch_risks()
 
+    def caches_frozen_layers(self) -> bool:
+        """Return whether the states of frozen layers are computed once and cached."""
+        return self.hooks.caches_frozen_layers()
+
     def describe(self, change: Transition) -> JsonObject:
         """Return the peak learning rates of the groups that train."""
         peaks = self._peak_rates(change)

@@ -19,6 +19,7 @@ from ..training.task_gradients import ALL
 from .class_scores import class_scores, count_confusion, count_entity_errors
 from .conflict_figures import draw_conflict
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
+from .convergence import convergence_parts
 from .figure_style import to_svg
 from .mistakes import mistake_examples, mistake_row, worst_rows
 from .page import Paragraph, Part, Section, SvgFigure, Table, render_page
@@ -113,6 +114,8 @@ def report_sections(record: TrainingRecord) -> list[Section]:
         sections.append(Section("Stages", [stage_table(record.stages)]))
     if conflict := conflict_parts([task.name for task in record.tasks], record.history):
         sections.append(Section("Sharing between tasks", conflict))
+    if parts := convergence_parts(record.history):
+        sections.append(Section("Layers that have stopped learning", parts))
     for task in record.tasks:
         sections.append(Section(f"Task {task.name}", _task_parts(task, record)))
     return sections

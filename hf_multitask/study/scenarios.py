@@ -105,6 +105,7 @@ def list_scenarios(tasks: Sequence[TaskConfig], num_layers: int) -> dict[str, Sc
             ),
             *(_top(k) for k in _powers_of_two(num_layers)),
             Scenario("progressive", "one more layer from the top whenever validation stops improving", "progressive"),
+            Scenario("converged", "everything, without the layers that have stopped learning", "converged"),
         ]
     scenarios += [_with_one_rate(scenario) for scenario in scenarios if scenario.name in (JOINT, "heads-then-all")]
     for name in names if len(names) > 1 else []:

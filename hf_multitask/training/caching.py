@@ -72,6 +72,11 @@ class Caching:
         self.hooks = hooks
         self.cache: ActivationCache | NoCache = NoCache()
 
+    @property
+    def caches_layers(self) -> bool:
+        """Whether the states that enter a layer of the encoder can be cached now."""
+        return self.cache.caches_layers
+
     def begin_training(self) -> None:
         """Cache the states of the training rows, and of rows that are evaluated, until the training ends."""
         if self.args.store_frozen != NEVER:

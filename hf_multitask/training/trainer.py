@@ -231,6 +231,7 @@ class MultiTaskTrainer(Trainer):
             validation_sample=lambda: validation_sample(self.eval_dataset, self.data_collator, self.args.device),
             settle_ema=lambda: self.callbacks.settle_average(),
             autocast=lambda: self.accelerator.autocast(),
+            caches_frozen_layers=lambda: self.caching.caches_layers,
         )
 
     def _caching_hooks(self) -> CachingHooks:

@@ -111,6 +111,19 @@ SERIES: dict[str, JsonObject] = {
         "freeze": {"preset": "progressive", "min_delta": 100.0, "max_epochs": 1},
         "training": {**EACH_STEP, "logging_steps": 5},
     },
+    "converged": {
+        "freeze": {"preset": "converged", "aggressiveness": 1.5, "watch": []},
+        "training": {**STEPS, "store_frozen": "always"},
+    },
+    "converged, backs off": {
+        "freeze": {"preset": "converged", "aggressiveness": 100, "watch": "loss", "min_delta": 0.0, "patience": 1},
+        "training": {**EACH_STEP, "learning_rate": 0.05},
+    },
+    "converged, stream": {
+        "freeze": {"preset": "converged", "aggressiveness": 100, "watch": []},
+        "data": {"streaming": True},
+        "training": STREAM,
+    },
     "best weights restored": {"freeze": WATCHING, "training": {**EACH_STEP}},
     "protected head": {"freeze": PROTECTED, "training": STEPS},
     "EMA": {"training": {**STEPS, "ema_decay": 0.9}},

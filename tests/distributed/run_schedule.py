@@ -33,6 +33,7 @@ from hf_multitask import (
     load_tokenizer,
     prepare_datasets,
 )
+from hf_multitask.freezing.convergence import DISTANCES_KEY
 from hf_multitask.freezing.schedule import FreezeSchedule
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.runtime.processes import join_processes
@@ -378,6 +379,7 @@ def run(scenario, encoder, folder):
         "pid": os.getpid(),
         "error": error,
         "steps": recorder.steps,
+        "measured": [entry for entry in trainer.state.log_history if DISTANCES_KEY in entry],
         "transitions": [entry for entry in trainer.state.log_history if "freeze_stage" in entry],
         "sharing": [values for entry in trainer.state.log_history if (values := about_sharing(entry))],
     }

@@ -90,6 +90,8 @@ NAMES = {
         {"train": "all", "freeze": "name:*.LayerNorm.*"},
     ]
 }
+# All that may freeze does at the first decision.
+CONVERGED = {"stages": [{"until": {"converged": {"aggressiveness": 1000, "watch": []}}}]}
 SLOTS_MISSING = {"missing": {"slots": 1}}
 STORED = {"rows": 25, "arguments": {"store_frozen": "always", "eval_strategy": "epoch"}}
 SMALL = {"batch": 3, "accumulation": 2}
@@ -127,6 +129,8 @@ EXACT = [
     Scenario("reentrant", STAGES, rows=25, arguments=REENTRANT, **SMALL, **SLOTS_MISSING),
     Scenario("stored reentrant", DOWN, rows=25, arguments={**STORED["arguments"], **REENTRANT}, **SLOTS_MISSING),
     Scenario("restoring", RESTORING, epochs=4, arguments=EACH_EPOCH, **SLOTS_MISSING),
+    Scenario("converged", CONVERGED, **SLOTS_MISSING),
+    Scenario("stored converged", CONVERGED, epochs=6, **STORED),
     Scenario("by metric", BY_METRIC, epochs=8, metric_differs=True, arguments=EACH_EPOCH, **SLOTS_MISSING),
 ]
 SAVED = Scenario(
@@ -145,6 +149,7 @@ BF16 = Scenario("bf16", STAGES, arguments={"bf16": True}, **SLOTS_MISSING)
 COMPILED = Scenario("compiled", STAGES, rows=24, arguments={"torch_compile": True, "torch_compile_backend": "eager"})
 PLAIN = [
     Scenario("plain", PLAIN_STAGES, "plain", rows=24),
+    Scenario("plain converged", CONVERGED, "plain", rows=24),
     Scenario("plain accumulated", PLAIN_STAGES, "plain", rows=24, **SMALL),
 ]
 WRONG = [
@@ -246,6 +251,16 @@ def test_ranks_whose_metrics_differ_make_the_same_transitions(on_two):
     assert first == second
     assert [entry["freeze_stage"] for entry in first] == ["stage 1", "stage 2", "stage 3"]
     assert all("loss has stopped improving" in entry["freeze_reason"] for entry in first[1:])
+
+
+@pytest.mark.parametrize("name", ["converged", "stored converged", "plain converged"])
+def test_all_ranks_measure_the_same_bits_and_freeze_the_same_layers_at_the_same_step(on_two, name):
+    first, second = (rank["measured"] for rank in on_two.report(name)["ranks"])
+    assert len(first) > 4
+    assert first == second
+    first, second = (rank["transitions"] for rank in on_two.report(name)["ranks"])
+    assert first == second
+    assert "have stopped learning" in first[1]["freeze_reason"]
 
 
 def test_best_weights_are_restored_on_every_rank(on_two):

@@ -35,6 +35,11 @@ NOT_RUN = {
     ("docs/TUNING.md", "bash", "hf-multitask tune"): "takes minutes; tests/tuning runs such a search on few rows",
     ("docs/SHARING.md", "bash", "--alone"): "takes minutes; tests/study runs such a study on few rows",
     ("docs/FREEZING.md", "bash", "--processes 2"): "takes minutes; tests/study runs such a study on few rows",
+    (
+        "docs/FREEZING.md",
+        "bash",
+        "benchmark.py converged",
+    ): "takes half an hour; tests/scripts/test_benchmark.py runs it small",
     ("docs/FREEZING.md", "bash", "benchmark.py rules"): "takes minutes; tests/recommendation runs it on few rows",
     (
         "docs/PERFORMANCE.md",

@@ -23,6 +23,7 @@ NOTEBOOK = FOLDER / "trainer_tour.py"
 
 STAGES = {
     "bitfit": ["biases"],
+    "converged": ["converged"],
     "encoder-frozen": ["heads"],
     "entities-head-frozen-safe": ["joint", "topic head"],
     "entities-head-frozen-risky": ["joint", "topic only"],

@@ -17,7 +17,7 @@ from hf_multitask import (
     TaskConfig,
     prepare_datasets,
 )
-from hf_multitask.freezing import build_schedule
+from hf_multitask.freezing import Converged, build_schedule
 from hf_multitask.runs.training import run_plan
 from tests.documents.blocks import claim, run_commands, run_python, write_yaml
 from tests.documents.test_readme import CONFIG
@@ -29,6 +29,7 @@ PLAN = claim(PAGE, "bash", "--freeze three-stage")
 STUDY = claim(PAGE, "bash", "encoder-frozen,top:2")
 RECOMMEND = claim(PAGE, "bash", "--time-budget")
 PLAIN_TRAINER = claim(PAGE, "python", "FreezeCallback(")
+CONVERGED = claim(PAGE, "yaml", "preset: converged")
 LORA = claim(PAGE, "yaml", "lora:")
 ADAPTERS = claim(PAGE, "python", "merge_and_unload")
 OWN_ADAPTER = claim(PAGE, "python", "head.mood")
@@ -38,6 +39,13 @@ def test_the_stages_of_the_yaml_example(model):
     stages = yaml.safe_load(STAGES.text)["freeze"]
     schedule = build_schedule(stages, model.layer_groups(), num_train_epochs=8)
     assert [stage.name for stage in schedule.stages] == ["heads", "upper layers", "all but the intent head"]
+
+
+def test_the_layers_that_stop_learning_of_the_yaml_example(model):
+    groups = model.layer_groups()
+    (stage,) = build_schedule(yaml.safe_load(CONVERGED.text)["freeze"], groups, num_train_epochs=8).stages
+    # The example has the defaults.
+    assert stage.converged == Converged(watch="joint_accuracy")
 
 
 def test_the_adapters_of_the_yaml_example(encoder):

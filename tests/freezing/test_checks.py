@@ -9,7 +9,16 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from hf_multitask import MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_multitask.freezing import FreezeCallback, FreezeSchedule, FreezeStage, OnWorse, Protection, Until, freeze
+from hf_multitask.freezing import (
+    Converged,
+    FreezeCallback,
+    FreezeSchedule,
+    FreezeStage,
+    OnWorse,
+    Protection,
+    Until,
+    freeze,
+)
 from hf_multitask.freezing.checks import (
     check_arguments,
     check_fsdp,
@@ -262,15 +271,16 @@ def test_fsdp1_with_flattened_weights_is_refused():
     [
         FreezeSchedule([FreezeStage("a", steps=1, restore_best=True), FreezeStage("b")]),
         FreezeSchedule([FreezeStage("a", freeze="heads")], {"intent": Protection(1)}),
+        FreezeSchedule([FreezeStage("a", until=Until(converged=Converged()))]),
     ],
-    ids=["restore_best", "protect"],
+    ids=["restore_best", "protect", "converged"],
 )
 @pytest.mark.parametrize("version", [1, 2])
 def test_whole_weights_are_refused_under_fsdp(schedule, version):
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=version, **({"use_orig_params": True} if version == 1 else {})
     )
-    with pytest.raises(ValueError, match=r"restore_best and protect need whole weights"):
+    with pytest.raises(ValueError, match="need whole weights"):
         check_fsdp(schedule, DistributedType.FSDP, plugin)
 
 

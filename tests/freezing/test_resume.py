@@ -93,6 +93,21 @@ NAMES = {
         {"name": "rest", "train": "all", "freeze": "name:*.LayerNorm.*"},
     ]
 }
+CONVERGED = {"preset": "converged", "aggressiveness": 1.5, "watch": []}
+BACKING_OFF = {
+    "preset": "converged",
+    "aggressiveness": 100,
+    "watch": ["intent_loss", "slots_loss"],
+    "min_delta": 0.0,
+    "patience": 1,
+}
+CONVERGED_FIRST = {
+    "stages": [
+        {"name": "heads", "train": "heads", "steps": 2},
+        {"name": "some", "train": ["heads", "encoder"], "until": {"converged": {"aggressiveness": 100, "watch": []}}},
+        {"name": "everything"},
+    ]
+}
 EACH_STEP = {"eval_strategy": "steps", "eval_steps": 1}
 EACH_EPOCH = {"eval_strategy": "epoch", "num_train_epochs": 3}
 CASES = {
@@ -112,6 +127,11 @@ CASES = {
     "by metric, stored": (BY_METRIC, {"store_frozen": "always", **EACH_STEP}),
     "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
     "accumulated, protected": (PROTECTED, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    "converged": (CONVERGED, {}),
+    "converged, stored": (CONVERGED, {"store_frozen": "always", "eval_strategy": "steps", "eval_steps": 2}),
+    "converged, backs off": (BACKING_OFF, {**EACH_STEP, "learning_rate": 0.05}),
+    "converged, then another": (CONVERGED_FIRST, EACH_STEP),
+    "converged, EMA": (CONVERGED, {"ema_decay": 0.9, **EACH_STEP}),
 }
 # Evaluated at the end of an epoch, and a checkpoint is due at its last step.
 ONE_EPOCH = {"metric": "loss", "patience": 1, "min_delta": 100.0, "max_epochs": 9}
@@ -244,6 +264,7 @@ STREAM_CASES = {
     "protected": (PROTECTED, {}),
     "accumulated": (BY_TIME, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
     "EMA": (BY_TIME, {"ema_decay": 0.9, **EACH_STEP}),
+    "converged": (CONVERGED, {}),
 }
 
 
@@ -303,6 +324,10 @@ def test_the_cases_contain_the_changes_they_are_for(make_spec, whole):
     reasons = " ".join(entry["freeze_reason"] for entry in transitions("on worse"))
     assert "lower learning rate" in reasons
     assert "frozen again" in reasons
+    assert len(transitions("converged")) > 1
+    assert len(transitions("converged, stored")) > 1
+    assert any("got worse after the freeze" in entry["freeze_reason"] for entry in transitions("converged, backs off"))
+    assert [entry["freeze_stage"] for entry in transitions("converged, then another")][-1] == "everything"
 
 
 @pytest.mark.parametrize("place", ["evaluate", "evaluation_seen", "step_end", "weights_written", "schedule_saved"])

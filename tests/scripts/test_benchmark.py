@@ -393,3 +393,16 @@ def test_distill_compares_students_and_averages(run, encoder, write_jsonl, tmp_p
     assert kinds == [("teacher", 0), ("teacher", 1), *students]
     assert len(result["averages"]) == 4
     assert "gain of the student's slot F1 by its teacher" in capsys.readouterr().out
+
+
+def test_converged_compares_times_and_scores_with_training_everything(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    options = ("--data", tmp_path, "--encoder", encoder, "--train-rows", 9, "--epochs", 8, "--batch-size", 8)
+    result = run("converged", *options, "--seeds", 3, "--aggressiveness", 1000)
+    everything, frozen = result["runs"]
+    assert (everything["schedule"], everything["changes"]) == ("nothing-frozen", [])
+    assert frozen["schedule"] == "converged, 1000"
+    assert [change["trains"] for change in frozen["changes"]] == [3]
+    assert everything["processor_seconds"] > 0
+    assert "| nothing-frozen | 1.00 ± 0.00 |" in capsys.readouterr().out

@@ -25,6 +25,7 @@ def test_the_scenarios_of_two_tasks_on_six_layers():
         "top:2",
         "top:4",
         "progressive",
+        "converged",
         "nothing-frozen:one-rate",
         "heads-then-all:one-rate",
         "intent-alone",
@@ -39,7 +40,7 @@ def test_one_task_has_no_scenarios_that_need_two():
 def test_an_encoder_that_is_not_divided_has_no_scenarios_of_single_layers():
     names = list(list_scenarios(TASKS, 0))
     assert "heads-then-all" in names
-    assert not {"three-stage", "gradual", "progressive", "top:1"} & set(names)
+    assert not {"three-stage", "gradual", "progressive", "converged", "top:1"} & set(names)
 
 
 def test_the_scenario_that_another_starts_from_is_added():

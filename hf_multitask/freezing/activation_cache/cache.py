@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
 import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
+
+import datasets
 
 from ...data import MultiTaskDataCollator
 from ...models.encoder_partial_forward import HEADS, lowest_trained
@@ -55,6 +56,8 @@ class CacheHooks:
 
 class NoCache:
     """In the place of an `ActivationCache`: caches nothing, so every layer runs in every pass."""
+
+    caches_layers = False
 
     def number_rows(self, given: datasets.Dataset, rows: datasets.Dataset, is_training: bool) -> datasets.Dataset:
         """Return the rows as they are."""
@@ -126,6 +129,11 @@ class ActivationCache:
         # Reentrant checkpointing computes no gradient of a layer whose input needs none. So the output of the
         # embeddings needs one in transformers, if layers are checkpointed.
         self._states_need_gradient = False
+
+    @property
+    def caches_layers(self) -> bool:
+        """Whether states can be cached that enter a layer of the encoder, and not only those that leave it."""
+        return self.disabled_reason is None and not set(self.depths).isdisjoint(self.groups.layers)
 
     # The trainer calls these.
 
