@@ -1,6 +1,6 @@
 """Decision which layers of a stage have stopped learning: a pure function of what the trainer has recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..models.layer_groups import layer_ranges
@@ -187,5 +187,5 @@ class Convergence:
         return to_come / distance if distance > 0 else 0.0
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return " and ".join(layer_ranges(names))

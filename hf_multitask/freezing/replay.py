@@ -128,7 +128,8 @@ def replay(
         ValueError: If an evaluation lacks a metric that the schedule depends on.
     """
     run = _Replay(schedule, groups, Span(steps_per_epoch, max_steps or step), best_metric)
-    for record in sorted([*evaluations, *measurements], key=lambda record: record.step):
+    records: list[Evaluation | Measurement] = [*evaluations, *measurements]
+    for record in sorted(records, key=lambda record: record.step):
         if record.step <= step:
             run.pass_time(record.step - 1)
             if isinstance(record, Measurement):

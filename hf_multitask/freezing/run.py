@@ -302,7 +302,7 @@ class FreezeRun:
             return
         distances = self.meter.measure(self.current.trained)
         if distances:
-            entry = {DISTANCES_KEY: distances, CACHES_KEY: self.caches_frozen_layers()}
+            entry: JsonObject = {DISTANCES_KEY: distances, CACHES_KEY: self.caches_frozen_layers()}
             self.state.log_history.append({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
             self._needs_replay = True
 
