@@ -191,7 +191,7 @@ def test_a_schedule_is_the_same_after_yaml():
 @pytest.mark.parametrize(
     ("until", "message"),
     [
-        ({"converged": {"agressiveness": 1}}, "until: converged: unknown key 'agressiveness'. Did you mean 'aggress"),
+        ({"converged": {"aggression": 1}}, "until: converged: unknown key 'aggression'. Did you mean 'aggress"),
         ({"converged": {"aggressiveness": 0}}, "aggressiveness must be above 0, found 0"),
         ({"converged": {"keep": 1.5}}, "keep must be from 0 to 1"),
         ({"converged": {"patience": 0}}, "patience must be at least 1"),
