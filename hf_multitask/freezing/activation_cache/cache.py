@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
-
-import datasets
 
 from ...data import MultiTaskDataCollator
 from ...models.encoder_partial_forward import HEADS, lowest_trained
