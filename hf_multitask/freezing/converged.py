@@ -24,7 +24,7 @@ class Converged:
             left alone for twice as many.
     """
 
-    aggressiveness: int | float = 1.0
+    aggressiveness: int | float = 0.4
     keep: int | float = 0.3
     watch: str | list[str] = "loss"
     min_delta: int | float = 0.01

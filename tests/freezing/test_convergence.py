@@ -59,7 +59,7 @@ def test_a_layer_above_one_that_learns_does_not_freeze():
 
 def test_a_layer_that_moves_at_its_pace_freezes_when_little_is_ahead():
     # At one pace, as much as the way so far is ahead in the middle of the run, and half of it after two thirds.
-    (_, (step, trained)) = changes(follow(moving(300)))
+    (_, (step, trained)) = changes(follow(moving(300), stage(aggressiveness=1)))
     assert (step, trained) == (200, ALL[3:])
     (_, (step, _)) = changes(follow(moving(300), stage(aggressiveness=0.5)))
     assert step == 270
