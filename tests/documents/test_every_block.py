@@ -32,6 +32,23 @@ NOT_RUN = {
         "bash",
         "benchmark.py study",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/SERVING.md",
+        "bash",
+        "hf-multitask[serve]",
+    ): "serves until it is stopped; tests/serving starts and stops servers",
+    (
+        "docs/SERVING.md",
+        "bash",
+        "http.server",
+    ): "serves until it is stopped; tests/serving/test_page.py runs the script",
+    ("docs/SERVING.md", "bash", "docker build"): "needs a docker daemon and the index of torch",
+    ("docs/SERVING.md", "bash", "systemctl"): "changes the system",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
+        "benchmark.py serving",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     ("docs/TUNING.md", "bash", "hf-multitask tune"): "takes minutes; tests/tuning runs such a search on few rows",
     ("docs/SHARING.md", "bash", "--alone"): "takes minutes; tests/study runs such a study on few rows",
     ("docs/FREEZING.md", "bash", "--processes 2"): "takes minutes; tests/study runs such a study on few rows",

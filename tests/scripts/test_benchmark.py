@@ -145,6 +145,20 @@ def test_inference_compares_pipelines_and_memory(run, encoder, capsys):
     assert "memory, 40 rows" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_serving_compares_the_server_with_the_pipeline_and_loses_nothing(run, encoder, capsys):
+    options = ("--encoder", encoder, "--rows", 9, "--batch-size", 4, "--clients", 4, "--repeats", 1)
+    result = run("serving", *options, "--long-run", 100, "--malformed", 200)
+    assert result["speed"].keys() == {"torch", "onnx-int8"}
+    assert all(part["ratio"] > 0 for part in result["speed"].values())
+    assert result["memory"]["requests"] == 100
+    assert len(result["memory"]["mib"]) == 20
+    assert (result["malformed"]["refused"], result["malformed"]["broken"]) == (200, 0)
+    assert result["kill"]["statuses"].keys() == {"200"}
+    assert result["kill"]["restarted"]
+    assert "p99 / median" in capsys.readouterr().out
+
+
 def test_mix_compares_tasks_mixed_and_separately(run, encoder, write_jsonl, tmp_path, capsys):
     files = {split: str(write_jsonl(rows)) for split, rows in SPLITS.items()}
     config = {
