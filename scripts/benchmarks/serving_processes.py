@@ -74,11 +74,13 @@ def running_server(model: str | Path, log: Path, *options: str) -> Iterator[Runn
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)  # noqa: S603
     try:
         end = time.monotonic() + SECONDS_TO_START
-        while not (found := _ADDRESS.search(log.read_text(encoding="utf-8"))):
+        # Clients that come before the last worker is ready would all be connected to the others.
+        workers = int(options[options.index("--workers") + 1]) if "--workers" in options else 1
+        while len(found := _ADDRESS.findall(log.read_text(encoding="utf-8"))) < workers:
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
             time.sleep(0.05)
-        server = RunningServer(process, int(found[1]), log)
+        server = RunningServer(process, int(found[0]), log)
         _wait_until_ready(server, end)
         yield server
     finally:
