@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import datasets
 import pytest
@@ -125,6 +126,31 @@ def test_a_plain_trainer_trains_exactly_the_groups_of_each_stage(stock, rows, tm
         assert watch.moved(start, end) == stage.trained(groups)
 
 
+def test_the_stages_that_are_left_are_known_at_each_step(stock, rows, tmp_path):
+    freezing, left = FreezeCallback(FOUR_STAGES), {}
+
+    class Left(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            left[state.global_step] = freezing.remaining_stages()
+
+    assert freezing.remaining_stages() is None
+    make_trainer(stock, rows, tmp_path, [freezing, Left()]).train()
+    groups = layer_groups(stock)
+    trained = [stage.trained(groups) for stage in build_schedule(FOUR_STAGES, groups, 3).stages]
+    # In epochs of four steps.
+    expected = {
+        0: [0.25, 0.5, 0.25, 0.5],
+        1: [0.5, 0.25, 0.5],
+        2: [0.25, 0.25, 0.5],
+        3: [0.25, 0.5],
+        4: [0.5],
+        5: [0.25],
+    }
+    for step, epochs in expected.items():
+        assert [list(names) for names, _ in left[step]] == trained[-len(epochs) :]
+        assert [length for _, length in left[step]] == epochs
+
+
 class NaiveUnfreezing(TrainerCallback):
     """Unfreezes in a callback what was frozen before train(), a common mistake."""
 
@@ -179,6 +205,12 @@ def test_a_plain_trainer_goes_through_the_stages_on_streamed_rows(stock, rows, t
     assert watch.moved(2, 3) == [group.name for group in watch.groups]
 
 
+def test_a_preset_takes_its_share_of_the_run_of_a_plain_trainer(stock, rows, tmp_path):
+    trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback("heads-then-all")])
+    trainer.train()
+    assert [entry["step"] for entry in transitions(trainer)] == [0, 2]
+
+
 def test_transitions_are_in_the_log(stock, rows, tmp_path):
     trainer = make_trainer(stock, rows, tmp_path, [FreezeCallback(HEADS_THEN_ALL)])
     trainer.train()
@@ -214,6 +246,48 @@ def test_the_schedule_is_in_every_checkpoint_and_in_the_runs_folder(stock, rows,
     ]
     for path in written:
         assert FreezeSchedule.from_file(tmp_path / path) == schedule
+
+
+class Events(TrainerCallback):
+    """Records evaluations and checkpoints in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self.seen.append(("evaluation", state.global_step))
+
+    def on_save(self, args, state, control, **kwargs):
+        self.seen.append(("checkpoint", state.global_step))
+
+
+def test_the_checkpoint_of_an_epoch_is_written_once_and_after_its_evaluation(stock, rows, tmp_path):
+    events = Events()
+    arguments = {"eval_strategy": "epoch", "save_strategy": "steps", "save_steps": 2, "max_steps": 8}
+    make_trainer(stock, rows, tmp_path, [FreezeCallback(HEADS_THEN_ALL), events], **arguments).train()
+    assert events.seen == [
+        ("checkpoint", 2),
+        ("evaluation", 4),
+        ("checkpoint", 4),
+        ("checkpoint", 6),
+        ("evaluation", 8),
+        ("checkpoint", 8),
+    ]
+
+
+class Wait(TrainerCallback):
+    """Makes each step take at least 50 milliseconds."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        time.sleep(0.05)
+
+
+def test_the_time_of_a_stage_is_in_every_checkpoint(stock, rows, tmp_path):
+    callbacks = [FreezeCallback(HEADS_THEN_ALL), Wait()]
+    make_trainer(stock, rows, tmp_path, callbacks, save_strategy="steps", save_steps=2).train()
+    for step, stage, least in ((2, "heads", 0.1), (4, "all", 0.1), (6, "all", 0.2)):
+        state = json.loads((tmp_path / f"checkpoint-{step}" / "trainer_state.json").read_text())
+        assert state["stateful_callbacks"]["freeze_schedule"]["stages"][stage]["seconds"] >= least
 
 
 def test_the_results_of_each_stage_are_in_stages_json(stock, rows, tmp_path):

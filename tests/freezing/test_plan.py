@@ -34,6 +34,19 @@ def test_the_plan_is_what_the_run_does(schedule, model, data, tokenizer, tmp_pat
         assert planned.learning_rates == entry["learning_rates"]
 
 
+def test_stages_after_one_that_a_metric_ends_have_no_planned_start(model, data, tokenizer, tmp_path):
+    stages = [
+        {"train": "heads", "steps": 2},
+        {"train": "encoder.2", "until": {"metric": "loss", "max_steps": 4}},
+        {"train": "encoder.1", "steps": 5},
+        {},
+    ]
+    trainer = make_trainer(model, data, tokenizer, tmp_path, {"stages": stages}, max_steps=24, eval_strategy="epoch")
+    plan = trainer.plan()
+    assert [(stage.start_step, stage.steps) for stage in plan] == [(0, 2), (2, 4), (None, 5), (None, None)]
+    assert [stage.in_words()[1] for stage in plan] == ["1-2", "3-6", "at most 5", "by metric"]
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -12,7 +12,7 @@ from transformers import (
 
 from hf_multitask import MultiTaskModel, TaskConfig
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, Protection, build_schedule
-from hf_multitask.freezing.presets import PRESETS, ULMFIT_LR_DECAY
+from hf_multitask.freezing.presets import PRESETS
 from hf_multitask.models.layer_groups import layer_groups
 
 TASKS = [
@@ -141,7 +141,7 @@ def test_how_long_the_stages_are(preset, epochs, groups):
 @pytest.mark.parametrize(
     ("preset", "decay"),
     [
-        ("gradual", ULMFIT_LR_DECAY),
+        ("gradual", 1 / 2.6),
         ({"preset": "gradual", "layer_lr_decay": 0.8}, 0.8),
         ({"preset": "gradual", "layer_lr_decay": None}, None),
         ("heads-then-all", None),

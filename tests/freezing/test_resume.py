@@ -570,6 +570,19 @@ def test_a_plain_trainer_resumes_the_same_run(case, tmp_path):
     assert_same(run_plain(tmp_path / "killed", schedule, **arguments), expected)
 
 
+def test_a_resumed_plain_trainer_has_the_same_gap(tmp_path):
+    # It has forgotten the losses since the last log, so that they are logged with each checkpoint.
+    arguments = {"eval_strategy": "steps", "eval_steps": 4, "logging_steps": 5}
+    schedule = {"preset": "progressive"}
+    expected = run_plain(tmp_path / "whole", schedule, **arguments)
+    with pytest.raises(Killed):
+        run_plain(tmp_path / "killed", schedule, ("optimizer_step", 7), **arguments)
+    found = run_plain(tmp_path / "killed", schedule, **arguments)
+    assert_same(found, expected)
+    # The first evaluation is made before the first step.
+    assert found["train_losses"][1:] == pytest.approx(expected["train_losses"][1:], rel=1e-6)
+
+
 def test_a_plain_trainer_trains_no_further_step_after_the_schedule(tmp_path):
     arguments = {**EACH_STEP, "save_steps": 1}
     expected = run_plain(tmp_path, ENDING, **arguments)

@@ -439,3 +439,21 @@ def test_a_stage_sets_rates_with_any_of_its_own(values):
 def test_a_stage_says_what_trains():
     assert FreezeStage("a", train=["heads", "encoder[-1:]"]).in_words()[0] == "heads, encoder[-1:]"
     assert FreezeStage("a", freeze=["embeddings"]).in_words()[0].endswith(" without embeddings")
+    baseline = FreezeStage("a", train="none", baseline=True)
+    assert baseline.in_words() == ("nothing", "nothing trains", "those of the run")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "the run's end"),
+        ({"steps": 1}, "1 step"),
+        ({"epochs": 1.5}, "1.5 epochs"),
+        ({"until": Until("loss")}, "loss not better for 1 evaluation"),
+        ({"until": Until("loss", patience=2, max_epochs=3)}, "loss not better for 2 evaluations, or 3 epochs"),
+        ({"until": Until(["a", "b"], when="any", max_steps=9)}, "any of a, b not better for 1 evaluation, or 9 steps"),
+    ],
+    ids=str,
+)
+def test_a_stage_says_how_it_ends(given, words):
+    assert FreezeStage("a", **given).end_in_words() == words

@@ -88,6 +88,12 @@ def test_padding_changes_no_prediction():
     assert torch.equal(decode(TASK, padded, positions)[:, :5], alone)
 
 
+@pytest.mark.parametrize("length", [2, 7])
+def test_without_positions_each_row_has_all_words(length):
+    logits = torch.randn(50, length, len(LABELS)) * 3
+    assert torch.equal(decode(TASK, logits), decode(TASK, logits, torch.arange(length).expand(50, length)))
+
+
 def test_no_words_no_tags():
     assert decode(TASK, torch.zeros(2, 0, len(LABELS)), torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)
 

@@ -163,3 +163,9 @@ def test_a_model_that_is_no_encoder_is_refused(of_transformers):
 )
 def test_consecutive_layers_are_named_together(names, ranges):
     assert layer_ranges(names) == ranges
+
+
+def test_groups_of_another_model_are_refused(encoders):
+    groups = MultiTaskModel.from_encoder(encoders["bert"], TASKS).layer_groups()
+    with pytest.raises(ValueError, match=r"the model has no weight 'heads\.slots\..*' now; found encoder\."):
+        groups.bind(MultiTaskModel.from_encoder(encoders["bert"], TASKS[:1]))

@@ -190,6 +190,14 @@ def test_kept_columns_have_the_names_of_the_file(name, model, tmp_path):
     assert [int(line["id"]) for line in read_jsonl(tmp_path / "out.jsonl")] == list(range(23))
 
 
+def test_a_kept_value_that_no_file_can_hold_is_a_broken_row(model, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "play", "note": "ok"}\n{"text": "play", "note": "a\\ud83d"}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: keep: column 'note': found half of a surrogate pair"):
+        run(model, tmp_path / "a.jsonl", tmp_path / "out.jsonl", keep=["note"])
+    counts = run(model, tmp_path / "a.jsonl", tmp_path / "out.jsonl", keep=["note"], on_error="skip")
+    assert (counts.predicted, counts.skipped) == (1, 1)
+
+
 GOOD = '{"text": "play"}'
 BROKEN_JSONL = [
     ('{"text": "play', 'expected a JSON object, found \'{"text": "play\''),
