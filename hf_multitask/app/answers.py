@@ -8,6 +8,7 @@ from ..models.tasks import MULTI_LABEL, REGRESSION
 from .model_cache import Predictions
 
 NOTHING = "none"
+OUT_OF_SCOPE = "out of scope"
 
 
 class ModelAnswers(NamedTuple):
@@ -45,6 +46,8 @@ def describe(task: TaskConfig, value: Mapping[str, Any]) -> Cell:
         return Cell(f"{value['value']:.4g}")
     if task.problem_type == MULTI_LABEL:
         return Cell(", ".join(value["labels"]) or NOTHING)
+    if "best_label" in value and value["label"] != value["best_label"]:
+        return Cell(f"{value['label'] or OUT_OF_SCOPE} (nearest: {value['best_label']})", value["score"])
     return Cell(value["label"], value["score"])
 
 

@@ -274,10 +274,12 @@ class DatasetLoader:
     ) -> datasets.Dataset:
         """Prepare a split that is not streamed, or take it from the cache, and log what was cut or lost.
 
-        In validation and test, labels that their task does not have get ids, so that metrics count them as wrong.
+        In validation and test, labels that their task does not have get ids, so that metrics count them as wrong, and
+        rows out of scope are marked.
         """
         part, name = self.splits[split], self.name_of(split)
-        if split != TRAIN and any(part.report.unseen_labels.values()):
+        is_marked = any(task.out_of_scope is not None for task in tasks)
+        if split != TRAIN and (is_marked or any(part.report.unseen_labels.values())):
             part.labels, _ = self._label_encoder(tasks, keeps_unseen=True).encode(part.rows)
         align = partial(tokenize, tasks=tasks, aligner=aligner, num_proc=self.config.num_proc, name=name)
         dataset = self.prepare(part, tasks, align)

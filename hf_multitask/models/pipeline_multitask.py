@@ -92,7 +92,9 @@ class MultiTaskPipeline(Pipeline):
 
         Returns:
             Predictions by task for one text, a list of them for a list, an iterator for any other iterable. For a
-            single-label task: ``{"label", "score"}`` with the probability of the label. For a multi-label task:
+            single-label task: ``{"label", "score"}`` with the probability of the label. If the task abstains, also
+            ``"best_label"`` and ``"in_scope"``, from 0.5 for a text in scope; the label of any other is None, or the
+            task's ``out_of_scope``. For a multi-label task:
             ``{"labels", "scores"}`` of the labels above ``threshold``. With ``top_k``, both are lists of
             ``{"label", "score"}``. For regression: ``{"value"}``, or ``{"values"}`` by name. For a token task:
             ``{"entities"}``, each with ``label``, ``start``, ``end``, ``text`` and ``score``. ``text`` is the caller's

@@ -284,5 +284,16 @@ def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOpt
             for ids, row in zip(above, scores, strict=True)
         ]
     best = logits.argmax(-1, keepdim=True)
-    rows = zip(best.squeeze(1).tolist(), scores.gather(1, best).squeeze(1).tolist(), strict=True)
-    return [{"label": names[i], "score": score} for i, score in rows]
+    answers = list(zip(best.squeeze(1).tolist(), scores.gather(1, best).squeeze(1).tolist(), strict=True))
+    if task.abstention is None:
+        return [{"label": names[i], "score": score} for i, score in answers]
+    rejected, in_scope = task.abstention.rejects(logits).tolist(), task.abstention.in_scope(logits).tolist()
+    return [
+        {
+            "label": task.out_of_scope if is_rejected else names[i],
+            "score": score,
+            "best_label": names[i],
+            "in_scope": scope,
+        }
+        for (i, score), is_rejected, scope in zip(answers, rejected, in_scope, strict=True)
+    ]

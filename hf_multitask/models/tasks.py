@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from torch import nn
 
+from .abstention import Abstention
 from .field_types import check_fields, describe_value
 from .messages import unknown_name_message
 from .tags_iob2 import OUTSIDE, entity_types, tags_of_types
@@ -73,6 +74,10 @@ class TaskConfig:
         temperature: Temperature of the scores, above 0: logits are divided by it before they become probabilities (Guo
             et al. 2017, section 4.2). It changes no loss and no label. `MultiTaskTrainer.calibrate` fits it on
             validation.
+        abstain: For single-label tasks, how the task abstains from texts out of scope: the fields of `Abstention`,
+            such as ``{method: energy, false_rejections: 0.04}``. The threshold is fitted on validation. None without.
+        out_of_scope: For single-label tasks, the label in the data of rows that are out of scope, which is not one of
+            ``labels``. No loss counts them, evaluations do, and it is the answer for rejected texts.
 
     Raises:
         ValueError: If a value is not allowed. The message names the task, the value and the allowed values.
@@ -95,6 +100,8 @@ class TaskConfig:
     mix_layers: bool | None = None
     crf: bool = False
     temperature: float = 1.0
+    abstain: JsonObject | None = None
+    out_of_scope: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, f"task {describe_value(self.name)}: ")
@@ -114,6 +121,7 @@ class TaskConfig:
         self._check_balance()
         self._check_head()
         self._check_temperature()
+        self._check_scope()
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "TaskConfig":
@@ -177,6 +185,11 @@ class TaskConfig:
     def label2id(self) -> dict[str, int]:
         """Label ids by name."""
         return {label: i for i, label in enumerate(self.labels or [])}
+
+    @property
+    def abstention(self) -> Abstention | None:
+        """How the task abstains, None if it does not."""
+        return None if self.abstain is None else Abstention(**self.abstain)
 
     def _check_name(self) -> None:
         if not re.fullmatch(r"[A-Za-z_]\w*", self.name or "", flags=re.ASCII):
@@ -255,6 +268,22 @@ class TaskConfig:
             raise ValueError(f"task {self.name!r}: temperature must be a number above 0, found {self.temperature!r}.")
         if self.problem_type == REGRESSION and self.temperature != 1:
             raise ValueError(f"task {self.name!r}: temperature is for scores of labels, not for regression.")
+
+    def _check_scope(self) -> None:
+        for name in ("abstain", "out_of_scope"):
+            if getattr(self, name) is not None and (
+                self.is_token_task or self.problem_type in (MULTI_LABEL, REGRESSION)
+            ):
+                raise ValueError(f"task {self.name!r}: {name} is for tasks with one label per text.")
+        if self.abstain is not None:
+            try:
+                self.abstain = Abstention.from_dict(self.abstain).to_dict()
+            except ValueError as error:
+                raise ValueError(f"task {self.name!r}: {error}") from error
+        if self.out_of_scope is not None and self.out_of_scope in (self.labels or []):
+            raise ValueError(
+                f"task {self.name!r}: out_of_scope {self.out_of_scope!r} is one of the labels. Leave it out of them."
+            )
 
     def _checked_labels(self, labels: list[str]) -> list[str]:
         twice = sorted(label for label, count in Counter(labels).items() if count > 1)

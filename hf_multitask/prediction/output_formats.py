@@ -154,7 +154,8 @@ def _task_columns(task: TaskConfig, options: OutputOptions) -> list[tuple[str, l
         return [(name, [])]
     if task.problem_type == MULTI_LABEL:
         return [(name, ["labels"]), (f"{name}_scores", ["scores"])]
-    return [(name, ["label"]), (f"{name}_score", ["score"])]
+    scope = [] if task.abstain is None else ["best_label", "in_scope"]
+    return [(name, ["label"]), *((f"{name}_{key}", [key]) for key in ("score", *scope))]
 
 
 def _task_type(task: TaskConfig, options: OutputOptions) -> pyarrow.DataType:
@@ -173,6 +174,8 @@ def _task_type(task: TaskConfig, options: OutputOptions) -> pyarrow.DataType:
         return pyarrow.list_(scored)
     if task.problem_type == MULTI_LABEL:
         return pyarrow.struct([("labels", pyarrow.list_(text)), ("scores", pyarrow.list_(number))])
+    if task.abstain is not None:
+        return pyarrow.struct([*scored, ("best_label", text), ("in_scope", number)])
     return scored
 
 

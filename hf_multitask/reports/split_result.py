@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.labels.unseen_labels import count_support
+from ..data.labels.unseen_labels import count_support, in_scope_labels
 from ..data.row_texts import RowTexts
 from ..models.tasks import TaskConfig
 
@@ -31,8 +31,8 @@ class SplitResult:
         return self.output.predictions[task.name]["ids"]
 
     def labels(self, task: TaskConfig) -> np.ndarray:
-        """Return the labels of a task as the collator returns them (rows, …)."""
-        return self.output.label_ids[task.name]
+        """Return the labels of a task as the collator returns them (rows, …); rows out of scope have none."""
+        return in_scope_labels(self.output.label_ids[task.name])
 
     def support(self, tasks: Sequence[TaskConfig]) -> dict[str, dict[str, int]]:
         """Return, by task, the number of rows, words and entities that its scores are computed from."""

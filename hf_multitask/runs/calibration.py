@@ -21,25 +21,30 @@ CONFIG_NAME = "config.json"
 
 
 def calibrate_run(trainer: MultiTaskTrainer, data: PreparedData, is_wanted: bool) -> None:
-    """Calibrate the model of a finished training on validation; without it, log why nothing is fitted.
+    """Fit temperatures and thresholds of a finished training on validation; without it, log why nothing is fitted.
 
     Args:
         trainer: The trainer.
         data: The data.
-        is_wanted: Whether the config asks for it.
+        is_wanted: Whether the config asks for temperatures.
     """
-    if not is_wanted or all(task.problem_type == REGRESSION for task in trainer.tasks):
-        return
-    if not (validation := data.get("validation")):
-        logger.info("Scores are not calibrated: there is no validation split to fit temperatures on.")
-        return
-    trainer.calibrate(validation)
+    validation = data.get("validation")
+    if is_wanted and not all(task.problem_type == REGRESSION for task in trainer.tasks):
+        if not validation:
+            logger.info("Scores are not calibrated: there is no validation split to fit temperatures on.")
+        else:
+            trainer.calibrate(validation)
+    if any(task.abstain is not None for task in trainer.tasks):
+        if not validation:
+            logger.warning("No task abstains: there is no validation split to fit thresholds on.")
+        else:
+            trainer.fit_thresholds(validation)
 
 
 def calibrate_model(
     model_dir: str | Path, data: str | Path | Sequence[Row], batch_size: int = 64, **options: Any
 ) -> dict[str, TemperatureFit]:
-    """Fit the temperatures of a saved model, and write them into its ``config.json``.
+    """Fit the temperatures of a saved model and the thresholds of tasks that abstain, and write both into its config.
 
     Weights, labels and other files stay as they are. An ONNX graph of the model has the temperatures that it was
     exported with; the pipeline uses those of the config.
@@ -62,11 +67,16 @@ def calibrate_model(
     model, tokenizer = load_model(find_model(model_dir))
     with evaluating(model, tokenizer, data, batch_size, **options) as (trainer, prepared):
         fits = trainer.calibrate(prepared["test"])
+        if any(task.abstain is not None for task in trainer.tasks):
+            trainer.fit_thresholds(prepared["test"])
+        by_name = {task.name: task for task in trainer.tasks}
         is_writing = trainer.is_world_process_zero()
     if is_writing and fits:
         config = json.loads(path.read_text(encoding="utf-8"))
         for task in config["tasks"]:
-            if task["name"] in fits:
-                task["temperature"] = fits[task["name"]].temperature
+            fitted = by_name[task["name"]]
+            task["temperature"] = fitted.temperature
+            if fitted.abstain is not None:
+                task["abstain"] = fitted.abstain
         write_json(path, config)
     return fits

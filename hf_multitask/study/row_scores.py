@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from seqeval.metrics.sequence_labeling import get_entities
 
-from ..data.labels.unseen_labels import tag_names
+from ..data.labels.unseen_labels import in_scope_labels, tag_names
 from ..models import TaskConfig
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION
@@ -49,7 +49,8 @@ def row_scores(output: Any, tasks: Sequence[TaskConfig]) -> dict[str, RowScores]
     """
     scores = {}
     for task in tasks:
-        numerators, denominators = _score_rows(task, output.predictions[task.name]["ids"], output.label_ids[task.name])
+        labels = in_scope_labels(output.label_ids[task.name])
+        numerators, denominators = _score_rows(task, output.predictions[task.name]["ids"], labels)
         if denominators.any():
             scores[task.name] = RowScores(numerators.tolist(), denominators.tolist())
     return scores

@@ -13,10 +13,11 @@ from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..data.labels.unseen_labels import count_unseen, is_unseen, seen_labels, tag_names
+from ..data.labels.unseen_labels import count_unseen, in_scope_labels, is_unseen, seen_labels, tag_names
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .calibration import calibration_metric_names, calibration_scores
+from .scope import scope_metric_names, scope_scores
 
 # Ends of the names of metrics: the number of labels that train lacks, and a score without them.
 UNSEEN_LABELS, SEEN = "unseen_labels", "_seen"
@@ -119,7 +120,8 @@ def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
     """Return the names of all metrics that every evaluation of the tasks can have, in the order of reports."""
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
     calibration = [f"{task.name}_{name}" for task in tasks for name in calibration_metric_names(task)]
-    return [*scores, *_JOINT_SCORES, *(f"{task.name}_loss" for task in tasks), "loss", *calibration]
+    scope = [f"{task.name}_{name}" for task in tasks for name in scope_metric_names(task)]
+    return [*scores, *_JOINT_SCORES, *(f"{task.name}_loss" for task in tasks), "loss", *calibration, *scope]
 
 
 def reported_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
@@ -141,23 +143,24 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
 
     Returns:
         A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
-        in the split; ``<task>_ece``, ``<task>_brier`` and ``<task>_nll``, see `calibration_scores`; ``loss``, the sum
-        of the losses weighted by ``loss_weight``; ``joint_accuracy``, the share of fully labeled rows in which every
-        task except regressions is right; or, if no row has labels for all of these tasks, ``mean_score``, the mean of
-        their accuracies and, for token tasks, F1. It raises a ``TypeError`` for the predictions of another trainer.
+        in the split; ``<task>_ece``, ``<task>_brier`` and ``<task>_nll``, see `calibration_scores`; those of
+        `scope_scores` for a task that abstains; ``loss``, the sum of the losses weighted by ``loss_weight``;
+        ``joint_accuracy``, the share of fully labeled rows in which every task except regressions is right; or, if no
+        row has labels for all of these tasks, ``mean_score``, the mean of their accuracies and, for token tasks, F1.
+        It raises a ``TypeError`` for the predictions of another trainer.
     """
     tasks = list(tasks)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         found = {task.name: _of_task(prediction, task) for task in tasks}
         ids = {name: values["ids"] for name, (values, _) in found.items()}
-        labels = {name: gold for name, (_, gold) in found.items()}
+        labels = {name: in_scope_labels(gold) for name, (_, gold) in found.items()}
         metrics = _scores(tasks, ids, labels)
         for task in tasks:
             if found[task.name][0]["count"].sum() > 0:
                 metrics[f"{task.name}_loss"] = _mean_loss(found[task.name][0])
-            calibration = calibration_scores(task, *found[task.name])
-            metrics |= {f"{task.name}_{name}": value for name, value in calibration.items()}
+            of_scores = calibration_scores(task, *found[task.name]) | scope_scores(task, *found[task.name])
+            metrics |= {f"{task.name}_{name}": value for name, value in of_scores.items()}
         metrics["loss"] = total_loss(tasks, {name: values for name, (values, _) in found.items()})
         unseen = {task.name: count for task in tasks if (count := count_unseen(task, labels[task.name]))}
         if unseen:

@@ -94,7 +94,8 @@ def reduce_scores(
     Returns:
         Nothing for regression. ``score``: the probability of each word's tag (batch, num_words) of a token task, of
         each label (batch, num_labels) of a multi-label task, or of the predicted label (batch,) of a single-label
-        task; of the latter also ``brier`` and ``nll`` (batch,), without meaning for rows without a label.
+        task; of the latter also ``brier`` and ``nll`` (batch,), without meaning for rows without a label, and
+        ``statistic`` (batch,) if the task abstains.
     """
     if task.is_token_task:
         positions = torch.zeros_like(ids) if tag_positions is None else tag_positions
@@ -104,11 +105,13 @@ def reduce_scores(
     probabilities = label_probabilities(task, logits)
     if task.problem_type == MULTI_LABEL:
         return {"score": probabilities}
+    scope = {} if task.abstention is None else {"statistic": task.abstention.statistic(logits)}
     picked = labels.clamp(min=0).unsqueeze(1)
     of_label = probabilities.gather(1, picked).squeeze(1)
     return {
         "score": probabilities.gather(1, ids.unsqueeze(1)).squeeze(1),
         "brier": probabilities.square().sum(1) - 2 * of_label + 1,
+        **scope,
         "nll": -(logits.float() / task.temperature).log_softmax(-1).gather(1, picked).squeeze(1),
     }
 

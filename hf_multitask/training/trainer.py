@@ -41,6 +41,7 @@ from .prediction_reduction import reduce_step
 from .row_checks import check_prepared, check_rows, check_training_rows
 from .saved_model import check_tokenizer, save_special_tokens, without_code
 from .scheduling import ScheduleSpec, Scheduling
+from .scope import ScopeCollector, ThresholdFit, set_thresholds
 from .sharing import Sharing, SharingHooks, SharingParts
 from .step_losses import StepLosses
 from .temperature import LogitCollector, TemperatureFit, sample_rows, set_temperatures
@@ -100,7 +101,7 @@ class MultiTaskTrainer(Trainer):
         self._has_own_metrics = kwargs.get("compute_metrics") is not None
         self._distillation = distillation
         self._validation = kwargs.get("eval_dataset")
-        self._logit_collector: LogitCollector | None = None
+        self._logit_collector: LogitCollector | ScopeCollector | None = None
         if model is not None:
             # Before the Trainer creates anything.
             self._set_schedule(model)
@@ -445,15 +446,36 @@ class MultiTaskTrainer(Trainer):
         Raises:
             ValueError: If there are no rows.
         """
+        collector = LogitCollector(self.tasks, self.model.crfs)
+        self._collect(collector, dataset, "calibrate")
+        return set_temperatures(self.tasks, collector.fit())
+
+    def fit_thresholds(self, dataset: Dataset | None = None) -> dict[str, ThresholdFit]:
+        """Fit the threshold of each task that abstains, and set it in the model's config; log it.
+
+        Args:
+            dataset: See `calibrate`. If there are rows out of scope, the threshold is that of the best balance.
+
+        Returns:
+            The fit by task. A task without a label in the rows has none.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        collector = ScopeCollector(self.tasks)
+        self._collect(collector, dataset, "fit_thresholds")
+        return set_thresholds(self.tasks, collector.fit())
+
+    def _collect(self, collector: "LogitCollector | ScopeCollector", dataset: Dataset | None, name: str) -> None:
+        """Let a collector see the logits of labeled rows."""
         rows = self.eval_dataset if dataset is None else dataset
         if not isinstance(rows, datasets.Dataset) or not len(rows):
-            raise ValueError(f"calibrate: expected a dataset of labeled rows, found {describe_value(rows)}.")
-        collector = self._logit_collector = LogitCollector(self.tasks, self.model.crfs)
+            raise ValueError(f"{name}: expected a dataset of labeled rows, found {describe_value(rows)}.")
+        self._logit_collector = collector
         try:
             self.predict(sample_rows(rows), metric_key_prefix="calibration")
         finally:
             self._logit_collector = None
-        return set_temperatures(self.tasks, collector.fit())
 
     def evaluation_loop(
         self,

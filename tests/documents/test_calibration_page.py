@@ -12,12 +12,15 @@ from tests.trainers import make_trainer
 
 PAGE = "docs/CALIBRATION.md"
 CONFIG = claim(PAGE, "yaml", "calibrate: true")
+SCOPE = claim(PAGE, "yaml", "abstain:")
 COMMAND = claim(PAGE, "bash", "hf-multitask calibrate")
 PYTHON = claim(PAGE, "python", "trainer.calibrate()")
 
 
 def test_the_config_is_one():
     assert RunConfig.from_dict(yaml.safe_load(CONFIG.text)).calibrate
+    (task,) = RunConfig.from_dict(yaml.safe_load(SCOPE.text)).tasks
+    assert (task.abstention.method, task.abstention.false_rejections, task.out_of_scope) == ("energy", 0.04, "oos")
 
 
 def test_the_command_writes_temperatures(save_model, folder):

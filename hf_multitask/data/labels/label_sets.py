@@ -15,7 +15,7 @@ from .checks import words_of
 from .label_notes import label_notes
 from .outside_tag import check_outside
 from .tags import SchemeScan
-from .unseen_labels import unseen_id
+from .unseen_labels import OUT_OF_SCOPE, unseen_id
 from .values import class_name, is_binary
 
 NO_NUMBER = float("nan")
@@ -86,6 +86,8 @@ class LabelScan:
             return
         for item in items:
             name = item if isinstance(item, str) else class_name(item)
+            if name == self.task.out_of_scope:
+                continue
             self._names[name] += 1
             if name not in self._values or not isinstance(item, str):
                 self._values[name] = int(item) if isinstance(item, float) and item.is_integer() else item
@@ -148,7 +150,7 @@ class LabelScan:
         if self._problem_type == REGRESSION:
             return dataclasses.replace(task, labels=[str(i) for i in range(self._num_numbers)] or None)
         if self.declared is not None:
-            return dataclasses.replace(task, labels=list(self.declared))
+            return dataclasses.replace(task, labels=[name for name in self.declared if name != task.out_of_scope])
         if len(self._names) > max(MAX_RARE_LABELS, self._rows / 2):
             raise ValueError(
                 f"{source}: task {task.name!r}: column {task.column!r} has {len(self._names):,} different labels in "
@@ -208,7 +210,8 @@ class LabelEncoder:
         labeled: Names of the tasks that the rows are labeled for. Other tasks have no label in any row.
         unseen_labels: How to treat a label that its task does not have: ``"error"`` or ``"ignore"`` (it counts for no
             loss).
-        keeps_unseen: Whether such labels get an id, so that metrics count them as wrong, or are missing labels.
+        keeps_unseen: Whether such labels get an id, so that metrics count them as wrong, or are missing labels; and
+            whether rows out of scope get `OUT_OF_SCOPE`.
     """
 
     def __init__(
@@ -282,6 +285,8 @@ class LabelEncoder:
         known = self._label2id[task.name].get(label)
         if known is not None:
             return known
+        if label == task.out_of_scope:
+            return OUT_OF_SCOPE if self.keeps_unseen else IGNORE_INDEX
         unknown.append(label)
         return unseen_id(task, label) if self.keeps_unseen else IGNORE_INDEX
 

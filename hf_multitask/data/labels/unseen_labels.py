@@ -9,6 +9,8 @@ from ...models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 # Name of a label that train lacks where its own name is not known.
 UNSEEN = "not in train"
+# Id of the label that marks a row as out of scope, below those of all unseen labels.
+OUT_OF_SCOPE = -(2**24)
 # Small enough that float32, the type of multi-label rows, has each id exactly.
 _NUM_NAMES = 2**22
 
@@ -30,7 +32,12 @@ def unseen_id(task: TaskConfig, label: str) -> int:
 
 def is_unseen(labels: np.ndarray) -> np.ndarray:
     """Return which labels of rows are ids of unseen labels, with the shape of ``labels``."""
-    return labels < IGNORE_INDEX
+    return (labels < IGNORE_INDEX) & (labels != OUT_OF_SCOPE)
+
+
+def in_scope_labels(labels: np.ndarray) -> np.ndarray:
+    """Return the labels of rows, of which those that are out of scope are missing."""
+    return np.where(labels == OUT_OF_SCOPE, IGNORE_INDEX, labels)
 
 
 def seen_labels(task: TaskConfig, labels: np.ndarray) -> np.ndarray:
