@@ -61,8 +61,8 @@ class TaskGradients:
 
     The pass uses the model without its wrappers and leaves gradients, modes and random states as they are, so that a
     training with it is bit for bit the same as without. The cost is at most one training step of as many rows: a
-    forward pass for tasks with the same rows, and a backward pass for each task. Each gradient is kept in float32
-    until it has been compared.
+    forward pass for tasks with the same rows, and a backward pass for each task. Each gradient is kept until
+    it has been compared.
 
     Args:
         hooks: Callables of the trainer.
@@ -89,7 +89,7 @@ class TaskGradients:
         batches = self.hooks.rows().draw(step) if weights else []
         if not batches:
             return None
-        gradients: dict[str, list[torch.Tensor]] = {}
+        gradients: dict[str, _TaskGradient] = {}
         with torch.enable_grad(), same_random_state(self.hooks.accelerator().device):
             for batch in batches:
                 gradients |= self._gradients(batch, weights)
@@ -98,8 +98,8 @@ class TaskGradients:
 
     def _gradients(
         self, batch: TaskBatch, weights: Mapping[str, Sequence[nn.Parameter]]
-    ) -> dict[str, list[torch.Tensor]]:
-        """Return the gradient of each task of a batch, flat by group, of the rows of all processes."""
+    ) -> dict[str, "_TaskGradient"]:
+        """Return the gradient of each task of a batch, of the rows of all processes."""
         accelerator = self.hooks.accelerator()
         inputs = self.hooks.prepare(batch.inputs)
         names = [task.name for task in batch.tasks]
@@ -111,17 +111,34 @@ class TaskGradients:
         # Gradients in float16 would be 0 without the scale, which no cosine and no share depends on.
         scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
         flat = [weight for group in weights.values() for weight in group]
-        found: dict[str, list[torch.Tensor]] = {}
+        found: dict[str, _TaskGradient] = {}
         for i, name in enumerate(names):
             is_last = i == len(names) - 1
             parts = torch.autograd.grad(losses[name] * scale, flat, retain_graph=not is_last, allow_unused=True)
             by_group, start = [], 0
             for group in weights.values():
-                vector = _flat(group, parts[start : start + len(group)])
-                by_group.append(accelerator.reduce(vector, reduction="sum") / items[i])
+                of_group = parts[start : start + len(group)]
+                # Gradients are copied only where processes have to add them.
+                is_alone = accelerator.num_processes == 1
+                by_group.append(
+                    of_group if is_alone else [accelerator.reduce(_flat(group, of_group), reduction="sum")]
+                )
                 start += len(group)
-            found[name] = by_group
+            found[name] = _TaskGradient(by_group, items[i])
         return found
+
+
+@dataclass(frozen=True)
+class _TaskGradient:
+    """Gradient of the sum of a task's losses.
+
+    Args:
+        groups: Parts by group; None for weights that the loss does not depend on.
+        items: Number of items of the sum.
+    """
+
+    groups: Sequence[Sequence[torch.Tensor | None]]
+    items: torch.Tensor
 
 
 def check_gradients(argument: str, distributed_type: DistributedType, use_reentrant: bool) -> None:
@@ -171,14 +188,25 @@ def _flat(weights: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | No
     )
 
 
+def _products(one: _TaskGradient, other: _TaskGradient) -> torch.Tensor:
+    """Return the scalar products of two gradients of mean losses by group (num_groups,)."""
+    products = []
+    for parts, others in zip(one.groups, other.groups, strict=True):
+        dots = [
+            torch.dot(a.flatten().float(), b.flatten().float())
+            for a, b in zip(parts, others, strict=True)
+            if a is not None and b is not None
+        ]
+        products.append(torch.stack(dots).sum() if dots else torch.zeros((), device=one.items.device))
+    return torch.stack(products) / (one.items * other.items)
+
+
 def _compare(
-    names: Sequence[str], groups: Sequence[str], gradients: Mapping[str, Sequence[torch.Tensor]]
+    names: Sequence[str], groups: Sequence[str], gradients: Mapping[str, _TaskGradient]
 ) -> GradientComparison:
     """Compare gradients; the values are read from the device at once."""
     pairs = [(one, other) for i, one in enumerate(names) for other in names[i:]]
-    products = torch.stack(
-        [torch.stack([torch.dot(a, b) for a, b in zip(gradients[i], gradients[j], strict=True)]) for i, j in pairs]
-    ).double()
+    products = torch.stack([_products(gradients[one], gradients[other]) for one, other in pairs]).cpu().double()
     products = torch.cat([products, products.sum(1, keepdim=True)], dim=1)
     norms: dict[str, dict[str, float]] = {}
     cosines: dict[str, dict[tuple[str, str], float]] = {}
