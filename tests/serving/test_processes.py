@@ -100,6 +100,7 @@ def check_log(running, has_texts):
     assert ("zanzibar" in text) == has_texts
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_only_its_requests(start):
     bodies = [json.dumps({"inputs": sentence}) for sentence in SENTENCES]
     with start("--workers", "2", "--log", "errors") as running:
@@ -137,6 +138,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(tmp_path):
     assert re.fullmatch("error: .*missing.*", result.stderr.strip()), result.stderr
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_load_the_model_end_the_start(served_folder):
     result = serve(served_folder, "--workers", "2", "--backend", "onnx")
     assert result.returncode == 2
