@@ -13,7 +13,7 @@ from tests.trainers import make_trainer
 PAGE = "docs/CALIBRATION.md"
 CONFIG = claim(PAGE, "yaml", "calibrate: true")
 SCOPE = claim(PAGE, "yaml", "abstain:")
-COMMAND = claim(PAGE, "bash", "hf-multitask calibrate")
+COMMAND = claim(PAGE, "bash", "out/intents validation.csv")
 PYTHON = claim(PAGE, "python", "trainer.calibrate()")
 
 
