@@ -69,6 +69,8 @@ def test_a_fold_is_scored_as_a_run_with_these_validation_rows(values, write_json
             # The labels are those of all rows.
             "tasks": [task.to_dict() for task in data.tasks],
             "data": {"train": str(write_jsonl(rest)), "validation": str(write_jsonl(held_out))},
+            # The scores of folds are those of models without a temperature, as the final model is.
+            "calibrate": False,
             "output_dir": str(tmp_path / f"by hand {number}"),
         }
         assert run(by_hand) == {"validation": scores.folds[number].metrics}
