@@ -57,6 +57,11 @@ NOT_RUN = {
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     ("docs/TUNING.md", "bash", "hf-multitask tune"): "takes minutes; tests/tuning runs such a search on few rows",
     ("docs/SHARING.md", "bash", "--alone"): "takes minutes; tests/study runs such a study on few rows",
+    (
+        "docs/FREEZING.md",
+        "bash",
+        "--scenarios nothing-frozen,lora,lora:top:2,top:2 --seeds 1",
+    ): "takes an hour; tests/runs/test_lora.py trains adapters on few rows",
     ("docs/FREEZING.md", "bash", "--processes 2"): "takes minutes; tests/study runs such a study on few rows",
     (
         "docs/FREEZING.md",

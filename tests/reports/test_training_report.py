@@ -152,7 +152,7 @@ def test_each_split_is_predicted_once_and_logged_once(values, tmp_path, monkeypa
 
     monkeypatch.setattr(MultiTaskTrainer, "evaluation_loop", watched)
     metrics, _ = run(values, tmp_path)
-    assert [name for name in passes if name != "eval"] == ["validation", "test"]
+    assert [name for name in passes if name != "eval"] == ["calibration", "validation", "test"]
     history = json.loads((tmp_path / "history.json").read_text())["history"]
     for split in ("validation", "test"):
         (entry,) = [entry for entry in history if f"{split}_loss" in entry]
