@@ -277,13 +277,20 @@ def test_a_resumed_run_ends_with_the_same_bits(on_two, scenario):
     assert largest_difference(on_two.weights(scenario.name), on_two.weights(scenario.resume[0])) == 0
 
 
-@by_name([scenario for scenario in EXACT if scenario.name.startswith("stored")])
+@by_name([scenario for scenario in EXACT if scenario.name.startswith("stored") and scenario.schedule != CONVERGED])
 def test_every_rank_reads_cached_states_while_layers_are_frozen(on_two, scenario):
     for rank in on_two.report(scenario.name)["ranks"]:
         micro_batches = scenario.accumulation
         stored = [step["stored_batches"] for step in rank["steps"]]
         assert stored[:8] == [micro_batches, micro_batches, min(micro_batches, 1)] * 2 + [micro_batches] * 2
         assert set(stored[8:]) == {0}
+
+
+def test_every_rank_reads_cached_states_once_layers_have_stopped_learning(on_two):
+    for rank in on_two.report("stored converged")["ranks"]:
+        stored = [step["stored_batches"] for step in rank["steps"]]
+        step = rank["transitions"][1]["step"]
+        assert stored == [0] * step + [1] * (len(stored) - step)
 
 
 def test_activation_checkpointing_is_really_on(on_two):
