@@ -155,6 +155,7 @@ def main():
     for what in MODELS:
         for way in ("by hand", "accelerate"):
             run_fsdp(way, what, given["encoder"], given["folder"])
+    dist.barrier()
     dist.destroy_process_group()
 
 

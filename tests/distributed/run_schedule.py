@@ -416,6 +416,8 @@ def main():
     for error in refused:
         print(error, file=sys.stderr)
     if dist.is_initialized():
+        # Processes end together: one has been seen to abort while the other was still running.
+        dist.barrier()
         dist.destroy_process_group()
     sys.exit(1 if refused else 0)
 
