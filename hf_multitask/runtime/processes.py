@@ -1,5 +1,6 @@
 """Processes started by ``torchrun`` or ``accelerate launch``."""
 
+import logging
 import os
 
 import torch
@@ -39,3 +40,15 @@ def join_processes() -> PartialState:
         PartialState._reset_state()
         state = PartialState(cpu=True)
     return state
+
+
+def log_once(logger: logging.Logger, message: str, *values: object) -> None:
+    """Log a message at level INFO on the main process only.
+
+    Args:
+        logger: The logger.
+        message: Message with the places of values, as `logging.Logger.info` takes it.
+        values: The values.
+    """
+    if PartialState().is_main_process:
+        logger.info(message, *values)

@@ -361,3 +361,18 @@ def _take(values: Any, order: np.ndarray) -> Any:
     if isinstance(values, Mapping):
         return {name: _take(value, order) for name, value in values.items()}
     return None if values is None else values[order]
+
+
+def num_own_rows(accelerator: Accelerator, batch_size: int) -> int:
+    """Return how many rows of an evaluation batch are this process's own.
+
+    With several processes, the last batches are filled up with rows from the start of the dataset, at their end.
+
+    Args:
+        accelerator: The accelerator, within an iteration over the batches.
+        batch_size: Rows of the batch on this process.
+    """
+    state = accelerator.gradient_state
+    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return batch_size
+    return min(max(state.remainder - accelerator.process_index * batch_size, 0), batch_size)

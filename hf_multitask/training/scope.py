@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ..data.labels.unseen_labels import OUT_OF_SCOPE
 from ..models.abstention import Abstention
 from ..models.tasks import TaskConfig
+from ..runtime.processes import log_once
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +87,10 @@ def set_thresholds(tasks: Sequence[TaskConfig], fits: Mapping[str, ThresholdFit 
     by_name = {task.name: task for task in tasks}
     for name, fit in fits.items():
         if fit is None:
-            logger.info("Task %r does not abstain: no row has a label of it.", name)
+            log_once(logger, "Task %r does not abstain: no row has a label of it.", name)
             continue
         by_name[name].abstain = fit.abstention.to_dict()
-        logger.info("Task %r: %s.", name, fit)
+        log_once(logger, "Task %r: %s.", name, fit)
     return {name: fit for name, fit in fits.items() if fit is not None}
 
 

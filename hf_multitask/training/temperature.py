@@ -16,6 +16,7 @@ from ..models.decoding import decode, log_tag_probabilities
 from ..models.heads_crf import CRF
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..runtime.processes import log_once
 from .calibration import Confidences, entity_outcomes, expected_calibration_error
 
 logger = logging.getLogger(__name__)
@@ -77,10 +78,10 @@ def set_temperatures(
     for name, fit in fits.items():
         if fit is None:
             what = "no entity was predicted" if by_name[name].is_token_task else "no row has a label of it"
-            logger.info("Task %r is not calibrated: %s.", name, what)
+            log_once(logger, "Task %r is not calibrated: %s.", name, what)
             continue
         by_name[name].temperature = fit.temperature
-        logger.info("Task %r: %s.", name, fit)
+        log_once(logger, "Task %r: %s.", name, fit)
     return {name: fit for name, fit in fits.items() if fit is not None}
 
 

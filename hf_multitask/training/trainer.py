@@ -30,7 +30,14 @@ from .arguments import MultiTaskTrainingArguments
 from .caching import CachedParts, Caching, CachingHooks
 from .card_facts import card_metadata, training_facts, write_card
 from .checkpoint_errors import add_checksums, explain_checkpoint_errors, find_checked
-from .dataloaders import TrainerDataLoaders, drop_last_if, in_row_order, prepare_rows, validation_sample
+from .dataloaders import (
+    TrainerDataLoaders,
+    drop_last_if,
+    in_row_order,
+    num_own_rows,
+    prepare_rows,
+    validation_sample,
+)
 from .ddp import rebuild_ddp
 from .distillation import Distillation, build_distiller
 from .divergence import DivergenceHooks
@@ -477,6 +484,20 @@ class MultiTaskTrainer(Trainer):
         finally:
             self._logit_collector = None
 
+    def _collect_batch(
+        self,
+        collector: LogitCollector | ScopeCollector,
+        logits: Mapping[str, torch.Tensor],
+        labels: Mapping[str, torch.Tensor],
+        positions: torch.Tensor | None,
+    ) -> None:
+        own = slice(num_own_rows(self.accelerator, len(next(iter(logits.values())))))
+        collector.add(
+            {name: values[own] for name, values in logits.items()},
+            {name: values[own] for name, values in labels.items()},
+            None if positions is None else positions[own],
+        )
+
     def evaluation_loop(
         self,
         dataloader: DataLoader,
@@ -510,7 +531,7 @@ class MultiTaskTrainer(Trainer):
             outputs = model(**inputs, return_dict=True)
         positions = inputs.get("tag_positions")
         if self._logit_collector is not None and labels is not None:
-            self._logit_collector.add(outputs["logits"], labels, positions)
+            self._collect_batch(self._logit_collector, outputs["logits"], labels, positions)
         return reduce_step(self.tasks, self.model.crfs, outputs["logits"], labels, positions, prediction_loss_only)
 
     # Moving average of the weights, and checkpoints.

@@ -59,6 +59,8 @@ def test_train_is_one_training(encoder, write_jsonl, tmp_path):
     assert printed.count("are in") == 1
     # Each of two processes takes half of 16 rows.
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
+    # Processes fill up their last batches with rows that do not count.
+    assert "(5 scores)" in (tmp_path / "out" / "train.log").read_text()
 
 
 @pytest.mark.parametrize("launcher", [(), ("-m", "accelerate.commands.launch", "--cpu"), tuple(torchrun(2))], ids=str)
