@@ -245,7 +245,7 @@ class TrainerDataLoaders:
         remainder = num_rows % (args.train_batch_size * args.world_size)
         if remainder == 0:
             return batch
-        kept = min(max(remainder - args.process_index * args.train_batch_size, 0), args.train_batch_size)
+        kept = _own_rows(remainder, args.process_index, args.train_batch_size)
         if kept == 0:
             # DDP waits for every process, so this one trains on a row without labels.
             labels = ignore_labels(self.tasks, first_rows(batch["labels"], 1))
@@ -375,4 +375,9 @@ def num_own_rows(accelerator: Accelerator, batch_size: int) -> int:
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
         return batch_size
-    return min(max(state.remainder - accelerator.process_index * batch_size, 0), batch_size)
+    return _own_rows(state.remainder, accelerator.process_index, batch_size)
+
+
+def _own_rows(remainder: int, process: int, batch_size: int) -> int:
+    """Return how many of the rows that are left for the last batches of all processes are in that of one process."""
+    return min(max(remainder - process * batch_size, 0), batch_size)

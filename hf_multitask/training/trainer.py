@@ -18,7 +18,7 @@ from ..freezing import FreezeSchedule, MultiTaskFreezeCallback
 from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlans
 from ..models import MultiTaskModel, MultiTaskOutput
-from ..models.collator import TEACHER_COLUMN
+from ..models.collator import TEACHER_COLUMN, first_rows
 from ..models.field_types import describe_value
 from ..models.hub_errors import explain_upload_errors
 from ..models.layer_groups import LayerGroups
@@ -491,12 +491,9 @@ class MultiTaskTrainer(Trainer):
         labels: Mapping[str, torch.Tensor],
         positions: torch.Tensor | None,
     ) -> None:
-        own = slice(num_own_rows(self.accelerator, len(next(iter(logits.values())))))
-        collector.add(
-            {name: values[own] for name, values in logits.items()},
-            {name: values[own] for name, values in labels.items()},
-            None if positions is None else positions[own],
-        )
+        own = num_own_rows(self.accelerator, len(next(iter(logits.values()))))
+        own_positions = None if positions is None else positions[:own]
+        collector.add(first_rows(logits, own), first_rows(labels, own), own_positions)
 
     def evaluation_loop(
         self,
