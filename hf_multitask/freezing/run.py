@@ -64,7 +64,6 @@ class FreezeRun:
         self._initial_eval_on_start = self.args.eval_on_start
         # Whether something has happened since the last replay that may end the stage before its bound.
         self._needs_replay = True
-        self._resumed_at_end = False
         self._save_deferred = False
 
     @property
@@ -171,7 +170,7 @@ class FreezeRun:
         self.train_only(self.current.trained)
         # If metrics decide, an evaluation before the first step shows that they exist, and their values at the start.
         self.args.eval_on_start = self._initial_eval_on_start or (step == 0 and self.schedule.needs_evaluation)
-        control.should_training_stop = self._resumed_at_end = self.progress.finished
+        control.should_training_stop = self.progress.finished
 
     def begin_step(self) -> None:
         """Enter the next stage if it begins with this step.
@@ -220,9 +219,6 @@ class FreezeRun:
         """Let the Trainer write the checkpoint that was deferred."""
         if self._save_deferred:
             self._save_deferred, control.should_save = False, True
-        if self._resumed_at_end:
-            # A run that is resumed at its end has been evaluated and saved.
-            control.should_log = control.should_evaluate = control.should_save = False
         self._log_loss_if_needed(control)
 
     def see_evaluation(self, control: TrainerControl) -> None:

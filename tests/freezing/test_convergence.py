@@ -4,8 +4,17 @@ import pytest
 import yaml
 
 from hf_multitask.freezing import Converged, FreezeSchedule, FreezeStage, OnWorse, Until, build_schedule
-from hf_multitask.freezing.converged import freezable_units
-from hf_multitask.freezing.convergence import WINDOW, Measurement, pays
+from hf_multitask.freezing.converged import depth_below, freezable_units
+from hf_multitask.freezing.convergence import (
+    CACHES_KEY,
+    DISTANCES_KEY,
+    WINDOW,
+    Convergence,
+    Measurement,
+    Span,
+    pays,
+    read_measurements,
+)
 from hf_multitask.freezing.replay import replay
 from hf_multitask.models.layer_groups import LayerGroup, LayerGroups
 from hf_multitask.runtime.training_history import Evaluation
@@ -78,6 +87,15 @@ def test_frozen_depths_count_layers_and_not_embeddings():
     assert [unit.depth for unit in units] == [0, 1, 2, 3, 4]
 
 
+def test_the_last_norm_freezes_only_with_all_layers():
+    groups = LayerGroups(LayerGroup(name, {}) for name in ("embeddings", *LAYERS, "encoder.norm", *HEADS))
+    trained = [group.name for group in groups]
+    found = freezable_units(Converged(keep=0.5), trained, groups)
+    assert [unit.name for unit in found] == ["embeddings", "encoder.0", "encoder.1"]
+    found = freezable_units(Converged(keep=0), trained, groups)
+    assert [(unit.name, unit.depth) for unit in found][-2:] == [("encoder.3", 4), ("encoder.norm", 4)]
+
+
 def test_only_what_a_stage_trains_freezes():
     upper = FreezeStage("c", train=["heads", "encoder[2:]"], until=Until(converged=Converged(watch=[], keep=0.5)))
     progress = follow(moving(100, dict.fromkeys(ALL, 10)), upper)
@@ -102,6 +120,8 @@ def test_a_stage_ends_at_its_bound():
         (4, 3, 1, True, False),
         (4, 3, 1, False, True),
         (4, 3, 1.4, True, True),
+        (3, 2, 1, True, True),
+        (0, 0, 0, True, False),
         (1, 0, 0, False, False),
     ],
 )
@@ -115,6 +135,82 @@ def test_too_late_for_the_cache_nothing_freezes():
     assert len(changes(follow(late, step=MAX_STEPS - 1))) == 1
     without = [Measurement(m.step, m.distances, caches=False) for m in late]
     assert len(changes(follow(without, step=MAX_STEPS - 1))) == 2
+
+
+def watching(distance=0.0, **options):
+    """Return the state of a stage, and a function that measures it: layers at this distance that stand still."""
+    options = Converged(**{"watch": "slots_f1", "keep": 0.5, "min_delta": 0.0, **options})
+    state = Convergence(options, freezable_units(options, ALL, GROUPS), 0, Span(STEPS_PER_EPOCH, MAX_STEPS))
+    steps = iter(range(1, MAX_STEPS))
+
+    def measure(value=distance, reference=None):
+        measurement = Measurement(next(steps), dict.fromkeys(ALL[:3], value), False)
+        return state.measure(measurement, MAX_STEPS, reference)
+
+    return state, measure
+
+
+def rounds_to_freeze(state, measure, f1):
+    """Return the number of evaluations, each followed by a measurement, until layers freeze."""
+    for number in range(1, 50):
+        assert state.see(Evaluation(0, {"slots_f1": f1})) is None
+        if measure(reference=Evaluation(0, {"slots_f1": f1})):
+            return number
+    return None
+
+
+@pytest.mark.parametrize(("patience", "expected"), [(1, WINDOW + 1), (3, 6), (4, 8)])
+def test_layers_that_train_again_rest_for_twice_the_patience_and_are_measured_anew(patience, expected):
+    state, measure = watching(patience=patience)
+    before = Evaluation(0, {"slots_f1": 0.5})
+    reasons = [measure(reference=before) for _ in range(WINDOW + 1)]
+    assert reasons[:-1] == [None] * WINDOW
+    assert reasons[-1] is not None
+    assert state.frozen_groups == set(ALL[:3])
+    assert "train again" in state.see(Evaluation(1, {"slots_f1": 0.4}))
+    assert state.frozen_groups == set()
+    # What was frozen is no longer watched: another fall lets nothing train again.
+    assert rounds_to_freeze(state, measure, 0.3) == expected
+
+
+def test_a_metric_that_changes_by_the_tolerance_is_not_worse():
+    state, measure = watching(patience=2, min_delta=0.25)
+    for _ in range(WINDOW + 1):
+        measure(reference=Evaluation(0, {"slots_f1": 0.5}))
+    assert state.see(Evaluation(1, {"slots_f1": 0.25})) is None
+    assert "train again" in state.see(Evaluation(2, {"slots_f1": 0.125}))
+
+
+def test_layers_that_do_not_move_at_all_freeze():
+    _, measure = watching(0.0)
+    assert [measure() is None for _ in range(WINDOW + 1)] == [True] * WINDOW + [False]
+
+
+def test_small_distances_count_as_large_ones():
+    _, measure = watching()
+    assert [measure(1e-3 * step) for step in range(1, 2 * WINDOW)] == [None] * (2 * WINDOW - 1)
+
+
+def test_the_depth_counts_the_layers_below_what_trains():
+    assert depth_below(ALL, GROUPS) == 0
+    assert depth_below(("embeddings", *HEADS), GROUPS) == 0
+    assert depth_below(LAYERS, GROUPS) == 0
+    assert depth_below(("encoder.2", *HEADS), GROUPS) == 2
+    assert depth_below(HEADS, GROUPS) == 4
+    assert depth_below((), GROUPS) == 4
+
+
+def test_a_run_has_forty_measurements_or_one_at_each_step():
+    assert [Span(10, steps).interval for steps in (4, 40, 79, 80, 400)] == [1, 1, 1, 2, 10]
+
+
+def test_measurements_are_read_from_the_history():
+    history = [{"loss": 1.0, "step": 1}, {DISTANCES_KEY: {"encoder.0": 0.5}, CACHES_KEY: True, "step": 2}]
+    assert read_measurements(history) == [Measurement(2, {"encoder.0": 0.5}, True)]
+
+
+def test_what_is_decided_later_is_said_in_words():
+    assert Converged(keep=0.25).in_words() == "layers freeze from the bottom up, at most 75% of them"
 
 
 STOPPED = dict.fromkeys(ALL, 10)
@@ -193,9 +289,12 @@ def test_a_schedule_is_the_same_after_yaml():
     [
         ({"converged": {"aggression": 1}}, "until: converged: unknown key 'aggression'. Did you mean 'aggress"),
         ({"converged": {"aggressiveness": 0}}, "aggressiveness must be above 0, found 0"),
+        ({"converged": {"aggressiveness": float("inf")}}, "aggressiveness: expected a number, found inf"),
+        ({"converged": {"aggressiveness": "much"}}, "until: converged: aggressiveness"),
         ({"converged": {"keep": 1.5}}, "keep must be from 0 to 1"),
         ({"converged": {"patience": 0}}, "patience must be at least 1"),
         ({"converged": {"min_delta": -1}}, "min_delta must be at least 0"),
+        ({"converged": {"min_delta": float("inf")}}, "min_delta: expected a number, found inf"),
         ({"converged": {}, "metric": "loss"}, "metric and converged exclude each other"),
         ({"converged": {}, "watch_gap": True}, "watch_gap and converged exclude each other"),
         ({"converged": 3}, "until: converged: expected a mapping"),
@@ -204,6 +303,10 @@ def test_a_schedule_is_the_same_after_yaml():
 def test_wrong_options_are_refused(until, message):
     with pytest.raises(ValueError, match=message):
         FreezeSchedule.from_dict({"stages": [{"until": until}]})
+
+
+def test_the_least_values_are_allowed():
+    assert Converged(aggressiveness=1e-9, min_delta=0, patience=1).metrics == ["loss"]
 
 
 def test_an_unknown_option_of_the_preset_is_refused():
