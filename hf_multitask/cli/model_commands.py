@@ -13,6 +13,7 @@ from .options import (
     Format,
     Header,
     ModelDir,
+    OutOfScope,
     Quoting,
     Revision,
     Sheet,
@@ -43,6 +44,7 @@ def evaluate(
     tag_scheme: Annotated[
         str | None, typer.Option(help="Tag scheme of DATA, if it differs from the training data.")
     ] = None,
+    out_of_scope: OutOfScope = None,
     unseen_labels: Annotated[
         str,
         typer.Option(
@@ -67,6 +69,7 @@ def evaluate(
 
     options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
     options["tasks"] = None if tasks is None else list(parse_names(tasks) or ())
+    options["out_of_scope"] = None if out_of_scope is None else {"test": out_of_scope}
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
     model, tokenizer = load_model(model_dir, revision=revision)
     result = score_rows(model, tokenizer, data, batch_size, unseen_labels=unseen_labels, **options)
@@ -90,13 +93,15 @@ def calibrate(
     quoting: Quoting = None,
     header: Header = None,
     sheet: Sheet = None,
+    out_of_scope: OutOfScope = None,
 ) -> None:
-    """Fit the temperatures of a trained model's scores, and write them into its config. Labels do not change."""
+    """Fit the temperatures and thresholds of a trained model, and write them into its config."""
     from ..runs.calibration import calibrate_model
     from .overrides import parse_columns
 
     options: JsonObject = {"format": format, "columns": parse_columns(columns)}
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
+    options["out_of_scope"] = None if out_of_scope is None else {"test": out_of_scope}
     if calibrate_model(model_dir, data, batch_size, **options):
         typer.echo(f"The temperatures are in {Path(model_dir, 'config.json')}")
 
@@ -131,6 +136,10 @@ def predict_command(
         float,
         typer.Option(help="Probability above which a label is predicted, for tasks with several labels per row."),
     ] = 0.5,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Score from which an entity is written; 0 writes all. Defaults to that of each task."),
+    ] = None,
     word_labels: Annotated[bool, typer.Option(help="Also write the words and the label of each word.")] = True,
     tag_scheme: Annotated[
         str, typer.Option(help="Tag scheme of these labels; `original` is the scheme of the training data.")
@@ -158,7 +167,7 @@ def predict_command(
     job = BulkPrediction(
         rows,
         output,
-        OutputOptions(parse_names(tasks), top_k, threshold, word_labels, tag_scheme),
+        OutputOptions(parse_names(tasks), top_k, threshold, min_score, word_labels, tag_scheme),
         keep=parse_names(keep) or (),
         format=format,
         columns=parse_columns(columns),

@@ -65,6 +65,13 @@ Header = Annotated[
 Sheet = Annotated[
     str | None, typer.Option(metavar="NAME", help="Sheet of an Excel file. Defaults to the first.", show_default=False)
 ]
+OutOfScope = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of more rows, which are out of scope of the tasks that abstain. Only its texts are read.",
+        show_default=False,
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch and device.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Print all messages of this package and of transformers, as in train.log.")

@@ -32,6 +32,8 @@ class DataConfig:
             which becomes a list of rows, or such a list; the name of the split if ``name`` is given.
         validation: Validation rows, given in the same way. The best epoch is selected on them.
         test: Test rows, given in the same way.
+        out_of_scope: More rows, which belong to no label of the tasks that abstain: rows of train, given in the same
+            way, or a mapping of splits to rows. Only their texts are read.
         tasks: Names of the tasks that the rows have labels for. Defaults to all tasks.
         name: Hub name of a dataset, or a folder that ``datasets`` can read.
         config: Configuration of the hub dataset.
@@ -75,6 +77,7 @@ class DataConfig:
     train: Any = None
     validation: Any = None
     test: Any = None
+    out_of_scope: Any = None
     tasks: list[str] | None = None
     name: str | None = None
     config: str | None = None
@@ -110,6 +113,7 @@ class DataConfig:
             if isinstance(source := getattr(self, split), pd.DataFrame):
                 setattr(self, split, frame_rows(source))
             _check_source(split, getattr(self, split))
+        self._check_out_of_scope()
         self._check_values()
         self.reading_options()
         if self.tag_scheme is not None:
@@ -127,6 +131,23 @@ class DataConfig:
         """Return the fields that differ from their default. Of rows, only their number is shown."""
         shown = ", ".join(f"{name}={_short(value)}" for name, value in changed_fields(self).items())
         return f"{type(self).__name__}({shown})"
+
+    def _check_out_of_scope(self) -> None:
+        for split, source in self.out_of_scope_sources().items():
+            if split not in SPLITS:
+                raise ValueError(f"out_of_scope: {unknown_name_message('split', split, SPLITS)}")
+            if source is None:
+                raise ValueError(
+                    f"data.out_of_scope.{split}: expected a file, a dataset or a list of rows, found none."
+                )
+            _check_source(f"out_of_scope.{split}", source)
+            if getattr(self, split) is None:
+                raise ValueError(f"data.out_of_scope has rows for {split}, which is not given; give {split} too.")
+            if split == "train" and self.streams_train:
+                raise ValueError(
+                    "data.out_of_scope: rows of train that are streamed cannot be mixed with rows of another file; "
+                    "leave out streaming, or mark the rows by a label, which `out_of_scope` of the task names."
+                )
 
     def _check_values(self) -> None:
         for key, least in (("max_length", 1), ("overlap", 0), ("num_proc", 1)):
@@ -181,6 +202,13 @@ class DataConfig:
     def label_options(self) -> LabelOptions:
         """Return how labels are written."""
         return LabelOptions(self.label_separator, self.missing_labels, self.outside_tag)
+
+    def out_of_scope_sources(self) -> dict[str, Source]:
+        """Return the source of the rows out of scope of each split that has any."""
+        given = self.out_of_scope
+        if given is None:
+            return {}
+        return dict(given) if isinstance(given, Mapping) else {SPLITS[0]: given}
 
     def sources(self) -> dict[str, Source]:
         """Return the source of each split that is given.

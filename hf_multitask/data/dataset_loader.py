@@ -21,6 +21,7 @@ from .labels.checks import check_columns, check_inputs, check_labels, words_of
 from .labels.label_sets import LabelEncoder, LabelScan
 from .labels.stratified_split import split_validation
 from .labels.tags import read_tags
+from .labels.unseen_labels import SCOPE_COLUMN, is_out_of_scope
 from .labels.values import read_tag_cells, read_values
 from .preparation_report import PreparationReport
 from .readers.cell_rows import NO_HEADER_HINT
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION = "train", "validation"
 ROWS_AT_ONCE = 1000
+# Columns of a row that are not labels.
+INPUT_COLUMNS = (TEXT_COLUMN, TOKENS_COLUMN, TEXT_PAIR_COLUMN)
 # Columns of `Aligner` that only the report needs.
 COUNTED_COLUMNS = ("subwords", "truncated", "lost_words")
 # The split into train and validation does not depend on the seed of a training, so that scores are comparable.
@@ -90,6 +93,7 @@ class DatasetLoader:
         self.label_notes: dict[str, list[str]] = {}
         self.sources = config.sources()
         self.splits: dict[str, CheckedRows] = {}
+        self._check_scope()
         for split in self.sources:
             if not (streaming and split == TRAIN):
                 self._read(split)
@@ -218,12 +222,13 @@ class DatasetLoader:
                 self.schemes[task.name] = scan.find_scheme(self.name_of(next(iter(self.splits))))
                 self.outside_tags[task.name] = scan.outside
 
-    def encode(self, part: CheckedRows, tasks: Sequence[TaskConfig]) -> None:
+    def encode(self, part: CheckedRows, tasks: Sequence[TaskConfig], keeps_outliers: bool = False) -> None:
         """Add the label ids of checked rows, and count broken tags and missing labels; tags become IOB2, in place.
 
         Args:
             part: The rows.
             tasks: All tasks of the model, complete.
+            keeps_outliers: Whether rows out of scope are marked where the loss of a training counts them.
 
         Raises:
             ValueError: If a label is not in the label set of its task, or tags break the rule of their scheme and
@@ -236,16 +241,26 @@ class DatasetLoader:
                 report.broken_tags[task.name] = read_tags(
                     task, rows, str(self.schemes[task.name]), self.outside_tags.get(task.name)
                 )
-        part.labels, report.unseen_labels = self._label_encoder(tasks).encode(rows)
-        missing = {task.name: [row.get(str(task.column)) is None for row in rows.rows] for task in own}
+        encoder = self._label_encoder(tasks, keeps_outliers=keeps_outliers)
+        part.labels, report.unseen_labels = encoder.encode(rows)
+        outside = {task.name: sum(is_out_of_scope(task, row) for row in rows.rows) for task in own if task.has_scope}
+        report.out_of_scope = Counter(outside)
+        missing = {
+            task.name: [
+                row.get(str(task.column)) is None and not (SCOPE_COLUMN in row and task.has_scope) for row in rows.rows
+            ]
+            for task in own
+        }
         report.unlabelled_rows = Counter({name: sum(rows) for name, rows in missing.items()})
         if len(own) == len(tasks):
             report.fully_labelled_rows = sum(not any(row) for row in zip(*missing.values(), strict=True))
 
-    def _label_encoder(self, tasks: Sequence[TaskConfig], keeps_unseen: bool = False) -> LabelEncoder:
+    def _label_encoder(
+        self, tasks: Sequence[TaskConfig], keeps_unseen: bool = False, keeps_outliers: bool = False
+    ) -> LabelEncoder:
         names = {task.name for task in self.tasks}
         labeled = {task.name for task in tasks if task.name in names}
-        return LabelEncoder(tasks, labeled, self.config.unseen_labels, keeps_unseen)
+        return LabelEncoder(tasks, labeled, self.config.unseen_labels, keeps_unseen, keeps_outliers)
 
     def prepare(self, part: CheckedRows, tasks: Sequence[TaskConfig], align: Callable[[Batch], _Columns]) -> _Columns:
         """Turn checked rows into the model's inputs, and count what was cut or lost.
@@ -274,13 +289,21 @@ class DatasetLoader:
     ) -> datasets.Dataset:
         """Prepare a split that is not streamed, or take it from the cache, and log what was cut or lost.
 
-        In validation and test, labels that their task does not have get ids, so that metrics count them as wrong, and
-        rows out of scope are marked.
+        In validation and test, labels that their task does not have get ids, so that metrics count them as wrong. Rows
+        out of scope are marked, in train if the loss counts them.
         """
         part, name = self.splits[split], self.name_of(split)
-        is_marked = any(task.out_of_scope is not None for task in tasks)
-        if split != TRAIN and (is_marked or any(part.report.unseen_labels.values())):
-            part.labels, _ = self._label_encoder(tasks, keeps_unseen=True).encode(part.rows)
+        is_train, is_marked = split == TRAIN, any(part.report.out_of_scope.values())
+        if is_marked or (not is_train and any(part.report.unseen_labels.values())):
+            encoder = self._label_encoder(tasks, keeps_unseen=not is_train, keeps_outliers=True)
+            part.labels, _ = encoder.encode(part.rows)
+        for task in (task for task in tasks if part.report.out_of_scope[task.name]):
+            use = (
+                f", with a loss of weight {task.outlier_weight:g}" if task.outlier_weight else ", which no loss counts"
+            )
+            count = part.report.out_of_scope[task.name]
+            text = "%s: %d rows are out of scope of task %r%s."
+            logger.info(text, name, count, task.name, use if is_train else "")
         align = partial(tokenize, tasks=tasks, aligner=aligner, num_proc=self.config.num_proc, name=name)
         dataset = self.prepare(part, tasks, align)
         for line in part.report.losses():
@@ -320,7 +343,7 @@ class DatasetLoader:
             if task.is_token_task:
                 value = [tag for tag in value if tag is not None]
             labels |= {f"{task.name}:{label}" for label in (value if isinstance(value, list) else [value])}
-        return labels
+        return labels | {SCOPE_COLUMN} if SCOPE_COLUMN in row else labels
 
     def _read(self, split: str) -> None:
         rows = Rows.collect(self.name_of(split), self.open(split))
@@ -328,6 +351,31 @@ class DatasetLoader:
             raise ValueError(f"{rows.source}: expected at least one row, found none.")
         check_columns(rows, self.tasks, self._column_hint(split))
         self.splits[split] = self.check(rows)
+        if split in self.config.out_of_scope_sources():
+            self._add_out_of_scope(split)
+
+    def _check_scope(self) -> None:
+        """Raise if there are rows out of scope, but no task that they are out of scope of."""
+        if self.config.out_of_scope_sources() and not any(task.has_scope for task in self.tasks):
+            raise ValueError(
+                "data.out_of_scope: no task of these rows abstains; give a task with one label per text `abstain`, "
+                "such as {method: energy}."
+            )
+
+    def _add_out_of_scope(self, split: str) -> None:
+        """Add the rows out of scope to a split. They have a text, and no label of any task."""
+        config, source = self.config, self.config.out_of_scope_sources()[split]
+        name = source_name(source, f"{self.name_of(split)}, out of scope")
+        columns = {ours: theirs for ours, theirs in config.columns.items() if ours in INPUT_COLUMNS}
+        located = open_rows(source, name, None, columns, config.reading_options())
+        rows = Rows.collect(name, located)
+        if not rows.rows:
+            raise ValueError(f"{rows.source}: expected at least one row, found none.")
+        texts = [{key: row[key] for key in INPUT_COLUMNS if key in row} for row in rows.rows]
+        rows.rows = [{**text, SCOPE_COLUMN: True} for text in texts]
+        part, added = self.splits[split], self.check(rows)
+        part.rows.extend(added.rows)
+        part.report.add(added.report)
 
     def _chunks(self, split: str) -> Iterator[Rows]:
         """Read the rows of a split, `ROWS_AT_ONCE` at a time, unchecked except for the columns."""

@@ -170,7 +170,7 @@ def _names_of_task(task: TaskConfig, value: Any) -> set[str]:
         if value[0] != value[0]:  # NaN
             return {UNLABELLED}
         return {names[i] for i, present in enumerate(value) if present} if task.problem_type == MULTI_LABEL else set()
-    return {UNLABELLED if value == IGNORE_INDEX else names[value]}
+    return {UNLABELLED if value < 0 else names[value]}
 
 
 def _groups(rows: Rows, column: str) -> list[Hashable]:

@@ -44,6 +44,7 @@ class PreparationReport:
         empty_rows: Rows without any subword besides special tokens.
         unlabelled_rows: Rows without a label, by task.
         fully_labelled_rows: Rows with a label for every task.
+        out_of_scope: Rows that are out of scope, by task. They have no label of it.
         unseen_labels: By task, the count of each label that is not in its label set.
         broken_tags: By token task, the rows with tags that break the rule of their scheme.
         mismatched_spans: By token task, the spans that start or end inside a word. They are widened to the word or
@@ -60,6 +61,7 @@ class PreparationReport:
     empty_rows: int = 0
     unlabelled_rows: Counter[str] = field(default_factory=Counter)
     fully_labelled_rows: int = 0
+    out_of_scope: Counter[str] = field(default_factory=Counter)
     unseen_labels: dict[str, Counter[str]] = field(default_factory=dict)
     broken_tags: Counter[str] = field(default_factory=Counter)
     mismatched_spans: Counter[str] = field(default_factory=Counter)

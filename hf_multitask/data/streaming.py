@@ -55,6 +55,7 @@ class StreamedDataset:
         """
         located = [self.loader.locate(row) for _, row in raw]
         rows = self.loader.check(Rows.collect(self.loader.name_of(TRAIN), located, [number for number, _ in raw]))
+        self.loader.encode(rows, self.tasks, keeps_outliers=True)
         columns = self.loader.prepare(rows, self.tasks, self.aligner)
         report.add(rows.report)
         return columns_to_rows({"labels": rows.labels, **columns})

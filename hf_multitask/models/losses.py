@@ -11,6 +11,8 @@ from .heads_crf import CRF, log_partition, word_counts
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
 IGNORE_INDEX = -100
+# Label of a row that is out of scope of a single-label task, below those of all labels that the task does not have.
+OUT_OF_SCOPE = -(2**24)
 
 
 def is_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
@@ -33,6 +35,27 @@ def is_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
 def count_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     """Return the number of items per example that count for the loss of a task: (batch,)."""
     return is_labeled(task, labels).flatten(1).sum(1) if labels.dim() > 1 else is_labeled(task, labels).long()
+
+
+def count_outliers(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
+    """Return the number of rows that are out of scope of a task and count for its loss, as a scalar."""
+    if task.outlier_weight == 0 or not task.has_scope:
+        return torch.zeros((), dtype=torch.long, device=labels.device)
+    return (labels == OUT_OF_SCOPE).sum()
+
+
+def outlier_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy of rows out of scope to equal probabilities (Hendrycks et al. 2019, section 4).
+
+    Args:
+        logits: Scores of a single-label task (batch, num_labels).
+        labels: Label ids (batch,).
+
+    Returns:
+        Losses (batch,) in float32; 0 for a row in scope.
+    """
+    losses = -logits.float().log_softmax(-1).mean(-1)
+    return torch.where(labels == OUT_OF_SCOPE, losses, 0.0)
 
 
 def ignore_labels(tasks: Sequence[TaskConfig], labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

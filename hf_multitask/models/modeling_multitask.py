@@ -26,13 +26,16 @@ from .encoder_sentence_folder import SentenceSettings, read_sentence_settings, w
 from .encoder_sentences import encode, sentence_settings
 from .hub_card import CARD_NAME, build_model_card
 from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
-from .losses import count_labeled, example_losses
+from .losses import count_labeled, count_outliers, example_losses, outlier_losses
 from .modeling_adapters import MultiTaskAdapterModel, merged_copy
 from .pipeline_multitask import MultiTaskPipeline
 from .stock_export import single_task_model
 from .tasks import TaskConfig
 from .tasks_editing import add_task, remove_task, rename_task
 from .type_aliases import JsonObject
+
+# End of the key, after the name of a task, of the number of rows out of scope.
+OUTLIERS = "_outliers"
 
 # Arguments of from_pretrained that apply to all files of a model on the hub.
 HUB_KWARGS = ("revision", "token", "cache_dir")
@@ -268,7 +271,8 @@ class MultiTaskModel(MultiTaskAdapterModel):
                 windows, weighted by their numbers of tokens.
             labels: Labels by task, as the collator makes them; see `losses.example_losses`.
             num_items_in_batch: Number of labeled items by task that the loss is divided by: the items of the whole
-                accumulated batch on all processes. Defaults to the items of this batch.
+                accumulated batch on all processes; and by ``<task>_outliers`` the number of rows out of scope.
+                Defaults to those of this batch.
             stored_states: States of the encoder (batch, seq_len, hidden), as `states_entering` returns them. Layers
                 below the group that they enter do not run.
             entering: Group that ``stored_states`` enter.
@@ -512,8 +516,13 @@ class MultiTaskModel(MultiTaskAdapterModel):
             tensors = [logits, *(() if crf is None else crf.parameters())]
             return torch.stack([tensor.float().sum() * 0.0 for tensor in tensors]).sum()
         targets = labels[task.name]
-        count = count_labeled(task, targets).sum() if num_items_in_batch is None else num_items_in_batch[task.name]
-        return example_losses(task, logits, targets, tag_positions, crf).sum() / count.clamp(min=1)
+        counts = num_items_in_batch or {}
+        count = counts[task.name] if counts else count_labeled(task, targets).sum()
+        loss = example_losses(task, logits, targets, tag_positions, crf).sum() / count.clamp(min=1)
+        if not task.has_scope or task.outlier_weight == 0:
+            return loss
+        outliers = counts.get(f"{task.name}{OUTLIERS}", count_outliers(task, targets))
+        return loss + task.outlier_weight * outlier_losses(logits, targets).sum() / outliers.clamp(min=1)
 
 
 def gather_words(

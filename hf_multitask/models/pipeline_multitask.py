@@ -34,7 +34,7 @@ class MultiTaskPipeline(Pipeline):
         backend: Backend that computes the logits: ``"torch"`` for the model itself; ``"onnx"`` or ``"onnx-int8"`` for
             the graph that ``hf-multitask export`` has added to its folder, on the CPU.
         kwargs: Arguments of ``Pipeline`` (``device``, ``batch_size``) and fields of `OutputOptions`: ``tasks``,
-            ``top_k``, ``threshold``, ``word_labels``, ``tag_scheme``.
+            ``top_k``, ``threshold``, ``min_score``, ``word_labels``, ``tag_scheme``.
 
     Raises:
         ValueError: If the model is not a multi-task model, the tokenizer is missing, an option is invalid, or the
@@ -99,8 +99,8 @@ class MultiTaskPipeline(Pipeline):
             ``{"label", "score"}``. For regression: ``{"value"}``, or ``{"values"}`` by name. For a token task:
             ``{"entities"}``, each with ``label``, ``start``, ``end``, ``text`` and ``score``. ``text`` is the caller's
             text (the first of a pair, or the words joined by spaces if no text was given) from character ``start`` to
-            ``end``, and ``score`` the mean probability of the tags of its words. With ``word_labels``, also ``words``
-            and ``labels``.
+            ``end``, and ``score`` the mean probability of the tags of its words; those below ``min_score`` are left
+            out. With ``word_labels``, also ``words`` and ``labels``.
 
         Raises:
             ValueError: If an input is empty or not a text, or an option is invalid. The message names the input.

@@ -17,7 +17,8 @@ from .field_types import check_fields
 from .heads_crf import CRF
 from .messages import unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
-from .tags_iob2 import tag_spans
+from .tags_iob2 import OUTSIDE, tag_spans
+from .tags_min_score import entity_score, is_sure
 from .tags_schemes import from_iob2, scheme_of_name
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .text_alignment import Aligner
@@ -48,6 +49,8 @@ class OutputOptions:
         top_k: For single-label and multi-label tasks, number of labels to list with their scores, best first.
         threshold: For multi-label tasks, calibrated probability above which a label is predicted. Calibration does not
             change the labels above 0.5; above another threshold there may be others.
+        min_score: For token tasks, score from which an entity is part of the answer, 0 for all. Defaults to the task's
+            ``min_score``. The words of others are labeled ``O``.
         word_labels: For token tasks, whether to add the words and their labels.
         tag_scheme: Scheme of these labels; ``"original"`` is the scheme of each task's training data.
     """
@@ -55,6 +58,7 @@ class OutputOptions:
     tasks: Sequence[str] | None = None
     top_k: int | None = None
     threshold: float = DEFAULT_THRESHOLD
+    min_score: float | None = None
     word_labels: bool = False
     tag_scheme: str = "IOB2"
 
@@ -66,6 +70,8 @@ class OutputOptions:
             raise ValueError(f"top_k must be at least 1, found {self.top_k}.")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must be a number in [0, 1], found {self.threshold!r}.")
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score must be a number in [0, 1], found {self.min_score!r}.")
         if self.tag_scheme != ORIGINAL:
             scheme_of_name(self.tag_scheme)
 
@@ -227,10 +233,14 @@ class Predictor:
         text, words = text_input.text, text_input.words
         names = task.labels or []
         labels = [names[i] for i in ids[: len(words)]]
+        min_score = task.min_score if self.options.min_score is None else self.options.min_score
         entities = []
         for span in tag_spans(labels):
+            if not is_sure(span, scores, min_score):
+                labels[span.start : span.end] = [OUTSIDE] * (span.end - span.start)
+                continue
             start, end = words[span.start].start, words[span.end - 1].end
-            score = sum(scores[span.start : span.end]) / (span.end - span.start)
+            score = entity_score(span, scores)
             entities.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": score})
         if not self.options.word_labels:
             return {"entities": entities}

@@ -10,6 +10,7 @@ from .abstention import Abstention
 from .field_types import check_fields, describe_value
 from .messages import unknown_name_message
 from .tags_iob2 import OUTSIDE, entity_types, tags_of_types
+from .tags_min_score import MinScore, check_min_score
 from .tags_schemes import scheme_of_name
 from .tasks_class_weights import check_class_weights, weights_by_label
 from .type_aliases import JsonObject
@@ -77,7 +78,15 @@ class TaskConfig:
         abstain: For single-label tasks, how the task abstains from texts out of scope: the fields of `Abstention`,
             such as ``{method: energy, false_rejections: 0.04}``. The threshold is fitted on validation. None without.
         out_of_scope: For single-label tasks, the label in the data of rows that are out of scope, which is not one of
-            ``labels``. No loss counts them, evaluations do, and it is the answer for rejected texts.
+            ``labels``. In training, they are rows out of scope (see ``outlier_weight``), and it is the answer for
+            rejected texts.
+        outlier_weight: For single-label tasks, weight of the loss of training rows out of scope: the mean of their
+            cross entropy to equal probabilities of all labels (outlier exposure, Hendrycks et al. 2019; 0.5 is
+            theirs). 0 leaves these rows out.
+        min_score: For token tasks, the score from which an entity is part of an answer: a number in [0, 1], or numbers
+            by entity type. All are if None.
+        entity_precision: For token tasks, the share of right ones among the entities of an answer, in (0, 1). The
+            lowest ``min_score`` that reaches it on validation is set at the end of a training. None without.
 
     Raises:
         ValueError: If a value is not allowed. The message names the task, the value and the allowed values.
@@ -102,6 +111,9 @@ class TaskConfig:
     temperature: float = 1.0
     abstain: JsonObject | None = None
     out_of_scope: str | None = None
+    outlier_weight: float = 0.5
+    min_score: MinScore | None = None
+    entity_precision: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, f"task {describe_value(self.name)}: ")
@@ -122,6 +134,7 @@ class TaskConfig:
         self._check_head()
         self._check_temperature()
         self._check_scope()
+        self._check_entities()
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "TaskConfig":
@@ -190,6 +203,16 @@ class TaskConfig:
     def abstention(self) -> Abstention | None:
         """How the task abstains, None if it does not."""
         return None if self.abstain is None else Abstention(**self.abstain)
+
+    @property
+    def may_abstain(self) -> bool:
+        """Whether rows can be out of scope: the task gives a text one label, as far as that is known."""
+        return not self.is_token_task and self.problem_type in (None, SINGLE_LABEL)
+
+    @property
+    def has_scope(self) -> bool:
+        """Whether rows can be out of scope of the task: it abstains, or it names their label."""
+        return self.may_abstain and (self.abstain is not None or self.out_of_scope is not None)
 
     def _check_name(self) -> None:
         if not re.fullmatch(r"[A-Za-z_]\w*", self.name or "", flags=re.ASCII):
@@ -271,10 +294,12 @@ class TaskConfig:
 
     def _check_scope(self) -> None:
         for name in ("abstain", "out_of_scope"):
-            if getattr(self, name) is not None and (
-                self.is_token_task or self.problem_type in (MULTI_LABEL, REGRESSION)
-            ):
+            if getattr(self, name) is not None and not self.may_abstain:
                 raise ValueError(f"task {self.name!r}: {name} is for tasks with one label per text.")
+        if self.outlier_weight < 0:
+            raise ValueError(
+                f"task {self.name!r}: outlier_weight must be a number from 0, found {self.outlier_weight!r}."
+            )
         if self.abstain is not None:
             try:
                 self.abstain = Abstention.from_dict(self.abstain).to_dict()
@@ -284,6 +309,21 @@ class TaskConfig:
             raise ValueError(
                 f"task {self.name!r}: out_of_scope {self.out_of_scope!r} is one of the labels. Leave it out of them."
             )
+
+    def _check_entities(self) -> None:
+        for name in ("min_score", "entity_precision"):
+            if getattr(self, name) is not None and not self.is_token_task:
+                raise ValueError(f"task {self.name!r}: {name} is for token tasks.")
+        if self.entity_precision is not None and not 0 < self.entity_precision < 1:
+            raise ValueError(
+                f"task {self.name!r}: entity_precision must be a number between 0 and 1, found "
+                f"{self.entity_precision!r}."
+            )
+        if self.min_score is not None:
+            try:
+                check_min_score(self.min_score, self.labels)
+            except ValueError as error:
+                raise ValueError(f"task {self.name!r}: {error}") from error
 
     def _checked_labels(self, labels: list[str]) -> list[str]:
         twice = sorted(label for label, count in Counter(labels).items() if count > 1)

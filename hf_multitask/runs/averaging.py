@@ -99,6 +99,8 @@ def _average(
     model, tokenizer = _load(names[0])
     for task in model.config.tasks:
         task.temperature = 1.0  # those of the models are not that of their average
+        if task.entity_precision is not None:
+            task.min_score = None
     average = _Average(names[0], model, tokenizer)
     for name in names[1:]:
         average.check(name, *_load(name))

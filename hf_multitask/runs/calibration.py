@@ -11,6 +11,7 @@ from ..models import find_model, load_model
 from ..models.tasks import REGRESSION
 from ..models.type_aliases import Row
 from ..runtime.atomic_files import write_json
+from ..training.score_fits import has_thresholds
 from ..training.temperature import TemperatureFit
 from ..training.trainer import MultiTaskTrainer
 from .evaluation import evaluating
@@ -29,22 +30,24 @@ def calibrate_run(trainer: MultiTaskTrainer, data: PreparedData, is_wanted: bool
         is_wanted: Whether the config asks for temperatures.
     """
     validation = data.get("validation")
-    if is_wanted and not all(task.problem_type == REGRESSION for task in trainer.tasks):
-        if not validation:
-            logger.info("Scores are not calibrated: there is no validation split to fit temperatures on.")
-        else:
-            trainer.calibrate(validation)
-    if any(task.abstain is not None for task in trainer.tasks):
-        if not validation:
-            logger.warning("No task abstains: there is no validation split to fit thresholds on.")
-        else:
-            trainer.fit_thresholds(validation)
+    calibrates = is_wanted and not all(task.problem_type == REGRESSION for task in trainer.tasks)
+    fits_thresholds = has_thresholds(trainer.tasks)
+    if validation and (calibrates or fits_thresholds):
+        trainer.fit_scores(validation, calibrates, fits_thresholds)
+    elif calibrates:
+        logger.info("Scores are not calibrated: there is no validation split to fit temperatures on.")
+    if not validation and any(task.abstain is not None for task in trainer.tasks):
+        logger.warning("No task abstains: there is no validation split to fit thresholds on.")
+    if not validation and any(task.entity_precision is not None for task in trainer.tasks):
+        logger.warning("entity_precision has no effect: there is no validation split to fit min_score on.")
 
 
 def calibrate_model(
     model_dir: str | Path, data: str | Path | Sequence[Row], batch_size: int = 64, **options: Any
 ) -> dict[str, TemperatureFit]:
-    """Fit the temperatures of a saved model and the thresholds of tasks that abstain, and write both into its config.
+    """Fit the temperatures and thresholds of a saved model, and write both into its config.
+
+    The thresholds are those of tasks that abstain, and the minimum scores of tasks with ``entity_precision``.
 
     Weights, labels and other files stay as they are. An ONNX graph of the model has the temperatures that it was
     exported with; the pipeline uses those of the config.
@@ -66,9 +69,7 @@ def calibrate_model(
         raise ValueError(f"calibrate: expected a folder with a model, found {str(model_dir)!r}.")
     model, tokenizer = load_model(find_model(model_dir))
     with evaluating(model, tokenizer, data, batch_size, **options) as (trainer, prepared):
-        fits = trainer.calibrate(prepared["test"])
-        if any(task.abstain is not None for task in trainer.tasks):
-            trainer.fit_thresholds(prepared["test"])
+        fits = trainer.fit_scores(prepared["test"], thresholds=has_thresholds(trainer.tasks)).temperatures
         by_name = {task.name: task for task in trainer.tasks}
         is_writing = trainer.is_world_process_zero()
     if is_writing and fits:
@@ -76,7 +77,8 @@ def calibrate_model(
         for task in config["tasks"]:
             fitted = by_name[task["name"]]
             task["temperature"] = fitted.temperature
-            if fitted.abstain is not None:
-                task["abstain"] = fitted.abstain
+            for name in ("abstain", "min_score"):
+                if getattr(fitted, name) is not None:
+                    task[name] = getattr(fitted, name)
         write_json(path, config)
     return fits

@@ -266,6 +266,12 @@ def _resolve_paths(values: JsonObject, folder: Path) -> JsonObject:
             for split in SPLITS:
                 if isinstance(data.get(split), str):
                     data[split] = str(folder / data[split])
+            outside = data.get("out_of_scope")
+            if isinstance(outside, str):
+                data["out_of_scope"] = str(folder / outside)
+            elif isinstance(outside, dict):
+                files = {split: str(folder / file) for split, file in outside.items() if isinstance(file, str)}
+                data["out_of_scope"] = outside | files
     encoder = values.get("encoder")
     if isinstance(encoder, str) and (folder / encoder).is_dir():
         values["encoder"] = str(folder / encoder)

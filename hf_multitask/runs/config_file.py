@@ -65,6 +65,12 @@ def _data_values(data: DataConfig, folder: Path) -> JsonObject:
                 f"data.{split}: expected a file, the name of a split or a list of rows, as a config file can contain, "
                 f"found {type(source).__name__}."
             )
+    if data.out_of_scope is not None and data.name is None:
+        outside = data.out_of_scope_sources()
+        for split, source in outside.items():
+            if isinstance(source, (str, Path)):
+                outside[split] = _relative(source, folder)
+        values["out_of_scope"] = outside
     return values
 
 

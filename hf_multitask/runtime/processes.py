@@ -42,13 +42,14 @@ def join_processes() -> PartialState:
     return state
 
 
-def log_once(logger: logging.Logger, message: str, *values: object) -> None:
-    """Log a message at level INFO on the main process only.
+def log_once(logger: logging.Logger, message: str, *values: object, level: int = logging.INFO) -> None:
+    """Log a message on the main process only.
 
     Args:
         logger: The logger.
         message: Message with the places of values, as `logging.Logger.info` takes it.
         values: The values.
+        level: Level of the message.
     """
     if PartialState().is_main_process:
-        logger.info(message, *values)
+        logger.log(level, message, *values)

@@ -349,7 +349,13 @@ def _differences(there: object, here: object, name: str = "") -> list[str]:
 def _data_settings(data: DataConfig) -> JsonObject:
     values = {item.name: getattr(data, item.name) for item in dataclasses.fields(data) if item.name != "num_proc"}
     # Without folds, a study has the settings that it had before there were folds, so that it can be continued.
-    values = {name: value for name, value in values.items() if name not in ("folds", "group") or value is not None}
+    values = {
+        name: value
+        for name, value in values.items()
+        if name not in ("folds", "group", "out_of_scope") or value is not None
+    }
+    if data.out_of_scope is not None:
+        values["out_of_scope"] = {split: _identify_source(rows) for split, rows in data.out_of_scope_sources().items()}
     return values | {split: _identify_source(values[split]) for split in SPLITS}
 
 

@@ -109,5 +109,5 @@ def _label_names(labels: Row, tasks: Sequence[TaskConfig]) -> set[str]:
             ids = [i for i, indicator in enumerate(value) if indicator == 1]
         else:
             ids = value if task.is_token_task else [value]
-        names.update(f"{task.name}:{task.id2label[i]}" for i in ids if i != IGNORE_INDEX)
+        names.update(f"{task.name}:{task.id2label[i]}" for i in ids if i > IGNORE_INDEX)
     return names

@@ -102,7 +102,7 @@ class ContrastiveCallback(TrainerCallback):
         self.rows, self.collator = train_dataset, collator
         labels = train_dataset["labels"]
         self.labels = {
-            task.name: {i: row[task.name] for i, row in enumerate(labels) if row[task.name] != IGNORE_INDEX}
+            task.name: {i: row[task.name] for i, row in enumerate(labels) if row[task.name] > IGNORE_INDEX}
             for task in contrasted_tasks(collator.tasks, self.config.tasks)
         }
         for name, by_row in self.labels.items():

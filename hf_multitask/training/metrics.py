@@ -17,6 +17,7 @@ from ..data.labels.unseen_labels import count_unseen, in_scope_labels, is_unseen
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from .calibration import calibration_metric_names, calibration_scores
+from .entity_precision import ANSWER_METRICS, answer_metric_names, answered_ids
 from .scope import scope_metric_names, scope_scores
 
 # Ends of the names of metrics: the number of labels that train lacks, and a score without them.
@@ -121,7 +122,9 @@ def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]
     calibration = [f"{task.name}_{name}" for task in tasks for name in calibration_metric_names(task)]
     scope = [f"{task.name}_{name}" for task in tasks for name in scope_metric_names(task)]
-    return [*scores, *_JOINT_SCORES, *(f"{task.name}_loss" for task in tasks), "loss", *calibration, *scope]
+    answers = [f"{task.name}_{name}" for task in tasks for name in answer_metric_names(task)]
+    losses = [*(f"{task.name}_loss" for task in tasks), "loss"]
+    return [*scores, *_JOINT_SCORES, *losses, *calibration, *scope, *answers]
 
 
 def reported_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
@@ -144,9 +147,11 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
     Returns:
         A function from predictions to metrics: ``<task>_<metric>`` and ``<task>_loss`` for each task that has labels
         in the split; ``<task>_ece``, ``<task>_brier`` and ``<task>_nll``, see `calibration_scores`; those of
-        `scope_scores` for a task that abstains; ``loss``, the sum of the losses weighted by ``loss_weight``;
-        ``joint_accuracy``, the share of fully labeled rows in which every task except regressions is right; or, if no
-        row has labels for all of these tasks, ``mean_score``, the mean of their accuracies and, for token tasks, F1.
+        `scope_scores` for a task that abstains; ``<task>_answer_precision``, ``_recall`` and ``_f1`` of the entities
+        that reach ``min_score``, and ``<task>_left_out``, the number of the others; ``loss``, the sum of the losses
+        weighted by ``loss_weight``; ``joint_accuracy``, the share of fully labeled rows in which every task except
+        regressions is right; or, if no row has labels for all of these tasks, ``mean_score``, the mean of their
+        accuracies and, for token tasks, F1.
         It raises a ``TypeError`` for the predictions of another trainer.
     """
     tasks = list(tasks)
@@ -160,6 +165,7 @@ def build_compute_metrics(tasks: Sequence[TaskConfig]) -> Callable[[EvalPredicti
             if found[task.name][0]["count"].sum() > 0:
                 metrics[f"{task.name}_loss"] = _mean_loss(found[task.name][0])
             of_scores = calibration_scores(task, *found[task.name]) | scope_scores(task, *found[task.name])
+            of_scores |= _answer_scores(task, *found[task.name])
             metrics |= {f"{task.name}_{name}": value for name, value in of_scores.items()}
         metrics["loss"] = total_loss(tasks, {name: values for name, (values, _) in found.items()})
         unseen = {task.name: count for task in tasks if (count := count_unseen(task, labels[task.name]))}
@@ -241,6 +247,17 @@ def with_loss_only(tasks: Sequence[TaskConfig], output: EvalLoopOutput, prefix: 
     return output._replace(
         predictions=None,  # type: ignore[arg-type]  # as the Trainer returns it for losses only
         metrics=metrics,
+    )
+
+
+def _answer_scores(task: TaskConfig, values: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
+    """Return the scores of a token task without the entities below its ``min_score``, and the number of these."""
+    if task.min_score is None or "score" not in values or not is_scored(task, labels):
+        return {}
+    ids, left_out = answered_ids(task, values, labels)
+    scores = task_metrics(task, ids, labels)
+    return dict(
+        zip(ANSWER_METRICS, (*(scores[name] for name in ("precision", "recall", "f1")), left_out), strict=True)
     )
 
 

@@ -10,7 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..freezing.distillation import count_items
 from ..freezing.rates import trained_rates
 from ..models.layer_groups import HEAD
-from ..models.losses import count_labeled
+from ..models.losses import count_labeled, count_outliers
+from ..models.modeling_multitask import OUTLIERS
 from ..models.tasks import TaskConfig
 from ..models.type_aliases import Batch, JsonObject
 from ..runtime.training_history import LEARNING_RATE_PREFIX, LogEntry, TrainingHistory
@@ -141,8 +142,8 @@ def count_labels(
         batches: Batches with labels.
 
     Returns:
-        The number of labeled items by task, and by ``<task>_distill`` the number of items to distill on; and the
-        number of labeled rows by task.
+        The number of labeled items by task, by ``<task>_outliers`` the number of rows out of scope, and by
+        ``<task>_distill`` the number of items to distill on; and the number of labeled rows by task.
     """
     items: dict[str, torch.Tensor] = {}
     rows: dict[str, torch.Tensor] = {}
@@ -150,6 +151,9 @@ def count_labels(
         by_row = [count_labeled(task, batch["labels"][task.name]) for batch in batches]
         items[task.name] = torch.stack([counts.sum() for counts in by_row]).sum()
         rows[task.name] = torch.stack([(counts > 0).sum() for counts in by_row]).sum()
+        if task.has_scope:
+            outliers = [count_outliers(task, batch["labels"][task.name]) for batch in batches]
+            items[f"{task.name}{OUTLIERS}"] = torch.stack(outliers).sum()
     for task in protected:
         items[f"{task.name}{DISTILL}"] = torch.stack([count_items(task, batch) for batch in batches]).sum()
     return items, rows

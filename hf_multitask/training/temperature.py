@@ -85,6 +85,20 @@ def set_temperatures(
     return {name: fit for name, fit in fits.items() if fit is not None}
 
 
+class PredictedEntities(NamedTuple):
+    """Entities that a token task predicts.
+
+    Args:
+        scores: Their calibrated scores (entities,).
+        right: 1 for an entity whose type and boundaries are right, else 0 (entities,).
+        types: Their types (entities,).
+    """
+
+    scores: np.ndarray
+    right: np.ndarray
+    types: np.ndarray
+
+
 class _Items(NamedTuple):
     """What a batch adds to the fit of a task.
 
@@ -113,6 +127,7 @@ class LogitCollector:
         self.tasks = [task for task in tasks if task.problem_type != REGRESSION]
         self.crfs = crfs
         self._items: dict[str, list[_Items]] = {task.name: [] for task in self.tasks}
+        self._gathered: dict[str, _Items | None] | None = None
 
     @torch.no_grad()
     def add(
@@ -142,7 +157,28 @@ class LogitCollector:
         Returns:
             The fit of each task that has scores; None if no row has a label of it, or no entity was predicted.
         """
-        return {task.name: _fit(task, gather_object(self._items[task.name])) for task in self.tasks}
+        gathered = self._gather()
+        return {task.name: _fit(task, gathered[task.name]) for task in self.tasks}
+
+    def entities(self, task: TaskConfig) -> PredictedEntities:
+        """Return the entities that a token task predicts on all processes, with its temperature.
+
+        Args:
+            task: Token task.
+        """
+        items = self._gather()[task.name]
+        if items is None:
+            return PredictedEntities(*(np.zeros(0) for _ in range(3)))
+        found = _entity_confidences(items, task.temperature)
+        _, first = np.unique(items.entities.numpy(), return_index=True)
+        names = task.labels or []
+        return PredictedEntities(*found, np.array([names[i][2:] for i in items.labels[first].tolist()]))
+
+    def _gather(self) -> dict[str, _Items | None]:
+        """Return the items of all processes by task, None if there are none."""
+        if self._gathered is None:
+            self._gathered = {name: _joined(gather_object(items)) for name, items in self._items.items()}
+        return self._gathered
 
 
 def _row_items(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor) -> _Items:
@@ -178,14 +214,18 @@ def _entity_items(
     return _Items(log_probabilities[at], ids[at], torch.tensor(entities, dtype=torch.long), outcomes)
 
 
-def _fit(task: TaskConfig, batches: Sequence[_Items]) -> TemperatureFit | None:
+def _joined(batches: Sequence[_Items]) -> _Items | None:
+    """Return the items of batches as those of one, whose entities are numbered from 0."""
     if not batches:
         return None
     counts = torch.tensor([0, *(len(batch.right) for batch in batches[:-1])]).cumsum(0)
     numbered = [batch.entities + start for batch, start in zip(batches, counts, strict=True)]
     logits, labels, _, right = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
-    items = _Items(logits.double(), labels, torch.cat(numbered), right.double())
-    if not len(logits):
+    return _Items(logits.double(), labels, torch.cat(numbered), right.double()) if len(logits) else None
+
+
+def _fit(task: TaskConfig, items: _Items | None) -> TemperatureFit | None:
+    if items is None:
         return None
     confidences, loss = _of_entities(items) if task.is_token_task else _of_rows(task, items)
     temperature = _minimize(loss)
@@ -228,21 +268,23 @@ def _of_rows(task: TaskConfig, items: _Items) -> tuple[_Confidences, _Loss]:
 def _of_entities(items: _Items) -> tuple[_Confidences, _Loss]:
     smoothing = 1 / (len(items.right) + 2)
     targets = items.right * (1 - 2 * smoothing) + smoothing
-    lengths = torch.bincount(items.entities, minlength=len(targets))
-
-    def scores(temperature: float) -> torch.Tensor:
-        of_words = (items.logits / temperature).softmax(-1).gather(1, items.labels.unsqueeze(1)).squeeze(1)
-        sums = torch.zeros(len(targets), dtype=torch.double).index_add(0, items.entities, of_words)
-        return sums / lengths
 
     def confidences(temperature: float) -> Confidences:
-        return Confidences(scores(temperature).numpy(), items.right.numpy())
+        return _entity_confidences(items, temperature)
 
     def loss(temperature: float) -> float:
-        bounded = scores(temperature).clamp(_SMALLEST, 1 - _SMALLEST)
+        bounded = torch.from_numpy(confidences(temperature).scores).clamp(_SMALLEST, 1 - _SMALLEST)
         return functional.binary_cross_entropy(bounded, targets).item()
 
     return confidences, loss
+
+
+def _entity_confidences(items: _Items, temperature: float) -> Confidences:
+    """Return the scores of entities, each the mean probability of its words' tags, and which are right."""
+    of_words = (items.logits / temperature).softmax(-1).gather(1, items.labels.unsqueeze(1)).squeeze(1)
+    sums = torch.zeros(len(items.right), dtype=torch.double).index_add(0, items.entities, of_words)
+    lengths = torch.bincount(items.entities, minlength=len(items.right))
+    return Confidences((sums / lengths).numpy(), items.right.numpy())
 
 
 def _minimize(loss: _Loss) -> float:

@@ -41,6 +41,7 @@ from .dataloaders import (
 from .ddp import rebuild_ddp
 from .distillation import Distillation, build_distiller
 from .divergence import DivergenceHooks
+from .entity_precision import MinScoreFit
 from .logged_sums import LossSums, LossSumsHooks
 from .metrics import build_compute_metrics, with_loss_only
 from .optimizer_groups import TrainedWeights, check_optimizer_class
@@ -48,10 +49,11 @@ from .prediction_reduction import reduce_step
 from .row_checks import check_prepared, check_rows, check_training_rows
 from .saved_model import check_tokenizer, save_special_tokens, without_code
 from .scheduling import ScheduleSpec, Scheduling
-from .scope import ScopeCollector, ThresholdFit, set_thresholds
+from .scope import ThresholdFit
+from .score_fits import ScoreCollector, ScoreFits
 from .sharing import Sharing, SharingHooks, SharingParts
 from .step_losses import StepLosses
-from .temperature import LogitCollector, TemperatureFit, sample_rows, set_temperatures
+from .temperature import TemperatureFit, sample_rows
 from .trainer_callbacks import TrainerCallbacks
 from .trainer_checks import NothingTrainsError, check_given, check_tasks, check_watched
 from .word_dropout import build_word_dropout
@@ -108,7 +110,7 @@ class MultiTaskTrainer(Trainer):
         self._has_own_metrics = kwargs.get("compute_metrics") is not None
         self._distillation = distillation
         self._validation = kwargs.get("eval_dataset")
-        self._logit_collector: LogitCollector | ScopeCollector | None = None
+        self._collector: ScoreCollector | None = None
         if model is not None:
             # Before the Trainer creates anything.
             self._set_schedule(model)
@@ -453,40 +455,54 @@ class MultiTaskTrainer(Trainer):
         Raises:
             ValueError: If there are no rows.
         """
-        collector = LogitCollector(self.tasks, self.model.crfs)
-        self._collect(collector, dataset, "calibrate")
-        return set_temperatures(self.tasks, collector.fit())
+        return self.fit_scores(dataset, thresholds=False).temperatures
 
-    def fit_thresholds(self, dataset: Dataset | None = None) -> dict[str, ThresholdFit]:
-        """Fit the threshold of each task that abstains, and set it in the model's config; log it.
+    def fit_thresholds(self, dataset: Dataset | None = None) -> dict[str, ThresholdFit | MinScoreFit]:
+        """Fit the threshold of each task that abstains or has ``entity_precision``, and set it in the model's config.
+
+        Minimum scores of entities depend on the temperature: fit it first.
 
         Args:
             dataset: See `calibrate`. If there are rows out of scope, the threshold is that of the best balance.
 
         Returns:
-            The fit by task. A task without a label in the rows has none.
+            The fit by task. A task without a label in the rows, or without a predicted entity, has none.
 
         Raises:
             ValueError: If there are no rows.
         """
-        collector = ScopeCollector(self.tasks)
-        self._collect(collector, dataset, "fit_thresholds")
-        return set_thresholds(self.tasks, collector.fit())
+        fits = self.fit_scores(dataset, temperatures=False)
+        return {**fits.thresholds, **fits.min_scores}
 
-    def _collect(self, collector: "LogitCollector | ScopeCollector", dataset: Dataset | None, name: str) -> None:
-        """Let a collector see the logits of labeled rows."""
+    def fit_scores(
+        self, dataset: Dataset | None = None, temperatures: bool = True, thresholds: bool = True
+    ) -> ScoreFits:
+        """Do the work of `calibrate` and `fit_thresholds` with one prediction of the rows.
+
+        Args:
+            dataset: See `calibrate`.
+            temperatures: Whether to fit temperatures.
+            thresholds: Whether to fit thresholds.
+
+        Returns:
+            The fits.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
         rows = self.eval_dataset if dataset is None else dataset
         if not isinstance(rows, datasets.Dataset) or not len(rows):
-            raise ValueError(f"{name}: expected a dataset of labeled rows, found {describe_value(rows)}.")
-        self._logit_collector = collector
+            raise ValueError(f"dataset: expected a dataset of labeled rows, found {describe_value(rows)}.")
+        self._collector = ScoreCollector(self.tasks, self.model.crfs, temperatures, thresholds)
         try:
             self.predict(sample_rows(rows), metric_key_prefix="calibration")
+            return self._collector.fit()
         finally:
-            self._logit_collector = None
+            self._collector = None
 
     def _collect_batch(
         self,
-        collector: LogitCollector | ScopeCollector,
+        collector: ScoreCollector,
         logits: Mapping[str, torch.Tensor],
         labels: Mapping[str, torch.Tensor],
         positions: torch.Tensor | None,
@@ -527,8 +543,8 @@ class MultiTaskTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs, return_dict=True)
         positions = inputs.get("tag_positions")
-        if self._logit_collector is not None and labels is not None:
-            self._collect_batch(self._logit_collector, outputs["logits"], labels, positions)
+        if self._collector is not None and labels is not None:
+            self._collect_batch(self._collector, outputs["logits"], labels, positions)
         return reduce_step(self.tasks, self.model.crfs, outputs["logits"], labels, positions, prediction_loss_only)
 
     # Moving average of the weights, and checkpoints.

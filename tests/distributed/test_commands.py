@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,30 @@ def test_evaluate_shares_the_rows_and_prints_once(launcher, encoder, data, write
     found, expected = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("several", "one"))
     assert found.pop("support") == expected.pop("support")
     assert found == pytest.approx(expected)
+
+
+def test_thresholds_are_those_of_one_process(encoder, data, write_jsonl, tmp_path):
+    intent, slots = data.tasks
+    tasks = [
+        replace(intent, abstain={"method": "energy", "false_rejections": 0.2}),
+        replace(slots, entity_precision=0.5),
+    ]
+    # 15 rows and 2 out of scope: the last batches of both processes are filled up with rows that do not count.
+    validation, outside = write_jsonl(ROWS[:15]), write_jsonl([{"text": "são"}, {"text": "out of the old mill"}])
+    found = []
+    model = MultiTaskModel.from_encoder(encoder, tasks)
+    for name, start in (("one", main), ("several", lambda arguments: run(torchrun(2), *arguments))):
+        folder = tmp_path / name
+        model.save_pretrained(folder)
+        load_tokenizer(encoder).save_pretrained(folder)
+        start(["calibrate", str(folder), str(validation), "--batch-size", "4", "--out-of-scope", str(outside)])
+        found.append(json.loads((folder / "config.json").read_text())["tasks"])
+    (one, several), abstentions = found, [intent.pop("abstain") for intent, _ in found]
+    assert abstentions[0]["threshold"] is not None
+    assert one[1]["min_score"] is not None
+    assert abstentions[1] == pytest.approx(abstentions[0], rel=1e-4)
+    for name in ("temperature", "min_score"):
+        assert several[1][name] == pytest.approx(one[1][name], rel=1e-3)
 
 
 def test_train_is_one_training(encoder, write_jsonl, tmp_path):

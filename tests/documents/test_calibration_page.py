@@ -1,11 +1,12 @@
 """The examples of docs/CALIBRATION.md run as they are written."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
 
-from hf_multitask import RunConfig
+from hf_multitask import RunConfig, TaskConfig
 from hf_multitask.models import load_model
 from tests.documents.blocks import claim, run_commands, run_python
 from tests.trainers import make_trainer
@@ -13,6 +14,7 @@ from tests.trainers import make_trainer
 PAGE = "docs/CALIBRATION.md"
 CONFIG = claim(PAGE, "yaml", "calibrate: true")
 SCOPE = claim(PAGE, "yaml", "abstain:")
+ENTITIES = claim(PAGE, "yaml", "entity_precision")
 COMMAND = claim(PAGE, "bash", "out/intents validation.csv")
 PYTHON = claim(PAGE, "python", "trainer.calibrate()")
 
@@ -20,6 +22,10 @@ PYTHON = claim(PAGE, "python", "trainer.calibrate()")
 def test_the_config_is_one():
     assert RunConfig.from_dict(yaml.safe_load(CONFIG.text)).calibrate
     (task,) = RunConfig.from_dict(yaml.safe_load(SCOPE.text)).tasks
+    assert RunConfig.from_dict(yaml.safe_load(ENTITIES.text)).tasks[0].entity_precision == 0.95
+    for other in re.findall(r"or (min_score: [^,{]+|min_score: {.*?})(?=,|$)", ENTITIES.text, re.MULTILINE):
+        values = {"name": "slots", "type": "token_classification", **yaml.safe_load(other)}
+        assert TaskConfig(**values).min_score
     assert (task.abstention.method, task.abstention.false_rejections, task.out_of_scope) == ("energy", 0.04, "oos")
 
 

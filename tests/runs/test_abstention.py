@@ -70,6 +70,30 @@ def test_rows_out_of_scope_are_no_label_of_the_model_and_are_rejected(values, tm
     assert scores["intent_scope_recall"] == metrics["intent_scope_recall"]
 
 
+def test_rows_out_of_scope_of_train_get_less_sure_answers(values, tmp_path, write_jsonl):
+    texts = [row["text"] for row in STRANGE]
+    outside = str(write_jsonl([{"text": text} for text in texts]))
+    task = {**values["tasks"][0], "abstain": {"method": "max_softmax"}}
+    del task["out_of_scope"]
+    data = {"train": str(write_jsonl(ROWS)), "validation": str(write_jsonl(ROWS)), "out_of_scope": outside}
+    found = {}
+    for weight in (0.0, 2.0):
+        folder = tmp_path / f"out{weight:g}"
+        changes = {"tasks": [{**task, "outlier_weight": weight}], "data": data, "output_dir": str(folder)}
+        run_training(RunConfig.from_dict({**values, **changes, "calibrate": False}))
+        answers = pipeline("multi-task", model=str(folder))(texts)
+        found[weight] = sum(row["intent"]["score"] for row in answers) / len(answers)
+    assert found[2.0] < found[0.0] - 0.05
+    log = (tmp_path / "out2" / "train.log").read_text()
+    assert f"{len(STRANGE)} rows are out of scope of task 'intent', with a loss of weight 2." in log
+    # The same file is given to commands.
+    validation, report = str(write_jsonl(ROWS)), tmp_path / "scores.json"
+    command = [str(tmp_path / "out2"), validation, "--out-of-scope", outside]
+    assert main(["calibrate", *command]) == 0
+    assert main(["evaluate", *command, "--output", str(report)]) == 0
+    assert json.loads(report.read_text())["intent_scope_recall"] > 0.5
+
+
 def test_without_marked_rows_the_share_of_rejections_decides(values, tmp_path, write_jsonl):
     del values["tasks"][0]["out_of_scope"]
     values["data"] = {"train": str(write_jsonl(ROWS)), "validation": str(write_jsonl(ROWS))}

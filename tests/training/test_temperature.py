@@ -91,7 +91,7 @@ def test_the_trainer_sets_the_temperatures_and_keeps_labels_and_losses(model, da
 
 def test_a_calibration_needs_rows(model, data, tokenizer, tmp_path):
     trainer = make_trainer(model, {"train": data["train"]}, tokenizer, tmp_path)
-    with pytest.raises(ValueError, match=r"calibrate: expected a dataset of labeled rows, found nothing"):
+    with pytest.raises(ValueError, match=r"dataset: expected a dataset of labeled rows, found nothing"):
         trainer.calibrate()
 
 

@@ -15,7 +15,7 @@ from .checks import words_of
 from .label_notes import label_notes
 from .outside_tag import check_outside
 from .tags import SchemeScan
-from .unseen_labels import OUT_OF_SCOPE, unseen_id
+from .unseen_labels import OUT_OF_SCOPE, SCOPE_COLUMN, unseen_id
 from .values import class_name, is_binary
 
 NO_NUMBER = float("nan")
@@ -212,6 +212,7 @@ class LabelEncoder:
             loss).
         keeps_unseen: Whether such labels get an id, so that metrics count them as wrong, or are missing labels; and
             whether rows out of scope get `OUT_OF_SCOPE`.
+        keeps_outliers: Whether rows out of scope get `OUT_OF_SCOPE` where a loss counts them.
     """
 
     def __init__(
@@ -220,11 +221,13 @@ class LabelEncoder:
         labeled: Collection[str],
         unseen_labels: str = "error",
         keeps_unseen: bool = False,
+        keeps_outliers: bool = False,
     ) -> None:
         self.tasks = list(tasks)
         self.labeled = set(labeled)
         self.unseen_labels = unseen_labels
         self.keeps_unseen = keeps_unseen
+        self.keeps_outliers = keeps_outliers
         self._label2id = {task.name: task.label2id for task in self.tasks}
 
     def encode(self, rows: Rows) -> tuple[list[Row], dict[str, Counter[str]]]:
@@ -259,6 +262,8 @@ class LabelEncoder:
     def _encode_one(self, task: TaskConfig, row: Row, rows: Rows, i: int, unknown: list[str]) -> object:
         """Encode the label of a task and append the unseen labels to ``unknown``."""
         value = row.get(str(task.column)) if task.name in self.labeled else None
+        if SCOPE_COLUMN in row and task.has_scope and task.name in self.labeled:
+            return self._scope_id(task)
         if task.is_token_task:
             tags = value if value is not None else [None] * len(words_of(row))
             return [self._id_of(task, tag, unknown) for tag in tags]
@@ -286,9 +291,13 @@ class LabelEncoder:
         if known is not None:
             return known
         if label == task.out_of_scope:
-            return OUT_OF_SCOPE if self.keeps_unseen else IGNORE_INDEX
+            return self._scope_id(task)
         unknown.append(label)
         return unseen_id(task, label) if self.keeps_unseen else IGNORE_INDEX
+
+    def _scope_id(self, task: TaskConfig) -> int:
+        is_kept = self.keeps_unseen or (self.keeps_outliers and task.outlier_weight > 0)
+        return OUT_OF_SCOPE if is_kept else IGNORE_INDEX
 
     def _refuse_unseen(self, unseen: dict[str, Counter[str]], first: dict[str, str]) -> None:
         messages = []

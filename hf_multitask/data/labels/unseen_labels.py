@@ -4,13 +4,15 @@ import zlib
 
 import numpy as np
 
-from ...models.losses import IGNORE_INDEX
+from ...models.losses import IGNORE_INDEX, OUT_OF_SCOPE
 from ...models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ...models.type_aliases import Row
+from .values import class_name
 
 # Name of a label that train lacks where its own name is not known.
 UNSEEN = "not in train"
-# Id of the label that marks a row as out of scope, below those of all unseen labels.
-OUT_OF_SCOPE = -(2**24)
+# Column of a row that belongs to no label of any task that abstains.
+SCOPE_COLUMN = "_out_of_scope"
 # Small enough that float32, the type of multi-label rows, has each id exactly.
 _NUM_NAMES = 2**22
 
@@ -28,6 +30,14 @@ def unseen_id(task: TaskConfig, label: str) -> int:
     name = label[2:] if task.is_token_task else label
     is_inside = task.is_token_task and label.startswith("I-")
     return IGNORE_INDEX - 1 - 2 * (zlib.crc32(name.encode()) % _NUM_NAMES) - is_inside
+
+
+def is_out_of_scope(task: TaskConfig, row: Row) -> bool:
+    """Return whether a row is out of scope of a task: by its label, or because it is of a file of such rows."""
+    if not task.has_scope:
+        return False
+    value = row.get(str(task.column))
+    return SCOPE_COLUMN in row or (value is not None and class_name(value) == task.out_of_scope)
 
 
 def is_unseen(labels: np.ndarray) -> np.ndarray:

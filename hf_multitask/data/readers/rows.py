@@ -86,6 +86,17 @@ class Rows:
             [self.numbers[i] for i in chosen] if self.numbers else list(chosen),
         )
 
+    def extend(self, others: "Rows") -> None:
+        """Add rows of another source. Only rows of this one keep their locations in messages."""
+        first = len(self.rows)
+        self.rows += others.rows
+        if self.line_numbers:
+            self.line_numbers += others.line_numbers or [0] * len(others.rows)
+        if self.word_lines:
+            self.word_lines += [[] for _ in others.rows]
+        if self.numbers:
+            self.numbers = [*self.numbers, *range(first, first + len(others.rows))]
+
     @property
     def columns(self) -> list[str]:
         """Names of all columns, in the order in which they first occur."""
