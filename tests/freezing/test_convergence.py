@@ -173,12 +173,31 @@ def test_layers_that_train_again_rest_for_twice_the_patience_and_are_measured_an
     assert rounds_to_freeze(state, measure, 0.3) == expected
 
 
-def test_a_metric_that_changes_by_the_tolerance_is_not_worse():
-    state, measure = watching(patience=2, min_delta=0.25)
+@pytest.mark.parametrize(("metric", "sign"), [("slots_f1", -1), ("slots_loss", 1)])
+def test_a_metric_that_changes_by_the_tolerance_is_not_worse(metric, sign):
+    state, measure = watching(watch=metric, patience=2, min_delta=0.25)
     for _ in range(WINDOW + 1):
-        measure(reference=Evaluation(0, {"slots_f1": 0.5}))
-    assert state.see(Evaluation(1, {"slots_f1": 0.25})) is None
-    assert "train again" in state.see(Evaluation(2, {"slots_f1": 0.125}))
+        measure(reference=Evaluation(0, {metric: 0.5}))
+    assert state.see(Evaluation(1, {metric: 0.5 + sign * 0.25})) is None
+    assert "train again" in state.see(Evaluation(2, {metric: 0.5 + sign * 0.375}))
+
+
+def test_each_freeze_must_save_more_than_a_cache_of_all_below_costs():
+    options = Converged(watch=[], keep=0.5)
+    state = Convergence(options, freezable_units(options, ALL, GROUPS), 0, Span(STEPS_PER_EPOCH, MAX_STEPS))
+
+    def measure(step, names, epochs):
+        measurement = Measurement(step, dict.fromkeys(names, 1.0), caches=True)
+        return state.measure(measurement, step + int(epochs * STEPS_PER_EPOCH), None)
+
+    # A layer saves three passes in an epoch. The first freeze costs a pass through one layer, the second through two.
+    lower = ["embeddings", "encoder.0"]
+    assert [measure(step, lower, 0.25) for step in range(1, WINDOW + 2)] == [None] * (WINDOW + 1)
+    assert measure(WINDOW + 2, lower, 0.5) is not None
+    assert state.frozen_groups == set(lower)
+    assert [measure(step, ["encoder.1"], 0.5) for step in range(10, WINDOW + 12)] == [None] * (WINDOW + 2)
+    assert measure(WINDOW + 12, ["encoder.1"], 0.75) is not None
+    assert state.frozen_groups == {*lower, "encoder.1"}
 
 
 def test_layers_that_do_not_move_at_all_freeze():

@@ -328,6 +328,7 @@ def test_a_broken_file_is_refused_even_if_rows_are_skipped(name, content, messag
         ({"batch_size": 0}, ValueError, "batch_size must be 'auto' or a whole number from 1, found 0"),
         ({"batch_size": "large"}, ValueError, "batch_size must be 'auto' or"),
         ({"workers": -1}, ValueError, "workers must be a whole number from 0"),
+        ({"workers": True}, ValueError, "workers must be a whole number from 0, found True"),
         ({"on_error": "skp"}, ValueError, "on_error: unknown value 'skp'. Did you mean 'skip'"),
         ({"format": "jsnl"}, ValueError, "unknown format 'jsnl'"),
     ],
@@ -391,6 +392,7 @@ def test_a_changed_input_is_refused(stopped, model):
     [
         ({"options": OutputOptions(top_k=2)}, "top_k: null, now 2; word_labels: true, now false"),
         ({"keep": ["id"]}, r"keep: \[\], now \[\"id\"\]"),
+        ({"reading": ReadingOptions(encoding="utf-16")}, r'encoding: null, now "utf-16"'),
         ({"columns": {"text": "id"}}, r"columns: {}, now {\"text\": \"id\"}"),
     ],
 )

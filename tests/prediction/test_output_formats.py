@@ -38,6 +38,42 @@ def test_a_number_with_one_label_is_a_value_without_the_label(written):
     assert parquet.read_table(written(".parquet", [GRADE], ROWS, 4)).to_pylist() == ROWS
 
 
+SCOPE = {"best_label": "a", "in_scope": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("task", "prediction", "cells"),
+    [
+        (
+            TaskConfig("mood", "sequence_classification", labels=["joy", "fear"], problem_type="regression"),
+            {"values": {"joy": 0.5, "fear": 2.0}},
+            {"mood_joy": "0.5", "mood_fear": "2.0"},
+        ),
+        (
+            TaskConfig("intent", "sequence_classification", labels=["a", "b"]),
+            {"label": "a", "score": 0.5},
+            {"intent": "a", "intent_score": "0.5"},
+        ),
+        (
+            TaskConfig(
+                "intent",
+                "sequence_classification",
+                labels=["a", "b"],
+                problem_type="single_label_classification",
+                abstain={"threshold": 0.5},
+            ),
+            {"label": None, "score": 0.5, **SCOPE},
+            {"intent": "", "intent_score": "0.5", "intent_best_label": "a", "intent_in_scope": "0.25"},
+        ),
+    ],
+)
+def test_each_value_has_a_column(task, prediction, cells, written):
+    rows = [{task.name: prediction}]
+    with written(".csv", [task], rows, 1).open(newline="") as file:
+        assert list(csv.DictReader(file)) == [cells]
+    assert parquet.read_table(written(".parquet", [task], rows, 1)).to_pylist() == rows
+
+
 def test_texts_in_a_cell_are_those_of_the_input(written):
     task = TaskConfig("slots", "token_classification", labels=["O", "B-x"])
     entity = {"label": "x", "start": 0, "end": 9, "text": "são paulo", "score": 0.5}

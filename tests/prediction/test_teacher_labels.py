@@ -35,6 +35,14 @@ def test_numbers_without_names_keep_their_order():
         map_labels("t", grade, ["p", "q"])
 
 
+def test_numbers_with_names_are_mapped_by_name():
+    mood = TaskConfig("mood", "sequence_classification", labels=["joy", "fear"], problem_type="regression")
+    scores = torch.tensor([[0.25, 0.75]])
+    assert map_labels("t", mood, ["fear", "joy"])(scores).tolist() == [[0.75, 0.25]]
+    for others in (["LABEL_0", "LABEL_1"], ["joy", "other"]):
+        assert map_labels("t", mood, others)(scores).tolist() == [[0.25, 0.75]]
+
+
 def test_tags_of_iob2_are_mapped_by_name_and_missing_ones_are_practically_impossible():
     label_map = map_stock_tags("t", SLOTS, ["B-y", "I-x", "O", "B-x"])  # without I-y
     assert convert(label_map, [[0.1, 0.2, 0.3, 0.4]]) == [{"O": 0.3, "B-x": 0.4, "B-y": 0.1, "I-x": 0.2}]
@@ -69,3 +77,13 @@ def test_other_labels_are_refused_with_the_difference():
         map_stock_tags("t", SLOTS, ["O", "B-x", "I-x", "B-z", "I-z"])
     with pytest.raises(ValueError, match="does not have O, x, y, and it has besides LABEL_0, LABEL_1"):
         map_stock_tags("t", SLOTS, ["LABEL_0", "LABEL_1"])
+    # With a prefix that has no type, they are not tags.
+    with pytest.raises(ValueError, match="does not have x, y, and it has besides B-x, I-x, B-y, I-y, B-"):
+        map_stock_tags("t", SLOTS, ["O", "B-x", "I-x", "B-y", "I-y", "B-"])
+
+
+def test_at_most_twenty_labels_are_listed():
+    for more, ending in (20, "label 19."), (21, "label 19 and 1 more."):
+        with pytest.raises(ValueError, match="it has besides label 0, ") as error:
+            map_labels("t", INTENT, [*INTENT.labels, *(f"label {i}" for i in range(more))])
+        assert str(error.value).endswith(ending)

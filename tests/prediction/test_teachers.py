@@ -63,6 +63,21 @@ def test_scores_are_those_of_each_row_alone_at_the_first_subword_of_each_word(ar
         assert np.allclose(found["grade"][i], expected_scores(folder, words, "grade"), atol=1e-5)
 
 
+def test_rows_are_scored_longest_first(encoder, tmp_path):
+    teacher, lengths = load_teacher(save_teacher(encoder, tmp_path), TASKS), []
+    scores = teacher.scores
+
+    def watch(batch):
+        lengths.append(batch["input_ids"].shape[1])
+        return scores(batch)
+
+    teacher.scores = watch
+    found = teacher.predict(TEXTS, batch_size=1)
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(set(lengths)) == 3
+    assert [len(row) for row in found["slots"]] == [3, 6, 1]
+
+
 def test_labels_in_another_order_are_mapped_by_name(encoder, tmp_path):
     folder = save_teacher(encoder, tmp_path)
     other = replace(SLOTS, labels=["I-y", "B-x", "O", "B-y", "I-x"])
@@ -175,3 +190,35 @@ def test_a_stock_model_is_refused_if_no_task_or_several_tasks_fit(encoder, tmp_p
         load_teacher(stock, [other])
     # Two tasks of the type, one with the labels.
     assert list(load_teacher(stock, [SLOTS, replace(other, name="more")]).label_maps) == ["slots"]
+
+
+def export_stock(encoder, folder, name, **changes):
+    """Save a task of a teacher as a stock model, with changes of its config; return its folder."""
+    model = MultiTaskModel.from_pretrained(save_teacher(encoder, folder / "whole"))
+    stock = model.export_task(name)
+    for key, value in changes.items():
+        setattr(stock.config, key, value)
+    stock.save_pretrained(folder / "stock")
+    load_tokenizer(encoder).save_pretrained(folder / "stock")
+    return folder / "stock"
+
+
+def test_a_stock_model_without_a_kind_is_one_for_single_labels(encoder, tmp_path):
+    stock = export_stock(encoder, tmp_path, "intent", problem_type=None)
+    assert list(load_teacher(stock, TASKS).label_maps) == ["intent"]
+
+
+def test_a_stock_model_of_another_kind_is_refused(encoder, tmp_path):
+    stock = export_stock(encoder, tmp_path, "topics")
+    task = replace(TASKS[1], problem_type="single_label_classification")
+    with pytest.raises(ValueError, match=r"task 'topics': expected a single_label_.*, found a multi_label_"):
+        load_teacher(stock, [task])
+
+
+def test_a_stock_model_with_too_large_a_tokenizer_is_refused(encoder, tmp_path):
+    stock = export_stock(encoder, tmp_path, "slots")
+    tokenizer = load_tokenizer(encoder)
+    tokenizer.add_tokens([f"unheardof{i}" for i in range(1000)])
+    tokenizer.save_pretrained(stock)
+    with pytest.raises(ValueError, match="tokens have higher ones: 'unheardof"):
+        load_teacher(stock, [SLOTS])
