@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .models.pipeline_multitask import MultiTaskPipeline
     from .recommendation import recommend_schedule
     from .runs import RunConfig, average_models, run_evaluation, run_training
-    from .study import load_study, run_study
+    from .study import load_study, run_race, run_study
     from .training.arguments import MultiTaskTrainingArguments
     from .training.contrastive import ContrastiveCallback, ContrastiveConfig
     from .training.distillation import Distillation
@@ -56,6 +56,7 @@ _LAZY = {
     "load_tokenizer": "models",
     "recommend_schedule": "recommendation",
     "run_evaluation": "runs",
+    "run_race": "study",
     "run_study": "study",
     "run_training": "runs",
 }
@@ -89,6 +90,7 @@ __all__ = [
     "prepare_datasets",
     "recommend_schedule",
     "run_evaluation",
+    "run_race",
     "run_study",
     "run_training",
 ]

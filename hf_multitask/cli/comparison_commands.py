@@ -1,5 +1,6 @@
 """Commands that find out how to train: by rules, or by training and comparing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -62,19 +63,48 @@ def study_command(
     alone: Annotated[
         bool, typer.Option("--alone", help="Train each task by itself too, and compare it with the first scenario.")
     ] = False,
+    race: Annotated[
+        bool,
+        typer.Option("--race", help="Train with few rows first, go on with the better scenarios, and recommend one."),
+    ] = False,
+    main_task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Task whose score decides a race. Defaults to the mean of all.")
+    ] = None,
 ) -> None:
     """Train freezing scenarios on the same data, seeds and budget, and compare their scores and costs.
 
     Writes study.json, study.md and study.html. After an interruption, the same command continues. A file named stop in
-    the folder of the study ends it after the training in progress, with the results so far.
+    the folder of the study ends it after the training in progress, with the results so far. A race writes race.json,
+    race.md and winner.yaml; --sizes is then a single number of rows, and --seeds the most that are trained.
     """
-    from ..study import run_study
+    from ..study import run_race, run_study
     from .overrides import parse_names
-    from .study import print_run, print_study
+    from .study import print_race, print_run, print_rung, print_study, print_training
 
     run_config = read_config(context, config)
     folder = output or Path(f"{run_config.output_dir}-study")
+    if not race and main_task is not None:
+        raise ValueError("--main-task decides a race: give --race too.")
     try:
+        if race:
+            size = _size_of_race(parse_names(sizes) or (), alone)
+            result = run_race(
+                run_config,
+                folder,
+                parse_names(scenarios),
+                seeds,
+                size,
+                epochs,
+                minutes,
+                processes,
+                time_budget,
+                main_task,
+                print_training,
+                print_rung,
+            )
+            if result is not None:
+                print_race(result)
+            return
         study = run_study(
             run_config,
             folder,
@@ -94,6 +124,19 @@ def study_command(
     if study is not None:
         print_study(study)
         typer.echo(f"study.html, study.md, study.json and figures are in {folder}")
+
+
+def _size_of_race(sizes: Sequence[str], alone: bool) -> str:
+    """Return the number of rows of a race.
+
+    Raises:
+        ValueError: If there are several, or the race is to train tasks by themselves.
+    """
+    if alone:
+        raise ValueError("--alone compares models of different tasks, which cannot race: leave out --race or --alone.")
+    if len(sizes) != 1:
+        raise ValueError(f"--sizes: a race is for one number of rows, found {', '.join(sizes) or 'none'}.")
+    return sizes[0]
 
 
 @commands.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)

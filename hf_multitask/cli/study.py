@@ -3,7 +3,10 @@
 from rich.console import Console
 from rich.text import Text
 
-from ..study import RunResult, Study
+from ..study import Race, RaceProgress, RunResult, Study
+from ..study.race_results import CONFIG_NAME as WINNER_NAME
+from ..study.race_results import price_table, rung_table
+from ..study.race_rungs import RungResult
 from ..study.report import scores_table, sharing_table
 from .console_table import print_cells
 
@@ -17,12 +20,46 @@ def print_run(name: str, result: RunResult, done: int, of: int) -> None:
         done: Number of finished runs.
         of: Number of all runs.
     """
+    # A string may contain emoji for rich, as in the name lora:top:2.
+    Console().print(Text(f"{done}/{of} {_describe(name, result)}"), soft_wrap=True)
+
+
+def print_training(progress: RaceProgress) -> None:
+    """Print one line for a finished training of a race, with the time that is left."""
+    left = "" if progress.minutes_left is None else f"; {progress.minutes_left:,.1f} minutes left"
+    place = f"rung {progress.rung} of at most {progress.num_rungs}, {progress.done}/{progress.of}"
+    Console().print(Text(f"{place} {_describe(progress.run, progress.result)}{left}"), soft_wrap=True)
+
+
+def print_rung(result: RungResult) -> None:
+    """Print the scores after a rung of a race, and what drops out."""
+    table = rung_table(result)
+    seeds = len(result.rung.seeds)
+    title = f"{result.rung.size:,} training rows, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    print_cells(table.header, table.rows, Console(), title=title)
+
+
+def print_race(race: Race) -> None:
+    """Print the price list of a race, its recommendation, and how to train it."""
+    console = Console()
+    prices = price_table(race)
+    print_cells(prices.header, prices.rows, console, title="Score against minutes")
+    console.print(Text(prices.caption))
+    if race.out_of_time:
+        console.print("The race was ended before it was over; the same command continues it.")
+    console.print(Text(race.recommendation))
+    console.print(Text(f"race.json and race.md are in {race.folder}"), soft_wrap=True)
+    winner = race.folder / WINNER_NAME
+    if winner.is_file():
+        console.print(Text(f"To train it: hf-multitask train {winner}"), soft_wrap=True)
+
+
+def _describe(name: str, result: RunResult) -> str:
     test = result.metrics["test"]
     scores = ", ".join(
         f"{metric} {value:.4f}" for metric, value in test.items() if metric.endswith(("accuracy", "_f1"))
     )
-    # A string may contain emoji for rich, as in the name lora:top:2.
-    Console().print(Text(f"{done}/{of} {name}: {result.seconds:.1f} s. {scores}"), soft_wrap=True)
+    return f"{name}: {result.seconds:.1f} s. {scores}"
 
 
 def print_study(study: Study, console: Console | None = None) -> None:

@@ -24,7 +24,8 @@ from ..runs.build import assemble_trainer, load_parts
 from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
-from .scenarios import Scenario, find_scenarios, with_alone
+from .race_rungs import rung_sizes
+from .scenarios import Scenario, find_racers, find_scenarios, with_alone
 from .study_results import HELD_OUT, SkippedRun
 
 logger = logging.getLogger(__name__)
@@ -119,8 +120,11 @@ def plan_study(
     epochs: float | None,
     minutes: float | None,
     alone: bool = False,
+    racing: bool = False,
 ) -> tuple[StudyPlan, PreparedData]:
-    """Plan a study and prepare its data; see `run_study` for the arguments.
+    """Plan a study or a race and prepare its data; see `run_study` for the arguments.
+
+    A race has runs of all rungs, of which it trains some, and scenarios that can race.
 
     Returns:
         The plan and the prepared data.
@@ -152,7 +156,8 @@ def plan_study(
         trainer, data = assemble_trainer(replace(config, output_dir=unused), parts), parts.data
     groups, arguments = trainer.layer_groups, trainer.args
     scenarios = with_alone(scenarios, data.tasks) if alone else scenarios
-    chosen = find_scenarios(scenarios, data.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
+    find = find_racers if racing else find_scenarios
+    chosen = find(scenarios, data.tasks, len(groups.layers) if encoder_is_divided(groups) else 0)
     # Streams were refused above, so every split has a length.
     num_rows = {split: len(rows) for split in SPLITS if isinstance(rows := data.get(split), datasets.Dataset)}
     folds: tuple[Sequence[int], ...] = ()
@@ -164,7 +169,8 @@ def plan_study(
     first_seed = int(config.training.get("seed", arguments.seed))
     runs: list[PlannedRun] = []
     skipped: list[SkippedRun] = []
-    for size in parse_sizes(sizes, num_rows["train"]):
+    parsed = parse_sizes(sizes, num_rows["train"])
+    for size in rung_sizes(parsed[-1]) if racing else parsed:
         runnable, too_short = _schedule_scenarios(chosen, size, groups, arguments)
         skipped += too_short
         runs += [

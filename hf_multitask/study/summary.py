@@ -82,7 +82,7 @@ def summarize(plan: StudyPlan, tasks: Sequence[TaskConfig]) -> Study:
     if not records:
         raise ValueError("the study was stopped before its first run was finished: give it more time.")
     sizes = sorted({run.size for run, _ in records})
-    scores = {size: _score_scenarios(plan, records, tasks, size) for size in sizes}
+    scores = {size: score_scenarios(plan, records, tasks, size) for size in sizes}
     scenarios = []
     for scenario in plan.scenarios:
         results = [record.result for run, record in records if run.scenario == scenario]
@@ -134,10 +134,20 @@ def _winner(plan: StudyPlan, name: str | None) -> Winner | None:
     return Winner(run.scenario.name, run.freeze, run.scenario.one_rate, run.scenario.starts_from)
 
 
-def _score_scenarios(
+def score_scenarios(
     plan: StudyPlan, records: Sequence[tuple[PlannedRun, RunRecord]], tasks: Sequence[TaskConfig], size: int
 ) -> dict[str, RepeatScores]:
-    """Score the scenarios with one number of training rows, resampling the test rows of all runs together."""
+    """Score the scenarios with one number of training rows, resampling the test rows of all runs together.
+
+    Args:
+        plan: The study.
+        records: Finished runs, with their records.
+        tasks: The tasks.
+        size: Number of training rows; runs with others are left out.
+
+    Returns:
+        Scores by name of the scenario, of those that have runs.
+    """
     by_scenario: dict[str, dict[Repeat, Mapping[str, RowScores]]] = {scenario.name: {} for scenario in plan.scenarios}
     for run, record in records:
         if run.size == size:

@@ -27,7 +27,8 @@ PAGE = "docs/FREEZING.md"
 STAGES = claim(PAGE, "yaml", "restore_best")
 PLAN = claim(PAGE, "bash", "--freeze three-stage")
 STUDY = claim(PAGE, "bash", "encoder-frozen,top:2")
-RECOMMEND = claim(PAGE, "bash", "--time-budget")
+RECOMMEND = claim(PAGE, "bash", "recommend config.yaml --time-budget")
+RACE = claim(PAGE, "bash", "--race")
 PLAIN_TRAINER = claim(PAGE, "python", "FreezeCallback(")
 CONVERGED = claim(PAGE, "yaml", "preset: converged")
 LORA = claim(PAGE, "yaml", "lora:")
@@ -109,6 +110,23 @@ def test_the_recommendation_and_the_study_of_the_example_config(folder, encoder)
     run_commands(STUDY, {"--seeds 3 --sizes 100,all": "--seeds 1 --sizes 8,all"})
     assert yaml.safe_load(Path("recommended.yaml").read_text())["tasks"][0]["name"] == "intent"
     assert len(json.loads(Path("out/snips-study/study.json").read_text())["scenarios"]) == 3
+
+
+def test_the_race_of_the_example_config(folder, encoder):
+    write_yaml(
+        CONFIG,
+        {
+            "sentence-transformers/all-MiniLM-L6-v2": str(encoder),
+            "output_dir:": "training: {num_train_epochs: 1}\noutput_dir:",
+        },
+    )
+    run_commands(RACE, {"--sizes 1000": "--sizes all --seeds 1 --scenarios encoder-frozen,encoder[:1]"})
+    winner = json.loads(Path("out/snips-study/race.json").read_text())["winner"]
+    freeze = RunConfig.from_file("out/snips-study/winner.yaml").freeze
+    assert (
+        freeze
+        == {"encoder-frozen": "encoder", "encoder[:1]": {"stages": [{"train": ["heads", "encoder[:1]"]}]}}[winner]
+    )
 
 
 def test_from_a_recommendation_to_a_model(folder, encoder):

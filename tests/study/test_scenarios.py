@@ -4,7 +4,7 @@ import pytest
 
 from hf_multitask import TaskConfig
 from hf_multitask.freezing import build_schedule
-from hf_multitask.study.scenarios import find_scenarios, list_scenarios
+from hf_multitask.study.scenarios import find_racers, find_scenarios, list_scenarios
 
 TASKS = [TaskConfig("intent", "sequence_classification"), TaskConfig("slots", "token_classification")]
 
@@ -26,6 +26,8 @@ def test_the_scenarios_of_two_tasks_on_six_layers():
         "top:4",
         "progressive",
         "converged",
+        "encoder[:2]",
+        "encoder[2:4]",
         "nothing-frozen:one-rate",
         "heads-then-all:one-rate",
         "intent-alone",
@@ -95,3 +97,29 @@ def test_gradual_fits_into_runs_of_any_length(model, steps_per_epoch, max_steps)
     schedule = build_schedule(gradual.freeze_for(steps_per_epoch, max_steps), groups, max_steps / steps_per_epoch)
     schedule.check_length(steps_per_epoch, max_steps)
     assert len(schedule.stages) == gradual.num_stages == 5
+
+
+def test_a_block_of_layers_is_found_by_its_selector():
+    found = find_scenarios(["encoder[:2]", "encoder[2:4]", "encoder[4:]", "top:2"], TASKS, 6)
+    assert [scenario.name for scenario in found] == ["encoder[:2]", "encoder[2:4]", "encoder[4:6]", "top:2"]
+    assert [scenario.folder_name for scenario in found[:2]] == ["encoder-0-2", "encoder-2-4"]
+    assert found[1].freeze == {"stages": [{"train": ["heads", "encoder[2:4]"]}]}
+    with pytest.raises(ValueError, match=r"encoder\[:2\] is named more than once"):
+        find_scenarios(["encoder[:2]", "encoder[0:2]"], TASKS, 6)
+    for name in ("encoder[4:2]", "encoder[:7]", "encoder[2]", "encoder[:]x"):
+        with pytest.raises(ValueError, match=r"encoder\[<from>:<to>\] goes from 0 to 6"):
+            find_scenarios([name], TASKS, 6)
+
+
+def test_a_block_trains_these_layers_and_the_heads(model):
+    groups = model.layer_groups()
+    (block,) = find_scenarios(["encoder[1:2]"], TASKS, 3)
+    schedule = build_schedule(block.freeze_for(4, 12), groups, 3)
+    (stage,) = schedule.stages
+    assert stage.trained(groups) == ["encoder.1", "head.intent", "head.slots"]
+
+
+def test_all_that_train_every_task_from_the_encoder_race():
+    names = [scenario.name for scenario in find_racers(None, TASKS, 6)]
+    assert {"encoder-frozen", "nothing-frozen", "converged", "encoder[:2]", "encoder[2:4]", "top:2"} <= set(names)
+    assert not {"everything-frozen", "intent-alone", "slots-head-frozen-safe"} & set(names)
