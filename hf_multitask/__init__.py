@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .freezing import FreezeCallback, FreezeSchedule, FreezeStage, freeze
     from .models import MultiTaskConfig, MultiTaskModel, MultiTaskOutput, TaskConfig, load_tokenizer
     from .models.pipeline_multitask import MultiTaskPipeline
+    from .probing import probe_layers
     from .recommendation import recommend_schedule
     from .runs import RunConfig, average_models, run_evaluation, run_training
     from .study import load_study, run_race, run_study
@@ -54,6 +55,7 @@ _LAZY = {
     "prepare_datasets": "data",
     "load_study": "study",
     "load_tokenizer": "models",
+    "probe_layers": "probing",
     "recommend_schedule": "recommendation",
     "run_evaluation": "runs",
     "run_race": "study",
@@ -88,6 +90,7 @@ __all__ = [
     "load_study",
     "load_tokenizer",
     "prepare_datasets",
+    "probe_layers",
     "recommend_schedule",
     "run_evaluation",
     "run_race",

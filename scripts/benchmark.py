@@ -4,6 +4,7 @@
 ``python scripts/benchmark.py defaults --data DIR`` trains configs that name encoder, tasks and data alone.
 ``python scripts/benchmark.py mix CONFIG`` trains on datasets with one task each, mixed and separately.
 ``python scripts/benchmark.py rules --data DIR`` checks the advice on how much to unfreeze with how many rows.
+``python scripts/benchmark.py probe --data DIR`` probes the rows of ``rules`` and measures the time.
 ``python scripts/benchmark.py few-rows --data DIR`` trains on a few rows per intent and compares with SetFit.
 ``python scripts/benchmark.py data`` measures the cost of preparing, mixing and streaming rows.
 ``python scripts/benchmark.py speed --data DIR`` compares the speed of training with plain trainers.
@@ -35,6 +36,7 @@ from benchmarks.distill import distill
 from benchmarks.few_rows import METHODS, few_rows
 from benchmarks.growth import growth
 from benchmarks.inference import inference
+from benchmarks.probe import probe
 from benchmarks.random_workload import encoder_shape
 from benchmarks.rules import FREEZES, rules
 from benchmarks.scores import BASE, VARIANTS, scores, variant
@@ -96,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=mix)
     _add_rules(commands.add_parser("rules", help="how much to unfreeze with how many rows"))
+    _add_probe(commands.add_parser("probe", help="what can be read at each depth of an encoder, and what that costs"))
     _add_few_rows(commands.add_parser("few-rows", help="intents from few rows, compared with SetFit"))
     command = commands.add_parser("data", help="cost of preparing, mixing and streaming rows")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
@@ -187,6 +190,16 @@ def _add_rules(command: argparse.ArgumentParser) -> None:
         "--head-learning-rate", type=float, default=2e-3, help="learning rate of the heads (default: %(default)s)"
     )
     command.set_defaults(run=rules)
+
+
+def _add_probe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument(
+        "--sizes", type=int, nargs="+", default=[50, 100, 500, 1000], help="numbers of rows (default: 50 to 1,000)"
+    )
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the draws (default: 0 1)")
+    command.set_defaults(run=probe)
 
 
 def _add_few_rows(command: argparse.ArgumentParser) -> None:

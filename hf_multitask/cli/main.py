@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from safetensors import SafetensorError
 
-from . import comparison_commands, machine_commands, model_commands, run_commands, serve_command
+from . import comparison_commands, machine_commands, model_commands, probe_command, run_commands, serve_command
 from .errors import print_error, usage_message
 from .options import Version
 from .program import INVALID, PROGRAM
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # In the order of the help.
-for group in (run_commands, model_commands, serve_command, comparison_commands, machine_commands):
+for group in (run_commands, model_commands, serve_command, probe_command, comparison_commands, machine_commands):
     app.add_typer(group.commands)
 
 

@@ -33,6 +33,7 @@ PLAIN_TRAINER = claim(PAGE, "python", "FreezeCallback(")
 CONVERGED = claim(PAGE, "yaml", "preset: converged")
 LORA = claim(PAGE, "yaml", "lora:")
 ADAPTERS = claim(PAGE, "python", "merge_and_unload")
+PROBE = claim(PAGE, "bash", "probe snips.yaml --rows")
 OWN_ADAPTER = claim(PAGE, "python", "head.mood")
 
 
@@ -96,6 +97,12 @@ def test_the_plan_of_the_example_config(folder, capsys):
     write_yaml(CONFIG)
     run_commands(PLAN)
     assert {"heads", "third", "all"} <= set(capsys.readouterr().out.split())
+
+
+def test_the_probe_of_the_example_config(folder, encoder):
+    write_yaml(CONFIG, {"sentence-transformers/all-MiniLM-L6-v2": str(encoder)})
+    run_commands(PROBE)
+    assert "intent (accuracy)" in Path("probe.svg").read_text()
 
 
 @pytest.mark.slow
