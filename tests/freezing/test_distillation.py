@@ -4,11 +4,12 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 
+import datasets
 import pytest
 import torch
 
 from hf_multitask import MultiTaskDataCollator, TaskConfig
-from hf_multitask.freezing.distillation import Teacher, count_items, distances, drift
+from hf_multitask.freezing.distillation import Teacher, count_items, distances, drift, drift_sample
 
 INTENT = TaskConfig("intent", "sequence_classification", labels=["a", "b"], problem_type="single_label_classification")
 TOPICS = replace(INTENT, name="topics", problem_type="multi_label_classification")
@@ -76,3 +77,14 @@ def test_drift_is_the_mean_angle_between_states():
     now = {"pooled": torch.tensor([[0.0, 3.0], [0.0, 1.0]]), "tokens": torch.tensor([[-6.0, -8.0]])}
     assert drift(before, before) == pytest.approx({"drift_pooled": 0.0, "drift_tokens": 0.0}, abs=1e-6)
     assert drift(before, now) == pytest.approx({"drift_pooled": 0.5, "drift_tokens": 2.0}, abs=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "first"), [(1, [0]), (70, [0, 1, 2]), (130, [0, 2, 4]), (200, [0, 3, 6])])
+def test_the_drift_is_measured_on_at_most_64_rows_spread_over_the_data(rows, first):
+    def collate(chosen):
+        return {"input_ids": torch.tensor([row["id"] for row in chosen]), "names": ["not a tensor"]}
+
+    found = drift_sample(datasets.Dataset.from_dict({"id": list(range(rows))}), collate, torch.device("cpu"))
+    assert list(found) == ["input_ids"]
+    assert len(found["input_ids"]) == min(rows, 64)
+    assert found["input_ids"][:3].tolist() == first
