@@ -12,6 +12,7 @@ EXTRAS = {
     "ray": ("ray",),
     "reports": ("matplotlib", "jinja2"),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "torchjd": ("torchjd",),
     "tune": ("optuna", "matplotlib"),
 }
 

@@ -58,7 +58,9 @@ class MultiTaskTrainingArguments(TrainingArguments):
         loss_balancing: Method that weighs the losses of the tasks while they train, or a mapping with its name as
             ``method`` and its options: ``"uncertainty"`` (`Uncertainty`), ``"dwa"`` (`DynamicWeightAverage`),
             ``"famo"`` (`Famo`), ``"random"`` (`RandomWeights`), ``"equal_norm"`` (`EqualNorm`). ``"none"`` is the sum
-            of the losses, each times the ``loss_weight`` of its task, which the methods multiply.
+            of the losses, each times the ``loss_weight`` of its task, which the methods multiply. A mapping with
+            ``torchjd``, the name of an aggregator of TorchJD, and its options is about gradients instead; see
+            `GradientAggregation`.
 
     Raises:
         ValueError: If an argument is set that the trainer does not support.
@@ -131,7 +133,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=NONE,
         metadata={
             "help": f"Method that weighs the losses of the tasks: {', '.join([NONE, *METHODS])}; or a mapping with "
-            "'method' and its options."
+            "'method', or 'torchjd', and its options."
         },
     )
     logging_nan_inf_filter: bool = field(

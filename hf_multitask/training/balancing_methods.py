@@ -11,6 +11,7 @@ from ..models.field_types import check_fields
 from ..models.messages import unknown_name_message
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
+from .gradient_methods import TORCHJD, GradientMethod, read_gradient_method
 
 # A mean loss counts as at least this, since methods divide by it and take its logarithm.
 _LEAST_LOSS = 1e-6
@@ -298,17 +299,18 @@ METHODS: dict[str, type[BalancingMethod]] = {
 }
 
 
-def read_balancing(value: object) -> BalancingMethod | None:
+def read_balancing(value: object) -> BalancingMethod | GradientMethod | None:
     """Return the method that ``loss_balancing`` names.
 
     Args:
-        value: Name of a method, or a mapping with its name as ``method`` and its options. In JSON, a mapping may be a
-            string.
+        value: Name of a method, or a mapping with its options and its name as ``method`` or ``torchjd``. In JSON, a
+            mapping may be a string.
 
     Returns:
         The method; None for the plain sum.
 
     Raises:
+        ImportError: If the method needs a package that is not installed.
         ValueError: If there is no such method or option, or an option has a value that is not allowed.
     """
     if isinstance(value, str) and value.startswith("{"):
@@ -317,6 +319,8 @@ def read_balancing(value: object) -> BalancingMethod | None:
         except ValueError as error:
             raise ValueError(f"loss_balancing: expected a name or a mapping in JSON, found {value!r}.") from error
     given = dict(value) if isinstance(value, Mapping) else {"method": value}
+    if TORCHJD in given:
+        return read_gradient_method(given)
     name = given.pop("method", None)
     if name in (None, NONE) and not given and (value is None or name is not None):
         return None

@@ -1,11 +1,12 @@
 """What the tasks of a training do to each other: their gradients compared, and their losses balanced."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from transformers import TrainerCallback
 
 from ..models import MultiTaskModel, TaskConfig
@@ -15,6 +16,8 @@ from .arguments import MultiTaskTrainingArguments
 from .balancing_methods import NONE, EqualNorm, read_balancing
 from .conflict import ConflictCallback, ConflictHooks, check_conflict
 from .ema import replace_callback
+from .gradient_aggregation import AggregationHooks, GradientAggregation, check_aggregation
+from .gradient_methods import GradientMethod
 from .loss_balancing import BalancingHooks, LossBalancing, check_resumed
 from .shared_rows import SharedRows
 from .task_gradients import GradientHooks, TaskGradients, check_gradients
@@ -81,6 +84,7 @@ class Sharing:
         self.args, self.callbacks, self.hooks, self.has_own_loss = args, callbacks, hooks, has_own_loss
         self.conflict: ConflictCallback | None = None
         self.balancing: LossBalancing | None = None
+        self.aggregation: GradientAggregation | None = None
         self._rows: SharedRows | None = None
         self.gradients = TaskGradients(
             GradientHooks(
@@ -111,8 +115,10 @@ class Sharing:
         kind = self.hooks.parts().accelerator.distributed_type
         checkpointing = self.args.activation_checkpointing_kwargs
         use_reentrant = isinstance(checkpointing, dict) and bool(checkpointing.get("use_reentrant"))
-        conflict, balancing = None, None
-        if method is not None:
+        conflict, balancing, aggregation = None, None, None
+        if isinstance(method, GradientMethod):
+            aggregation = self._aggregation(method, use_reentrant)
+        elif method is not None:
             if isinstance(method, EqualNorm):
                 check_gradients("loss_balancing: equal_norm", kind, use_reentrant)
             counts_are_global = self.args.average_tokens_across_devices and self.args.world_size > 1
@@ -130,7 +136,7 @@ class Sharing:
             conflict = ConflictCallback(self.args.conflict_steps, self.gradients, conflict_hooks)
         replace_callback(self.callbacks, self.balancing, balancing)
         replace_callback(self.callbacks, self.conflict, conflict)
-        self.balancing, self.conflict, self._rows = balancing, conflict, None
+        self.balancing, self.conflict, self.aggregation, self._rows = balancing, conflict, aggregation, None
 
     def begin_training(self) -> None:
         """Begin a training with equal weights.
@@ -141,6 +147,8 @@ class Sharing:
         self._rows = None
         if self.balancing is not None:
             self.balancing.begin_training()
+        if self.aggregation is not None:
+            self.aggregation.begin_training()
         if self.conflict is not None or (self.balancing is not None and isinstance(self.balancing.method, EqualNorm)):
             self._shared_rows()
 
@@ -163,14 +171,32 @@ class Sharing:
             return loss
         return self.balancing.weigh(losses, num_items) * scale
 
+    def batch(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return the context of a training batch, which takes the gradients of the tasks if they are aggregated.
+
+        Args:
+            model: The model with its wrappers.
+        """
+        return nullcontext() if self.aggregation is None else self.aggregation.batch(model)
+
+    def keep(self, loss: torch.Tensor, losses: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the loss for the trainer's backward pass; see `GradientAggregation.keep`.
+
+        Args:
+            loss: Sum of the losses.
+            losses: Loss of each task with its weight.
+        """
+        return loss if self.aggregation is None else self.aggregation.keep(loss, losses)
+
     def entries(self) -> dict[str, float]:
         """Return what a log of the loss contains in addition: the balanced weights."""
         return {} if self.balancing is None else self.balancing.entries()
 
     def save(self, checkpoint: str) -> None:
-        """Write the state of the weights to a checkpoint."""
-        if self.balancing is not None and self.args.should_save:
-            self.balancing.save(checkpoint)
+        """Write the method and the state of the weights to a checkpoint."""
+        held = self.balancing or self.aggregation
+        if held is not None and self.args.should_save:
+            held.save(checkpoint)
 
     def load(self, checkpoint: str) -> None:
         """Continue with the weights of a checkpoint.
@@ -178,14 +204,26 @@ class Sharing:
         Raises:
             ValueError: If its run balanced its losses in another way.
         """
-        if self.balancing is None:
+        held = self.balancing or self.aggregation
+        if held is None:
             check_resumed(checkpoint, NONE)
         else:
-            self.balancing.load(checkpoint)
+            held.load(checkpoint)
 
     def _weights(self) -> dict[str, float]:
         balanced = {} if self.balancing is None else self.balancing.weights()
         return {task.name: task.loss_weight * balanced.get(task.name, 1.0) for task in self.tasks}
+
+    def _aggregation(self, method: GradientMethod, use_reentrant: bool) -> GradientAggregation:
+        accelerator = self.hooks.parts().accelerator
+        check_aggregation(accelerator, use_reentrant, self.args.torch_compile)
+        hooks = AggregationHooks(
+            model=lambda: self.hooks.parts().model,
+            groups=lambda: self.hooks.parts().groups,
+            accelerator=lambda: self.hooks.parts().accelerator,
+            step=self.hooks.step,
+        )
+        return GradientAggregation(method, len(self.tasks), self.args.seed, hooks)
 
     def _shared_rows(self) -> SharedRows:
         if self._rows is None:

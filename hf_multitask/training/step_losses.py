@@ -89,8 +89,10 @@ class StepLosses:
         loss = self.sharing.weigh(loss, outputs.losses, num_items, scale)
         losses = {f"{task.name}_loss": outputs.losses[task.name].detach() for task in self.tasks}
         distances = teacher_losses(protection, self.distiller, self.crfs, inputs, outputs, num_items)
-        for name, (weight, distance) in distances.items():
+        by_task = {task.name: task.loss_weight * outputs.losses[task.name] * scale for task in self.tasks}
+        for name, (task, weight, distance) in distances.items():
             loss = loss + weight * distance * scale
+            by_task[task] = by_task[task] + weight * distance * scale
             losses[name] = distance.detach()
         self.task_log.add_losses({name: value * scale for name, value in losses.items()})
-        return loss
+        return self.sharing.keep(loss, list(by_task.values()))

@@ -19,8 +19,8 @@ def teacher_losses(
     inputs: Batch,
     outputs: MultiTaskOutput,
     num_items: Mapping[str, torch.Tensor] | None,
-) -> dict[str, tuple[float, torch.Tensor]]:
-    """Return the weight and the distance of each loss to a teacher, by its name in the log.
+) -> dict[str, tuple[str, float, torch.Tensor]]:
+    """Return the task, the weight and the distance of each loss to a teacher, by its name in the log.
 
     Args:
         protection: The model at the start of a stage, if the stage protects heads.
@@ -30,14 +30,14 @@ def teacher_losses(
         outputs: What the model has returned for it.
         num_items: Number of items of the whole accumulated batch, see `MultiTaskTrainer.get_batch_samples`.
     """
-    found: dict[str, tuple[float, torch.Tensor]] = {}
+    found: dict[str, tuple[str, float, torch.Tensor]] = {}
     if num_items is None or outputs.logits is None:
         return found
     if protection is not None:
         counts = {task.name: num_items[f"{task.name}{DISTILL}"] for task in protection.tasks}
         for name, distance in protection.losses(inputs, outputs.logits, counts).items():
-            found[f"{name}{DISTILL}_loss"] = protection.weights[name], distance
+            found[f"{name}{DISTILL}_loss"] = name, protection.weights[name], distance
     if distiller is not None:
         for name, distance in distiller.losses(inputs, outputs.logits, num_items, crfs).items():
-            found[f"{name}{TEACHER}_loss"] = distiller.weights[name], distance
+            found[f"{name}{TEACHER}_loss"] = name, distiller.weights[name], distance
     return found

@@ -339,7 +339,8 @@ class MultiTaskTrainer(Trainer):
         inputs = self.caching.cache.add_states(inputs)
         if self.word_dropout is not None:
             inputs = self.word_dropout(inputs, self.model)
-        return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]  # for the model
+        with self.sharing.batch(model):
+            return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]  # for the model
 
     def compute_loss(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self,

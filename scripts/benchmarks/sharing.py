@@ -18,6 +18,7 @@ from hf_multitask import (
     prepare_datasets,
 )
 from hf_multitask.training.balancing_methods import METHODS
+from hf_multitask.training.gradient_methods import TORCHJD
 
 from .rows import TASKS, generate_rows
 from .timing import compare, print_table
@@ -26,6 +27,8 @@ from .workload import SEED
 PLAIN = "neither"
 # The cost is measured with more comparisons than the number of steps that it is stated for has.
 STEPS, STATED_STEPS = 5, 50
+# Their backward passes cost the same; what they make of the gradients differs.
+AGGREGATORS = ("UPGrad", "PCGrad", "MGDA")
 
 
 def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
     tokenizer = load_tokenizer(arguments.encoder)
     data = prepare_datasets({"train": list(generate_rows(arguments.steps * arguments.batch_size))}, tokenizer, TASKS)
     variants: dict[str, dict[str, Any]] = {PLAIN: {}, f"conflict_steps: {STEPS}": {"conflict_steps": STEPS}}
-    variants |= {f"loss_balancing: {name}": {"loss_balancing": name} for name in METHODS}
+    balancing: list[str | dict[str, str]] = [*METHODS, *({TORCHJD: name} for name in AGGREGATORS)]
+    variants |= {f"loss_balancing: {_name(method)}": {"loss_balancing": method} for method in balancing}
     with tempfile.TemporaryDirectory() as folder:
         timed = compare(
             {name: _run(arguments, data, tokenizer, folder, options) for name, options in variants.items()},
@@ -53,6 +57,10 @@ def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
         "training": timed,
         "cost": cost,
     }
+
+
+def _name(method: str | dict[str, str]) -> str:
+    return method if isinstance(method, str) else f"{{{TORCHJD}: {method[TORCHJD]}}}"
 
 
 def _run(

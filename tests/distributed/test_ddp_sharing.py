@@ -26,11 +26,27 @@ BALANCED = [
         "equal_norm": {"method": "equal_norm", "steps": 2},
     }.items()
 ]
+# One process takes the rows of both, and of both batches of a step, at once.
+AGGREGATED = [
+    Scenario(
+        f"{method} {data}",
+        STAGES,
+        batch=4,
+        accumulation=2,
+        rows=32,
+        data=data,
+        arguments={"loss_balancing": {"torchjd": method}},
+    )
+    for data in ("whole", "mixed")
+    for method in ("UPGrad", "Random")
+]
 
 
 @pytest.fixture(scope="module")
 def on_two(encoder, tmp_path_factory):
-    return launch_scenarios(torchrun(2), [PLAIN, COMPARED, *BALANCED], encoder, tmp_path_factory.mktemp("two"))
+    return launch_scenarios(
+        torchrun(2), [PLAIN, COMPARED, *BALANCED, *AGGREGATED], encoder, tmp_path_factory.mktemp("two")
+    )
 
 
 def test_a_training_does_not_notice(on_two):
@@ -54,3 +70,9 @@ def test_balanced_losses_are_those_of_one_process(on_two, scenario, encoder, tmp
     first, second = (rank["sharing"] for rank in on_two.report(scenario.name)["ranks"])
     assert first == second
     assert len({entry["loss_weight_intent"] for entry in first}) > 1
+
+
+@pytest.mark.parametrize("scenario", AGGREGATED, ids=lambda scenario: scenario.name)
+def test_aggregated_gradients_are_those_of_one_process(on_two, scenario, encoder, tmp_path):
+    assert difference_to_one_process(on_two, scenario, encoder, tmp_path) < 1e-5
+    assert all(step["equal"] for rank in on_two.report(scenario.name)["ranks"] for step in rank["steps"])

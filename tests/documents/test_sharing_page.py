@@ -11,7 +11,8 @@ from tests.documents.blocks import ROOT, claim
 from tests.tiny import save_tiny_run
 
 COMPARED = claim("docs/SHARING.md", "yaml", "conflict_steps")
-BALANCED = claim("docs/SHARING.md", "yaml", "loss_balancing")
+BALANCED = claim("docs/SHARING.md", "yaml", "method: dwa")
+AGGREGATED = claim("docs/SHARING.md", "yaml", "torchjd")
 
 
 @pytest.mark.parametrize(
@@ -19,8 +20,9 @@ BALANCED = claim("docs/SHARING.md", "yaml", "loss_balancing")
     [
         (COMPARED, {"conflict_intent_slots_encoder.0", "conflict_intent_slots_all", "gradient_share_intent_all"}),
         (BALANCED, {"loss_weight_intent", "loss_weight_slots"}),
+        (AGGREGATED, {"intent_loss", "slots_loss"}),
     ],
-    ids=["compared", "balanced"],
+    ids=["compared", "balanced", "aggregated"],
 )
 def test_a_run_logs_what_the_page_says(block, names, tmp_path):
     training = yaml.safe_load(block.text)["training"]
