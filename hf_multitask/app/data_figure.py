@@ -11,7 +11,8 @@ from ..runs.config import RunConfig
 from ..runs.inspection import inspect_data
 from .workspace import Workspace
 
-_drawing = Lock()
+# Matplotlib's settings are shared by all threads.
+DRAWING = Lock()
 
 
 def data_figure(workspace: Workspace, config: RunConfig) -> Path:
@@ -30,8 +31,7 @@ def data_figure(workspace: Workspace, config: RunConfig) -> Path:
     """
     key = hashlib.sha256(repr([config.encoder, config.tasks, config.data, *_file_times(config)]).encode())
     path = workspace.received_dir / f"data-{key.hexdigest()[:16]}.png"
-    # One at a time: matplotlib's settings are shared by all threads.
-    with _drawing:
+    with DRAWING:
         if not path.exists():
             save_data_figure(inspect_data(config, num_rows=0), path)
     return path

@@ -79,10 +79,17 @@ def bar(label: str, share: float) -> str:
     )
 
 
-def picture(png: bytes, alt: str) -> str:
-    """Return a PNG picture with its description for those who do not see it. It can be scrolled sideways."""
-    image = f'<img src="data:image/png;base64,{b64encode(png).decode()}" alt="{escape(alt)}">'
-    return f'<div class="wide" tabindex="0" role="region" aria-label="picture">{image}</div>'
+def picture(data: bytes, alt: str, kind: str = "png", label: str = "picture") -> str:
+    """Return a picture that can be scrolled sideways.
+
+    Args:
+        data: Content of its file.
+        alt: Description for those who do not see it.
+        kind: ``"png"`` or ``"svg+xml"``.
+        label: Name of the picture, if there are several.
+    """
+    image = f'<img src="data:image/{kind};base64,{b64encode(data).decode()}" alt="{escape(alt)}">'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{image}</div>'
 
 
 def _cells(names: Sequence[str], row: Sequence[str]) -> str:

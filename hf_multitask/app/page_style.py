@@ -41,13 +41,13 @@ input[role="combobox"] {text-overflow: ellipsis; padding-right: 1.4em !important
 button[role="tab"][aria-selected="true"] {color: var(--primary-700) !important}
 .dark button[role="tab"][aria-selected="true"] {color: var(--primary-300) !important}
 #scenarios label {width: 100%}
-#data-picture img {max-width: 100%}
+#data-picture img, #run-conflict img {max-width: 100%}
 .vega-embed {overflow-x: auto !important}
 .vega-embed svg {overflow: visible}
-.dark #data-picture img {filter: invert(.9) hue-rotate(180deg)}
+.dark #data-picture img, .dark #run-conflict img {filter: invert(.9) hue-rotate(180deg)}
 @media (max-width: 640px) {
   .tab-container button {padding: 0 .45em !important; font-size: .9em !important}
-  #data-picture img {max-width: none; width: 40em}
+  #data-picture img, #run-conflict img {max-width: none; width: 40em}
   .form {flex-direction: column !important}
   .form > * {min-width: 0 !important; width: 100%}
   .score {grid-template-columns: minmax(4em, 7em) 1fr 3.5em}

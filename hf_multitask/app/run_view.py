@@ -8,6 +8,7 @@ import gradio as gr
 import pandas as pd
 
 from .chart_colors import chart_colors
+from .conflict_view import show_conflict
 from .job_process import FAILED, STOPPED, STOPPING
 from .jobs import JobStatus
 from .live_view import QUIET, WAIT, Drawing, Shown, follow, name_in_training, name_to_show
@@ -33,6 +34,7 @@ class RunView(NamedTuple):
         state: State of the run, with its progress.
         losses: Curves of the losses.
         scores: Curves of the main metrics.
+        conflict: Pictures of the conflict between tasks, if the run compares them.
         metrics: Metrics of the finished run.
         mistakes: Worst mistakes of the finished run.
         start: Button that starts a run.
@@ -43,6 +45,7 @@ class RunView(NamedTuple):
     state: gr.HTML | str
     losses: gr.LinePlot
     scores: gr.LinePlot
+    conflict: gr.HTML | str
     metrics: gr.HTML | str
     mistakes: gr.HTML | str
     start: gr.Button
@@ -67,6 +70,7 @@ def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
         state=state,
         losses=_build_plot("loss", "losses", "Losses"),
         scores=_build_plot("score on validation", "scores", "Scores on validation"),
+        conflict=gr.HTML(elem_id="run-conflict"),
         metrics=gr.HTML(elem_id="run-metrics"),
         mistakes=gr.HTML(elem_id="run-mistakes"),
         start=form.start,
@@ -91,7 +95,9 @@ def show_run(
     if job is None:
         hidden = gr.Dropdown(choices=[], value=None, visible=False)
         empty = plot_update([])
-        return RunView(hidden, notice(NO_RUN_YET) + wait, empty, empty, "", "", start, gr.Button(interactive=False))
+        return RunView(
+            hidden, notice(NO_RUN_YET) + wait, empty, empty, "", "", "", start, gr.Button(interactive=False)
+        )
     kind = {FAILED: "error", STOPPED: "warning"}.get(job.state, "info")
     bar = progress_bar(job.progress.step, job.progress.max_steps) if job.is_active else ""
     history, tasks = job.progress.history, job.progress.tasks
@@ -101,6 +107,7 @@ def show_run(
         state=notice(job.message, kind) + bar + wait,
         losses=plot_update(loss_curves(history, tasks), x_title=x_title),
         scores=plot_update(score_curves(history, tasks), x_title=x_title),
+        conflict=show_conflict([task.name for task in tasks], history),
         metrics=_metrics_table(job),
         mistakes=show_mistakes(job.mistakes),
         start=start,
