@@ -72,7 +72,7 @@ def gradient_method_names() -> list[str]:
     """
     names = []
     for name, aggregator in _aggregators().items():
-        needed = [item for item in _parameters(aggregator) if item.default is inspect.Parameter.empty]
+        needed = [item for item in _arguments(aggregator) if item.default is inspect.Parameter.empty]
         if not hasattr(aggregator, "reset") and all(_takes_values(item) for item in needed):
             names.append(name)
     return names
@@ -101,7 +101,7 @@ def read_gradient_method(given: Mapping[str, object]) -> GradientMethod:
     if name not in (allowed := gradient_method_names()):
         raise ValueError(f"{PLACE}: {unknown_name_message('aggregator of TorchJD', name, allowed)}")
     method = GradientMethod(name, options)
-    parameters = {item.name: item for item in _parameters(_aggregators()[name]) if _takes_values(item)}
+    parameters = {item.name: item for item in _arguments(_aggregators()[name]) if _takes_values(item)}
     for option, value in options.items():
         if option not in parameters:
             message = (
@@ -153,7 +153,7 @@ def _aggregators() -> dict[str, type]:
     }
 
 
-def _parameters(aggregator: type) -> list[inspect.Parameter]:
+def _arguments(aggregator: type) -> list[inspect.Parameter]:
     return list(inspect.signature(aggregator, eval_str=True).parameters.values())
 
 
