@@ -17,6 +17,7 @@
 ``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
 ``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
+``python scripts/benchmark.py label-issues --data DIR`` counts how many exchanged labels are found.
 ``python scripts/benchmark.py sharing`` measures the cost of conflict_steps and loss_balancing.
 """
 
@@ -36,6 +37,8 @@ from benchmarks.distill import distill
 from benchmarks.few_rows import METHODS, few_rows
 from benchmarks.growth import growth
 from benchmarks.inference import inference
+from benchmarks.label_issues import DATASETS as LABELED_DATASETS
+from benchmarks.label_issues import label_issues
 from benchmarks.probe import probe
 from benchmarks.random_workload import encoder_shape
 from benchmarks.rules import FREEZES, rules
@@ -135,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=compilation)
     _add_distill(commands.add_parser("distill", help="gain of a teacher with unlabeled rows, and of averaged weights"))
     _add_converged(commands.add_parser("converged", help="freezing layers that have stopped learning"))
+    _add_label_issues(commands.add_parser("label-issues", help="labels exchanged at random that are found"))
     _add_study(commands.add_parser("study", help="time of a study compared with the same runs as separate commands"))
     _add_tune(commands.add_parser("tune", help="time of a search for settings, and scores of its winner"))
     for command in commands.choices.values():
@@ -323,6 +327,20 @@ def _add_converged(command: argparse.ArgumentParser) -> None:
         "--aggressiveness", type=float, nargs="+", default=[0.5, 1, 2], help="options of the preset (default: 0.5 1 2)"
     )
     command.set_defaults(run=converged)
+
+
+def _add_label_issues(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with clinc150, clinc150_oos and snips")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument(
+        "--datasets", nargs="+", choices=LABELED_DATASETS, default=list(LABELED_DATASETS), help="default: all"
+    )
+    command.add_argument("--rows", type=int, help="number of training rows, chosen at random (default: all)")
+    command.add_argument("--folds", type=int, default=2, help="number of trainings (default: %(default)s)")
+    command.add_argument("--effort", choices=EFFORTS, default="quick", help="effort (default: %(default)s)")
+    command.add_argument("--share", type=float, default=0.02, help="share of exchanged labels (default: %(default)s)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)")
+    command.set_defaults(run=label_issues)
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:

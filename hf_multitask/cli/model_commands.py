@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
+    AnnotationTool,
     BatchSize,
     Columns,
     Delimiter,
@@ -55,28 +56,50 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Also write the metrics, and how many rows they are of, to this JSON file.")
     ] = None,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also list the wrong answers, those of which the model was surest first, in this file (JSON Lines), "
+            "and print the commonest.",
+        ),
+    ] = None,
+    label_issues: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also list the rows whose label in DATA is most likely wrong in this file. The model must not have "
+            "been trained on them; `label-issues` does this for training rows.",
+        ),
+    ] = None,
+    tool: AnnotationTool = None,
     revision: Revision = None,
 ) -> None:
     """Score a trained model on labeled rows."""
     from accelerate import PartialState
 
     from ..models import load_model
+    from ..reports.review import Review, check_tool
     from ..runs.evaluation import score_rows
     from ..runs.output_dir import SUPPORT
     from ..runtime.atomic_files import write_json
     from .overrides import parse_columns, parse_names
+    from .review import check_review_options, write_review
     from .tables import print_metrics
 
+    check_review_options(tool, mistakes, label_issues)
     options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
     options["tasks"] = None if tasks is None else list(parse_names(tasks) or ())
     options["out_of_scope"] = None if out_of_scope is None else {"test": out_of_scope}
     options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
     model, tokenizer = load_model(model_dir, revision=revision)
+    check_tool(tool, [task for task in model.config.tasks if tasks is None or task.name in options["tasks"]])
     result = score_rows(model, tokenizer, data, batch_size, unseen_labels=unseen_labels, **options)
     if PartialState().is_main_process:
         print_metrics({data.stem: result.metrics})
         if output is not None:
             write_json(output, {**result.metrics, SUPPORT: result.support(model.config.tasks)})
+        write_review(Review(model.config.tasks, result), tool, mistakes, label_issues)
 
 
 @commands.command(cls=LibraryCommand)

@@ -78,3 +78,12 @@ Verbose = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder or hub name of a trained model.")]
+AnnotationTool = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="label_studio|doccano|prodigy",
+        help="Write the rows as this annotation tool imports them, with the given and the predicted labels.",
+        show_default=False,
+    ),
+]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Columns, ConfigFile, DataFiles, Format, Overwrite, Resume, Verbose
+from .options import AnnotationTool, Columns, ConfigFile, DataFiles, Format, Overwrite, Resume, Verbose
 from .program import ANY_FIELD, INTERRUPTED, OVERRIDES_HELP, LibraryCommand, read_config
 
 if TYPE_CHECKING:
@@ -102,6 +102,30 @@ def inspect_command(
     if picture is not None:
         save_data_figure(inspection, picture)
         typer.echo(f"Figure written to {picture}", err=as_json)
+
+
+@commands.command("label-issues", cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)
+def label_issues(
+    context: typer.Context,
+    config: ConfigFile,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="File to write the rows to (JSON Lines).")],
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Number of trainings. Defaults to data.folds of CONFIG, or else to 5."),
+    ] = None,
+    tool: AnnotationTool = None,
+) -> None:
+    """List the training rows of CONFIG whose label is most likely wrong, by models that did not train on them."""
+    from accelerate import PartialState
+
+    from ..runs import review_training_rows
+    from .review import check_review_options, write_review
+
+    run = read_config(context, config)
+    check_review_options(tool, label_issues=output, tasks=run.tasks)
+    review = review_training_rows(run, folds)
+    if PartialState().is_main_process:
+        write_review(review, tool, label_issues=output)
 
 
 @commands.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)

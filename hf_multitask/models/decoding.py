@@ -175,11 +175,40 @@ def tag_probabilities(
     Raises:
         ValueError: If the task has a CRF and ``crf`` is None.
     """
+    return pick_tags(all_tag_probabilities(task, logits, tag_positions, crf), ids, tag_positions)
+
+
+def all_tag_probabilities(
+    task: TaskConfig, logits: torch.Tensor, tag_positions: torch.Tensor | None, crf: CRF | None = None
+) -> torch.Tensor:
+    """Return the calibrated probabilities of all tags of each word, see `tag_probabilities`.
+
+    Args:
+        task: Token task.
+        logits: Scores (batch, num_words, num_labels).
+        tag_positions: See `decode_tags`.
+        crf: CRF of the task, if it has one.
+
+    Returns:
+        Probabilities (batch, num_words, num_labels), without meaning for words without a subword.
+
+    Raises:
+        ValueError: If the task has a CRF and ``crf`` is None.
+    """
     if not task.crf:
-        probabilities = (logits.float() / task.temperature).softmax(-1)
-    else:
-        marginals = log_tag_probabilities(task, logits, tag_positions, crf)
-        # Marginals are normalized already, so without a temperature nothing is rounded again.
-        probabilities = marginals.exp() if task.temperature == 1 else (marginals / task.temperature).softmax(-1)
+        return (logits.float() / task.temperature).softmax(-1)
+    marginals = log_tag_probabilities(task, logits, tag_positions, crf)
+    # Marginals are normalized already, so without a temperature nothing is rounded again.
+    return marginals.exp() if task.temperature == 1 else (marginals / task.temperature).softmax(-1)
+
+
+def pick_tags(probabilities: torch.Tensor, ids: torch.Tensor, tag_positions: torch.Tensor) -> torch.Tensor:
+    """Return the probability of one tag per word; 1 for a word without a subword.
+
+    Args:
+        probabilities: See `all_tag_probabilities`.
+        ids: Tags of the words (batch, num_words).
+        tag_positions: See `decode_tags`.
+    """
     picked = probabilities.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     return picked.masked_fill(tag_positions < 0, 1.0)

@@ -13,6 +13,8 @@ from ..models.tasks import MULTI_LABEL, TaskConfig
 
 # Row and column of entities that exist on one side only: missed and spurious ones.
 NO_ENTITY = "no entity"
+# Kinds of entity errors.
+WRONG_TYPE, WRONG_BOUNDARIES, MISSED, SPURIOUS = "wrong type", "wrong boundaries", "missed", "spurious"
 
 
 class ClassScores(NamedTuple):
@@ -63,6 +65,27 @@ class EntityErrors:
     spurious: int = 0
 
 
+class EntityError(NamedTuple):
+    """An entity that is not as it should be.
+
+    Args:
+        kind: Kind of the error, see `EntityErrors`.
+        gold: The gold entity; None if it is spurious.
+        predicted: The predicted entity with the same words, or that of the same type with the most words in common;
+            None if the gold entity is missed.
+    """
+
+    kind: str
+    gold: TagSpan | None
+    predicted: TagSpan | None
+
+    @property
+    def label(self) -> str:
+        """Type of the gold entity, or of the spurious one."""
+        span = self.gold or self.predicted
+        return NO_ENTITY if span is None else span.label
+
+
 class EntityRow(NamedTuple):
     """Entities of a labeled row.
 
@@ -83,6 +106,18 @@ class EntityRow(NamedTuple):
         gold, predicted = ({span[1:]: span for span in spans} for spans in (self.gold, self.predicted))
         for words in gold.keys() | predicted.keys():
             yield gold.get(words), predicted.get(words)
+
+    def errors(self) -> Iterator[EntityError]:
+        """Yield the errors of the row, in no order."""
+        for gold, predicted in self.matched():
+            if gold and predicted:
+                if gold.label != predicted.label:
+                    yield EntityError(WRONG_TYPE, gold, predicted)
+            elif gold:
+                other = _most_overlapping(gold, self.predicted)
+                yield EntityError(MISSED if other is None else WRONG_BOUNDARIES, gold, other)
+            elif predicted and _most_overlapping(predicted, self.gold) is None:
+                yield EntityError(SPURIOUS, None, predicted)
 
 
 def class_scores(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -> list[ClassScores]:
@@ -164,15 +199,12 @@ def count_entity_errors(task: TaskConfig, predictions: np.ndarray, labels: np.nd
     """
     errors = {name: EntityErrors() for name in (*entity_types(task.labels or []), UNSEEN)}
     for row in entity_rows(task, predictions, labels):
-        for gold, predicted in row.matched():
-            if gold and predicted:
-                errors[gold.label].wrong_type += gold.label != predicted.label
-            elif gold and _overlaps(gold, row.predicted):
-                errors[gold.label].wrong_boundaries += 1
-            elif gold:
-                errors[gold.label].missed += 1
-            elif predicted and not _overlaps(predicted, row.gold):
-                errors[predicted.label].spurious += 1
+        for error in row.errors():
+            kinds = errors[error.label]
+            kinds.wrong_type += error.kind == WRONG_TYPE
+            kinds.wrong_boundaries += error.kind == WRONG_BOUNDARIES
+            kinds.missed += error.kind == MISSED
+            kinds.spurious += error.kind == SPURIOUS
     return errors
 
 
@@ -193,6 +225,8 @@ def entity_rows(task: TaskConfig, predictions: np.ndarray, labels: np.ndarray) -
         yield EntityRow(row, words, gold, predicted)
 
 
-def _overlaps(span: TagSpan, others: Sequence[TagSpan]) -> bool:
-    """Return whether another entity has the same type and at least one word in common."""
-    return any(other.label == span.label and other.start < span.end and span.start < other.end for other in others)
+def _most_overlapping(span: TagSpan, others: Sequence[TagSpan]) -> TagSpan | None:
+    """Return the entity of the same type that has the most words in common, None if none has any."""
+    shared = [(min(other.end, span.end) - max(other.start, span.start), other) for other in others]
+    overlapping = [(words, other) for words, other in shared if words > 0 and other.label == span.label]
+    return max(overlapping, key=lambda found: found[0])[1] if overlapping else None

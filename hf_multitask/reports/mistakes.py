@@ -5,13 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..data.annotation_records import TextLabel
 from ..data.labels.unseen_labels import UNSEEN, is_unseen
 from ..models.tags_iob2 import TagSpan
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.text_inputs import TextInput
-from ..training.metrics import rows_right
+from ..runtime.extras import missing_packages
 from .class_scores import entity_rows
-from .page import Example, Piece
+from .label_issues import EXTRA, find_label_issues
+from .mistake_list import find_mistakes
+from .page import Example, Paragraph, Part, Piece, Table
 from .split_result import SplitResult
 
 # A long text is cut: to characters in a table, to words if entities are marked in it.
@@ -19,11 +22,13 @@ MAX_CHARACTERS = 600
 MAX_WORDS = 60
 WORDS_BEFORE = 15
 MAX_NAMES = 12
+# Rows of a list of mistakes, or of labels that are most likely wrong.
+MAX_MISTAKES = 20
 ELLIPSIS = "…"
 
 
 def worst_rows(task: TaskConfig, result: SplitResult, max_rows: int | None) -> list[tuple[int, float]]:
-    """Find the wrong rows with the highest loss, about which the model was most certain.
+    """Find the wrong rows, those of whose wrong answer the model was surest first.
 
     Args:
         task: The task.
@@ -31,34 +36,77 @@ def worst_rows(task: TaskConfig, result: SplitResult, max_rows: int | None) -> l
         max_rows: Maximum number of rows to return; all if None.
 
     Returns:
-        Index and mean loss of each row, the worst first. For a regression, the rows with the largest errors.
+        Index of each row, and the score of its surest mistake. For a regression, the rows with the largest losses, and
+        these.
     """
-    if task.problem_type == REGRESSION:
-        wrong = np.flatnonzero(result.is_labeled(task))
-    else:
-        wrong = np.flatnonzero(rows_right(task, result.predictions(task), result.labels(task)) == 0)
-    losses = result.losses(task)[wrong]
+    if task.problem_type != REGRESSION:
+        # The surest mistake of a row comes first.
+        scores: dict[int, float] = {}
+        for mistake in find_mistakes(task, result):
+            scores.setdefault(mistake.row, mistake.score)
+        return list(scores.items())[:max_rows]
+    labeled = np.flatnonzero(result.is_labeled(task))
+    losses = result.losses(task)[labeled]
     # A loss of NaN counts as the worst.
     order = np.argsort(-np.nan_to_num(losses, nan=math.inf, posinf=math.inf), kind="stable")[:max_rows]
-    return [(int(wrong[i]), float(losses[i])) for i in order]
+    return [(int(labeled[i]), float(losses[i])) for i in order]
 
 
-def mistake_row(task: TaskConfig, result: SplitResult, row: int, loss: float) -> list[str]:
+def mistake_row(task: TaskConfig, result: SplitResult, row: int, score: float) -> list[str]:
     """Describe a wrong row of a sequence task.
 
     Args:
         task: The task.
         result: Result on a split.
         row: Index of the row.
-        loss: Loss of the row.
+        score: Score of the row, from `worst_rows`.
 
     Returns:
-        Cells of a table row: the text (or both texts of a pair), the gold labels, the predicted labels and the loss.
+        Cells of a table row: the text (or both texts of a pair), the gold labels, the predicted labels and the score.
     """
-    text = result.texts[row]
-    texts = " ‖ ".join(_shorten(part) for part in (text.text, text.text_pair) if part is not None)
+    texts = _text_cell(result.texts[row])
     gold, predicted = (_label_text(task, values[row]) for values in (result.labels(task), result.predictions(task)))
-    return [texts, gold, predicted, f"{loss:.3f}"]
+    return [texts, gold, predicted, f"{score:.3f}"]
+
+
+def label_issue_parts(task: TaskConfig, split: str, result: SplitResult) -> list[Part]:
+    """Return a table of the rows whose label is most likely wrong, the least probable labels first.
+
+    Args:
+        task: The task.
+        split: Name of the split.
+        result: Result on the split.
+
+    Returns:
+        The table, or a sentence that there is no such row; nothing for a regression, and if cleanlab is not installed.
+    """
+    if task.problem_type == REGRESSION or missing_packages(EXTRA):
+        return []
+    issues = find_label_issues(task, result)
+    if not issues:
+        return [Paragraph(f"Confident learning finds no wrong label on {split}.")]
+    shown = issues[:MAX_MISTAKES]
+    rows = []
+    for issue in shown:
+        text = result.texts[issue.row]
+        labels = [_label_cell(labels, text) for labels in (issue.given, issue.predicted)]
+        rows.append([str(issue.row + 1), _text_cell(text), *labels, f"{issue.quality:.3f}"])
+    caption = (
+        f"Labels that are most likely wrong on {split}, by confident learning: those of {len(issues):,} rows. "
+        f"{len(shown)} are shown, the least probable ones first."
+    )
+    return [Table(["Row", "Labeled text", "Given", "Predicted", "Quality"], rows, caption)]
+
+
+def _label_cell(labels: Sequence[TextLabel], text: TextInput) -> str:
+    parts = [one.label if one.start is None else f"{text.text[one.start : one.end]} = {one.label}" for one in labels]
+    more = f" and {len(parts) - MAX_NAMES} more" if len(parts) > MAX_NAMES else ""
+    return (", ".join(parts[:MAX_NAMES]) + more) or "none"
+
+
+def _text_cell(text: TextInput) -> str:
+    """Return a text, or both texts of a pair, as the cell of a table."""
+    return " ‖ ".join(_shorten(part) for part in (text.text, text.text_pair) if part is not None)
 
 
 def mistake_examples(task: TaskConfig, result: SplitResult, worst: Sequence[tuple[int, float]]) -> list[Example]:
@@ -67,7 +115,7 @@ def mistake_examples(task: TaskConfig, result: SplitResult, worst: Sequence[tupl
     Args:
         task: The task.
         result: Result on a split.
-        worst: Rows and losses, from `worst_rows`.
+        worst: Rows and scores, from `worst_rows`.
 
     Returns:
         One example per row.
@@ -75,7 +123,7 @@ def mistake_examples(task: TaskConfig, result: SplitResult, worst: Sequence[tupl
     rows = [row for row, _ in worst]
     predictions, labels = result.predictions(task)[rows], result.labels(task)[rows]
     examples = []
-    for (row, loss), entities in zip(worst, entity_rows(task, predictions, labels), strict=True):
+    for (row, score), entities in zip(worst, entity_rows(task, predictions, labels), strict=True):
         text, i = result.texts[row], entities.row
         words = [word for word in entities.words.tolist() if word < len(text.words)]
         wrong = [word for word in words if predictions[i][word] != labels[i][word]]
@@ -87,7 +135,7 @@ def mistake_examples(task: TaskConfig, result: SplitResult, worst: Sequence[tupl
         ]
         if text.text_pair is not None:
             lines.append(("second text", [Piece(_shorten(text.text_pair))]))
-        examples.append(Example(f"row {row + 1}, loss per word {loss:.3f}", lines))
+        examples.append(Example(f"row {row + 1}, score {score:.3f}", lines))
     return examples
 
 

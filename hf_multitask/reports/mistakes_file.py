@@ -42,8 +42,15 @@ def _task_mistakes(task: TaskConfig, record: TrainingRecord) -> JsonObject | Non
         # Each row of a regression is off by something.
         "wrong": None if task.problem_type == REGRESSION else len(wrong),
         "mistakes": [
-            {"text": result.texts[row].text, "text_pair": result.texts[row].text_pair, "loss": loss, "lines": lines}
-            for (row, loss), lines in zip(worst, describe(task, result, worst), strict=True)
+            {
+                "row": row + 1,
+                "text": result.texts[row].text,
+                "text_pair": result.texts[row].text_pair,
+                # Of a regression, the loss.
+                "score": score,
+                "lines": lines,
+            }
+            for (row, score), lines in zip(worst, describe(task, result, worst), strict=True)
         ],
     }
 
@@ -52,8 +59,8 @@ def _sequence_mistakes(
     task: TaskConfig, result: SplitResult, worst: Sequence[tuple[int, float]]
 ) -> list[list[JsonObject]]:
     lines = []
-    for row, loss in worst:
-        text, gold, predicted, _ = mistake_row(task, result, row, loss)
+    for row, score in worst:
+        text, gold, predicted, _ = mistake_row(task, result, row, score)
         named = {"text": text, "gold": gold, "predicted": predicted}
         lines.append([{"name": name, "pieces": [{"text": value, "label": ""}]} for name, value in named.items()])
     return lines

@@ -43,6 +43,24 @@ class SplitResult:
         values = self.output.predictions[task.name]
         return values["loss"].astype(np.float64) / np.maximum(values["count"], 1)
 
+    def scores(self, task: TaskConfig) -> np.ndarray:
+        """Return the calibrated probabilities of the predictions of a task that is no regression.
+
+        Returns:
+            The probability of the predicted label of each row (rows), of each word's tag (rows, words), or of each
+            label of a multi-label task (rows, num_labels).
+        """
+        return self.output.predictions[task.name]["score"]
+
+    def given_scores(self, task: TaskConfig) -> np.ndarray:
+        """Return the calibrated probabilities of the gold labels of a task with one label per row or word.
+
+        Returns:
+            The probabilities (rows, …), without meaning where there is no label that the model knows.
+        """
+        values = self.output.predictions[task.name]
+        return values["given"] if task.is_token_task else np.exp(-values["nll"].astype(np.float64))
+
     def is_labeled(self, task: TaskConfig) -> np.ndarray:
         """Return whether each row has a label of a task (rows)."""
         return self.output.predictions[task.name]["count"] > 0

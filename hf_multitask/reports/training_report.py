@@ -21,7 +21,7 @@ from .conflict_figures import draw_conflict
 from .confusion_figures import MAX_SHOWN, draw_confusion, draw_regression, shown_labels
 from .convergence import convergence_parts
 from .figure_style import to_svg
-from .mistakes import mistake_examples, mistake_row, worst_rows
+from .mistakes import MAX_MISTAKES, label_issue_parts, mistake_examples, mistake_row, worst_rows
 from .page import Paragraph, Part, Section, SvgFigure, Table, render_page
 from .reliability_figure import draw_reliability, reliability_caption
 from .split_result import SplitResult
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 REPORT_NAME = "report.html"
 HISTORY_NAME = "history.json"
-MAX_MISTAKES = 20
 MAX_CLASSES = 100
 MAX_PAIRS = 15
 # Figures of pairs of tasks.
@@ -281,7 +280,7 @@ def _task_parts(task: TaskConfig, record: TrainingRecord) -> list[Part]:
         parts.append(SvgFigure(to_svg(reliability), reliability_caption(task)))
     if not task.is_token_task and task.problem_type not in (MULTI_LABEL, REGRESSION):
         parts += _confused_pairs(task, split, result)
-    return [*parts, *_mistakes(task, split, result)]
+    return [*parts, *_mistakes(task, split, result), *label_issue_parts(task, split, result)]
 
 
 def _figure_caption(task: TaskConfig, split: str) -> str:
@@ -312,17 +311,24 @@ def _confused_pairs(task: TaskConfig, split: str, result: SplitResult) -> list[P
 
 def _mistakes(task: TaskConfig, split: str, result: SplitResult) -> list[Part]:
     """Return the worst mistakes with their texts."""
-    worst = worst_rows(task, result, MAX_MISTAKES)
-    if not worst:
+    wrong = worst_rows(task, result, None)
+    if not wrong:
         return [Paragraph(f"All labeled rows of {split} are predicted correctly.")]
+    worst = wrong[:MAX_MISTAKES]
+    if task.problem_type == REGRESSION:
+        caption = f"Largest errors on {split}: the {len(worst)} rows with the highest loss."
+    else:
+        shown = "all" if len(worst) == len(wrong) else f"the first {len(worst)}"
+        caption = (
+            f"Worst mistakes on {split}: {len(wrong):,} of {result.is_labeled(task).sum():,} rows are wrong; {shown} "
+            "are shown, sorted by how sure the model was of its wrong answer."
+        )
     if task.is_token_task:
-        about = Paragraph(f"Worst mistakes on {split}: wrong rows, highest loss first.")
-        return [about, *mistake_examples(task, result, worst)]
-    rows = [mistake_row(task, result, row, loss) for row, loss in worst]
-    caption = (
-        f"Worst mistakes on {split}: the wrong rows with the highest loss, about which the model was most certain."
-    )
-    return [Table(["Text", "Gold", "Predicted", "Loss"], rows, caption)]
+        return [Paragraph(caption), *mistake_examples(task, result, worst)]
+    rows = [mistake_row(task, result, row, score) for row, score in worst]
+    return [
+        Table(["Text", "Gold", "Predicted", "Loss" if task.problem_type == REGRESSION else "Score"], rows, caption)
+    ]
 
 
 def _number(value: float | None) -> str:

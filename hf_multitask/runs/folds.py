@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..data import PreparedData
 from ..models.type_aliases import JsonObject
+from ..reports.split_result import SplitResult
 from ..reports.training_curves import main_metric
 from ..runtime.atomic_files import write_json
 from ..runtime.fold_scores import FoldResult, FoldScores
@@ -35,6 +36,9 @@ OTHER_ARGUMENTS = ("disable_tqdm", "logging_steps", "push_to_hub", "report_to", 
 
 OnFold = Callable[[FoldScores], None]
 """Called after each fold, with the scores so far."""
+
+OnScored = Callable[[SplitResult], None]
+"""Called with the result of each training on the rows of its fold."""
 
 
 class StopAfterCallback(TrainerCallback):
@@ -116,6 +120,7 @@ def train_folds(
     resume: bool = False,
     on_fold: OnFold | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    on_scored: OnScored | None = None,
 ) -> FoldScores:
     """Train a model for each fold, with a config that gives each setting; see `cross_validate`."""
     if data.folds is None:
@@ -128,7 +133,11 @@ def train_folds(
         if number < len(finished):
             results.append(finished[number])
         else:
-            results.append(_train_fold(config, data, number, resume, callbacks))
+            result, scored = _train_fold(config, data, number, resume, callbacks)
+            results.append(result)
+            if on_scored is not None:
+                on_scored(scored)
+            del scored
             if PartialState().is_main_process:
                 write_json(folder / FOLDS_NAME, {"config": digest, **FoldScores(results).to_dict()})
                 shutil.rmtree(folder / FOLDS_FOLDER, ignore_errors=True)
@@ -212,7 +221,7 @@ def read_fold_scores(output_dir: str | Path) -> FoldScores | None:
 
 def _train_fold(
     config: RunConfig, data: PreparedData, number: int, resume: bool, callbacks: Sequence[TrainerCallback]
-) -> FoldResult:
+) -> tuple[FoldResult, SplitResult]:
     start = time.perf_counter()
     folder = Path(config.output_dir, FOLDS_FOLDER, str(number + 1))
     training = {**config.training, "report_to": "none", "push_to_hub": False}
@@ -242,7 +251,7 @@ def _train_fold(
     )
     del trainer
     free_memory()
-    return result
+    return result, scored
 
 
 def _describe(result: FoldResult, data: PreparedData) -> str:

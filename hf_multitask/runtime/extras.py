@@ -5,6 +5,7 @@ import importlib.util
 EXTRAS = {
     "app": ("gradio", "matplotlib", "openpyxl"),
     "excel": ("openpyxl",),
+    "label-issues": ("cleanlab",),
     "lora": ("peft",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "plots": ("matplotlib",),

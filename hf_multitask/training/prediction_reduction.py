@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..models.decoding import decode, label_probabilities, tag_probabilities
+from ..models.decoding import all_tag_probabilities, decode, label_probabilities, pick_tags
 from ..models.heads_crf import CRF
 from ..models.losses import count_labeled, example_losses
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
@@ -95,11 +95,16 @@ def reduce_scores(
         Nothing for regression. ``score``: the probability of each word's tag (batch, num_words) of a token task, of
         each label (batch, num_labels) of a multi-label task, or of the predicted label (batch,) of a single-label
         task; of the latter also ``brier`` and ``nll`` (batch,), without meaning for rows without a label, and
-        ``statistic`` (batch,) if the task abstains.
+        ``statistic`` (batch,) if the task abstains. Of a token task also ``given``: the probability of the tag that
+        each word has as its label (batch, num_words), without meaning for words without a label.
     """
     if task.is_token_task:
         positions = torch.zeros_like(ids) if tag_positions is None else tag_positions
-        return {"score": tag_probabilities(task, logits, ids, positions, crf)}
+        probabilities = all_tag_probabilities(task, logits, positions, crf)
+        return {
+            "score": pick_tags(probabilities, ids, positions),
+            "given": pick_tags(probabilities, labels.clamp(min=0), positions),
+        }
     if task.problem_type == REGRESSION:
         return {}
     probabilities = label_probabilities(task, logits)

@@ -141,8 +141,8 @@ def test_a_finished_run_has_its_mistakes_and_a_download_that_loads(services, sta
     assert by_task.keys() == {"intent", "slots"}
     accuracy = status.metrics["validation"]["intent_accuracy"]
     assert by_task["intent"]["wrong"] == round((1 - accuracy) * by_task["intent"]["rows"])
-    losses = [mistake["loss"] for mistake in by_task["intent"]["mistakes"]]
-    assert losses == sorted(losses, reverse=True)
+    scores = [mistake["score"] for mistake in by_task["intent"]["mistakes"]]
+    assert scores == sorted(scores, reverse=True)
     with zipfile.ZipFile(services.pack_run("app/run-1")) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "unpacked")

@@ -15,6 +15,7 @@ NOT_RUN = {
         "snips/validation.jsonl",
     ): "needs a model of SNIPS; the first command is run above",
     ("docs/CALIBRATION.md", "bash", "test-and-oos.csv"): "needs CLINC150; tests/runs runs such commands on few rows",
+    ("docs/MISTAKES.md", "bash", "pip install"): "installs; `make test` has installed the same way",
     ("README.md", "bash", "make quickstart"): "`make test` is what runs this; .ci/run calls the targets",
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     ("README.md", "bash", "--index-url"): "installs from the index of torch, which is not reached in tests",

@@ -125,9 +125,13 @@ def test_the_worst_mistakes_have_their_texts(whole):
     (table,) = [rows for rows in page.tables if rows[0][0] == "Text"]
     assert len(table) > 1
     assert all(texts[text] == gold != predicted for text, gold, predicted, _ in table[1:])
-    losses = [float(row[3]) for row in table[1:]]
-    assert losses == sorted(losses, reverse=True)
+    scores = [float(row[3]) for row in table[1:]]
+    assert scores == sorted(scores, reverse=True)
+    assert 1 >= scores[0] > 0
     assert "mark" in page.tags  # a missed place
+    assert f"{len(table) - 1} of 9 rows are wrong; all are shown" in page.plain
+    # Of both tasks, whether or not there are any.
+    assert page.plain.count("onfident learning") == 2
 
 
 def test_mistakes_of_pairs_show_both_texts(values, tmp_path, write_jsonl):

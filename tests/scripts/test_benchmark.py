@@ -1,5 +1,6 @@
 """Benchmarks run and write the results that they promise. Their times are not checked."""
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -421,3 +422,45 @@ def test_converged_compares_times_and_scores_with_training_everything(run, encod
     assert [change["trains"] for change in frozen["changes"]] == [3]
     assert everything["processor_seconds"] > 0
     assert "| nothing-frozen | 1.00 ± 0.00 |" in capsys.readouterr().out
+
+
+KINDS = {"B-place": "B-artist", "I-place": "I-artist"}
+# Entities of two types.
+MIXED_ROWS = [
+    {**row, "slots": [KINDS.get(tag, tag) for tag in row["slots"]]} if i % 2 else row for i, row in enumerate(ROWS)
+]
+
+
+def test_label_issues_counts_the_exchanged_labels(run, encoder, write_jsonl, tmp_path, capsys):
+    for folder in ("snips", "clinc150"):
+        (tmp_path / folder).mkdir()
+    for split in SPLITS:
+        write_jsonl(MIXED_ROWS, tmp_path / "snips" / f"{split}.jsonl")
+    with (tmp_path / "clinc150" / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "intent"), *((" ".join(row["tokens"]), row["intent"]) for row in ROWS)])
+    options = ("--data", tmp_path, "--encoder", encoder, "--share", 0.1)
+    result = run("label-issues", *options, "--datasets", "clinc150", "snips")
+    assert [(item["data"], item["task"]) for item in result["runs"]] == [
+        ("clinc150", "intent"),
+        ("snips", "intent"),
+        ("snips", "slots"),
+    ]
+    for item in result["runs"]:
+        assert (item["rows"], item["exchanged"]) == (22, 2)
+        assert 0 <= item["in_first_part"] <= 1
+    assert "| clinc150 | intent | 0 | 22 | 2 |" in capsys.readouterr().out
+
+
+def test_exchanged_labels_are_others_and_all_else_stays(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.label_issues import exchange_labels
+
+    before = [*MIXED_ROWS, *ROWS]
+    rows = [dict(row) for row in before]
+    changed = exchange_labels(rows, 0.2, 0)
+    assert {task: len(found) for task, found in changed.items()} == {"intent": 9, "slots": 9}
+    for task, found in changed.items():
+        assert {i for i, (row, old) in enumerate(zip(rows, before, strict=True)) if row[task] != old[task]} == found
+    for row, old in zip(rows, before, strict=True):
+        spans = [[(span.start, span.end) for span in tag_spans(one["slots"])] for one in (row, old)]
+        assert spans[0] == spans[1]
