@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import PrecisionType
+from accelerate.utils import DistributedType, PrecisionType
 from torch import nn
 
 from ..models import MultiTaskModel
@@ -192,11 +192,14 @@ class GradientAggregation:
             return self._aggregate(rows)
 
 
-def check_aggregation(accelerator: Accelerator, use_reentrant: bool, is_compiled: bool) -> None:
+def check_aggregation(
+    distributed_type: DistributedType, mixed_precision: str, use_reentrant: bool, is_compiled: bool
+) -> None:
     """Raise if the gradients of tasks cannot be aggregated in a training.
 
     Args:
-        accelerator: The accelerator.
+        distributed_type: Distributed type of accelerate.
+        mixed_precision: Precision in which losses are computed, by its name in accelerate.
         use_reentrant: Whether activation checkpointing is of the reentrant kind.
         is_compiled: Whether the model is compiled.
 
@@ -204,8 +207,8 @@ def check_aggregation(accelerator: Accelerator, use_reentrant: bool, is_compiled
         ValueError: If so. The message says what to leave out.
     """
     argument = f"{PLACE}: torchjd"
-    check_gradients(argument, accelerator.distributed_type, use_reentrant)
-    if accelerator.mixed_precision == PrecisionType.FP16:
+    check_gradients(argument, distributed_type, use_reentrant)
+    if mixed_precision == PrecisionType.FP16:
         raise ValueError(f"{argument} does not work with the gradient scaler of fp16; leave fp16 out, or take bf16.")
     if is_compiled:
         raise ValueError(

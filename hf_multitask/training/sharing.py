@@ -216,7 +216,8 @@ class Sharing:
 
     def _aggregation(self, method: GradientMethod, use_reentrant: bool) -> GradientAggregation:
         accelerator = self.hooks.parts().accelerator
-        check_aggregation(accelerator, use_reentrant, self.args.torch_compile)
+        kind, precision = accelerator.distributed_type, accelerator.mixed_precision
+        check_aggregation(kind, precision, use_reentrant, self.args.torch_compile)
         hooks = AggregationHooks(
             model=lambda: self.hooks.parts().model,
             groups=lambda: self.hooks.parts().groups,

@@ -4,11 +4,13 @@ import re
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from peft import LoraConfig
 from torchjd.aggregation import MGDA, AlignedMTL
 from transformers import TrainerCallback
 
 from hf_multitask import DataConfig, MultiTaskModel, TaskConfig, prepare_datasets
+from hf_multitask.training.gradient_aggregation import check_aggregation
 from hf_multitask.training.loss_balancing import STATE_NAME
 from tests.tiny import ROWS
 from tests.trainers import make_trainer, without_dropout
@@ -79,6 +81,11 @@ TRAININGS = {
     "plain": {},
     "accumulation": {"gradient_accumulation_steps": 2},
     "stages": {"schedule": {"stages": [{"train": "heads", "steps": 2}, {"train": ["encoder.1", "heads"]}]}},
+    "cached layers": {
+        "schedule": {"stages": [{"train": ["encoder.1", "heads"]}]},
+        "store_frozen": "always",
+        "train_sampling_strategy": "sequential",
+    },
     "protected head": {
         "schedule": {
             "stages": [{"train": "all", "steps": 2}, {"train": ["encoder", "head.slots"]}],
@@ -192,6 +199,19 @@ def test_a_loss_that_is_not_finite_is_met_as_usual(encoder, tokenizer, data, tmp
 def test_refused(encoder, tokenizer, data, tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build(encoder, data, tokenizer, tmp_path, {"torchjd": "UPGrad"}, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "message"),
+    [
+        (DistributedType.FSDP, "no", "does not work under FSDP; leave it out"),
+        (DistributedType.NO, "fp16", "does not work with the gradient scaler of fp16; leave fp16 out, or take bf16"),
+    ],
+)
+def test_refused_in_a_trainer_that_a_cpu_cannot_build(kind, precision, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_aggregation(kind, precision, use_reentrant=False, is_compiled=False)
+    check_aggregation(DistributedType.MULTI_CPU, "bf16", use_reentrant=False, is_compiled=False)
 
 
 def test_one_task_has_nothing_to_aggregate(encoder, tokenizer, data, tmp_path):
