@@ -23,6 +23,9 @@ def recommend(
     domain: Annotated[
         str | None, typer.Option(help="biomedical, legal, finance or general. Defaults to a guess from the words.")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Measure what each layer of the encoder knows about these rows first.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Write the recommended config to this YAML file.")] = None,
 ) -> None:
     """Recommend an encoder, a freeze schedule and learning rates for the data of CONFIG, with reasons."""
@@ -30,7 +33,7 @@ def recommend(
     from .recommendation import print_recommendation
 
     run_config = read_config(context, config)
-    recommendation = recommend_schedule(run_config, main_task, time_budget, domain)
+    recommendation = recommend_schedule(run_config, main_task, time_budget, domain, probe)
     print_recommendation(recommendation)
     if output is not None:
         recommendation.save(output)

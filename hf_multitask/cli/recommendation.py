@@ -21,7 +21,9 @@ def print_recommendation(recommendation: Recommendation, console: Console | None
     for reason in recommendation.reasons:
         source = f" ({reason.source})" if reason.source else ""
         why = f": {reason.advice}. {reason.evidence}; {reason.reason}{source}."
-        console.print(Text.assemble((reason.rule, "bold"), why), highlight=False, soft_wrap=True)
+        basis = recommendation.basis_of(reason)
+        tag = (f"[{basis}] ", "green" if reason.is_measured else "dim")
+        console.print(Text.assemble(tag if basis else "", (reason.rule, "bold"), why), highlight=False, soft_wrap=True)
     for conflict in recommendation.conflicts:
         console.print(Text.assemble(("Two rules disagree: ", "bold"), conflict), highlight=False, soft_wrap=True)
 

@@ -113,6 +113,7 @@ class CandidatePlanner:
             minutes=chosen.minutes,
             reasons=[*reasons, *self._further_reasons(chosen)],
             conflicts=conflicts,
+            probe=self.situation.probe,
             alternatives=find_alternatives(
                 self.situation.language.is_english, chosen.size.weights / 1e6, long_texts=self.facts.cut_share > 0
             ),
@@ -166,6 +167,7 @@ class CandidatePlanner:
                         yield self.candidate(size, depth, epochs)
 
     def _further_reasons(self, chosen: Candidate) -> Iterator[Finding]:
+        yield from self._probed(chosen)
         measured = (chosen.size.hidden_size, chosen.size.layers) == (MEASURED_WIDTH, MEASURED_DEPTH)
         yield Finding(
             "learning rates",
@@ -199,6 +201,25 @@ class CandidatePlanner:
                     "rare labels would hardly count in the loss",
                     "King and Zeng 2001 (Logistic Regression in Rare Events Data); not measured by us",
                 )
+
+    def _probed(self, chosen: Candidate) -> Iterator[Finding]:
+        """Return what a probe of the chosen encoder measured for each task."""
+        situation = replace(self.situation, encoder=chosen.size)
+        for task in self.facts.tasks:
+            found = situation.probed(task.name)
+            if found is None:
+                continue
+            best = found.best_depth
+            yield Finding(
+                f"{task.name}, probed",
+                f"at depth {best} they score {found.scores[best]:.3f}, and nowhere a point more"
+                if best != len(found.scores) - 1
+                else "no lower depth is better",
+                f"linear heads on the frozen encoder score {found.scores[-1]:.3f} {found.metric} on "
+                f"{found.held_out_rows:,} held-out rows",
+                "training layers has to beat this",
+                is_measured=True,
+            )
 
     def _config(self, config: RunConfig, chosen: Candidate) -> RunConfig:
         streams = any(data.streams_train for data in config.data_configs)

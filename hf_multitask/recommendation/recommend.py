@@ -8,6 +8,7 @@ from ..models.encoder_loading import load_config
 from ..models.encoder_vocabulary import check_vocabulary
 from ..models.layer_groups import HEAD, LayerGroup, LayerGroups, layer_groups
 from ..models.messages import unknown_name_message
+from ..probing import probe_layers
 from ..runs.config import RunConfig
 from .candidates import CandidatePlanner
 from .cost_model import CostModel, detect_machine
@@ -20,7 +21,11 @@ from .rules import Situation
 
 
 def recommend_schedule(
-    config: RunConfig, main_task: str | None = None, time_budget: float | None = None, domain: str | None = None
+    config: RunConfig,
+    main_task: str | None = None,
+    time_budget: float | None = None,
+    domain: str | None = None,
+    probe: bool = False,
 ) -> Recommendation:
     """Recommend an encoder, a freeze schedule and learning rates for a config's data, with reasons.
 
@@ -33,6 +38,8 @@ def recommend_schedule(
         time_budget: Maximum duration of the training on this machine, in minutes. If None, there is no limit.
         domain: Domain of the texts: ``"biomedical"``, ``"legal"``, ``"finance"`` or ``"general"``. If None, it is
             detected from the words.
+        probe: Whether to probe the config's encoder with the rows first; see `probe_layers`. What it measures takes
+            the place of general rules.
 
     Returns:
         The recommendation.
@@ -50,6 +57,7 @@ def recommend_schedule(
         raise ValueError(f"time_budget must be a number of minutes above 0, found {time_budget!r}.")
     device = config.training_arguments().device
     facts = collect_facts(config)
+    found = probe_layers(config) if probe else None
     model, tokenizer = load_encoder(config), config.load_tokenizer()
     check_vocabulary(tokenizer, model.config, config.encoder)
     # transformers wraps `to` in a way that loses the type of its receiver.
@@ -65,6 +73,7 @@ def recommend_schedule(
         capital_share=capital_share(facts.texts),
         machine=detect_machine(device),
         encoder=size,
+        probe=found,
     )
     planner = CandidatePlanner(
         situation, groups_with_heads(model, names), CostModel(seconds_per_subword, size, facts), config.effort

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..freezing import FreezeSchedule
+from ..probing import LayerProbe
 from ..runs.config import RunConfig
 from ..runs.config_file import config_to_yaml
 from .cost_model import Machine
@@ -33,6 +34,7 @@ class Recommendation:
         facts: Facts about the data.
         closeness: Distance of the texts to general text.
         machine: Available compute.
+        probe: Probe of the config's encoder with these rows; None if none was asked for.
         config: Config of the run, ready to train. Its encoder is the recommended one, unless that is not on this
             machine and the hub is offline; then it keeps the encoder of the config that was given.
     """
@@ -51,7 +53,14 @@ class Recommendation:
     facts: DataFacts
     closeness: Closeness
     machine: Machine
+    probe: LayerProbe | None
     config: RunConfig
+
+    def basis_of(self, reason: Finding) -> str:
+        """Return whether a reason is measured on these rows or general, in words; nothing without a probe."""
+        if self.probe is None:
+            return ""
+        return "measured on these rows" if reason.is_measured else "general"
 
     def to_yaml(self, folder: str | Path = ".") -> str:
         """Return the config as YAML, with the reasons as comments.
@@ -62,7 +71,10 @@ class Recommendation:
         Raises:
             ValueError: If the data is not given as files, names or lists of rows, which a file can contain.
         """
-        comments = [f"{reason.rule}: {reason.advice}. {reason.evidence}. {reason.reason}." for reason in self.reasons]
+        comments = [
+            f"{_tag(self.basis_of(reason))}{reason.rule}: {reason.advice}. {reason.evidence}. {reason.reason}."
+            for reason in self.reasons
+        ]
         comments += [f"Two rules disagree: {conflict}" for conflict in self.conflicts]
         return config_to_yaml(self.config, folder, "Recommended, because:", comments)
 
@@ -77,3 +89,7 @@ class Recommendation:
         """
         path = Path(path)
         path.write_text(self.to_yaml(path.parent), encoding="utf-8")
+
+
+def _tag(basis: str) -> str:
+    return f"({basis}) " if basis else ""

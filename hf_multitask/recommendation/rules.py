@@ -7,6 +7,8 @@ decides. Later rules that apply and disagree are reported as conflicts, so that 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..models.tasks import REGRESSION
+from ..probing import LayerProbe, TaskProbe
 from ..runtime.byte_sizes import format_bytes
 from .cost_model import Machine, training_bytes
 from .data_facts import DataFacts, TaskFacts
@@ -31,6 +33,8 @@ MAX_FEW_ROWS = 49
 MAX_SOME_ROWS = 499
 # Minimum number with which texts far from general text are worth training one step deeper.
 MIN_FAR_ROWS = 50
+# Points of score that a linear head loses from the best depth to the top, from which on all layers train.
+MIN_LOST_ON_TOP = 0.05
 # Texts with a smaller share of capital letters have lost their case.
 MIN_CAPITAL_SHARE = 0.01
 # Maximum share of the free memory for weights, gradients and moments. The rest is for the batch.
@@ -50,6 +54,7 @@ class Situation:
         capital_share: Share of capital letters among the letters of the texts.
         machine: Available compute.
         encoder: Size of the config's encoder.
+        probe: Probe of an encoder with these rows; None if none was made.
     """
 
     facts: DataFacts
@@ -60,6 +65,13 @@ class Situation:
     capital_share: float
     machine: Machine
     encoder: EncoderSize
+    probe: LayerProbe | None = None
+
+    def probed(self, task: str) -> TaskProbe | None:
+        """Return what a probe of this encoder found for a task; None if none was made."""
+        if self.probe is None or self.probe.encoder != self.encoder.name:
+            return None
+        return next(found for found in self.probe.tasks if found.name == task)
 
     @property
     def deciding_task(self) -> TaskFacts:
@@ -80,6 +92,8 @@ class Finding:
         reason: Reason for the advice.
         source: Source of the reason.
         precedence: Reason why the rule takes precedence over later ones.
+        is_measured: Whether the evidence is a score that was measured on these rows, rather than general advice for
+            what was counted in them.
     """
 
     rule: str
@@ -88,6 +102,7 @@ class Finding:
     reason: str
     source: str = ""
     precedence: str = ""
+    is_measured: bool = False
 
 
 Rule = Callable[[Situation], Finding | None]
@@ -133,6 +148,26 @@ def little_memory(situation: Situation) -> Finding | None:
         reason="the upper layers bring most of the gain, and only they need gradients and moments",
         source=f"calculated; {LEE}",
         precedence="what does not fit into memory cannot train",
+    )
+
+
+def lost_on_top(situation: Situation) -> Finding | None:
+    """Advise all layers if a probe found that the upper layers have lost what the task needs."""
+    task = situation.deciding_task
+    found = situation.probed(task.name)
+    if found is None or found.kind == REGRESSION or task.labeled_rows < MIN_FAR_ROWS:
+        return None
+    if found.lost_on_top < MIN_LOST_ON_TOP:
+        return None
+    return Finding(
+        rule=f"{task.name} gets lost on the way up",
+        evidence=f"linear heads read it best at depth {found.best_depth}, and {100 * found.lost_on_top:.1f} points of "
+        f"{found.metric} worse at the top",
+        advice=ALL,
+        reason="wherever the loss was that large, training all layers scored best",
+        source="probed; the advice is measured on SNIPS, see docs/FREEZING.md",
+        precedence="it is measured on these rows",
+        is_measured=True,
     )
 
 
@@ -255,7 +290,7 @@ ENCODER_RULES: tuple[Rule, ...] = (
     labeled_words,
     labeled_texts,
 )
-DEPTH_RULES: tuple[Rule, ...] = (little_memory, far_from_general_text)
+DEPTH_RULES: tuple[Rule, ...] = (little_memory, lost_on_top, far_from_general_text)
 
 
 def find_encoder(situation: Situation) -> list[Finding]:

@@ -142,6 +142,17 @@ def test_the_written_config_plans_and_trains(write_config, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["validation"]
 
 
+def test_a_probe_says_which_sentences_are_measured_on_these_rows(write_config, tmp_path, capsys):
+    path = str(write_config(ROWS * 3))
+    assert main(["recommend", path, "--probe", "--output", str(tmp_path / "r.yaml")]) == 0
+    printed = capsys.readouterr().out
+    assert "[measured on these rows] slots, probed: linear heads on the frozen encoder score 0." in printed
+    assert "[general] learning rates:" in printed
+    assert "# - (measured on these rows) slots, probed" in (tmp_path / "r.yaml").read_text()
+    assert main(["recommend", path]) == 0
+    assert "measured on these rows" not in capsys.readouterr().out
+
+
 def test_the_stages_are_those_of_the_run(write_config):
     config = RunConfig.from_file(write_config())
     recommendation = recommend_schedule(config)

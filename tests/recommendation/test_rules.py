@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from hf_multitask.probing import LayerProbe, TaskProbe
 from hf_multitask.recommendation.cost_model import Machine
 from hf_multitask.recommendation.data_facts import DataFacts, TaskFacts
 from hf_multitask.recommendation.domain_distance import Closeness
@@ -186,3 +187,31 @@ def test_every_rule_has_reason_and_precedence(situation):
     ]
     assert all(finding.reason and finding.evidence for finding in findings)
     assert all(finding.precedence for finding in findings[:-1])
+
+
+def probed(situation, scores, task="intent", rows=200, encoder=SMALL):
+    found = TaskProbe(task, "single_label_classification", "accuracy", 160, 40, scores, {})
+    probe = LayerProbe(encoder, [f"depth {i}" for i in range(len(scores))], [found], "validation", 0, 1.0)
+    facts = replace(situation.facts, tasks=[TaskFacts(task, found.kind, rows, {})])
+    return replace(situation, facts=facts, probe=probe)
+
+
+def test_what_gets_lost_on_the_way_up_trains_all_layers(situation):
+    lost = probed(situation, [0.7, 0.9, 0.8])
+    first, *others = find_depth(lost)
+    assert (first.advice, first.is_measured) == (ALL, True)
+    assert first.evidence == "linear heads read it best at depth 1, and 10.0 points of accuracy worse at the top"
+    assert [other.advice for other in others] == [HEADS_FIRST], "which the number of rows advises"
+    assert "it is measured on these rows" in find_conflicts([first, *others])[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scores": [0.7, 0.9, 0.86]}, {"rows": 49}, {"encoder": STRONGEST}],
+    ids=["little is lost", "few rows", "the probe of another encoder"],
+)
+def test_where_the_rules_stay_as_they_are_with_a_probe(situation, changes):
+    given = {"scores": [0.7, 0.9, 0.8], **changes}
+    findings = find_depth(probed(situation, **given))
+    assert not any(finding.is_measured for finding in findings)
+    assert findings[0].advice == find_depth(replace(probed(situation, **given), probe=None))[0].advice

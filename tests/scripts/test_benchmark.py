@@ -464,3 +464,13 @@ def test_exchanged_labels_are_others_and_all_else_stays(monkeypatch):
     for row, old in zip(rows, before, strict=True):
         spans = [[(span.start, span.end) for span in tag_spans(one["slots"])] for one in (row, old)]
         assert spans[0] == spans[1]
+
+
+def test_probe_shows_the_scores_of_each_depth_and_the_time(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    result = run("probe", "--data", tmp_path, "--encoder", encoder, "--sizes", 8, "--seeds", 0, 1)
+    assert [(found["rows"], found["seed"]) for found in result["runs"]] == [(8, 0), (8, 1)]
+    printed = capsys.readouterr().out
+    first = result["runs"][0]["tasks"][0]["scores"][0], result["runs"][1]["tasks"][0]["scores"][0]
+    assert f"| 8 | intent accuracy | {50 * sum(first):.1f} |" in printed
