@@ -9,6 +9,7 @@ from .choices import RunChoices
 from .job_process import FAILED, STOPPING
 from .live_view import QUIET, WAIT, Shown, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
+from .probe_view import build_probe_view
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
 from .study_view import (
@@ -93,6 +94,7 @@ def build_layers_tab(page: gr.Blocks, tab: gr.Tab, services: Services, train_for
     Returns:
         What the page connects to other tabs.
     """
+    build_probe_view(services, train_form)
     form = _build_form()
     view = build_study_view()
     connect_study_view(services, view, form.chosen)

@@ -7,6 +7,7 @@ from threading import RLock
 from ..data import SPLITS
 from ..data.readers.sources import open_rows
 from ..freezing.plan import StagePlan
+from ..probing import LayerProbe, probe_layers
 from ..quickstart import QUICKSTART_CONFIG
 from ..runs.config import RunConfig
 from ..study import load_study
@@ -141,6 +142,10 @@ class Services:
     def figure(self, data: str | None, choices: RunChoices) -> Path:
         """Return the file of a figure of the data."""
         return data_figure(self.workspace, self.run_config(data, choices))
+
+    def probe(self, data: str | None, choices: RunChoices) -> LayerProbe:
+        """Return what linear heads read at each depth of the encoder; see `probe_layers`."""
+        return probe_layers(self.run_config(data, choices))
 
     def look_at(self, file: ReceivedFile) -> SeenFile:
         """Read a received file; see `uploads.look_at`."""

@@ -17,7 +17,8 @@ def print_probe(probe: LayerProbe, console: Console | None = None) -> None:
     console = console or Console()
     print_cells(*probe.table(), console, title=f"Linear heads on each depth of {probe.encoder}")
     for task in probe.tasks:
-        rows = f"{task.training_rows:,} labeled rows train its heads, {task.held_out_rows:,} score them"
-        console.print(Text(f"{task.name}: {rows} ({probe.held_out})."), soft_wrap=True)
+        trained = f"heads are trained on {task.training_rows:,} labeled rows"
+        scored = f"scored on {task.held_out_rows:,} ({probe.held_out})"
+        console.print(Text(f"{task.name}: {trained} and {scored}."), soft_wrap=True)
     for sentence in probe.sentences():
         console.print(Text(sentence), soft_wrap=True)

@@ -15,7 +15,7 @@ from ..runs.build import RunParts, load_parts
 from ..runs.config import RunConfig
 from ..training.shared_rows import labeled_rows
 from .gradients import MAX_ROWS, gradient_ratios
-from .heads import fit_heads, linear_task, score_heads, score_name
+from .heads import cross_validate_heads, fit_heads, linear_task, score_heads, score_name
 from .layer_probe import LayerProbe, TaskProbe
 from .rows import ProbeRows, choose_rows
 from .states import collect_states
@@ -29,13 +29,13 @@ def probe_layers(config: RunConfig, rows: int = 1000) -> LayerProbe:
     """Measure what linear heads can read at each depth of an encoder, and where gradients are large, without training.
 
     Some training rows run through the encoder once. A linear head per task is trained on the states of each depth and
-    scored on held-out rows: validation, or a fifth of the training rows if validation does not have labels of each
-    task. Then the gradients of a few batches are compared with the weights. What the config says about heads, LoRA,
-    freezing, teachers and the contrastive warm-up does not matter; nothing is written.
+    scored on held-out rows: validation or, if that does not have labels of each task, each fifth of the training rows
+    by heads of the others. Then the gradients of a few batches are compared with the weights. What the config says
+    about heads, LoRA, freezing, teachers and the contrastive warm-up does not matter; nothing is written.
 
     Args:
         config: The config. Its seed draws the rows.
-        rows: Maximum number of training rows. Half as many validation rows are scored, at least 200 if there are.
+        rows: Maximum number of training rows. At most 500 validation rows are scored.
 
     Returns:
         The scores and gradients.
@@ -89,8 +89,11 @@ def _depths(model: MultiTaskModel) -> list[str]:
 def _probe_tasks(parts: RunParts, tasks: list[TaskConfig], rows: ProbeRows, seed: int) -> list[TaskProbe]:
     model, collator = parts.model, MultiTaskDataCollator(parts.tokenizer, tasks)
     training = collect_states(model, rows.training, collator, tasks)
-    held_out = collect_states(model, rows.held_out, collator, tasks)
-    labeled, scored = labeled_rows(rows.training, tasks), labeled_rows(rows.held_out, tasks)
+    labeled = scored = labeled_rows(rows.training, tasks)
+    held_out = None
+    if rows.held_out is not None:
+        held_out = collect_states(model, rows.held_out, collator, tasks)
+        scored = labeled_rows(rows.held_out, tasks)
     heads = {task.name: fit_heads(task, training, seed) for task in tasks}
     # The gradients are those of the heads that a training starts from once they have warmed up.
     model.heads = nn.ModuleDict({name: by_depth[-1].to(model.device) for name, by_depth in heads.items()})
@@ -99,6 +102,10 @@ def _probe_tasks(parts: RunParts, tasks: list[TaskConfig], rows: ProbeRows, seed
     for task in tasks:
         some = rows.training.__getitems__(labeled[task.name][:MAX_ROWS].tolist())
         ratios = gradient_ratios(model, some, collator, task)
+        if held_out is None:
+            scores = cross_validate_heads(task, training, rows.folds, seed)
+        else:
+            scores = score_heads(task, heads[task.name], held_out)
         probes.append(
             TaskProbe(
                 name=task.name,
@@ -106,7 +113,7 @@ def _probe_tasks(parts: RunParts, tasks: list[TaskConfig], rows: ProbeRows, seed
                 metric=score_name(task),
                 training_rows=len(labeled[task.name]),
                 held_out_rows=len(scored[task.name]),
-                scores=score_heads(task, heads[task.name], held_out),
+                scores=scores,
                 gradient_ratios=ratios,
             )
         )

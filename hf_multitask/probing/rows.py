@@ -7,6 +7,7 @@ from itertools import chain, islice, zip_longest
 
 import datasets
 import numpy as np
+import torch
 
 from ..data import PreparedData, TrainingStream
 from ..data.dataset_loader import TRAIN, VALIDATION
@@ -15,10 +16,10 @@ from ..training.shared_rows import labeled_rows
 
 logger = logging.getLogger(__name__)
 
-# Share of the training rows that are held out if there is no validation with labels of each task.
-HELD_OUT_SHARE = 0.2
-# Held-out rows, as a share of the training rows, and at least.
-SCORED_SHARE, MIN_SCORED_ROWS = 0.5, 200
+# Parts of the training rows that take turns in being scored if there is no validation with labels of each task.
+NUM_FOLDS = 5
+# Maximum number of validation rows that are scored.
+MAX_SCORED_ROWS = 500
 # Maximum size of the states of a split.
 MAX_BYTES = 2**29
 
@@ -29,12 +30,15 @@ class ProbeRows:
 
     Args:
         training: Rows that heads are trained on.
-        held_out: Rows that they are scored on.
+        held_out: Rows that they are scored on; None if each fold of the training rows is scored by the heads of the
+            others.
+        folds: Fold of each training row (rows,) in that case.
         source: What the held-out rows are, in words.
     """
 
     training: datasets.Dataset
-    held_out: datasets.Dataset
+    held_out: datasets.Dataset | None
+    folds: torch.Tensor
     source: str
 
 
@@ -63,15 +67,14 @@ def choose_rows(data: PreparedData, max_rows: int, bytes_per_state: int, seed: i
     chosen = _within_memory(chosen, tasks, bytes_per_state)
     validation = data.get(VALIDATION)
     if isinstance(validation, datasets.Dataset) and all(map(len, labeled_rows(validation, tasks).values())):
-        count = max(int(len(chosen) * SCORED_SHARE), MIN_SCORED_ROWS)
-        scored = validation.select(_draw(validation, tasks, count, generator))
-        rows = ProbeRows(chosen, _within_memory(scored, tasks, bytes_per_state), VALIDATION)
+        scored = validation.select(_draw(validation, tasks, MAX_SCORED_ROWS, generator))
+        scored = _within_memory(scored, tasks, bytes_per_state)
+        rows = ProbeRows(chosen, scored, torch.zeros(0), VALIDATION)
+        _check_labeled(scored, tasks)
     else:
-        held_out = _held_out(chosen, tasks)
-        others = np.setdiff1d(np.arange(len(chosen)), held_out)
-        rows = ProbeRows(chosen.select(others), chosen.select(held_out), f"{HELD_OUT_SHARE:.0%} of the train rows")
-    _check_labeled(rows.training, tasks)
-    _check_labeled(rows.held_out, tasks)
+        source = f"each of {NUM_FOLDS} parts of train by the heads of the others"
+        rows = ProbeRows(chosen, None, _folds(chosen, tasks), source)
+    _check_labeled(chosen, tasks, 1 if rows.held_out else 2)
     return rows
 
 
@@ -104,16 +107,20 @@ def _within_memory(rows: datasets.Dataset, tasks: Sequence[TaskConfig], bytes_pe
     return rows.select(range(max(fitting, 1)))
 
 
-def _held_out(rows: datasets.Dataset, tasks: Sequence[TaskConfig]) -> np.ndarray:
-    """Return the numbers of the rows that are held out: of each task its share."""
-    found = [numbers[: max(int(len(numbers) * HELD_OUT_SHARE), 1)] for numbers in labeled_rows(rows, tasks).values()]
-    return np.unique(np.concatenate(found))
+def _folds(rows: datasets.Dataset, tasks: Sequence[TaskConfig]) -> torch.Tensor:
+    """Return the fold of each row (rows,): each has its share of the rows of each task."""
+    folds = torch.full((len(rows),), -1)
+    for numbers in labeled_rows(rows, tasks).values():
+        free = torch.from_numpy(numbers)
+        free = free[folds[free] < 0]
+        folds[free] = torch.arange(len(free)) % NUM_FOLDS
+    return folds
 
 
-def _check_labeled(rows: datasets.Dataset, tasks: Sequence[TaskConfig]) -> None:
+def _check_labeled(rows: datasets.Dataset, tasks: Sequence[TaskConfig], least: int = 1) -> None:
     for name, numbers in labeled_rows(rows, tasks).items():
-        if not len(numbers):
+        if len(numbers) < least:
             raise ValueError(
-                f"task {name!r}: too few rows of train have a label for it; expected at least 2, one to train a head "
-                "and one to score it. Label some rows, or remove the task."
+                f"task {name!r}: too few rows have a label for it, found {len(numbers)}; expected at least 2, one to "
+                "train a head and one to score it. Label some rows, or remove the task."
             )

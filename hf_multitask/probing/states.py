@@ -37,6 +37,21 @@ class LayerStates:
     tag_positions: torch.Tensor
     labels: dict[str, torch.Tensor]
 
+    def take(self, rows: torch.Tensor) -> "LayerStates":
+        """Return the states of some rows.
+
+        Args:
+            rows: Mask of the rows (rows,).
+        """
+        of_rows = rows.unsqueeze(1).expand_as(self.is_word)[self.is_word]
+        return LayerStates(
+            self.texts[:, rows] if self.texts.numel() else self.texts,
+            self.words[:, of_rows] if self.words.numel() else self.words,
+            self.is_word[rows],
+            self.tag_positions[rows],
+            {name: labels[rows] for name, labels in self.labels.items()},
+        )
+
     def of_task(self, task: TaskConfig) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the labeled items of a task, words or texts, to train a head on.
 

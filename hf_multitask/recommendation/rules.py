@@ -33,8 +33,9 @@ MAX_FEW_ROWS = 49
 MAX_SOME_ROWS = 499
 # Minimum number with which texts far from general text are worth training one step deeper.
 MIN_FAR_ROWS = 50
-# Points of score that a linear head loses from the best depth to the top, from which on all layers train.
-MIN_LOST_ON_TOP = 0.05
+# Points of score that a linear head loses from the best depth to the top, from which on all layers train, and number
+# of scored rows with which such a difference is no chance.
+MIN_LOST_ON_TOP, MIN_SCORED_ROWS = 0.05, 200
 # Texts with a smaller share of capital letters have lost their case.
 MIN_CAPITAL_SHARE = 0.01
 # Maximum share of the free memory for weights, gradients and moments. The rest is for the batch.
@@ -157,7 +158,7 @@ def lost_on_top(situation: Situation) -> Finding | None:
     found = situation.probed(task.name)
     if found is None or found.kind == REGRESSION or task.labeled_rows < MIN_FAR_ROWS:
         return None
-    if found.lost_on_top < MIN_LOST_ON_TOP:
+    if found.lost_on_top < MIN_LOST_ON_TOP or found.held_out_rows < MIN_SCORED_ROWS:
         return None
     return Finding(
         rule=f"{task.name} gets lost on the way up",

@@ -53,3 +53,12 @@ def test_a_study_is_watched_stopped_continued_and_its_winner_trained(page, expec
     expect(page.locator("#run-state")).to_be_visible()
     expect(page.locator("#run-state")).to_contain_text("app/run-1 has finished", timeout=TRAINING)
     assert f"freeze: {FREEZE[chosen]}\n" in (folder / "app" / "run-1" / "_app" / "config.yaml").read_text()
+
+
+def test_the_layers_are_looked_at_before_any_training(page, expect):
+    go_to(page, "Which layers")
+    page.get_by_role("button", name="What each layer knows already").click()
+    page.locator("#start-probe").click()
+    result = page.locator("#probe-result")
+    expect(result).to_contain_text("linear heads read it best", timeout=TRAINING)
+    expect(result.get_by_role("img")).to_be_visible()

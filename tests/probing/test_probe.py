@@ -65,10 +65,20 @@ def test_every_encoder_has_states_at_each_depth(architecture, make_config, encod
         assert all(np.isfinite(ratio) and ratio > 0 for ratio in task.gradient_ratios.values())
 
 
-def test_without_validation_a_fifth_of_train_is_held_out(make_config):
-    probe = probe_layers(make_config(make_rows(50)))
-    assert probe.held_out == "20% of the train rows"
-    assert [(task.training_rows, task.held_out_rows) for task in probe.tasks] == [(40, 10), (40, 10)]
+def test_without_validation_each_part_of_train_is_scored_by_the_others(make_config):
+    probe = probe_layers(make_config(make_rows(100)))
+    assert probe.held_out == "each of 5 parts of train by the heads of the others"
+    intent, slots = probe.tasks
+    assert (intent.training_rows, intent.held_out_rows) == (100, 100)
+    assert intent.scores[0] == 1.0
+    assert slots.scores[0] > 0.9
+    # A head that had seen the rows that it is scored on would know these labels.
+    generator = random.Random(0)
+    rows = [
+        {"text": f"{'abcdefghij'[i % 10]} {'klmnopqrst'[i // 10]}", "kind": generator.choice("xy")} for i in range(100)
+    ]
+    probe = probe_layers(make_config(rows, [{"name": "kind", "type": "sequence_classification"}]))
+    assert max(probe.tasks[0].scores) < 0.65
 
 
 def test_tasks_on_different_rows(make_config):
@@ -76,9 +86,7 @@ def test_tasks_on_different_rows(make_config):
     train = [{**row, "slots": None} if i % 10 else {**row, "intent": None} for i, row in enumerate(rows)]
     probe = probe_layers(make_config(train), 20)
     # Tasks take turns: the sample of 20 has all 6 rows with slots.
-    intent, slots = probe.tasks
-    assert (slots.training_rows, slots.held_out_rows) == (5, 1)
-    assert (intent.training_rows, intent.held_out_rows) == (12, 2)
+    assert [(task.training_rows, task.held_out_rows) for task in probe.tasks] == [(14, 14), (6, 6)]
 
 
 def test_tasks_of_different_datasets(make_config):
@@ -88,7 +96,7 @@ def test_tasks_of_different_datasets(make_config):
         {"train": [{"tokens": row["tokens"], "slots": row["slots"]} for row in rows], "tasks": ["slots"]},
     ]
     probe = probe_layers(make_config(None, data=data))
-    assert [task.training_rows + task.held_out_rows for task in probe.tasks] == [40, 40]
+    assert [task.training_rows for task in probe.tasks] == [40, 40]
 
 
 def test_several_labels_and_numbers(make_config, forgetful_encoder):
@@ -141,7 +149,7 @@ def test_the_first_rows_of_a_stream(make_config, write_jsonl):
     probe = probe_layers(make_config(None, labels, data=data, training={"max_steps": 5}), 30)
     first = probe_layers(make_config(make_rows(80)[:30], labels), 30)
     assert scores_of(probe) == scores_of(first)
-    assert probe.tasks[0].training_rows == 24
+    assert probe.tasks[0].training_rows == 30
 
 
 def test_a_saved_multi_task_model(make_config, model, tokenizer, tmp_path):
@@ -156,7 +164,7 @@ def test_fewer_rows_where_memory_is_short(make_config, monkeypatch, caplog):
     with caplog.at_level("INFO", logger="hf_multitask"):
         probe = probe_layers(make_config(make_rows(60)))
     # 7 tokens and a text at 4 depths of width 16: 8 x 256 bytes.
-    assert sum((probe.tasks[0].training_rows, probe.tasks[0].held_out_rows)) == 15
+    assert probe.tasks[0].training_rows == 15
     assert "the probe reads 15" in caplog.text
 
 
@@ -165,7 +173,9 @@ def test_mistakes_are_found_before_anything_is_computed(make_config):
         probe_layers(make_config(ROWS), 1)
     rows = [{**row, "intent": None} for row in make_rows(10)]
     rows[0]["intent"] = "PlayMusic"
-    with pytest.raises(ValueError, match=r"task 'intent': too few rows of train have a label .* at least 2"):
+    with pytest.raises(
+        ValueError, match=r"task 'intent': too few rows have a label for it, found 1; expected at least 2"
+    ):
         probe_layers(make_config(rows))
 
 
@@ -175,7 +185,7 @@ def test_the_command_prints_a_table_and_json_and_draws(tmp_path, capsys):
     assert main(["probe", config, "--rows", "16", "--picture", str(picture)]) == 0
     printed = capsys.readouterr().out
     assert "embeddings" in printed
-    assert "slots: 16 labeled rows train its heads, 9 score them (validation)." in printed
+    assert "slots: heads are trained on 16 labeled rows and scored on 9 (validation)." in printed
     assert "slots (f1)" in picture.read_text()
     assert not (tmp_path / "out").exists()
     assert main(["probe", config, "--json", "--training.seed", "5"]) == 0

@@ -189,8 +189,8 @@ def test_every_rule_has_reason_and_precedence(situation):
     assert all(finding.precedence for finding in findings[:-1])
 
 
-def probed(situation, scores, task="intent", rows=200, encoder=SMALL):
-    found = TaskProbe(task, "single_label_classification", "accuracy", 160, 40, scores, {})
+def probed(situation, scores, task="intent", rows=200, encoder=SMALL, scored=200):
+    found = TaskProbe(task, "single_label_classification", "accuracy", rows, scored, scores, {})
     probe = LayerProbe(encoder, [f"depth {i}" for i in range(len(scores))], [found], "validation", 0, 1.0)
     facts = replace(situation.facts, tasks=[TaskFacts(task, found.kind, rows, {})])
     return replace(situation, facts=facts, probe=probe)
@@ -207,8 +207,8 @@ def test_what_gets_lost_on_the_way_up_trains_all_layers(situation):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"scores": [0.7, 0.9, 0.86]}, {"rows": 49}, {"encoder": STRONGEST}],
-    ids=["little is lost", "few rows", "the probe of another encoder"],
+    [{"scores": [0.7, 0.9, 0.86]}, {"rows": 49}, {"encoder": STRONGEST}, {"scored": 199}],
+    ids=["little is lost", "few rows", "the probe of another encoder", "few scored rows"],
 )
 def test_where_the_rules_stay_as_they_are_with_a_probe(situation, changes):
     given = {"scores": [0.7, 0.9, 0.8], **changes}
