@@ -26,8 +26,8 @@ test-distributed: install-test ## Run the tests that start several processes: DD
 	$(RUN) -m pytest -m distributed
 
 .PHONY: test-app
-test-app: install-test-app chromium ## Run the tests of the app in a real browser
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m app tests/app
+test-app: install-test-app chromium ## Run the tests of the app and of the server's page in a real browser
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m app tests/app tests/serving
 
 .PHONY: test-conformance
 test-conformance: install-test-conformance ## Run transformers' own tests of models on the multi-task model

@@ -1,10 +1,15 @@
 """Answers to a batch of requests, from the pipeline of the model."""
 
-from collections.abc import Hashable, Sequence
+import threading
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
+
 from ..models.encoder_sentences import encode
+from ..models.onnx_session import TORCH
 from ..models.pipeline_multitask import MultiTaskPipeline
 from ..models.predictor import Prediction, Predictor, prepare_inputs
 from ..models.text_inputs import TextInput
@@ -12,8 +17,10 @@ from ..models.type_aliases import Row
 from .batch_queue import Job, Outcome
 from .offsets import to_utf16
 
-# What one more pass costs on a CPU, in tokens: a pass is divided if that saves more padding.
-PASS_TOKENS = 48
+# What a pass costs on a thread besides its tokens, in tokens: of a small encoder with torch, and as a graph.
+TORCH_PASS, GRAPH_PASS = 40, 15
+# Batches at the same time on a CPU. What one of them does in Python would leave cores without work.
+BATCHES_AT_ONCE = 2
 # Tokens per pass: a long text in windows is a pass of its own.
 MAX_TOKENS = 16_384
 
@@ -32,16 +39,26 @@ class EmbedKind(NamedTuple):
 
 
 class ModelAnswers:
-    """Computes the answers to the jobs of a batch, which are of one kind.
+    """Computes the answers to the jobs of a batch, which are of one kind; can be called on several threads at a time.
 
     Args:
         pipeline: Pipeline of the model.
         max_batch: Maximum number of texts per pass.
+        backend: Backend of the pipeline.
+        workers: Number of processes that share the threads of the machine.
     """
 
-    def __init__(self, pipeline: MultiTaskPipeline, max_batch: int) -> None:
+    def __init__(self, pipeline: MultiTaskPipeline, max_batch: int, backend: str = TORCH, workers: int = 1) -> None:
         self.pipeline = pipeline
         self.max_batch = max_batch
+        self.is_torch = backend == TORCH
+        self.threads = torch.get_num_threads()
+        self.all_threads = self.threads * workers
+        self.batches_at_once = min(BATCHES_AT_ONCE, self.threads) if self._is_on_cpu else 1
+        self._num_running = 0
+        self._counting = threading.Lock()
+        # Tokenizers cannot be used by two threads at a time.
+        self._tokenizing = threading.Lock()
 
     def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Compute a batch.
@@ -62,14 +79,18 @@ class ModelAnswers:
         kind = jobs[0].kind
         if isinstance(kind, EmbedKind):
             texts = [str(text) for job in jobs for text in job.texts]
-            vectors = encode(self.pipeline.model, texts, self.pipeline.tokenizer, self.max_batch, kind.prompt_name)
+            with self._tokenizing, self._divided_threads(len(texts)):
+                vectors = encode(self.pipeline.model, texts, self.pipeline.tokenizer, self.max_batch, kind.prompt_name)
             return _divide(vectors.tolist(), [len(job.texts) for job in jobs])
         if not isinstance(kind, PredictKind):
             raise TypeError(f"unknown kind of job {kind!r}")
-        predictor = self.pipeline.predictor(**dict(kind.options))
-        read = [self._read(job) for job in jobs]
-        inputs = [text for texts in read if isinstance(texts, list) for text in texts]
-        predictions = self._predict(predictor, inputs)
+        with self._tokenizing:
+            predictor = self.pipeline.predictor(**dict(kind.options))
+            read = [self._read(job) for job in jobs]
+            inputs = [text for texts in read if isinstance(texts, list) for text in texts]
+            rows = prepare_inputs(predictor.align, inputs) if inputs else []
+        with self._divided_threads(len(rows)) as threads:
+            predictions = self._predict(predictor, inputs, rows, threads)
         if kind.utf16:
             predictions = [to_utf16(answer, text.text) for answer, text in zip(predictions, inputs, strict=True)]
         sizes = [len(texts) if isinstance(texts, list) else 0 for texts in read]
@@ -83,12 +104,27 @@ class ModelAnswers:
         except ValueError as error:
             return error
 
-    def _predict(self, predictor: Predictor, inputs: Sequence[TextInput]) -> list[Prediction]:
+    @contextmanager
+    def _divided_threads(self, num_texts: int) -> Iterator[int]:
+        """Count a batch, and yield the threads that it may use: all if nothing else is computed."""
+        with self._counting:
+            self._num_running += 1
+            is_alone = self._num_running == 1
+        threads = self.threads if is_alone else max(1, self.threads // self.batches_at_once)
+        if self.is_torch and self._is_on_cpu:
+            # Other workers are likely to be idle when a text comes alone.
+            torch.set_num_threads(self.all_threads if is_alone and num_texts == 1 else threads)
+        try:
+            yield threads
+        finally:
+            with self._counting:
+                self._num_running -= 1
+
+    def _predict(
+        self, predictor: Predictor, inputs: Sequence[TextInput], rows: Sequence[Row], threads: int
+    ) -> list[Prediction]:
         """Predict texts in passes of like lengths."""
-        rows = prepare_inputs(predictor.align, inputs) if inputs else []
-        threads = predictor.threads
-        lengths = [row["length"] for row in rows]
-        passes = divide_by_length(lengths, self.max_batch, threads) if self._is_on_cpu else [list(range(len(rows)))]
+        passes = self._divide([row["length"] for row in rows], threads)
 
         def predict(indices: Sequence[int]) -> list[Prediction]:
             chosen_rows: list[Row] = [rows[i] for i in indices]
@@ -96,38 +132,48 @@ class ModelAnswers:
 
         predictions: list[Prediction] = [{} for _ in inputs]
         with ThreadPoolExecutor(threads) as pool:
-            run = pool.map if threads > 1 and len(passes) > 1 else map
+            run = map if self.is_torch or threads == 1 or len(passes) == 1 else pool.map
             for indices, answers in zip(passes, run(predict, passes), strict=True):
                 for i, answer in zip(indices, answers, strict=True):
                     predictions[i] = answer
         return predictions
+
+    def _divide(self, lengths: Sequence[int], threads: int) -> list[list[int]]:
+        if not self._is_on_cpu:
+            return [list(range(len(lengths)))] if lengths else []
+        if self.is_torch:  # a pass uses all threads
+            return divide_by_length(lengths, self.max_batch, TORCH_PASS * threads)
+        return divide_by_length(lengths, min(self.max_batch, max(1, -(-len(lengths) // threads))), GRAPH_PASS)
 
     @property
     def _is_on_cpu(self) -> bool:
         return self.pipeline.device.type == "cpu"
 
 
-def divide_by_length(lengths: Sequence[int], max_batch: int, threads: int = 1) -> list[list[int]]:
-    """Divide texts into passes of like lengths.
+def divide_by_length(lengths: Sequence[int], max_batch: int, pass_tokens: int) -> list[list[int]]:
+    """Divide texts into the passes of like lengths that cost least.
 
     Args:
         lengths: Tokens of each text.
         max_batch: Maximum number of texts per pass.
-        threads: Number of passes that are computed at the same time.
+        pass_tokens: What a pass costs besides its tokens and its padding, in tokens.
 
     Returns:
-        Indices of the texts of each pass, longest first. A pass ends where another text would bring more padding than
-        `PASS_TOKENS`.
+        Indices of the texts of each pass, longest first.
     """
-    size = min(max_batch, max(1, -(-len(lengths) // threads)))
-    passes: list[list[int]] = []
-    padding = 0
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        padding += lengths[passes[-1][0]] - lengths[i] if passes else 0
-        if not passes or len(passes[-1]) == size or padding > PASS_TOKENS:
-            passes.append([])
-            padding = 0
-        passes[-1].append(i)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    # Of the texts from each one on: what they cost at least, and where their first pass ends.
+    costs, ends = [0] * (len(order) + 1), [0] * len(order)
+    for start in reversed(range(len(order))):
+        longest = lengths[order[start]]
+        costs[start], ends[start] = min(
+            (pass_tokens + longest * (end - start) + costs[end], end)
+            for end in range(start + 1, min(start + max_batch, len(order)) + 1)
+        )
+    passes, start = [], 0
+    while start < len(order):
+        passes.append(order[start : ends[start]])
+        start = ends[start]
     return passes
 
 

@@ -1,4 +1,4 @@
-"""Requests that wait for the model, and the one thread that computes them in batches."""
+"""Requests that wait for the model, and the threads that compute them in batches."""
 
 import asyncio
 import logging
@@ -43,18 +43,19 @@ Compute = Callable[[Sequence[Job]], Sequence[Outcome]]
 
 
 class BatchQueue:
-    """A bounded queue and the thread that empties it.
+    """A bounded queue and the threads that empty it.
 
-    A batch begins with the job that has waited longest and is filled with those whose lengths are nearest. While
-    several jobs arrive at a time, a batch waits until as many texts are there as the last one had, or until its first
-    job has waited ``max_wait`` seconds. A job that comes alone does not wait.
+    A batch begins with the job that has waited longest and is filled with those whose lengths are nearest. Free
+    threads share what waits. While several jobs arrive at a time, a batch waits until as many texts are there as the
+    last one had, or until its first job has waited ``max_wait`` seconds. A job that comes alone does not wait.
 
     Args:
-        compute: Function that computes a batch, on the thread.
+        compute: Function that computes a batch, on a thread.
         max_batch: Maximum number of texts per batch. A job with more is a batch of its own.
         max_wait: Seconds.
         max_texts: Maximum number of texts that wait.
         on_batch: Called on the thread with the number of texts and the seconds of each batch.
+        threads: Number of batches that are computed at the same time.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class BatchQueue:
         max_wait: float,
         max_texts: int,
         on_batch: Callable[[int, float], None] = lambda texts, seconds: None,
+        threads: int = 1,
     ) -> None:
         self._compute = compute
         self._max_batch = max_batch
@@ -71,28 +73,32 @@ class BatchQueue:
         self._max_texts = max_texts
         self._on_batch = on_batch
         self._changed = threading.Condition()
+        self._turn = threading.Lock()  # of the thread that waits for the next batch
         self._waiting: list[Job] = []
         self._num_texts = 0
         self._expected = 1
         self._seconds_per_text = 0.0
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._num_free = threads
+        self._threads = [threading.Thread(target=self._run, name="model", daemon=True) for _ in range(threads)]
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Compute what waits, and end the thread."""
+        """Compute what waits, and end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread computes what is put into the queue."""
-        return self._thread.is_alive() and not self._closed
+        """Whether the threads compute what is put into the queue."""
+        return all(thread.is_alive() for thread in self._threads) and not self._closed
 
     @property
     def num_texts(self) -> int:
@@ -123,20 +129,22 @@ class BatchQueue:
 
     def _run(self) -> None:
         while batch := self._take():
-            wanted = [job for job in batch if not job.result.cancelled()]
-            if not wanted:
-                continue
-            start = time.monotonic()
-            results = self._compute(wanted)
-            seconds, texts = time.monotonic() - start, sum(len(job.texts) for job in wanted)
-            self._seconds_per_text += _NEW_SHARE * (seconds / max(texts, 1) - self._seconds_per_text)
-            self._expected = min(self._max_batch, texts)
-            self._on_batch(texts, seconds)
-            wanted[0].result.get_loop().call_soon_threadsafe(_deliver, wanted, results)
+            if wanted := [job for job in batch if not job.result.cancelled()]:
+                self._compute_batch(wanted)
+            with self._changed:
+                self._num_free += 1
+
+    def _compute_batch(self, jobs: Sequence[Job]) -> None:
+        start = time.monotonic()
+        results = self._compute(jobs)
+        seconds, texts = time.monotonic() - start, sum(len(job.texts) for job in jobs)
+        self._seconds_per_text += _NEW_SHARE * (seconds / max(texts, 1) - self._seconds_per_text)
+        self._on_batch(texts, seconds)
+        jobs[0].result.get_loop().call_soon_threadsafe(_deliver, jobs, results)
 
     def _take(self) -> list[Job]:
         """Wait for jobs and return the next batch; none if the queue is closed and empty."""
-        with self._changed:
+        with self._turn, self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
             if not self._waiting:
@@ -144,18 +152,21 @@ class BatchQueue:
             end = self._waiting[0].arrived + self._max_wait
             while not self._closed and self._num_texts < self._expected and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
-            batch = self._choose()
+            batch = self._choose(min(self._max_batch, -(-self._num_texts // self._num_free)))
+            self._num_free -= 1
             chosen = set(map(id, batch))
             self._waiting = [job for job in self._waiting if id(job) not in chosen]
-            self._num_texts -= sum(len(job.texts) for job in batch)
+            taken = sum(len(job.texts) for job in batch)
+            self._num_texts -= taken
+            self._expected = min(self._max_batch, taken)
             return batch
 
-    def _choose(self) -> list[Job]:
+    def _choose(self, max_texts: int) -> list[Job]:
         """Return the oldest job with those of its kind whose lengths are nearest."""
         first, *others = islice(self._waiting, BATCHES_LOOKED_AT * self._max_batch)
         others = [job for job in others if job.kind == first.kind]
         others.sort(key=lambda job: abs(job.length - first.length))
-        batch, room = [first], self._max_batch - len(first.texts)
+        batch, room = [first], max_texts - len(first.texts)
         for job in others:
             if len(job.texts) <= room:
                 batch.append(job)

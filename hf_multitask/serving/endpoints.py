@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pydantic_core
@@ -10,6 +10,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.routing import Route
 
 from .. import __version__
 from ..models.pipeline_multitask import MultiTaskPipeline
@@ -18,7 +20,7 @@ from .answers import EmbedKind, ModelAnswers, PredictKind
 from .batch_queue import BatchQueue, Job
 from .errors import ClientGoneError, RequestError
 from .metrics import ServerMetrics
-from .middleware import CLIENT_GONE, RequestMonitor, TokenCheck
+from .middleware import CLIENT_GONE, Receive, RequestMonitor, Scope, Send, TokenCheck
 from .model_facts import model_facts
 from .request_body import read_body
 from .request_schemas import UTF_16, EmbedRequest, PredictRequest, check_limits, num_characters, parse_request
@@ -27,17 +29,23 @@ from .settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-_REFUSALS: dict[int | str, JsonObject] = {
-    401: {"description": "The token is missing or wrong."},
-    413: {"description": "The body is too large."},
-    415: {"description": "The body is not JSON."},
-    422: {"description": "The request is invalid; `detail` says where."},
-    429: {"description": "Too many texts wait; `Retry-After` says for how many seconds."},
+# A client that has closed its connection is noticed if its answer takes longer.
+SECONDS_UNWATCHED = 0.05
+_DESCRIBED: dict[str, tuple[type[BaseModel], str]] = {
+    "/predict": (PredictRequest, "Predict all tasks for one text or a list, as the pipeline does."),
+    "/embed": (EmbedRequest, "Embed one text or a list, as `MultiTaskModel.encode` does."),
+}
+_REFUSALS = {
+    "401": {"description": "The token is missing or wrong."},
+    "413": {"description": "The body is too large."},
+    "415": {"description": "The body is not JSON."},
+    "422": {"description": "The request is invalid; `detail` says where."},
+    "429": {"description": "Too many texts wait; `Retry-After` says for how many seconds."},
 }
 
 
 class _DescribedApp(FastAPI):
-    """An application whose description has the bodies of requests: the endpoints read them themselves."""
+    """An application whose description has the endpoints of the model, too: they read and write bodies themselves."""
 
     def openapi(self) -> JsonObject:
         """Return the description of the endpoints."""
@@ -45,13 +53,17 @@ class _DescribedApp(FastAPI):
             return self.openapi_schema
         description = super().openapi()
         schemas = description.setdefault("components", {}).setdefault("schemas", {})
-        for path, body in (("/predict", PredictRequest), ("/embed", EmbedRequest)):
+        for path, (body, summary) in _DESCRIBED.items():
             reference = "#/components/schemas/{model}"
             schema = body.model_json_schema(ref_template=reference)
             schemas.update(schema.pop("$defs", {}))
             schemas[body.__name__] = schema
             content = {JSON: {"schema": {"$ref": reference.format(model=body.__name__)}}}
-            description["paths"][path]["post"]["requestBody"] = {"content": content, "required": True}
+            answers = {"200": {"description": "The answers.", "content": {JSON: {}}}, **_REFUSALS}
+            request_body = {"content": content, "required": True}
+            description["paths"][path] = {
+                "post": {"summary": summary, "requestBody": request_body, "responses": answers}
+            }
         return description
 
 
@@ -63,15 +75,17 @@ def build_app(pipeline: MultiTaskPipeline, settings: ServerSettings) -> FastAPI:
         settings: Settings.
 
     Returns:
-        The application. Its thread for the model runs between its startup and its shutdown.
+        The application. The threads of the model run between its startup and its shutdown.
     """
     metrics = ServerMetrics()
+    compute = ModelAnswers(pipeline, settings.max_batch, settings.backend, settings.workers)
     queue = BatchQueue(
-        ModelAnswers(pipeline, settings.max_batch),
+        compute,
         settings.max_batch,
         settings.max_wait_ms / 1000,
         settings.max_queue,
         metrics.on_batch,
+        compute.batches_at_once,
     )
     answers = _Answers(queue, metrics, settings)
 
@@ -89,7 +103,8 @@ def build_app(pipeline: MultiTaskPipeline, settings: ServerSettings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    _add_answers(app, answers)
+    for path, answer in (("/predict", answers.predict), ("/embed", answers.embed)):
+        app.router.routes.insert(0, Route(path, _Endpoint(answer), methods=["POST"]))  # looked at first
     _add_facts(app, queue, metrics, model_facts(pipeline, settings))
     # The last one is the first to see a request.
     if settings.token is not None:
@@ -143,8 +158,7 @@ class _Answers:
             return []
         result: asyncio.Future[Sequence[object]] = asyncio.get_running_loop().create_future()
         job = Job(kind, texts, max(map(num_characters, texts)), result)
-        watcher = asyncio.ensure_future(_wait_until_gone(request))
-        watcher.add_done_callback(lambda _: result.cancel())
+        watcher = _Watcher(request, result)
         try:
             self.queue.put(job)
             self.metrics.waiting.set(self.queue.num_texts)
@@ -159,35 +173,54 @@ class _Answers:
             self.metrics.waiting.set(self.queue.num_texts)
 
 
-async def _wait_until_gone(request: Request) -> None:
-    """Return when the client has closed its connection. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watcher:
+    """Cancels the result of a request if its client closes the connection. The body must have been read."""
+
+    def __init__(self, request: Request, result: "asyncio.Future[Sequence[object]]") -> None:
+        self._request = request
+        self._result = result
+        self._task: asyncio.Task[None] | None = None
+        # Most answers are there before a task would be worth it.
+        self._timer = asyncio.get_running_loop().call_later(SECONDS_UNWATCHED, self._start)
+
+    def _start(self) -> None:
+        self._task = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._result.cancel()
+
+    def cancel(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
 
-def _add_answers(app: FastAPI, answers: _Answers) -> None:
-    """Add the endpoints that the model answers."""
+class _Endpoint:
+    """An endpoint without what a framework does for each request: it would be a third of the time.
 
-    @app.post("/predict", responses=_REFUSALS)
-    async def predict(request: Request) -> Response:
-        """Predict all tasks for one text or a list, as the pipeline does."""
-        return await _respond(answers.predict(request))
+    Args:
+        answer: Function from a request to its answer.
+    """
 
-    @app.post("/embed", responses=_REFUSALS)
-    async def embed(request: Request) -> Response:
-        """Embed one text or a list, as `MultiTaskModel.encode` does."""
-        return await _respond(answers.embed(request))
+    def __init__(self, answer: Callable[[Request], Awaitable[object]]) -> None:
+        self._answer = answer
 
-
-async def _respond(answer: Awaitable[object]) -> Response:
-    """Return the response to a request, whether it has an answer or is refused."""
-    try:
-        # Numbers that are not finite, which JSON does not have, become null.
-        return Response(pydantic_core.to_json(await answer), media_type=JSON)
-    except RequestError as error:
-        return JSONResponse({"detail": error.message}, error.status, error.headers)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_GONE)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        try:
+            # Numbers that are not finite, which JSON does not have, become null.
+            body = pydantic_core.to_json(await self._answer(Request(scope, receive)))
+        except RequestError as error:
+            await JSONResponse({"detail": error.message}, error.status, error.headers)(scope, receive, send)
+        except ClientGoneError:
+            await Response(status_code=CLIENT_GONE)(scope, receive, send)
+        else:
+            headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
 
 
 def _add_facts(app: FastAPI, queue: BatchQueue, metrics: ServerMetrics, facts: JsonObject) -> None:

@@ -5,6 +5,7 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -62,6 +63,8 @@ class RequestMonitor:
         self.app = app
         self.metrics = metrics
         self.logs_requests = logs_requests
+        self._requests = cache(metrics.requests.labels)
+        self._seconds = cache(metrics.seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -87,8 +90,8 @@ class RequestMonitor:
             seconds = time.perf_counter() - start
             # A path may be anything, and a label of its own for each would never end.
             endpoint = scope["path"] if scope["path"] in ENDPOINTS else "other"
-            self.metrics.requests.labels(endpoint, status).inc()
-            self.metrics.seconds.labels(endpoint).observe(seconds)
+            self._requests(endpoint, status).inc()
+            self._seconds(endpoint).observe(seconds)
             if self.logs_requests:
                 logger.info("%s %s %d %.1f ms", scope["method"], endpoint, status, 1000 * seconds)
 

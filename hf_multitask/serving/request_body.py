@@ -34,10 +34,24 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > READ_ANYWAY * max_bytes:
         raise _too_large(max_bytes)
+    # Most bodies arrive at once: the timer is all that they need, and not the task that asyncio.wait_for makes.
+    loop, task, is_late = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def give_up() -> None:
+        nonlocal is_late
+        is_late = True
+        if task is not None:
+            task.cancel()
+
+    timer = loop.call_later(SECONDS_TO_SEND, give_up)
     try:
-        return await asyncio.wait_for(_receive(request, max_bytes), SECONDS_TO_SEND)
-    except asyncio.TimeoutError as error:
+        return await _receive(request, max_bytes)
+    except asyncio.CancelledError as error:
+        if not is_late:
+            raise
         raise RequestError(408, f"the body was not complete after {SECONDS_TO_SEND} seconds.", _CLOSE) from error
+    finally:
+        timer.cancel()
 
 
 async def _receive(request: Request, max_bytes: int) -> bytes:

@@ -91,7 +91,6 @@ def _serve_here(settings: ServerSettings, listener: socket.socket) -> None:
 
 def _serve_in_workers(settings: ServerSettings, listener: socket.socket) -> None:
     import uvicorn
-    from uvicorn.config import STARTUP_FAILURE
 
     from .supervisor import Supervisor
 
@@ -102,12 +101,12 @@ def _serve_in_workers(settings: ServerSettings, listener: socket.socket) -> None
         can_open_again = hasattr(socket, "SO_REUSEPORT")
         supervisor = Supervisor(config, sockets=[WorkerSocket.like(listener) if can_open_again else listener])
         supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+    if supervisor.cannot_start:
         raise ValueError("a worker could not start; its error is above.")
 
 
 def build_worker(settings: ServerSettings) -> "FastAPI":
-    """Build the application in a worker. An error ends the worker, and with it the server.
+    """Build the application in a worker. An error ends the worker, and at the start of the server all of it.
 
     Args:
         settings: Settings.
@@ -119,7 +118,9 @@ def build_worker(settings: ServerSettings) -> "FastAPI":
 
     from .endpoints import build_app
     from .model_facts import load_pipeline
+    from .supervisor import end_with_parent
 
+    end_with_parent()
     package = logging.getLogger(PACKAGE)
     package.addHandler(LineHandler())
     package.setLevel(logging.INFO)

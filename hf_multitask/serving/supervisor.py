@@ -1,15 +1,69 @@
-"""Uvicorn's supervisor of several processes."""
+"""Processes that serve: lost ones are replaced, and none outlives the process that started it."""
 
+import logging
+import os
+import signal
+import threading
+import time
+from multiprocessing import connection, parent_process
+
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which a worker that could not start is started again, if others have served.
+SECONDS_TO_RETRY = 10
 
 
 class Supervisor(Multiprocess):
-    """Starts workers again as soon as they have died."""
+    """Starts workers again as soon as they have died. If they cannot start, those that can go on."""
+
+    cannot_start = False
+    _has_served = False
+    _retry_at: float | None = None
 
     def keep_subprocess_alive(self) -> None:
-        """Start workers again that have died or do not answer."""
-        # A worker that dies while it is asked closes its end of the pipe, but nobody would know while this process has
-        # that end too: it would wait for an answer until the time is over.
-        for process in self.processes:
+        """Start workers again that have died or do not answer; end if the first ones cannot start."""
+        for i, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            # A worker that dies while it is asked closes its end of the pipe, but nobody would know while this process
+            # has that end too: it would wait for an answer until the time is over.
             process.child_conn.close()
-        super().keep_subprocess_alive()
+            if process.is_alive(self.config.timeout_worker_healthcheck):
+                self._has_served = self._has_served or process.is_ready(self.config.timeout_worker_healthcheck)
+            elif process.exitcode != STARTUP_FAILURE or self._may_retry():
+                process.kill()
+                process.join()
+                self.processes[i] = Process(self.config, self.sockets)
+                self.processes[i].start()
+            elif not self._has_served:
+                self.cannot_start = True
+                self.should_exit.set()
+
+    def _may_retry(self) -> bool:
+        """Return whether it is time to start a worker again that could not start."""
+        if not self._has_served:
+            return False
+        if self._retry_at is None:
+            logger.error("a worker could not start; its error is above. It is tried again in %d s.", SECONDS_TO_RETRY)
+            self._retry_at = time.monotonic() + SECONDS_TO_RETRY
+        if time.monotonic() < self._retry_at:
+            return False
+        self._retry_at = None
+        return True
+
+
+def end_with_parent() -> None:
+    """Let this process end as by SIGTERM when the process that started it has ended, however that was."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

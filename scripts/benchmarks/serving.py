@@ -7,10 +7,11 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
 from transformers import BertConfig, BertModel
@@ -99,11 +100,15 @@ def _speed(model: Path, backend: str, texts: list[str], arguments: argparse.Name
         bodies = _bodies(texts)
         many.send(bodies)
         pipeline(texts)
+        cpu: dict[str, list[float]] = {"pipeline": [], "server": [], "clients": []}
         functions = {
-            "pipeline": lambda: _timed(lambda: pipeline(texts)),
-            "server": lambda: _timed(lambda: many.send(bodies)),
+            "pipeline": lambda: _measured(lambda: pipeline(texts), {"pipeline": [psutil.Process()]}, cpu),
+            "server": lambda: _measured(
+                lambda: many.send(bodies), {"server": server.workers, "clients": many.processes}, cpu
+            ),
         }
         seconds = time_in_turns(functions, arguments.repeats)
+        milliseconds = {name: 1000 * statistics.median(values) / len(texts) for name, values in cpu.items()}
         latencies = _latencies(pipeline, one, texts)
         many.close()
         one.close()
@@ -113,16 +118,32 @@ def _speed(model: Path, backend: str, texts: list[str], arguments: argparse.Name
     print(f"\n{backend}, {arguments.workers} workers")
     for name, values in seconds.items():
         print(f"{name:<12}{len(texts) / statistics.median(values):8.0f} texts/s   one text {median[name]:6.2f} ms")
+    print("processor time per text: " + ", ".join(f"{name} {value:.2f} ms" for name, value in milliseconds.items()))
     _print_bar("throughput, ratio to the pipeline", ratio, THROUGHPUT_BAR, at_least=True)
     _print_bar("one client, ms more than the pipeline", median["server"] - median["pipeline"], LATENCY_BAR_MS)
     _print_bar("one client, p99 / median", tail / median["server"], TAIL_BAR)
-    return {"seconds": seconds, "ratio": ratio, "median_ms": median, "p99_ms": tail}
+    return {"seconds": seconds, "ratio": ratio, "median_ms": median, "p99_ms": tail, "cpu_ms": milliseconds}
 
 
 def _timed(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def _measured(
+    function: Callable[[], object], processes: Mapping[str, Sequence[psutil.Process]], cpu: dict[str, list[float]]
+) -> float:
+    """Call a function; return its seconds, and add the seconds of processor time of processes."""
+
+    def used(name: str) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in processes[name])
+
+    before = {name: used(name) for name in processes}
+    seconds = _timed(function)
+    for name in processes:
+        cpu[name].append(used(name) - before[name])
+    return seconds
 
 
 def _latencies(pipeline: Any, client: Clients, texts: Sequence[str]) -> dict[str, list[float]]:

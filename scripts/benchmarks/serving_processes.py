@@ -114,6 +114,11 @@ class Clients:
             for _ in range(processes)
         ]
 
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Processes of the clients."""
+        return [psutil.Process(process.pid) for process in self._processes]
+
     def send(self, bodies: Sequence[str], keep: bool = False, seconds: float = 0.0) -> list[dict[str, Any]]:
         """Send bodies, divided among the processes, and return the results of each; see `serving_client.send_all`."""
         self.begin(bodies, keep, seconds)

@@ -1,12 +1,18 @@
 """Passes of like lengths, faults of one request, and offsets in UTF-16 code units."""
 
 import asyncio
+import random
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
+import torch
 
-from hf_multitask.serving.answers import PASS_TOKENS, EmbedKind, ModelAnswers, PredictKind, divide_by_length
+from hf_multitask.serving.answers import EmbedKind, ModelAnswers, PredictKind, divide_by_length
 from hf_multitask.serving.batch_queue import Job
 from hf_multitask.serving.offsets import to_utf16
+from tests.comparison import approximately
+from tests.tiny import SENTENCES
 
 ALL = PredictKind((), False)
 
@@ -22,14 +28,39 @@ def answers(served_pipeline):
 
 def test_passes_have_like_lengths_and_every_text():
     lengths = [3, 200, 4, 5, 190, 6, 3, 3]
-    passes = divide_by_length(lengths, 32)
+    passes = divide_by_length(lengths, 32, 40)
     assert sorted(i for indices in passes for i in indices) == list(range(8))
-    assert passes[0] == [1, 4]
-    for indices in passes:
-        assert sum(lengths[indices[0]] - lengths[i] for i in indices) <= PASS_TOKENS
-    assert max(map(len, divide_by_length([3] * 100, 32))) == 32
-    assert list(map(len, divide_by_length([3] * 32, 32, threads=2))) == [16, 16]
-    assert divide_by_length([], 32) == []
+    assert passes == [[1, 4], [5, 3, 2, 0, 6, 7]]
+    assert list(map(len, divide_by_length([3] * 100, 32, 40))) == [4, 32, 32, 32]
+    assert divide_by_length([], 32, 40) == []
+
+
+def test_passes_cost_least():
+    rng = random.Random(0)
+    for _ in range(20):
+        lengths = [rng.randrange(1, 30) for _ in range(8)]
+        ordered, found = sorted(lengths, reverse=True), divide_by_length(lengths, 5, 9)
+        assert max(map(len, found)) <= 5
+        cost = sum(9 + len(indices) * lengths[indices[0]] for indices in found)
+        cuts = [[0, *(i for i in range(1, 8) if number >> (i - 1) & 1), 8] for number in range(2**7)]
+        costs = [
+            sum(9 + (end - start) * ordered[start] for start, end in pairwise(places))
+            for places in cuts
+            if max(end - start for start, end in pairwise(places)) <= 5
+        ]
+        assert cost == min(costs)
+
+
+def test_batches_at_the_same_time_are_those_one_after_the_other(served_pipeline):
+    answers = ModelAnswers(served_pipeline, 8)
+    batches = [[job(text, text + " jazz")] for text in SENTENCES]
+    expected = [answers(batch)[0] for batch in batches]
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            found = list(pool.map(lambda batch: answers(batch)[0], batches))
+            assert found == approximately(expected, rel=1e-4, abs=1e-5)
+    assert torch.get_num_threads() == threads
 
 
 def test_each_job_gets_its_own_answers(answers, served_pipeline):

@@ -24,12 +24,12 @@ class Model:
         return [list(job.texts) for job in jobs]
 
 
-def run(scenario, max_batch=4, max_wait=0.0, max_texts=100):
+def run(scenario, max_batch=4, max_wait=0.0, max_texts=100, threads=1):
     """Run a coroutine function with a queue, a model and a function that puts texts; return the batches."""
 
     async def main():
         model = Model()
-        queue = BatchQueue(model, max_batch, max_wait, max_texts)
+        queue = BatchQueue(model, max_batch, max_wait, max_texts, threads=threads)
         queue.start()
 
         def put(*texts, kind="a"):
@@ -98,6 +98,21 @@ def test_jobs_wait_for_as_many_as_there_were():
         await asyncio.gather(early, put("c"), put("d"))
 
     assert run(scenario, max_wait=20.0)[-1] == ["b", "c", "d"]
+
+
+def test_free_threads_share_what_waits():
+    async def scenario(queue, model, put):
+        await put(*"wxyz")
+        model.free.clear()
+        results = [put(name) for name in "abcd"]
+        await asyncio.sleep(0.1)
+        assert queue.num_texts == 0  # both threads have a batch, before one has computed
+        model.free.set()
+        await asyncio.gather(*results)
+
+    first, *batches = run(scenario, max_batch=8, max_wait=20.0, threads=2)
+    assert first == ["w"]
+    assert sorted(batches) == [["a", "b"], ["c", "d"]]
 
 
 def test_a_full_queue_refuses_and_takes_again():

@@ -283,6 +283,41 @@ def test_no_body_causes_an_error_of_the_server(server, body, path):
     assert "detail" in json.loads(content) or status == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"inputs": "\\ud83d"}', 422),
+        (b'{"inputs": ["play", {"tokens": ["\\udc00"]}]}', 422),
+        (b'{"inputs": "\\u0000"}', 200),
+        (b'{"inputs": "' + b"x " * 500_000 + b'"}', 422),
+        (b'{"inputs": "' + b"x" * 2**20 + b'"}', 413),
+        ('{"inputs": "נגן ג׳אז בפריז"}'.encode(), 200),
+        (b'{"inputs": "\\u0301\\u0302\\u20dd"}', 200),
+        (b'{"inputs": "\\u200b\\u200d\\ufe0f"}', 200),
+        (b'{"inputs": "\\u2003\\u00a0\\n"}', 422),
+        (b'{"inputs": ""}', 422),
+        (b'{"inputs": []}', 200),
+        (b'{"inputs": [[]]}', 422),
+        (b'{"inputs": [["play"]]}', 422),
+        (b'{"inputs": {"tokens": [["play"]]}}', 422),
+        (b'{"inputs": {"tokens": ["", " "]}}', 200),
+        (b'{"inputs": NaN}', 422),
+        (b'{"inputs": "play", "threshold": NaN}', 422),
+        (b'{"inputs": "play", "threshold": -Infinity}', 422),
+        (b'{"inputs": "play", "threshold": 1e999}', 422),
+        (b'{"inputs": "play", "top_k": 1' + b"0" * 4000 + b"}", 200),
+        (b'{"inputs": "play", "top_k": 1' + b"0" * 9000 + b"}", 422),
+        (b'{"inputs": "play", "top_k": 1.5}', 422),
+        (b'{"inputs": "play", "inputs": 3}', 422),
+    ],
+)
+def test_odd_bodies_have_an_answer_or_a_reason(client, body, status):
+    found, _, content = client.send("/predict", body)
+    assert found == status, content[:300]
+    assert status == 200 or json.loads(content)["detail"]
+    assert client.send("/embed", body)[0] in (200, 413, 422)
+
+
 @settings(max_examples=100)
 @given(text=st.text(max_size=40))
 def test_any_text_has_an_answer_or_is_refused(server, text):

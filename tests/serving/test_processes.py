@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from benchmarks.serving_processes import Clients
 
@@ -125,6 +127,42 @@ def test_a_killed_worker_loses_only_its_requests(start):
         assert sum(counted) >= sum(result["statuses"].values())
         clients.close()
     assert running.process.returncode == 0
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_again_leaves_the_others_alone(start, served_folder, tmp_path):
+    folder = shutil.copytree(served_folder, tmp_path / "model")
+    with start("--workers", "2", folder=folder) as running:
+        (folder / "config.json").rename(tmp_path / "config.json")
+        first, second = running.workers
+        first.kill()
+        wait_until(lambda: "It is tried again in" in running.log.read_text(encoding="utf-8"))
+        assert "error: " in running.log.read_text(encoding="utf-8")
+        assert running.workers == [second]
+        assert ask(running.port, "play", None)[0] == 200
+        (tmp_path / "config.json").rename(folder / "config.json")
+        wait_until(lambda: running.log.read_text(encoding="utf-8").count("ready: ") == 3)
+        assert len(running.workers) == 2
+    assert running.process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot be killed there without its workers")
+def test_workers_end_with_the_process_that_started_them(start):
+    with start("--workers", "2") as running:
+        workers = running.workers
+        running.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive
+        with pytest.raises(ConnectionRefusedError):
+            ask(running.port, "play", None)
 
 
 def serve(folder, *options):
