@@ -71,12 +71,12 @@ def test_a_browser_marks_the_entities(start, pages):
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{pages}/index.html")
-        page.get_by_label("Server").fill(f"http://127.0.0.1:{running.port}")
+        page.locator("[name=server]").fill(f"http://127.0.0.1:{running.port}")
         page.get_by_role("button", name="Predict").click()
         api.expect(page.get_by_role("status")).to_contain_text("error: 401: expected the header")
-        page.get_by_label("Token").fill("secret")
+        page.locator("[name=token]").fill("secret")
         for text in TEXTS:
-            page.get_by_label("Text").fill(text)
+            page.locator("[name=text]").fill(text)
             page.get_by_role("button", name="Predict").click()
             status, answer = client.post("/predict", {"inputs": text}, Authorization="Bearer secret")
             assert status == 200
@@ -89,7 +89,7 @@ def test_a_browser_marks_the_entities(start, pages):
         assert not errors
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            page.get_by_label("Server").fill(f"http://127.0.0.1:{free.getsockname()[1]}")
+            page.locator("[name=server]").fill(f"http://127.0.0.1:{free.getsockname()[1]}")
         page.get_by_role("button", name="Predict").click()
         api.expect(page.get_by_role("status")).to_contain_text("error: ")
         browser.close()
