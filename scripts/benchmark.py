@@ -338,6 +338,7 @@ def _add_label_issues(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rows", type=int, help="number of training rows, chosen at random (default: all)")
     command.add_argument("--folds", type=int, default=2, help="number of trainings (default: %(default)s)")
     command.add_argument("--effort", choices=EFFORTS, default="quick", help="effort (default: %(default)s)")
+    command.add_argument("--freeze", nargs="*", default=[], help="groups that do not train (default: none)")
     command.add_argument("--share", type=float, default=0.02, help="share of exchanged labels (default: %(default)s)")
     command.add_argument("--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)")
     command.set_defaults(run=label_issues)

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ..models.tasks import TaskConfig
-from ..reports.label_issues import EXTRA, LabelIssue
+from ..reports.label_issues import EXTRA, SHARE, LabelIssue
 from ..reports.mistake_list import MistakeCount
 from ..reports.review import Review, check_tool
 from ..runtime.extras import check_packages
@@ -22,6 +22,7 @@ def check_review_options(
     mistakes: Path | None = None,
     label_issues: Path | None = None,
     tasks: Sequence[TaskConfig] = (),
+    share: float = SHARE,
 ) -> None:
     """Check the options before a model is loaded or trained.
 
@@ -30,12 +31,15 @@ def check_review_options(
         mistakes: File of mistakes.
         label_issues: File of rows whose label is most likely wrong.
         tasks: The tasks, as far as they are known.
+        share: Share of the rows to list.
 
     Raises:
         ImportError: If cleanlab is needed and not installed.
-        ValueError: If the tool is unknown, fits not to the tasks, or is given without a file.
+        ValueError: If the tool is unknown, does not fit the tasks, or is given without a file.
     """
     check_tool(tool, tasks)
+    if not 0 <= share <= 1:
+        raise ValueError(f"--share must be a number in [0, 1], found {share!r}.")
     if tool is not None and mistakes is None and label_issues is None:
         raise ValueError("--for: expected a file for the annotation tool; give --mistakes or --label-issues.")
     if label_issues is not None:
@@ -43,7 +47,11 @@ def check_review_options(
 
 
 def write_review(
-    review: Review, tool: str | None, mistakes: Path | None = None, label_issues: Path | None = None
+    review: Review,
+    tool: str | None,
+    mistakes: Path | None = None,
+    label_issues: Path | None = None,
+    share: float = SHARE,
 ) -> None:
     """Write the files that are asked for, and print what is in them.
 
@@ -52,6 +60,7 @@ def write_review(
         tool: Annotation tool that the files are for.
         mistakes: File of mistakes.
         label_issues: File of rows whose label is most likely wrong.
+        share: Share of the rows to list in it at least.
     """
     rows = len(review.result.texts)
     if mistakes is not None:
@@ -59,12 +68,12 @@ def write_review(
         print_mistakes(review.confusions())
         typer.echo(f"{count:,} mistakes in {rows:,} rows, the surest first, written to {mistakes}")
     if label_issues is not None:
-        issues = review.label_issues()
-        review.write_label_issues(label_issues, tool)
+        issues = review.write_label_issues(label_issues, tool, share)
         print_label_issues(issues)
+        confident = sum(issue.is_confident for issue in issues)
         typer.echo(
-            f"{len(issues):,} of the labels of {rows:,} rows are most likely wrong, the least probable first; written "
-            f"to {label_issues}"
+            f"{len(issues):,} labels in {rows:,} rows, the least probable first, written to {label_issues}; "
+            f"{confident:,} of them are wrong by confident learning"
         )
 
 

@@ -113,6 +113,9 @@ def label_issues(
         int | None,
         typer.Option(min=2, help="Number of trainings. Defaults to data.folds of CONFIG, or else to 5."),
     ] = None,
+    share: Annotated[
+        float, typer.Option(help="Share of the rows to list at least, the least probable labels first.")
+    ] = 0.04,
     tool: AnnotationTool = None,
 ) -> None:
     """List the training rows of CONFIG whose label is most likely wrong, by models that did not train on them."""
@@ -122,10 +125,10 @@ def label_issues(
     from .review import check_review_options, write_review
 
     run = read_config(context, config)
-    check_review_options(tool, label_issues=output, tasks=run.tasks)
+    check_review_options(tool, label_issues=output, tasks=run.tasks, share=share)
     review = review_training_rows(run, folds)
     if PartialState().is_main_process:
-        write_review(review, tool, label_issues=output)
+        write_review(review, tool, label_issues=output, share=share)
 
 
 @commands.command(cls=LibraryCommand, context_settings=ANY_FIELD, epilog=OVERRIDES_HELP)

@@ -16,6 +16,8 @@ from .row_labels import given_labels, predicted_labels
 from .split_result import SplitResult
 
 EXTRA = "label-issues"
+# Share of the labeled rows of a task that a list has at least.
+SHARE = 0.04
 # Off-diagonals of the confident joint: labels that the model confidently contradicts.
 _FILTER = "confident_learning"
 # Probabilities of no label are exactly 0.
@@ -33,6 +35,7 @@ class LabelIssue(NamedTuple):
         given: Given labels.
         predicted: Predicted labels.
         words: Indices of the words whose tags are most likely wrong, for a token task.
+        is_confident: Whether confident learning finds the label wrong. Otherwise it is only among the least probable.
     """
 
     task: str
@@ -41,6 +44,7 @@ class LabelIssue(NamedTuple):
     given: list[TextLabel]
     predicted: list[TextLabel]
     words: list[int]
+    is_confident: bool
 
 
 class LabelRanking(NamedTuple):
@@ -59,12 +63,13 @@ class LabelRanking(NamedTuple):
     words: dict[int, list[int]]
 
 
-def find_label_issues(task: TaskConfig, result: SplitResult) -> list[LabelIssue]:
+def find_label_issues(task: TaskConfig, result: SplitResult, share: float = 0.0) -> list[LabelIssue]:
     """Find the rows whose given label is most likely wrong, the least probable labels first.
 
     Args:
         task: The task.
         result: Result of a model on rows that it was not trained on.
+        share: Share of the labeled rows to list at least.
 
     Returns:
         The rows; none for a regression.
@@ -73,6 +78,7 @@ def find_label_issues(task: TaskConfig, result: SplitResult) -> list[LabelIssue]
         ImportError: If cleanlab is not installed.
     """
     ranking = rank_labels(task, result)
+    least = round(share * len(ranking.rows))
     return [
         LabelIssue(
             task.name,
@@ -81,9 +87,12 @@ def find_label_issues(task: TaskConfig, result: SplitResult) -> list[LabelIssue]
             given_labels(task, result, row),
             predicted_labels(task, result, row),
             ranking.words.get(row, []),
+            is_issue,
         )
-        for row, quality, is_issue in zip(*(values.tolist() for values in ranking[:3]), strict=True)
-        if is_issue
+        for place, (row, quality, is_issue) in enumerate(
+            zip(*(values.tolist() for values in ranking[:3]), strict=True)
+        )
+        if is_issue or place < least
     ]
 
 

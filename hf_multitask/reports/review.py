@@ -11,8 +11,7 @@ from ..models.messages import unknown_name_message
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
 from ..runtime.atomic_files import to_json, whole_file
-from . import label_issues
-from .label_issues import LabelIssue
+from .label_issues import SHARE, LabelIssue, find_label_issues
 from .mistake_list import Mistake, MistakeCount, count_mistakes, find_mistakes, sort_mistakes
 from .row_labels import given_labels, predicted_labels
 from .split_result import SplitResult
@@ -43,15 +42,22 @@ class Review:
         """Return how often which label was given instead of which, the commonest first."""
         return count_mistakes(self.mistakes())
 
-    def label_issues(self) -> list[LabelIssue]:
+    def label_issues(self, share: float = SHARE) -> list[LabelIssue]:
         """Return the rows whose given label is most likely wrong, the least probable labels first.
 
         The model must not have been trained on the rows.
 
+        Args:
+            share: Share of the labeled rows of each task to list at least; 0 for only those that confident learning
+                finds.
+
         Raises:
             ImportError: If cleanlab is not installed.
+            ValueError: If ``share`` is not a number from 0 to 1.
         """
-        found = [issue for task in self.labeled_tasks for issue in label_issues.find_label_issues(task, self.result)]
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must be a number in [0, 1], found {share!r}.")
+        found = [issue for task in self.labeled_tasks for issue in find_label_issues(task, self.result, share)]
         return sorted(found, key=lambda issue: issue.quality)
 
     def write_mistakes(self, path: str | Path, tool: str | None = None) -> int:
@@ -74,24 +80,25 @@ class Review:
         self._write(Path(path), tool, described, [(mistake.row, mistake.score) for mistake in mistakes])
         return len(mistakes)
 
-    def write_label_issues(self, path: str | Path, tool: str | None = None) -> int:
+    def write_label_issues(self, path: str | Path, tool: str | None = None, share: float = SHARE) -> list[LabelIssue]:
         """Write the rows whose given label is most likely wrong to a file, see `label_issues`.
 
         Args:
             path: The file.
             tool: See `write_mistakes`.
+            share: See `label_issues`.
 
         Returns:
-            The number of labels that are listed: a row is listed once by task.
+            What is listed.
 
         Raises:
             ImportError: If cleanlab is not installed.
             ValueError: See `write_mistakes`.
         """
-        issues = self.label_issues()
+        issues = self.label_issues(share)
         described = (self._describe_issue(issue) for issue in issues)
         self._write(Path(path), tool, described, [(issue.row, issue.quality) for issue in issues])
-        return len(issues)
+        return issues
 
     def _write(
         self, path: Path, tool: str | None, lines: Iterable[JsonObject], rows: Sequence[tuple[int, float]]
@@ -139,6 +146,7 @@ class Review:
             "row": issue.row + 1,
             "task": issue.task,
             "quality": issue.quality,
+            "confident": issue.is_confident,
             "given": [_describe(label) for label in issue.given],
             "predicted": [_describe(label) for label in issue.predicted],
             **found,

@@ -30,7 +30,7 @@ def label_issues(arguments: argparse.Namespace) -> dict[str, Any]:
             runs += _measure(arguments, name, seed)
             print("\n".join(json.dumps(run) for run in runs[-2:]), flush=True)
     print("\n" + "\n".join(table(runs)))
-    settings = ("encoder", "rows", "folds", "effort", "share")
+    settings = ("encoder", "rows", "folds", "effort", "freeze", "share")
     bars = {"recall": RECALL_BAR, "listed": LISTED}
     return {"benchmark": "label-issues", "bars": bars, **{n: getattr(arguments, n) for n in settings}, "runs": runs}
 
@@ -125,6 +125,7 @@ def _measure(arguments: argparse.Namespace, name: str, seed: int) -> list[dict[s
                 "tasks": [{"name": task.name, "type": task.type} for task in tasks],
                 "data": {"train": rows},
                 "effort": arguments.effort,
+                "freeze": list(arguments.freeze) or "none",
                 "training": {"seed": seed, "disable_tqdm": True, "logging_steps": 100},
                 "output_dir": folder,
             }

@@ -67,8 +67,9 @@ def test_a_file_for_a_tool_is_trained_on_again(config, tmp_path):
 
 def test_training_rows_are_listed(config, tmp_path, capsys):
     path = tmp_path / "issues.jsonl"
-    assert main(["label-issues", str(config), "--output", str(path), "--folds", "2"]) == 0
-    assert f"{len(lines(path))} of the labels of 22 rows" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["label-issues", str(config), "--output", str(path), "--folds", "2", "--share", "0.5"]) == 0
+    assert len(lines(path)) >= 22  # half of the rows for each of two tasks
+    assert f"{len(lines(path))} labels in 22 rows" in capsys.readouterr().out.replace("\n", " ")
     assert all(1 <= one["row"] <= 22 for one in lines(path))
 
 
@@ -86,3 +87,8 @@ def test_wrong_options_are_one_line(config, arguments, message, capsys, tmp_path
     error = capsys.readouterr().err
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_share_is_one_line(config, tmp_path, capsys):
+    assert main(["label-issues", str(config), "--output", str(tmp_path / "i.jsonl"), "--share", "4"]) == 2
+    assert "--share must be a number in [0, 1], found 4.0" in capsys.readouterr().err

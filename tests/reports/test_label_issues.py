@@ -41,6 +41,14 @@ def test_exchanged_labels_are_found_and_come_first(intents):
     assert issues[0].predicted[0].label == "Play"
 
 
+def test_a_share_of_the_rows_is_listed_with_those_that_are_found(intents):
+    values, labels, wrong = intents
+    issues = find_label_issues(INTENT, many(INTENT, values, labels), share=0.1)
+    assert [issue.row for issue in issues[:6]] == wrong.tolist()
+    assert [issue.is_confident for issue in issues] == [True] * 6 + [False] * 6
+    assert len(find_label_issues(INTENT, many(INTENT, values, labels), share=0.02)) == 6
+
+
 def test_the_report_lists_them(intents, monkeypatch):
     values, labels, wrong = intents
     made = many(INTENT, values, labels)

@@ -1,9 +1,11 @@
 """Reviews of a saved model on labeled rows, and of training rows by models that did not train on them."""
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
-from hf_multitask import RunConfig, run_training
+from hf_multitask import MultiTaskDataCollator, RunConfig, prepare_datasets, run_training
+from hf_multitask.models import load_model
 from hf_multitask.runs import review_rows, review_training_rows
 from tests.tiny import ROWS
 
@@ -75,7 +77,25 @@ def test_a_saved_model_is_reviewed_on_rows_of_one_task(encoder, tmp_path, rows):
     assert len(review.mistakes()) == round(9 * (1 - metrics["intent_accuracy"])) > 0
     whole = review_rows(tmp_path, rows[:9])
     assert {mistake.task for mistake in whole.mistakes()} >= {"intent"}
+    check_given_scores(tmp_path, whole, rows[:9])
     assert whole.write_mistakes(tmp_path / "review.json", "label_studio") == len(whole.mistakes())
+
+
+def check_given_scores(folder, review, rows):
+    """Compare the probabilities of the given labels with the model's own."""
+    model, tokenizer = load_model(folder)
+    data = prepare_datasets({"test": rows}, tokenizer, model.config.tasks)
+    batch = MultiTaskDataCollator(tokenizer, model.config.tasks)([data["test"][i] for i in range(len(rows))])
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        logits = model.eval()(**batch).logits
+    for task in review.tasks:
+        probabilities = (logits[task.name] / task.temperature).softmax(-1)
+        expected = probabilities.gather(-1, labels[task.name].clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        is_labeled = labels[task.name] >= 0
+        found = torch.tensor(review.result.given_scores(task))
+        assert torch.allclose(found[is_labeled].float(), expected[is_labeled], atol=1e-5)
+        assert not torch.allclose(expected[is_labeled], probabilities.max(-1).values[is_labeled], atol=1e-3)
 
 
 def test_a_stream_is_refused_before_anything_is_trained(encoder, tmp_path, rows, write_jsonl):
