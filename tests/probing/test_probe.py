@@ -72,13 +72,14 @@ def test_without_validation_each_part_of_train_is_scored_by_the_others(make_conf
     assert (intent.training_rows, intent.held_out_rows) == (100, 100)
     assert intent.scores[0] == 1.0
     assert slots.scores[0] > 0.9
-    # A head that had seen the rows that it is scored on would know these labels.
+
+
+def test_no_row_is_scored_by_a_head_that_has_seen_it(make_config):
     generator = random.Random(0)
-    rows = [
-        {"text": f"{'abcdefghij'[i % 10]} {'klmnopqrst'[i // 10]}", "kind": generator.choice("xy")} for i in range(100)
-    ]
+    # So few rows that a head knows the label of each row that it is trained on, and no word says more than chance.
+    rows = [{"text": f"{a} {b}", "kind": generator.choice("xy")} for a in "abcd" for b in "klmn"]
     probe = probe_layers(make_config(rows, [{"name": "kind", "type": "sequence_classification"}]))
-    assert max(probe.tasks[0].scores) < 0.65
+    assert max(probe.tasks[0].scores) < 0.8
 
 
 def test_tasks_on_different_rows(make_config):
