@@ -14,6 +14,7 @@
 ``python scripts/benchmark.py accelerator`` measures trainings and predictions in all precisions, meant for a GPU.
 ``python scripts/benchmark.py converged --data DIR`` compares freezing what has stopped learning with freezing nothing.
 ``python scripts/benchmark.py study --data DIR`` compares a study with the same runs as separate commands.
+``python scripts/benchmark.py race --data DIR`` compares the choice and the time of a race with the full study.
 ``python scripts/benchmark.py distill --data DIR`` measures the gain of a teacher with unlabeled rows, and of averages.
 ``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
@@ -40,6 +41,8 @@ from benchmarks.inference import inference
 from benchmarks.label_issues import DATASETS as LABELED_DATASETS
 from benchmarks.label_issues import label_issues
 from benchmarks.probe import probe
+from benchmarks.race import SCENARIOS as RACE_SCENARIOS
+from benchmarks.race import race
 from benchmarks.random_workload import encoder_shape
 from benchmarks.rules import FREEZES, rules
 from benchmarks.scores import BASE, VARIANTS, scores, variant
@@ -139,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_distill(commands.add_parser("distill", help="gain of a teacher with unlabeled rows, and of averaged weights"))
     _add_converged(commands.add_parser("converged", help="freezing layers that have stopped learning"))
     _add_label_issues(commands.add_parser("label-issues", help="labels exchanged at random that are found"))
+    _add_race(commands.add_parser("race", help="choice and time of a race compared with the full study"))
     _add_study(commands.add_parser("study", help="time of a study compared with the same runs as separate commands"))
     _add_tune(commands.add_parser("tune", help="time of a search for settings, and scores of its winner"))
     for command in commands.choices.values():
@@ -342,6 +346,26 @@ def _add_label_issues(command: argparse.ArgumentParser) -> None:
     command.add_argument("--share", type=float, default=0.02, help="share of exchanged labels (default: %(default)s)")
     command.add_argument("--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)")
     command.set_defaults(run=label_issues)
+
+
+def _add_race(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--folder", type=Path, required=True, help="folder of the studies; the same one continues")
+    command.add_argument(
+        "--sizes", type=int, nargs="+", default=[50, 100, 500, 1000], help="training rows (default: 50 100 500 1000)"
+    )
+    command.add_argument("--scenarios", nargs="+", default=list(RACE_SCENARIOS), help="what races (default: eight)")
+    numbers = {
+        "seeds": (3, "seeds of the full study"),
+        "train-rows": (3000, "first rows, of which each seed draws its own"),
+        "validation-rows": (100, "first rows that are evaluated during a training"),
+        "learning-rate": (3e-4, "learning rate of the encoder"),
+        "head-learning-rate": (2e-3, "learning rate of the heads"),
+    }
+    for name, (default, text) in numbers.items():
+        command.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
+    command.set_defaults(run=race)
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:

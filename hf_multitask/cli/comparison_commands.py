@@ -73,6 +73,10 @@ def study_command(
     main_task: Annotated[
         str | None, typer.Option(metavar="NAME", help="Task whose score decides a race. Defaults to the mean of all.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|auto", help="Train on this cluster of Ray; --processes is then per machine."),
+    ] = None,
 ) -> None:
     """Train freezing scenarios on the same data, seeds and budget, and compare their scores and costs.
 
@@ -104,6 +108,7 @@ def study_command(
                 main_task,
                 print_training,
                 print_rung,
+                ray_address=ray,
             )
             if result is not None:
                 print_race(result)
@@ -120,6 +125,7 @@ def study_command(
             print_run,
             time_budget,
             alone=alone,
+            ray_address=ray,
         )
     except KeyboardInterrupt:
         typer.echo("\nInterrupted; the finished runs are kept, and the same command continues from here.", err=True)

@@ -6,11 +6,28 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..runtime.extras import check_packages
+
 STOP_NAME = "stop"
 
 
 class TimeIsUpError(Exception):
     """The time of the study is up in the middle of a run, which is left out."""
+
+
+def check_call(processes: int, time_budget: float | None, ray_address: str | None) -> None:
+    """Check how a study is to be trained; see `run_study` for the arguments.
+
+    Raises:
+        ValueError: If a number is out of range.
+        ImportError: If Ray is needed and missing.
+    """
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, found {processes}.")
+    if time_budget is not None and not time_budget > 0:
+        raise ValueError(f"time_budget must be above 0 minutes, found {time_budget}.")
+    if ray_address is not None:
+        check_packages("ray", "a study on a cluster")
 
 
 @dataclass(frozen=True)

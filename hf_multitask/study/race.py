@@ -17,7 +17,7 @@ from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
 from ..runs.config_file import config_to_yaml
 from ..runtime.atomic_files import write_json, write_text
-from .limits import STOP_NAME, StudyLimit
+from .limits import STOP_NAME, StudyLimit, check_call
 from .race_results import CONFIG_NAME as WINNER_NAME
 from .race_results import Race, choose, negated, price_list, recommend
 from .race_rungs import Rung, RungResult, drop, is_worth, plan_rungs
@@ -87,6 +87,7 @@ def run_race(
     on_training: OnTraining | None = None,
     on_rung: OnRung | None = None,
     stop_file: str | Path | None = None,
+    ray_address: str | None = None,
 ) -> Race | None:
     """Let freezing scenarios race, and recommend one.
 
@@ -108,6 +109,7 @@ def run_race(
         on_training: Called when a training is finished, and for each that was finished before.
         on_rung: Called with the result of each rung.
         stop_file: See `run_study`.
+        ray_address: See `run_study`.
 
     Returns:
         The results; None in all but the main process of a launcher.
@@ -116,12 +118,10 @@ def run_race(
         ValueError: If config, data or arguments are invalid, ``output`` contains the study of another config, or the
             time was up before two scenarios were trained.
         FileExistsError: If ``output`` contains something else.
+        ImportError: If Ray is needed and missing.
         OSError: If the disk is full, or a process was killed.
     """
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, found {processes}.")
-    if time_budget is not None and not time_budget > 0:
-        raise ValueError(f"time_budget must be above 0 minutes, found {time_budget}.")
+    check_call(processes, time_budget, ray_address)
     end = None if time_budget is None else time.time() + 60 * time_budget
     plan, data = plan_study(config, output, scenarios, seeds, (size,), epochs, minutes, racing=True)
     names = [task.name for task in data.tasks]
@@ -133,7 +133,7 @@ def run_race(
         (plan.folder / STOP_NAME).unlink(missing_ok=True)
         with explain_full_disk(plan.folder):
             write_json(plan.folder / CONFIG_NAME, plan.settings)
-    course = _Course(plan, data, processes, limit, main_task, on_training, on_rung, is_main)
+    course = _Course(plan, data, processes, limit, main_task, on_training, on_rung, is_main, ray_address)
     results = course.run()
     if not is_main:
         return None
@@ -158,7 +158,9 @@ class _Course:
         on_training: OnTraining | None,
         on_rung: OnRung | None,
         is_main: bool,
+        ray_address: str | None,
     ) -> None:
+        self.ray_address = ray_address
         self.plan, self.data, self.processes, self.limit = plan, data, processes, limit
         self.key = main_task or OVERALL
         self.on_training = on_training if is_main else None
@@ -213,7 +215,7 @@ class _Course:
                 place = (number + 1, len(self.rungs), run.name, record.result, done, len(runs))
                 self.on_training(RaceProgress(*place, minutes))
 
-        run_all(replace(self.plan, runs=tuple(runs)), self.data, self.processes, report, self.limit)
+        run_all(replace(self.plan, runs=tuple(runs)), self.data, self.processes, report, self.limit, self.ray_address)
         return runs
 
     def _judge(self, rung: Rung, left: tuple[str, ...], runs: Sequence[PlannedRun]) -> RungResult | None:

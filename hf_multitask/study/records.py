@@ -100,6 +100,16 @@ def claim(plan: StudyPlan, run: PlannedRun) -> Iterator[bool]:
         lock.release()
 
 
+def plain_error(error: ValueError | OSError) -> Exception:
+    """Return an error of a run that can be sent: constructors of some subclasses take more than a message.
+
+    Args:
+        error: The error.
+    """
+    kinds = (ValueError, WriteError, OSError)
+    return next(kind for kind in kinds if isinstance(error, kind))(str(error))
+
+
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
     """Turn errors inside into a plain one if they arise because the disk of a folder is full.

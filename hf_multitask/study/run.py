@@ -10,7 +10,7 @@ from accelerate import PartialState
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
 from ..runtime.extras import check_packages
-from .limits import STOP_NAME, StudyLimit
+from .limits import STOP_NAME, StudyLimit, check_call
 from .records import explain_full_disk, read_record
 from .report import write_reports
 from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
@@ -35,6 +35,7 @@ def run_study(
     time_budget: float | None = None,
     stop_file: str | Path | None = None,
     alone: bool = False,
+    ray_address: str | None = None,
 ) -> Study | None:
     """Train freezing scenarios with the same data, seeds and budget, and compare them.
 
@@ -59,6 +60,9 @@ def run_study(
             the results are those of the finished runs. Defaults to ``stop`` in the folder of the study.
         alone: Whether each task is trained by itself too, on the same rows, to see what it gains or loses by sharing
             the encoder. Without ``scenarios``, everything trains together in the only other scenario.
+        ray_address: Address of a cluster of Ray, or ``"auto"`` for the one of this machine. Each training is a task of
+            it with its share of cores and GPUs; ``processes`` is the number that a node trains at a time. All nodes
+            see folder, data and encoder at the same paths. Needs the extra ``ray``.
 
     Returns:
         The results of the study; None in all but the main process of a launcher.
@@ -67,14 +71,11 @@ def run_study(
         ValueError: If config, data or arguments are invalid, ``output`` contains the study of another config, or the
             study was stopped before its first run was finished.
         FileExistsError: If ``output`` contains something else.
-        ImportError: If a package that the reports need is missing.
+        ImportError: If a package that the reports or Ray need is missing.
         OSError: If the disk is full, or a process was killed.
     """
     check_packages("reports", "a report")
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, found {processes}.")
-    if time_budget is not None and not time_budget > 0:
-        raise ValueError(f"time_budget must be above 0 minutes, found {time_budget}.")
+    check_call(processes, time_budget, ray_address)
     end = None if time_budget is None else time.time() + 60 * time_budget
     plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes, alone)
     is_main = PartialState().is_main_process
@@ -93,7 +94,7 @@ def run_study(
         if on_run is not None and is_main and record is not None:
             on_run(run.name, record.result, finished, len(plan.runs))
 
-    run_all(plan, data, processes, report, limit)
+    run_all(plan, data, processes, report, limit, ray_address)
     if not is_main:
         return None
     study = summarize(plan, data.tasks)

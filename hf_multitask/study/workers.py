@@ -17,9 +17,9 @@ from ..data import PreparedData
 from ..models import TaskConfig
 from ..runs.preparation import prepare_run_data
 from ..runtime.quiet import warnings_only
-from ..training.checkpoint_errors import WriteError
 from .limits import StudyLimit, TimeIsUpError
-from .records import claim, is_finished
+from .ray_workers import run_on_ray
+from .records import claim, is_finished, plain_error
 from .run_training import train_run
 from .study_plan import PlannedRun, StudyPlan
 from .subsets import StudyData
@@ -32,7 +32,14 @@ DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 OnRun = Callable[[PlannedRun], None]
 
 
-def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun, limit: StudyLimit) -> None:
+def run_all(
+    plan: StudyPlan,
+    data: PreparedData,
+    processes: int,
+    on_run: OnRun,
+    limit: StudyLimit,
+    ray_address: str | None = None,
+) -> None:
     """Train the runs of a study that are not finished, within its limit.
 
     Each process takes the next run that no other process works on, so that any number of them, also of several
@@ -45,6 +52,7 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun, 
         processes: Number of processes; under a launcher, per process of the launcher.
         on_run: Called once with each run that is finished: before the call, by this process or by another.
         limit: Limit of the study.
+        ray_address: Address of a cluster of Ray that trains the runs instead; see `run_on_ray`.
 
     Raises:
         ValueError: If a run cannot be trained.
@@ -52,6 +60,11 @@ def run_all(plan: StudyPlan, data: PreparedData, processes: int, on_run: OnRun, 
         ChildProcessError: If a process was killed.
     """
     state = PartialState()
+    if ray_address is not None:
+        if state.num_processes > 1:
+            raise ValueError("ray_address: a cluster of Ray starts its own processes; leave out the launcher.")
+        run_on_ray(ray_address, plan, data.tasks, processes, on_run, limit)
+        return
     if processes == 1 and state.num_processes == 1:
         with warnings_only():
             worker_loop(plan, StudyData(data), limit, on_run)
@@ -135,9 +148,7 @@ def _run_worker(
             data = prepare_run_data(plan.config, plan.config.training_arguments(), tokenizer, tasks)
             worker_loop(plan, StudyData(data), limit)
     except (ValueError, OSError) as error:
-        # Some subclasses cannot be unpickled: their constructors take more than a message.
-        kinds = (ValueError, WriteError, OSError)
-        errors.put(next(kind for kind in kinds if isinstance(error, kind))(str(error)))
+        errors.put(plain_error(error))
         raise SystemExit(1) from None
 
 

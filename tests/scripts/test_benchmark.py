@@ -474,3 +474,21 @@ def test_probe_shows_the_scores_of_each_depth_and_the_time(run, encoder, write_j
     printed = capsys.readouterr().out
     first = result["runs"][0]["tasks"][0]["scores"][0], result["runs"][1]["tasks"][0]["scores"][0]
     assert f"| 8 | intent accuracy | {50 * sum(first):.1f} |" in printed
+
+
+@pytest.mark.slow
+def test_race_compares_choice_and_time_with_the_full_study(run, encoder, write_jsonl, tmp_path, capsys):
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / f"{split}.jsonl")
+    options = ("--data", tmp_path, "--encoder", encoder, "--folder", tmp_path / "studies", "--sizes", 8, "--seeds", 2)
+    result = run("race", *options, "--scenarios", "encoder-frozen", "top:1")
+    assert [(cell["rows"], cell["task"]) for cell in result["cells"]] == [(8, "intent"), (8, "slots")]
+    for cell in result["cells"]:
+        # One rung, with one of two seeds.
+        assert 0 < cell["time"] < 1
+        assert cell["gap"] >= 0
+        assert cell["gap"] > 0 or cell["choice"] == cell["best"] or not cell["significant"]
+    # What is there is not trained again, and the times are kept.
+    capsys.readouterr()
+    assert run("race", *options, "--scenarios", "encoder-frozen", "top:1")["cells"] == result["cells"]
+    assert "of 2 cells pass" in capsys.readouterr().out

@@ -1,0 +1,189 @@
+"""The choice of a race, compared with the full study of the same scenarios."""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_multitask import RunConfig, run_race, run_study
+from hf_multitask.study import Race, RaceProgress, RunResult, Study
+
+from .intents_and_slots import read_intents_and_slots
+
+SCENARIOS = (
+    "nothing-frozen",
+    "encoder-frozen",
+    "heads-then-all",
+    "three-stage",
+    "gradual",
+    "top:2",
+    "top:4",
+    "converged",
+)
+BATCH_SIZE, LEAST_STEPS, LEAST_EPOCHS = 16, 160, 4
+# Evaluations show the course only: nothing is chosen by them.
+EVAL_STEPS = 40
+# Greatest loss of the choice in points, and greatest time as a share of the full study.
+SCORE_BAR, TIME_BAR = 0.5, 0.35
+TIMES_NAME = "processor_seconds.json"
+
+
+class _Times:
+    """Processor seconds of each training, kept in a file, so that a benchmark that is continued knows all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / TIMES_NAME
+        self.seconds: dict[str, float] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.last = time.process_time()
+
+    def add(self, name: str) -> None:
+        """Add the time since the last training, unless this one was finished in an earlier call."""
+        now = time.process_time()
+        if name not in self.seconds:
+            self.seconds[name] = now - self.last
+            self.path.write_text(json.dumps(self.seconds))
+            print(f"{name}: {self.seconds[name]:.1f} s", flush=True)
+        self.last = time.process_time()
+
+    def on_run(self, name: str, result: RunResult, done: int, of: int) -> None:
+        """Add the time of a run of the full study."""
+        self.add(name)
+
+
+def race(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the races of each number of rows, one for each task, then the full study that they are compared with."""
+    cells = []
+    for size in arguments.sizes:
+        folder = arguments.folder / str(size)
+        config = _config(arguments, size)
+        # The folder belongs to the study: the times are beside it.
+        times = _Times(arguments.folder / "times" / str(size))
+        races, used = {}, {}
+        for task in config.tasks:
+            used[task.name] = list[str]()
+            races[task.name] = _race(config, folder, task.name, size, arguments, times, used[task.name])
+        study = run_study(config, folder, arguments.scenarios, arguments.seeds, [size], on_run=times.on_run)
+        if study is None:
+            raise RuntimeError("start this without a launcher.")
+        full = sum(times.seconds[name] for name in _trainings(study, size))
+        for name, result in races.items():
+            share = sum(times.seconds[run] for run in used[name]) / full
+            cells.append({"rows": size, "task": name, "time": share, **_compare(config, study, result, name, size)})
+            print(json.dumps(cells[-1]), flush=True)
+    print("\n" + "\n".join(table(cells)))
+    names = ("encoder", "sizes", "seeds", "scenarios", "train_rows", "validation_rows")
+    bars = {"points": SCORE_BAR, "time": TIME_BAR}
+    return {"benchmark": "race", "bars": bars, **{n: getattr(arguments, n) for n in names}, "cells": cells}
+
+
+def _race(
+    config: RunConfig,
+    folder: Path,
+    task: str,
+    size: int,
+    arguments: argparse.Namespace,
+    times: _Times,
+    used: list[str],
+) -> Race:
+    def on_training(progress: RaceProgress) -> None:
+        times.add(progress.run)
+        used.append(progress.run)
+
+    result = run_race(
+        config, folder, arguments.scenarios, arguments.seeds, size, main_task=task, on_training=on_training
+    )
+    if result is None:
+        raise RuntimeError("start this without a launcher.")
+    used[:] = dict.fromkeys(used)  # a rung of one more seed names those of the rung below again
+    print(f"{size} rows, {task}: {result.recommendation}", flush=True)
+    return result
+
+
+def _trainings(study: Study, size: int) -> list[str]:
+    return [f"{item.name}, {size:,} rows, seed {run.seed}" for item in study.scenarios for run in item.runs]
+
+
+def _compare(config: RunConfig, study: Study, race: Race, task: str, size: int) -> dict[str, Any]:
+    """Return the choice of a race, the best scenario of the full study, and how far the first is behind."""
+    scores = {scenario.name: summary.scores[task].mean for scenario, summary in study.summaries(size)}
+    best = max(scores, key=lambda name: scores[name])
+    gap = 100 * (scores[best] - scores[race.winner])
+    cell = {"choice": race.winner, "sure": race.is_sure, "best": best, "gap": gap, "significant": False}
+    if best != race.winner:
+        # All is trained: the difference is computed from the records.
+        pair = run_study(config, study.folder, [best, race.winner], len(study.config["seeds"]), [size])
+        summary = None if pair is None else pair.scenarios[1].summary_of(size)
+        difference = None if summary is None else summary.scores[task].difference
+        cell["significant"] = difference is not None and difference.high < 0
+    return cell
+
+
+def table(cells: list[dict[str, Any]]) -> list[str]:
+    """Return a Markdown table of the cells, and how many pass.
+
+    Args:
+        cells: The cells.
+
+    Returns:
+        Lines of the table.
+    """
+    header = ["rows", "task", "the race's choice", "the study's best", "behind it, points", "time", "passes"]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for cell in cells:
+        note = "" if cell["gap"] <= SCORE_BAR else ", significant" if cell["significant"] else ", not significant"
+        behind = f"{cell['gap']:.2f}{note}"
+        verdict = "yes" if _passes(cell) else "no"
+        choice = cell["choice"] + ("" if cell["sure"] else " (not sure)")
+        lines.append(
+            _line([f"{cell['rows']:,}", cell["task"], choice, cell["best"], behind, f"{cell['time']:.2f}", verdict])
+        )
+    passed = sum(map(_passes, cells))
+    return [*lines, "", f"{passed} of {len(cells)} cells pass."]
+
+
+def _passes(cell: Mapping[str, Any]) -> bool:
+    return (cell["gap"] <= SCORE_BAR or not cell["significant"]) and cell["time"] <= TIME_BAR
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _config(arguments: argparse.Namespace, size: int) -> RunConfig:
+    """Write the first rows of train and validation, from which the subsets are drawn, and all of test."""
+    folder = arguments.folder / "data"
+    for split, number in (
+        ("train", arguments.train_rows),
+        ("validation", arguments.validation_rows),
+        ("test", None),
+    ):
+        lines = (arguments.data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{split}.jsonl").write_text("".join(lines[:number]), encoding="utf-8")
+    (arguments.folder / "times" / str(size)).mkdir(parents=True, exist_ok=True)
+    _, labels = read_intents_and_slots(arguments.data)
+    types = {"intent": "sequence_classification", "slots": "token_classification"}
+    return RunConfig.from_dict(
+        {
+            "encoder": str(arguments.encoder),
+            "tasks": [{"name": name, "type": kind, "labels": labels[name]} for name, kind in types.items()],
+            "data": {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")},
+            "training": {
+                "num_train_epochs": max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(size / BATCH_SIZE))),
+                "per_device_train_batch_size": BATCH_SIZE,
+                "learning_rate": arguments.learning_rate,
+                "head_learning_rate": arguments.head_learning_rate,
+                "seed": 0,
+                "disable_tqdm": True,
+                "eval_strategy": "steps",
+                "eval_steps": EVAL_STEPS,
+                "logging_steps": EVAL_STEPS,
+                "load_best_model_at_end": False,
+                "save_strategy": "no",
+            },
+            "output_dir": str(arguments.folder / "out"),
+        }
+    )
