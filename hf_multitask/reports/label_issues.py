@@ -18,8 +18,9 @@ from .split_result import SplitResult
 EXTRA = "label-issues"
 # Share of the labeled rows of a task that a list has at least.
 SHARE = 0.04
-# Off-diagonals of the confident joint: labels that the model confidently contradicts.
-_FILTER = "confident_learning"
+# The confident joint counts the labels that the model confidently contradicts; as many of the least probable ones are
+# found. Of several labels per row, these labels themselves.
+_FILTER, _SET_FILTER = "low_self_confidence", "confident_learning"
 # Probabilities of no label are exactly 0.
 _SMALLEST = 1e-6
 
@@ -154,7 +155,7 @@ def _rank_label_sets(task: TaskConfig, result: SplitResult) -> LabelRanking:
         return _sorted(rows, np.zeros(0), np.zeros(0, bool))
     given = [np.flatnonzero(row > 0).tolist() for row in known[rows]]
     probabilities = result.scores(task)[rows].astype(np.float64)
-    is_issue = find_issues(given, probabilities, filter_by=_FILTER, n_jobs=1)
+    is_issue = find_issues(given, probabilities, filter_by=_SET_FILTER, n_jobs=1)
     return _sorted(rows, get_label_quality_scores(given, probabilities), is_issue)
 
 
