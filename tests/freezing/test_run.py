@@ -226,6 +226,14 @@ def test_the_time_of_a_stage_has_the_last_evaluation_in_it(fit, tmp_path):
     assert stage["seconds"] >= 0.1
 
 
+def test_the_times_of_the_stages_are_together_that_of_the_run(fit, tmp_path):
+    begin = time.perf_counter()
+    fit({"stages": [*({"steps": 1} for _ in range(19)), {}]}, max_steps=20)
+    stages = json.loads((tmp_path / "stages.json").read_text())["stages"]
+    assert len(stages) == 20
+    assert sum(stage["seconds"] for stage in stages) <= time.perf_counter() - begin
+
+
 def test_distances_are_measured_only_in_a_stage_that_freezes_what_has_stopped(fit, caplog):
     caplog.set_level(logging.INFO, "hf_multitask")
     stages = [{"steps": 2}, {"until": {**FREEZING, "max_steps": 2}}, {}]

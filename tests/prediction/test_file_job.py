@@ -198,6 +198,14 @@ def test_a_kept_value_that_no_file_can_hold_is_a_broken_row(model, tmp_path):
     assert (counts.predicted, counts.skipped) == (1, 1)
 
 
+def test_a_kept_value_that_json_cannot_represent_is_refused(model, tmp_path):
+    parquet.write_table(pa.Table.from_pylist([{"text": "play", "sound": b"\x00\xff"}]), tmp_path / "a.parquet")
+    with pytest.raises(
+        ValueError, match=r"keep: column 'sound': expected a value that JSON can represent, not of type"
+    ):
+        run(model, tmp_path / "a.parquet", tmp_path / "out.jsonl", keep=["sound"])
+
+
 GOOD = '{"text": "play"}'
 BROKEN_JSONL = [
     ('{"text": "play', 'expected a JSON object, found \'{"text": "play\''),
