@@ -18,22 +18,23 @@ ALL_LINEAR = "all-linear"
 class LoraSettings:
     """LoRA adapters of the encoder (Hu et al. 2022), with the names of ``peft.LoraConfig``.
 
+    The defaults are those that scored best (docs/FREEZING.md); PEFT's are smaller adapters, of query and value alone.
+
     Args:
         r: Rank of the adapters.
-        lora_alpha: Scale of the adapters; they are multiplied by it and divided by ``r``. Defaults to ``r``.
+        lora_alpha: Scale of the adapters; they are multiplied by it and divided by ``r``. Defaults to twice ``r``.
         lora_dropout: Dropout rate of what the adapters read.
         layers: Layers that get adapters, such as ``"encoder[-3:]"``. Defaults to all.
         target_modules: Names of the linear modules that get adapters, such as ``[query, value]``, or ``"all-linear"``.
-            Defaults to those that PEFT chooses for the encoder: in most, query and value.
         use_dora: Whether to train the magnitude of the weights apart from their direction (Liu et al. 2024, "DoRA").
         use_rslora: Whether to divide the scale by the root of ``r`` (Kalajdzievski 2023, "rsLoRA").
     """
 
-    r: int = 8
+    r: int = 16
     lora_alpha: int | None = None
     lora_dropout: float = 0.0
     layers: str | list[str] | None = None
-    target_modules: str | list[str] | None = None
+    target_modules: str | list[str] = ALL_LINEAR
     use_dora: bool = False
     use_rslora: bool = False
 
@@ -62,7 +63,7 @@ def add_lora(model: MultiTaskModel, settings: LoraSettings) -> None:
         )
     config = peft().LoraConfig(
         r=settings.r,
-        lora_alpha=settings.r if settings.lora_alpha is None else settings.lora_alpha,
+        lora_alpha=2 * settings.r if settings.lora_alpha is None else settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=_find_modules(model, settings),
         use_dora=settings.use_dora,
@@ -77,7 +78,7 @@ def _find_modules(model: MultiTaskModel, settings: LoraSettings) -> list[str]:
     if settings.layers is not None:
         prefixes = _prefixes(model, settings.layers)
         linear = [name for name in linear if name.startswith(prefixes)]
-    targets = settings.target_modules or _default_targets(model.encoder.config.model_type)
+    targets = settings.target_modules
     if targets == ALL_LINEAR:
         return linear
     chosen: list[str] = []
@@ -101,9 +102,3 @@ def _prefixes(model: MultiTaskModel, selectors: str | list[str]) -> tuple[str, .
     if path is None or not selected or not set(selected) <= set(groups.layers):
         raise ValueError(f"lora.layers: expected layers of the encoder, such as 'encoder[-3:]', found {selectors!r}.")
     return tuple(f"{path}.{name.removeprefix(f'{ENCODER}.')}." for name in selected)
-
-
-def _default_targets(model_type: str) -> str | list[str]:
-    """Return the modules that PEFT adapts in an encoder of a type; all linear ones if it knows no default."""
-    defaults = peft().utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-    return defaults.get(model_type, ALL_LINEAR)

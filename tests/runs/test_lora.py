@@ -46,15 +46,20 @@ def test_the_settings_choose_modules(encoders, data):
         assert isinstance(model.encoder.peft_config["default"], peft.LoraConfig)
         return model.config.adapters["default"]["target_modules"]
 
-    assert len(modules()) == 6
+    assert len(modules()) == 18
+    assert len(modules(target_modules=["query", "value"])) == 6
     top = modules(layers="encoder[-1:]", target_modules="all-linear")
     assert len(top) == 6
     assert all(name.startswith("encoder.layer.2.") for name in top)
     assert modules(layers=["encoder.0"], target_modules=["intermediate.dense"]) == [
         "encoder.layer.0.intermediate.dense"
     ]
-    # PEFT has no default for MPNet.
     assert len(modules("mpnet", layers="encoder.1")) == 6
+
+
+def test_the_scale_is_twice_the_rank(model):
+    add_lora(model, LoraSettings(r=4))
+    assert model.encoder.peft_config["default"].lora_alpha == 8
 
 
 @pytest.mark.parametrize(

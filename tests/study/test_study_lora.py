@@ -10,7 +10,7 @@ from hf_multitask.study.study_plan import plan_study
 
 
 def test_adapters_are_compared_with_the_weights_themselves(config, tmp_path, capsys):
-    run = replace(RunConfig.from_file(config), lora=LoraSettings(r=2))
+    run = replace(RunConfig.from_file(config), lora=LoraSettings(r=2, target_modules=["query", "value"]))
     study = run_study(run, tmp_path / "study", ["nothing-frozen", "lora", "lora:top:1"], seeds=1, epochs=1)
     print_study(replace(study, advice="Use lora:top:1."))
     print_run("lora:top:1, 8 rows", study.scenarios[2].runs[0], 3, 3)
