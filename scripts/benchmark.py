@@ -20,6 +20,7 @@
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
 ``python scripts/benchmark.py label-issues --data DIR`` counts how many exchanged labels are found.
 ``python scripts/benchmark.py sharing`` measures the cost of conflict_steps and loss_balancing.
+``python scripts/benchmark.py abstention`` measures the cost of abstaining from texts out of scope.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.abstention import abstention
 from benchmarks.accelerator import accelerator
 from benchmarks.compilation import compilation
 from benchmarks.converged import converged
@@ -133,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--steps", type=int, default=50, help="steps of a training (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
     command.set_defaults(run=sharing)
+    command = commands.add_parser("abstention", help="cost of abstaining from texts out of scope")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--rows", type=int, default=512, help="texts to predict (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="texts per pass (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=9, help="rounds (default: %(default)s)")
+    command.set_defaults(run=abstention)
     command = commands.add_parser("compile", help="gain or cost of torch.compile")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--backend", default="inductor", help="backend of torch.compile (default: %(default)s)")

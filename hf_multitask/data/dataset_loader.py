@@ -355,11 +355,17 @@ class DatasetLoader:
             self._add_out_of_scope(split)
 
     def _check_scope(self) -> None:
-        """Raise if there are rows out of scope, but no task that they are out of scope of."""
+        """Raise if no task abstains from rows out of scope, or one needs rows of train that are streamed."""
         if self.config.out_of_scope_sources() and not any(task.has_scope for task in self.tasks):
             raise ValueError(
                 "data.out_of_scope: no task of these rows abstains; give a task with one label per text `abstain`, "
                 "such as {method: energy}."
+            )
+        by_states = [task.name for task in self.tasks if task.abstention is not None and task.abstention.reads_states]
+        if by_states and self.streaming:
+            raise ValueError(
+                f"task {by_states[0]!r}: abstain: distances to training texts need all rows of train: leave out "
+                "streaming, or choose the method energy or max_softmax."
             )
 
     def _add_out_of_scope(self, split: str) -> None:

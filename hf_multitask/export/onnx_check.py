@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data import MultiTaskDataCollator
 from ..models import MultiTaskModel
 from ..models.collator import columns_to_rows
+from ..models.heads_scope import SCOPE_END
 from ..models.predictor import LogitsFunction
 from ..models.text_alignment import NO_POSITION, Aligner
 
@@ -71,8 +72,9 @@ def check_logits(
             model(**batch, return_dict=True).logits,
             compute_logits(batch, [task.name for task in tasks]),
         )
-        for task in tasks:
-            expected, actual = all_expected[task.name], all_actual[task.name]
+        by_name = {task.name: task for task in tasks}
+        for name, expected in all_expected.items():
+            task, actual = by_name[name.removesuffix(SCOPE_END)], all_actual[name]
             if task.is_token_task:
                 is_word = batch["tag_positions"] != NO_POSITION
                 expected, actual = expected[is_word], actual[is_word]

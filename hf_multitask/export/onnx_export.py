@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..models import MultiTaskModel, find_model, load_model
+from ..models.heads_scope import SCOPE_END
 from ..models.modeling_adapters import merged_copy
 from ..models.onnx_session import (
     ONNX_FILES,
@@ -76,9 +77,10 @@ class _GraphModule(nn.Module):
         states = encoded.last_hidden_state
         logits = self.model.apply_heads(states, attention_mask, tag_positions, row_windows, mixed_states=mixed)
         temperatures = graph_temperatures(self.model.config.tasks)
-        return {
+        scaled = {
             name: values / temperatures[name] if name in temperatures else values for name, values in logits.items()
         }
+        return {name: scaled[name] for name in output_names(self.model)}
 
 
 def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: bool = False) -> list[ExportedFile]:
@@ -89,7 +91,8 @@ def export_onnx(model_dir: str | Path, output: str | Path | None = None, int8: b
     ``tag_positions`` of shape ``(batch, num_words)``. `graph_inputs` builds them from a batch. The graph returns the
     logits of each task under the name of the task, divided by the temperature of the task: their softmax, or sigmoid
     for a multi-label task, are calibrated scores. The logits of a task with a CRF are not divided; its temperature
-    belongs to the marginals.
+    belongs to the marginals. For a task that abstains by a distance of pooled states, the graph also returns
+    ``<task>.scope`` of shape ``(batch,)``.
 
     Args:
         model_dir: Folder or hub name of the model.
@@ -142,6 +145,16 @@ def _load(model_dir: str | Path) -> tuple[MultiTaskModel, PreTrainedTokenizerBas
     return model.float().requires_grad_(False).eval(), tokenizer
 
 
+def output_names(model: MultiTaskModel) -> list[str]:
+    """Return the names of the outputs of a graph: the tasks, then the statistics of those that abstain by states.
+
+    Args:
+        model: The model.
+    """
+    names = [task.name for task in model.config.tasks]
+    return names + [f"{name}{SCOPE_END}" for name in names if name in model.scope_statistics]
+
+
 def _dynamic_axes(inputs: Mapping[str, torch.Tensor]) -> dict[str, dict[int, str]]:
     row_axes = {"row_windows": {0: "batch", 1: "num_windows"}, "tag_positions": {0: "batch", 1: "num_words"}}
     return {name: row_axes.get(name, {0: "num_windows", 1: "seq_len"}) for name in inputs}
@@ -149,7 +162,7 @@ def _dynamic_axes(inputs: Mapping[str, torch.Tensor]) -> dict[str, dict[int, str
 
 def _write_onnx(model: MultiTaskModel, batch: Mapping[str, torch.Tensor], path: Path) -> None:
     inputs = graph_inputs(batch)
-    names = [task.name for task in model.config.tasks]
+    names = output_names(model)
     conflicts = sorted(set(names) & set(inputs))
     if conflicts:
         raise ValueError(f"task {conflicts[0]!r}: an output of an ONNX graph cannot have the name of an input.")

@@ -8,6 +8,7 @@ from torch import nn
 
 from .encoder_dropout import QuickDropout
 from .heads_crf import CRF, word_counts
+from .heads_scope import build_statistic
 from .tasks import LSTM_HEAD, TaskConfig
 
 
@@ -51,6 +52,7 @@ class LinearHead(nn.Module):
         self.dropout = QuickDropout(task.dropout)
         self.classifier = nn.Linear(hidden_size, task.num_labels)
         self.crf = CRF(task.num_labels) if task.crf else None
+        self.scope = build_statistic(task, hidden_size)
 
     def forward(self, states: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
         """Map states to logits.

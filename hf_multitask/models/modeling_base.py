@@ -20,6 +20,7 @@ from .encoder_models import build_encoder
 from .encoder_partial_forward import HEADS, PartialForward
 from .heads import LayerMix, build_head
 from .heads_crf import CRF
+from .heads_scope import ScopeStatistic
 from .layer_groups import LayerGroups, layer_groups
 from .table_repr import ReprTable, ShownAsTable
 from .tasks import REGRESSION
@@ -146,6 +147,12 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         # PEFT may have wrapped a head, which then is no LinearHead.
         heads = ((name, getattr(head, "crf", None)) for name, head in self.heads.items())
         return {name: crf for name, crf in heads if crf is not None}
+
+    @property
+    def scope_statistics(self) -> dict[str, ScopeStatistic]:
+        """Statistics of pooled states by task, for the tasks that abstain by them."""
+        statistics = ((name, getattr(head, "scope", None)) for name, head in self.heads.items())
+        return {name: statistic for name, statistic in statistics if statistic is not None}
 
     def repr_tables(self) -> list[ReprTable]:
         """Return a table of the encoder and the heads. ``print(model.encoder)`` shows all modules."""

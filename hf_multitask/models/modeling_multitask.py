@@ -24,6 +24,7 @@ from .encoder_models import CHECKED_TYPES, check_encoder, is_half, load_encoder
 from .encoder_pooling import mean_of_windows, pool
 from .encoder_sentence_folder import SentenceSettings, read_sentence_settings, write_sentence_settings
 from .encoder_sentences import encode, sentence_settings
+from .heads_scope import SCOPE_END
 from .hub_card import CARD_NAME, build_model_card
 from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_weights_errors
 from .losses import count_labeled, count_outliers, example_losses, outlier_losses
@@ -349,7 +350,8 @@ class MultiTaskModel(MultiTaskAdapterModel):
             mixed_states: Token states that the head reads instead of ``states``, by task with ``mix_layers``.
 
         Returns:
-            Logits by task (batch, num_labels) or (batch, num_words, num_labels).
+            Logits by task (batch, num_labels) or (batch, num_words, num_labels); in eval mode, by ``<task>.scope`` the
+            statistic (batch,) of a task that abstains by its pooled states.
 
         Raises:
             ValueError: If the mixed states of a task are missing.
@@ -357,7 +359,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
         pooled = pool(states, attention_mask, self.config.pooling)
         words = gather_words(states, tag_positions, row_windows)
         present = None if tag_positions is None else tag_positions >= 0
-        logits = {}
+        logits, statistics = {}, {} if self.training else self.scope_statistics
         for task in self._chosen(tasks):
             head = self.heads[task.name]
             if task.is_token_task:
@@ -372,6 +374,9 @@ class MultiTaskModel(MultiTaskAdapterModel):
             logits[task.name] = head(pooled)
             if row_windows is not None:
                 logits[task.name] = mean_of_windows(logits[task.name], attention_mask, row_windows)
+            if task.name in statistics:
+                of_rows = pooled if row_windows is None else mean_of_windows(pooled, attention_mask, row_windows)
+                logits[f"{task.name}{SCOPE_END}"] = statistics[task.name](of_rows)
         return logits
 
     def _chosen(self, tasks: Sequence[str] | None) -> list[TaskConfig]:

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from .heads_scope import SCOPE_END
 from .messages import unknown_name_message
 from .tasks import TaskConfig
 from .text_alignment import NO_POSITION
@@ -81,6 +82,7 @@ class OnnxSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_names = [value.name for value in self.session.get_inputs()]
+        self.output_names = [value.name for value in self.session.get_outputs()]
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.weights = metadata.get(WEIGHTS_KEY)
         # Undone in `__call__`: the model may have been calibrated again, and losses are those of the model's logits.
@@ -131,17 +133,19 @@ class OnnxSession:
             tasks: Names of the tasks.
 
         Returns:
-            The model's logits by task, without temperature (batch, num_labels) or (batch, num_words, num_labels).
+            The model's logits by task, without temperature (batch, num_labels) or (batch, num_words, num_labels); and
+            its statistics of states, see `MultiTaskModel.apply_heads`.
         """
         inputs = {name: value for name, value in graph_inputs(batch).items() if name in self.input_names}
         # Long texts run one at a time, so that memory never contains more windows than the longest text has.
         batches = _split_texts(inputs) if "row_windows" in batch else [inputs]
+        names = [*tasks, *(scope for name in tasks if (scope := f"{name}{SCOPE_END}") in self.output_names)]
         outputs = [
-            self.session.run(list(tasks), {name: value.numpy() for name, value in inputs.items()})
-            for inputs in batches
+            self.session.run(names, {name: value.numpy() for name, value in inputs.items()}) for inputs in batches
         ]
         logits = [torch.cat([torch.from_numpy(array) for array in arrays]) for arrays in zip(*outputs, strict=True)]
-        return {name: values * self.temperatures.get(name, 1.0) for name, values in zip(tasks, logits, strict=True)}
+        # No name of a statistic has a temperature.
+        return {name: values * self.temperatures.get(name, 1.0) for name, values in zip(names, logits, strict=True)}
 
 
 def _split_texts(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:

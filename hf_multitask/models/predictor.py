@@ -15,6 +15,7 @@ from .decoding import decode, label_probabilities, tag_probabilities
 from .encoder_loading import max_positions
 from .field_types import check_fields
 from .heads_crf import CRF
+from .heads_scope import SCOPE_END
 from .messages import unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
 from .tags_iob2 import OUTSIDE, tag_spans
@@ -33,7 +34,8 @@ DEFAULT_THRESHOLD = 0.5
 # Number of batches to read ahead, so that texts of similar length can be batched.
 BATCHES_READ_AHEAD = 64
 
-# Function from a batch of the collator and the names of tasks to the logits of the tasks.
+# Function from a batch of the collator and the names of tasks to the logits of the tasks, with what the model
+# adds to them (see `MultiTaskModel.apply_heads`).
 LogitsFunction = Callable[[Mapping[str, torch.Tensor], Sequence[str]], Mapping[str, torch.Tensor]]
 
 # Predictions of one text by task.
@@ -212,15 +214,23 @@ class Predictor:
     def _predict_batch(self, inputs: Sequence[TextInput], batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         logits = self.logits(batch, [task.name for task in self.tasks])
-        by_task = [self._task_results(task, inputs, logits[task.name].float(), batch) for task in self.tasks]
+        by_task = [
+            self._task_results(task, inputs, logits[task.name].float(), batch, logits.get(f"{task.name}{SCOPE_END}"))
+            for task in self.tasks
+        ]
         names = [task.name for task in self.tasks]
         return [dict(zip(names, values, strict=True)) for values in zip(*by_task, strict=True)]
 
     def _task_results(
-        self, task: TaskConfig, inputs: Sequence[TextInput], logits: torch.Tensor, batch: Mapping[str, torch.Tensor]
+        self,
+        task: TaskConfig,
+        inputs: Sequence[TextInput],
+        logits: torch.Tensor,
+        batch: Mapping[str, torch.Tensor],
+        of_states: torch.Tensor | None,
     ) -> Sequence[object]:
         if not task.is_token_task:
-            return _sequence_results(task, logits.cpu(), self.options)
+            return _sequence_results(task, logits.cpu(), self.options, None if of_states is None else of_states.cpu())
         positions, crf = batch["tag_positions"], self.crfs.get(task.name)
         ids = decode(task, logits, positions, crf)
         scores = tag_probabilities(task, logits, ids, positions, crf)
@@ -272,7 +282,9 @@ def _sorted_batches(lengths: Sequence[int], batch_size: int, max_tokens: int | N
     return [order[start:end] for start, end in cut_batches(sizes)]
 
 
-def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOptions) -> Sequence[object]:
+def _sequence_results(
+    task: TaskConfig, logits: torch.Tensor, options: OutputOptions, of_states: torch.Tensor | None = None
+) -> Sequence[object]:
     names = task.labels or []
     if task.problem_type == REGRESSION:
         if len(names) < 2:
@@ -297,7 +309,8 @@ def _sequence_results(task: TaskConfig, logits: torch.Tensor, options: OutputOpt
     answers = list(zip(best.squeeze(1).tolist(), scores.gather(1, best).squeeze(1).tolist(), strict=True))
     if task.abstention is None:
         return [{"label": names[i], "score": score} for i, score in answers]
-    rejected, in_scope = task.abstention.rejects(logits).tolist(), task.abstention.in_scope(logits).tolist()
+    statistic = task.abstention.statistic(logits, of_states)
+    rejected, in_scope = task.abstention.rejects(statistic).tolist(), task.abstention.in_scope(statistic).tolist()
     return [
         {
             "label": task.out_of_scope if is_rejected else names[i],

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .heads import LinearHead, build_head
+from .heads_scope import build_statistic
 from .messages import MAX_NAMES_SHOWN, unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
 from .tasks import TaskConfig
@@ -76,6 +77,7 @@ def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> N
         head = model.heads[task.name] if task.name in model.heads else _new_head(model, task)
         if isinstance(head, LinearHead):
             head.dropout.p = task.dropout
+            _set_statistic(head, task, model)
         heads[task.name] = head
     model.heads = nn.ModuleDict(heads)
     model.config.tasks = tasks
@@ -105,6 +107,13 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
             task = replace(task, **kept)
         continued.append(task)
     return continued
+
+
+def _set_statistic(head: LinearHead, task: TaskConfig, model: MultiTaskPreTrainedModel) -> None:
+    """Give a head the statistic of states that its task abstains by, if it has another or none."""
+    wanted = build_statistic(task, model.encoder.config.hidden_size)
+    if type(head.scope) is not type(wanted):
+        head.scope = None if wanted is None else wanted.to(model.device, model.dtype)
 
 
 @torch.no_grad()

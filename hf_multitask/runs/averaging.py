@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,13 @@ def _average(
     model, tokenizer = _load(names[0])
     for task in model.config.tasks:
         task.temperature = 1.0  # those of the models are not that of their average
+        if task.abstention is not None and task.abstention.reads_states:
+            raise ValueError(
+                f"average: task {task.name!r} abstains by distances of states, which are those of one model; average "
+                "models that abstain by energy or max_softmax."
+            )
+        if task.abstention is not None:
+            task.abstain = replace(task.abstention, threshold=None).to_dict()
         if task.entity_precision is not None:
             task.min_score = None
     average = _Average(names[0], model, tokenizer)

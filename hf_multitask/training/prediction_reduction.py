@@ -6,6 +6,7 @@ import torch
 
 from ..models.decoding import all_tag_probabilities, decode, label_probabilities, pick_tags
 from ..models.heads_crf import CRF
+from ..models.heads_scope import SCOPE_END
 from ..models.losses import count_labeled, example_losses
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
@@ -67,7 +68,9 @@ def reduce_predictions(
         if labels is not None:
             prediction["loss"] = example_losses(task, logits[task.name], labels[task.name], tag_positions, crf)
             prediction["count"] = count_labeled(task, labels[task.name])
-            scores = reduce_scores(task, logits[task.name], prediction["ids"], labels[task.name], tag_positions, crf)
+            of_states = logits.get(f"{task.name}{SCOPE_END}")
+            found = logits[task.name], prediction["ids"], labels[task.name]
+            scores = reduce_scores(task, *found, tag_positions, crf, of_states)
             prediction |= scores
         predictions[task.name] = prediction
     return predictions
@@ -80,6 +83,7 @@ def reduce_scores(
     labels: torch.Tensor,
     tag_positions: torch.Tensor | None,
     crf: CRF | None = None,
+    of_states: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Reduce the logits of a task to calibrated scores, which the losses do not use.
 
@@ -90,13 +94,15 @@ def reduce_scores(
         labels: Its labels.
         tag_positions: See `reduce_predictions`.
         crf: CRF of the task, if it has one.
+        of_states: Statistic of the pooled states (batch,), if the task abstains by them.
 
     Returns:
         Nothing for regression. ``score``: the probability of each word's tag (batch, num_words) of a token task, of
         each label (batch, num_labels) of a multi-label task, or of the predicted label (batch,) of a single-label
         task; of the latter also ``brier`` and ``nll`` (batch,), without meaning for rows without a label, and
-        ``statistic`` (batch,) if the task abstains. Of a token task also ``given``: the probability of the tag that
-        each word has as its label (batch, num_words), without meaning for words without a label.
+        ``statistic`` (batch,) if the task abstains; by its states, once they are fitted. Of a token task also
+        ``given``: the probability of the tag that each word has as its label (batch, num_words), without meaning for
+        words without a label.
     """
     if task.is_token_task:
         positions = torch.zeros_like(ids) if tag_positions is None else tag_positions
@@ -110,7 +116,10 @@ def reduce_scores(
     probabilities = label_probabilities(task, logits)
     if task.problem_type == MULTI_LABEL:
         return {"score": probabilities}
-    scope = {} if task.abstention is None else {"statistic": task.abstention.statistic(logits)}
+    abstention = task.abstention
+    # Before the fit at the end of a training, distances say nothing.
+    has_statistic = abstention is not None and not (abstention.reads_states and abstention.threshold is None)
+    scope = {"statistic": abstention.statistic(logits, of_states)} if abstention and has_statistic else {}
     picked = labels.clamp(min=0).unsqueeze(1)
     of_label = probabilities.gather(1, picked).squeeze(1)
     return {

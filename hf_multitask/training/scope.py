@@ -1,7 +1,8 @@
 """Texts out of scope: thresholds of tasks that abstain, fitted on validation, and how well they are told apart."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ..data.labels.unseen_labels import OUT_OF_SCOPE
 from ..models.abstention import Abstention
+from ..models.heads_scope import SCOPE_END, NearestNeighbors, ScopeStatistic
 from ..models.tasks import TaskConfig
 from ..runtime.processes import log_once
 
@@ -62,7 +64,7 @@ class ScopeCollector:
         """Add a batch; see `LogitCollector.add`."""
         for task in self.tasks:
             if task.abstention is not None:
-                statistic = task.abstention.statistic(logits[task.name])
+                statistic = task.abstention.statistic(logits[task.name], logits.get(f"{task.name}{SCOPE_END}"))
                 self._statistics[task.name].append((statistic.cpu().numpy(), labels[task.name].cpu().numpy()))
 
     def fit(self) -> dict[str, ThresholdFit | None]:
@@ -72,6 +74,58 @@ class ScopeCollector:
             The fit of each task that abstains; None if no row has a label of it.
         """
         return {task.name: _fit(task, gather_object(self._statistics[task.name])) for task in self.tasks}
+
+
+class StateCollector:
+    """Collects pooled states and labels of training rows, and fits the statistics of states on them.
+
+    Args:
+        tasks: Tasks of the model.
+        statistics: By task that abstains by its states, the statistic in its head.
+    """
+
+    def __init__(self, tasks: Sequence[TaskConfig], statistics: Mapping[str, ScopeStatistic]) -> None:
+        self.tasks = [task for task in tasks if task.name in statistics]
+        self.statistics = statistics
+        self._seen: dict[str, torch.Tensor] = {}
+        self._states: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {task.name: [] for task in self.tasks}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Remember the states that the statistics read in this context."""
+        hooks = [
+            statistic.register_forward_pre_hook(lambda _, inputs, name=name: self._seen.update({name: inputs[0]}))
+            for name, statistic in self.statistics.items()
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def add(
+        self,
+        logits: Mapping[str, torch.Tensor],
+        labels: Mapping[str, torch.Tensor],
+        tag_positions: torch.Tensor | None,
+    ) -> None:
+        """Add a batch; see `LogitCollector.add`."""
+        for task in self.tasks:
+            gold = labels[task.name]
+            states = self._seen[task.name][: len(gold)]
+            self._states[task.name].append((states[gold >= 0].float().cpu(), gold[gold >= 0].cpu()))
+
+    def fit(self) -> None:
+        """Fit the statistics on the batches of all processes. A task without a labeled row keeps its own."""
+        for task in self.tasks:
+            batches = gather_object(self._states[task.name])
+            states, labels = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
+            if not len(states) or task.abstention is None:
+                continue
+            statistic = self.statistics[task.name]
+            statistic.fit(states, labels)
+            stored = len(statistic.index) if isinstance(statistic, NearestNeighbors) else 0
+            task.abstain = replace(task.abstention, stored=stored).to_dict()
 
 
 def set_thresholds(tasks: Sequence[TaskConfig], fits: Mapping[str, ThresholdFit | None]) -> dict[str, ThresholdFit]:

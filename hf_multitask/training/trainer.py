@@ -49,7 +49,7 @@ from .prediction_reduction import reduce_step
 from .row_checks import check_prepared, check_rows, check_training_rows
 from .saved_model import check_tokenizer, save_special_tokens, without_code
 from .scheduling import ScheduleSpec, Scheduling
-from .scope import ThresholdFit
+from .scope import StateCollector, ThresholdFit
 from .score_fits import ScoreCollector, ScoreFits
 from .sharing import Sharing, SharingHooks, SharingParts
 from .step_losses import StepLosses
@@ -110,7 +110,7 @@ class MultiTaskTrainer(Trainer):
         self._has_own_metrics = kwargs.get("compute_metrics") is not None
         self._distillation = distillation
         self._validation = kwargs.get("eval_dataset")
-        self._collector: ScoreCollector | None = None
+        self._collector: ScoreCollector | StateCollector | None = None
         if model is not None:
             # Before the Trainer creates anything.
             self._set_schedule(model)
@@ -494,16 +494,32 @@ class MultiTaskTrainer(Trainer):
         rows = self.eval_dataset if dataset is None else dataset
         if not isinstance(rows, datasets.Dataset) or not len(rows):
             raise ValueError(f"dataset: expected a dataset of labeled rows, found {describe_value(rows)}.")
-        self._collector = ScoreCollector(self.tasks, self.model.crfs, temperatures, thresholds)
+        if thresholds:
+            self._fit_statistics()
+        collector = ScoreCollector(self.tasks, self.model.crfs, temperatures, thresholds)
+        self._collect(collector, rows)
+        return collector.fit()
+
+    def _fit_statistics(self) -> None:
+        """Fit the statistics of states of tasks that abstain by them on the training rows, if there are any."""
+        statistics = self.model.scope_statistics
+        if statistics and isinstance(self.train_dataset, datasets.Dataset):
+            collector = StateCollector(self.tasks, statistics)
+            with collector.watching():
+                self._collect(collector, self.train_dataset)
+            collector.fit()
+
+    def _collect(self, collector: ScoreCollector | StateCollector, rows: datasets.Dataset) -> None:
+        """Let a collector see the logits of rows."""
+        self._collector = collector
         try:
             self.predict(sample_rows(rows), metric_key_prefix="calibration")
-            return self._collector.fit()
         finally:
             self._collector = None
 
     def _collect_batch(
         self,
-        collector: ScoreCollector,
+        collector: ScoreCollector | StateCollector,
         logits: Mapping[str, torch.Tensor],
         labels: Mapping[str, torch.Tensor],
         positions: torch.Tensor | None,

@@ -44,7 +44,7 @@ def test_without_a_threshold_nothing_is_rejected():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"abstain": {"method": "mahalanobis"}}, r"task 'intent': abstain: .*'mahalanobis'.*energy"),
+        ({"abstain": {"method": "mahalanobi"}}, r"task 'intent': abstain: .*'mahalanobi'.*energy"),
         ({"abstain": {"kind": "energy"}}, r"task 'intent': abstain: .*'kind'.*method"),
         ({"abstain": {"false_rejections": 4}}, r"false_rejections must be a number between 0 and 1, found 4"),
         ({"abstain": {"scale": 0.0}}, r"scale must be a number above 0"),

@@ -34,7 +34,10 @@ def values(encoder, write_jsonl, tmp_path):
     }
 
 
-def test_rows_out_of_scope_are_no_label_of_the_model_and_are_rejected(values, tmp_path, write_jsonl):
+@pytest.mark.parametrize("method", ["energy", "mahalanobis", "knn"])
+def test_rows_out_of_scope_are_no_label_of_the_model_and_are_rejected(method, values, tmp_path, write_jsonl):
+    values["tasks"][0]["abstain"] = {"method": method, "false_rejections": 0.2, "neighbors": 1}
+    values["tasks"][0]["outlier_weight"] = 0.0
     metrics = run_training(RunConfig.from_dict(values))["validation"]
     out = tmp_path / "out"
     (task,) = load_model(out)[0].config.tasks
@@ -92,6 +95,13 @@ def test_rows_out_of_scope_of_train_get_less_sure_answers(values, tmp_path, writ
     assert main(["calibrate", *command]) == 0
     assert main(["evaluate", *command, "--output", str(report)]) == 0
     assert json.loads(report.read_text())["intent_scope_recall"] > 0.5
+
+
+def test_distances_need_the_rows_of_train(values):
+    values["tasks"][0] |= {"abstain": {"method": "knn"}, "labels": ["a", "b"]}
+    values["data"]["streaming"] = True
+    with pytest.raises(ValueError, match=r"distances to training texts need all rows of train: leave out streaming"):
+        run_training(RunConfig.from_dict({**values, "training": {"max_steps": 1}}))
 
 
 def test_without_marked_rows_the_share_of_rejections_decides(values, tmp_path, write_jsonl):

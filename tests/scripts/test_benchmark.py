@@ -117,6 +117,14 @@ def test_sharing_compares_each_method_with_a_plain_run(run, encoder, capsys):
     assert "conflict_steps: 50 costs" in capsys.readouterr().out
 
 
+def test_abstention_compares_each_method_with_a_plain_pass(run, encoder, capsys):
+    result = run("abstention", "--encoder", encoder, "--rows", 8, "--batch-size", 4, "--repeats", 1)
+    methods = ["energy", "max_softmax", "mahalanobis", "knn"]
+    assert list(result["predictions"]) == ["no abstention", *methods]
+    assert list(result["costs"]) == methods
+    assert "knn costs" in capsys.readouterr().out
+
+
 def test_compile_compares_steps_and_counts_graphs(run, encoder, capsys):
     result = run("compile", "--encoder", encoder, "--backend", "eager", "--batch-size", 4, "--repeats", 1)
     assert (result["benchmark"], result["stages"]) == ("compile", 3)

@@ -32,9 +32,10 @@ def test_the_share_of_rows_in_scope_that_is_asked_for_is_rejected(method):
     found = fit(task(method=method), logits, torch.zeros(1000, dtype=torch.long))
     assert found.false_rejections == pytest.approx(0.1, abs=0.002)
     assert found.recall is None
-    rejected = found.abstention.rejects(logits)
+    statistic = found.abstention.statistic(logits)
+    rejected = found.abstention.rejects(statistic)
     assert rejected.float().mean() == pytest.approx(0.1, abs=0.002)
-    assert ((found.abstention.in_scope(logits) < 0.5) == rejected).all()
+    assert ((found.abstention.in_scope(statistic) < 0.5) == rejected).all()
 
 
 def test_rows_out_of_scope_decide_on_the_threshold():
