@@ -8,7 +8,7 @@ from ..models.tasks import MULTI_LABEL, REGRESSION
 from .model_cache import Predictions
 
 NOTHING = "none"
-OUT_OF_SCOPE = "out of scope"
+OUT_OF_SCOPE = "none of these"
 
 
 class ModelAnswers(NamedTuple):
@@ -46,9 +46,14 @@ def describe(task: TaskConfig, value: Mapping[str, Any]) -> Cell:
         return Cell(f"{value['value']:.4g}")
     if task.problem_type == MULTI_LABEL:
         return Cell(", ".join(value["labels"]) or NOTHING)
-    if "best_label" in value and value["label"] != value["best_label"]:
+    if is_rejected(value):
         return Cell(f"{value['label'] or OUT_OF_SCOPE} (nearest: {value['best_label']})", value["score"])
     return Cell(value["label"], value["score"])
+
+
+def is_rejected(value: Mapping[str, Any]) -> bool:
+    """Return whether a text is out of scope by its prediction, whose label is not the best one then."""
+    return "best_label" in value and value["label"] != value["best_label"]
 
 
 def differing_tasks(answers: Sequence[ModelAnswers], row: int) -> set[str]:

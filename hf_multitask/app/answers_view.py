@@ -7,7 +7,7 @@ from typing import Any
 from ..models import TaskConfig
 from ..models.tasks import REGRESSION
 from ..reports.page import Piece
-from .answers import NOTHING, ModelAnswers, describe, differing_tasks
+from .answers import NOTHING, ModelAnswers, describe, differing_tasks, is_rejected
 from .markup import bar, marked, paragraph, plain, raw_table
 
 ROWS_SHOWN = 200
@@ -86,6 +86,8 @@ def _show_task(task: TaskConfig, answer: ModelAnswers, scored: ModelAnswers, dif
         body = paragraph(describe(task, value).text)
     else:
         body = "".join(bar(item["label"], item["score"]) for item in scored.predictions.rows[0][task.name])
+        if is_rejected(value):
+            body = paragraph(describe(task, value).text) + body
     kind = " differing" if differs else ""
     return f'<div class="answer{kind}"><h3>{escape(task.name)}{_badge(differs)}</h3>{body}</div>'
 

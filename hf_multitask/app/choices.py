@@ -50,6 +50,8 @@ class RunChoices:
         effort: Training time that a better score is worth, one of `EFFORTS`.
         batch_size: Rows per step. Chosen from the rows if None.
         head: Kind of the heads of token tasks; chosen by the effort if None.
+        calibrate: Whether scores are calibrated on validation.
+        abstain: Method by which tasks with one label per text answer that no label fits; they do not if None.
     """
 
     tasks: str
@@ -62,6 +64,8 @@ class RunChoices:
     effort: str = STANDARD
     batch_size: float | None = None
     head: str | None = None
+    calibrate: bool = True
+    abstain: str | None = None
 
 
 def default_choices(base: RunConfig) -> RunChoices:
@@ -77,6 +81,7 @@ def default_choices(base: RunConfig) -> RunChoices:
         head_learning_rate=base.training.get("head_learning_rate"),
         effort=base.effort,
         batch_size=base.training.get("per_device_train_batch_size"),
+        calibrate=base.calibrate,
     )
 
 
@@ -125,9 +130,10 @@ def build_config(base: RunConfig, choices: RunChoices, workspace: Workspace, out
     return replace(
         base,
         encoder=_allowed_encoder(base, choices.encoder, workspace),
-        tasks=[_with_head(task, choices.head) for task in tasks],
+        tasks=[_with_abstain(_with_head(task, choices.head), choices.abstain) for task in tasks],
         freeze=freeze,
         effort=choices.effort,
+        calibrate=choices.calibrate,
         training={**training, "disable_tqdm": True},
         output_dir=str(output_dir),
     )
@@ -147,6 +153,11 @@ def _checked_number(field: str, value: float) -> float | int:
 def _with_head(task: TaskConfig, head: str | None) -> TaskConfig:
     """Return a token task with a kind of head, unless it has one of its own."""
     return replace(task, head=head) if head and task.is_token_task and task.head is None else task
+
+
+def _with_abstain(task: TaskConfig, method: str | None) -> TaskConfig:
+    """Return a task with one label per text that abstains by a method, unless it does so in a way of its own."""
+    return replace(task, abstain={"method": method}) if method and task.may_abstain and not task.abstain else task
 
 
 def parse_tasks(text: str) -> list[TaskConfig]:

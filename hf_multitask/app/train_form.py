@@ -30,6 +30,15 @@ EFFORT_WORDS = {
 # In the choice of the head, a head that is left out.
 BY_EFFORT = ""
 HEAD_WORDS = {"chosen by the effort": BY_EFFORT, "linear: fast": LINEAR_HEAD, "LSTM: a third more time": LSTM_HEAD}
+# In the choice of the method by which tasks abstain, none.
+NEVER = ""
+ABSTAIN_WORDS = {
+    "never": NEVER,
+    "by all scores (energy)": "energy",
+    "by the best score (max_softmax)": "max_softmax",
+    "by the distance to the labels (mahalanobis)": "mahalanobis",
+    "by the distance to the nearest row (knn)": "knn",
+}
 TICKS_HELP = "A part that is frozen stays as it is. Freezing the encoder is fast, and keeps what it knows."
 TICKS_OFF = f"The schedule decides what is frozen. To tick parts yourself, choose “{AS_TICKED}”."
 # The browser keeps the form under this name. What it keeps is no secret, so that a restarted app can read it.
@@ -71,7 +80,9 @@ def read_form(values: Sequence[Any]) -> tuple[str, RunChoices]:
     data, *given = values
     choices = dict(zip((item.name for item in fields(RunChoices)), given, strict=True))
     numbers = {name: _number(choices[name]) for name in NUMBERS}
-    return data, RunChoices(**{**choices, **numbers, "head": choices["head"] or None})
+    return data, RunChoices(
+        **{**choices, **numbers, "head": choices["head"] or None, "abstain": choices["abstain"] or None}
+    )
 
 
 def _number(text: object) -> Any:
@@ -99,7 +110,7 @@ def values_of(choices: RunChoices) -> dict[str, object]:
     """Return the values of `TrainForm.inputs` that show choices, by field."""
     values = {item.name: getattr(choices, item.name) for item in fields(RunChoices)}
     numbers = {name: value if isinstance(value := values[name], str) else _as_text(value) for name in NUMBERS}
-    return {**values, **numbers, "head": choices.head or BY_EFFORT}
+    return {**values, **numbers, "head": choices.head or BY_EFFORT, "abstain": choices.abstain or NEVER}
 
 
 def build_train_form(services: Services) -> TrainForm:
@@ -228,6 +239,19 @@ def _build_advanced(defaults: RunChoices) -> dict[str, gr.components.Component]:
             info="The part that turns what the encoder has read into marks. Other tasks have a linear one.",
             elem_id="head",
         )
+        calibrate = gr.Checkbox(
+            defaults.calibrate,
+            label="Scores that say how often they are right",
+            info="Fitted on the rows kept for validation after the training. Labels stay the same.",
+            elem_id="calibrate",
+        )
+        abstain = gr.Dropdown(
+            list(ABSTAIN_WORDS.items()),
+            value=defaults.abstain or NEVER,
+            label="Answer “none of these” to texts that fit no label",
+            info="For tasks with one label per text. About 4 of 100 texts that do fit a label get this answer too.",
+            elem_id="abstain",
+        )
         tasks = gr.Textbox(
             defaults.tasks,
             label="Tasks as YAML",
@@ -242,6 +266,8 @@ def _build_advanced(defaults: RunChoices) -> dict[str, gr.components.Component]:
         "learning_rate": rate,
         "head_learning_rate": head_rate,
         "head": head,
+        "calibrate": calibrate,
+        "abstain": abstain,
         "tasks": tasks,
     }
 
@@ -284,7 +310,7 @@ def connect_train_form(page: gr.Blocks, services: Services, form: TrainForm) -> 
     schedule.input(**boxes).then(**form.planned)
     # Gradio's input event misses numbers that are pasted, and a half typed encoder would be looked up on the hub.
     numbers = [by_name[name].change for name in NUMBERS]
-    simple = [by_name[name].input for name in ("frozen", "effort", "head")]
+    simple = [by_name[name].input for name in ("frozen", "effort", "head", "calibrate", "abstain")]
     encoder = by_name["encoder"]
     gr.on([*numbers, *simple, encoder.blur, encoder.select], **form.planned)
 

@@ -123,6 +123,23 @@ def test_effort_head_and_rows_per_step_reach_the_config(base, services, tmp_path
     assert [task.head for task in build_config(base, own, services.workspace, tmp_path).tasks] == [None, "linear"]
 
 
+def test_calibration_and_abstaining_reach_the_config(base, services, tmp_path):
+    assert default_choices(replace(base, calibrate=False)).calibrate is False
+    choices = replace(default_choices(base), calibrate=False, abstain="knn")
+    config = build_config(base, choices, services.workspace, tmp_path)
+    assert config.calibrate is False
+    # Tasks that mark words have an answer for each word.
+    assert [task.abstention and task.abstention.method for task in config.tasks] == ["knn", None]
+    own = replace(
+        choices, tasks=choices.tasks.replace("sequence_classification", "sequence_classification, abstain: {}")
+    )
+    assert build_config(base, own, services.workspace, tmp_path).tasks[0].abstention.method == "energy"
+    with pytest.raises(ValueError, match=r"abstain: .*'distance'.*energy"):
+        build_config(base, replace(choices, abstain="distance"), services.workspace, tmp_path)
+    plain = build_config(base, default_choices(base), services.workspace, tmp_path)
+    assert [task.abstain for task in plain.tasks] == [None, None]
+
+
 def test_values_of_the_form_become_choices(base):
     form = pytest.importorskip("hf_multitask.app.train_form")
     values_of, read_form = form.values_of, form.read_form
@@ -132,6 +149,7 @@ def test_values_of_the_form_become_choices(base):
     assert data == "snips"
     assert (choices.epochs, choices.learning_rate, choices.head_learning_rate) == (None, 1e-3, "fast")
     assert (choices.batch_size, choices.head) == (8.0, None)
+    assert (choices.calibrate, choices.abstain) == (True, None)
     assert read_form(["snips", *values_of(choices).values()]) == (data, choices)
 
 

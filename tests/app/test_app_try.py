@@ -36,6 +36,18 @@ def row(label="a", score=0.5, entities=(("place", 3, 8),)):
     return {"intent": {"label": label, "score": score}, "slots": {"entities": found}}
 
 
+def test_an_answer_of_no_label_is_shown():
+    def answers(label):
+        value = {"label": label, "score": 0.5, "best_label": "a", "in_scope": 0.2}
+        return [answers_of("m", [{"intent": value}], [INTENT])]
+
+    scores = [answers_of("m", [{"intent": [{"label": "a", "score": 0.5}]}], [INTENT])]
+    for label, shown in ((None, "none of these (nearest: a)"), ("oos", "oos (nearest: a)")):
+        assert shown in show_one(answers(label), scores)
+        assert shown in show_many(answers(label))
+    assert "nearest" not in show_one(answers("a"), scores)
+
+
 def test_texts_are_predicted_and_a_deleted_model_is_reported(save_model, app_config, tmp_path):
     cache, shares = ModelCache(), []
     folders = [save_model(app_config, tmp_path / name) for name in ("a", "b", "c")]

@@ -62,6 +62,7 @@ def test_thresholds_are_those_of_one_process(encoder, data, write_jsonl, tmp_pat
         start(["calibrate", str(folder), str(validation), "--batch-size", "4", "--out-of-scope", str(outside)])
         found.append(json.loads((folder / "config.json").read_text())["tasks"])
     (one, several), abstentions = found, [intent.pop("abstain") for intent, _ in found]
+    assert {values.pop("method") for values in abstentions} == {"energy"}
     assert abstentions[0]["threshold"] is not None
     assert one[1]["min_score"] is not None
     assert abstentions[1] == pytest.approx(abstentions[0], rel=1e-4)

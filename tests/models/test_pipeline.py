@@ -249,11 +249,37 @@ json.dump(pipe(texts), open(copy + ".json", "w"))
 """
 
 
-def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path):
+def answer_alone(source, copy, texts, tmp_path):
+    """Return the answers of a saved model where this package is not installed, and save it from there."""
     # -S skips the .pth files of the environment, through which an editable package is found.
     paths = {"PYTHONPATH": sysconfig.get_path("purelib"), "HF_MODULES_CACHE": str(tmp_path / "code")}
     options = {"env": {**os.environ, **paths}, "cwd": tmp_path, "capture_output": True, "text": True}
-    command = [sys.executable, "-S", "-c", ALONE]
+    run = subprocess.run([sys.executable, "-S", "-c", ALONE, source, copy, json.dumps(texts)], **options)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return json.loads(Path(f"{copy}.json").read_text())
+
+
+@pytest.mark.parametrize("method", ["mahalanobis", "knn"])
+def test_a_model_that_abstains_by_distances_stands_alone(method, encoder, tmp_path):
+    values = {"problem_type": "single_label_classification", "abstain": {"method": method}}
+    task = TaskConfig("intent", "sequence_classification", labels=["a", "b"], **values)
+    model = MultiTaskModel.from_encoder(encoder, [task])
+    model.scope_statistics["intent"].fit(torch.randn(8, model.config.hidden_size), torch.arange(8) % 2)
+    inputs = load_tokenizer(encoder)(SENTENCES, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        statistics = model.eval()(**inputs).logits["intent.scope"]
+    stored = 8 if method == "knn" else 0
+    fitted = {"threshold": statistics.median().item(), "scale": statistics.std().item(), "stored": stored}
+    model.config.tasks[0].abstain |= fitted
+    model.save_pretrained(tmp_path / "model")
+    load_tokenizer(encoder).save_pretrained(tmp_path / "model")
+    expected = pipeline("multi-task", model=str(tmp_path / "model"))(SENTENCES)
+    assert {row["intent"]["label"] is None for row in expected} == {True, False}
+    found = answer_alone(tmp_path / "model", tmp_path / "copy", SENTENCES, tmp_path)
+    assert found == approximately(expected, abs=1e-4)
+
+
+def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path):
     texts = [*SENTENCES, LONG]
     scores = sorted(entity["score"] for row in pipe(texts) for entity in row["slots"]["entities"])
     least = scores[len(scores) // 2] - 1e-3
@@ -265,9 +291,7 @@ def test_a_saved_model_stands_alone_without_this_package(pipe, folder, tmp_path)
     expected = pipe(texts, min_score=least)
     assert expected != pipe(texts)
     for source, copy in ((model, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
-        run = subprocess.run([*command, source, copy, json.dumps(texts)], **options)
-        assert run.returncode == 0, run.stderr[-2000:]
-        assert json.loads(Path(f"{copy}.json").read_text()) == approximately(expected, abs=1e-5)
+        assert answer_alone(source, copy, texts, tmp_path) == approximately(expected, abs=1e-5)
     # Saved again by its remote code, the model is complete; with this package installed, that code is not used.
     again = pipeline("multi-task", model=str(tmp_path / "two"))
     assert type(again) is MultiTaskPipeline
