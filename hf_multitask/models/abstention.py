@@ -11,20 +11,11 @@ from .messages import unknown_name_message
 from .type_aliases import JsonObject
 
 
-def _energy(logits: torch.Tensor) -> torch.Tensor:
-    """Return the negative free energy (Liu et al. 2020) of logits less their mean.
-
-    A constant that is added to all logits of a text changes no probability, so training leaves it open. Less their
-    mean, this is also the cross entropy to equal probabilities that outlier exposure trains, less a constant.
-    """
-    logits = logits.float()
-    return (logits - logits.mean(-1, keepdim=True)).logsumexp(-1)
-
-
 # Each is larger for texts in scope. Neither depends on the temperature of the task, so calibration changes no answer.
 LOGIT_METHODS: MappingProxyType[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
     {
-        "energy": _energy,
+        # Liu et al. 2020: the negative free energy.
+        "energy": lambda logits: logits.float().logsumexp(-1),
         # Hendrycks and Gimpel 2017.
         "max_softmax": lambda logits: logits.float().softmax(-1).amax(-1),
     }
