@@ -10,7 +10,6 @@ from .field_types import check_fields
 from .messages import unknown_name_message
 from .type_aliases import JsonObject
 
-
 # Each is larger for texts in scope. Neither depends on the temperature of the task, so calibration changes no answer.
 LOGIT_METHODS: MappingProxyType[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
     {
