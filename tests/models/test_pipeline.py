@@ -249,6 +249,17 @@ json.dump(pipe(texts), open(copy + ".json", "w"))
 """
 
 
+def test_a_model_of_an_earlier_version_answers_as_before(pipe, folder, tmp_path):
+    model = copytree(folder, tmp_path / "old")
+    config = json.loads((model / "config.json").read_text())
+    newer = ("temperature", "abstain", "out_of_scope", "outlier_weight", "min_score", "entity_precision")
+    for task in config["tasks"]:
+        for name in newer:
+            del task[name]
+    (model / "config.json").write_text(json.dumps(config))
+    assert pipeline("multi-task", model=str(model))([*SENTENCES, LONG]) == pipe([*SENTENCES, LONG])
+
+
 def answer_alone(source, copy, texts, tmp_path):
     """Return the answers of a saved model where this package is not installed, and save it from there."""
     # -S skips the .pth files of the environment, through which an editable package is found.
