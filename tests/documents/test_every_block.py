@@ -17,6 +17,11 @@ NOT_RUN = {
     ("docs/CALIBRATION.md", "bash", "clinc.csv"): "needs SNIPS and CLINC150; tests/runs runs the option on few rows",
     ("docs/CALIBRATION.md", "bash", "test-and-oos.csv"): "needs CLINC150; tests/runs runs such commands on few rows",
     ("docs/MISTAKES.md", "bash", "pip install"): "installs; `make test` has installed the same way",
+    (
+        "docs/MISTAKES.md",
+        "bash",
+        "benchmark.py label-issues",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     ("README.md", "bash", "make quickstart"): "`make test` is what runs this; .ci/run calls the targets",
     ("README.md", "bash", "pip install -c"): "installs; `make test` has installed the same way",
     ("README.md", "bash", "--index-url"): "installs from the index of torch, which is not reached in tests",
