@@ -238,6 +238,12 @@ def test_rates_are_lowered_again_and_again_until_the_stage_ends():
     assert {change.trained for change in progress.transitions} == {ALL}
 
 
+def test_after_a_rule_has_acted_its_patience_begins_anew():
+    rule = OnWorse("slots_f1", "lower_lr", groups="heads", patience=2)
+    progress = run(in_one_stage(rule), follow("slots_f1", 0.5, 0.4, 0.3, 0.2, 0.1), step=40)
+    assert steps_of(progress) == [0, 20, 40]
+
+
 def test_several_rules_act_at_one_evaluation():
     rules = [OnWorse("slots_f1", "lower_lr", groups="encoder"), OnWorse("intent_accuracy", "refreeze")]
     history = follow("slots_f1", 0.5, 0.4, intent_accuracy=(0.5, 0.4))

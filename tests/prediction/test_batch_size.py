@@ -80,6 +80,16 @@ def test_no_limit_is_above_the_largest(find):
     assert limit.tokens == max(device.batches) == 2**19
 
 
+def test_memory_that_fills_after_the_first_pass_halves_the_smallest_limit(find):
+    passes = iter([100])
+
+    def speed(tokens):
+        return next(passes, None) or fails_above(0)(tokens)
+
+    limit, device = find(speed)
+    assert (limit.tokens, device.batches) == (512, [1024, 1024])
+
+
 def test_another_error_is_raised(find):
     with pytest.raises(RuntimeError, match="an illegal instruction"):
         find(fails_above(2048, "an illegal instruction"))
