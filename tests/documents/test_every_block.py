@@ -80,6 +80,11 @@ NOT_RUN = {
         "bash",
         "benchmark.py probe",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/FREEZING.md",
+        "bash",
+        "benchmark.py race",
+    ): "takes an hour; tests/scripts/test_benchmark.py runs it small",
     ("docs/FREEZING.md", "bash", "benchmark.py rules"): "takes minutes; tests/recommendation runs it on few rows",
     (
         "docs/PERFORMANCE.md",
