@@ -37,6 +37,8 @@ class Supervisor(Multiprocess):
             elif process.exitcode != STARTUP_FAILURE or self._may_retry():
                 process.kill()
                 process.join()
+                if process.exitcode != STARTUP_FAILURE:
+                    logger.error("a worker ended with status %s; another takes its place.", process.exitcode)
                 self.processes[i] = Process(self.config, self.sockets)
                 self.processes[i].start()
             elif not self._has_served:

@@ -167,6 +167,7 @@ def _memory(model: Path, log: Path, texts: list[str], arguments: argparse.Namesp
         for _ in range(SAMPLES):
             _check_statuses(clients.send(bodies), part)
             memory.append(server.memory())
+            print(f"{part * len(memory):,} requests: {memory[-1]:.0f} MiB", flush=True)
         clients.close()
     growth = statistics.median(memory[-SAMPLES // 4 :]) / statistics.median(memory[: SAMPLES // 4])
     print(f"\n{part * SAMPLES:,} requests: {memory[0]:.0f} MiB after the first {part:,}, {memory[-1]:.0f} at the end")

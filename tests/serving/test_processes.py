@@ -125,6 +125,7 @@ def test_a_killed_worker_loses_only_its_requests(start):
             lines = client.get("/metrics").decode().splitlines()
         counted = [float(line.split()[-1]) for line in lines if 'endpoint="/predict",status="200"' in line]
         assert sum(counted) >= sum(result["statuses"].values())
+        assert "a worker ended with status -9; another takes its place." in running.log.read_text(encoding="utf-8")
         clients.close()
     assert running.process.returncode == 0
 
