@@ -11,7 +11,7 @@ from ..models.field_types import check_fields
 from ..models.messages import unknown_name_message
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
-from .gradient_methods import TORCHJD, GradientMethod, read_gradient_method
+from .gradient_methods import TORCHJD, GradientMethod, check_option, read_gradient_method
 
 # A mean loss counts as at least this, since methods divide by it and take its logarithm.
 _LEAST_LOSS = 1e-6
@@ -331,11 +331,5 @@ def read_balancing(value: object) -> BalancingMethod | GradientMethod | None:
     method = METHODS[name]
     options: list[str] = [item.name for item in fields(method)] if is_dataclass(method) else []
     for option in given:
-        if option not in options:
-            message = (
-                unknown_name_message("option", option, options)
-                if options
-                else f"option {option!r}: it has no options."
-            )
-            raise ValueError(f"loss_balancing: {name}: {message}")
+        check_option(name, option, options)
     return method(**given)

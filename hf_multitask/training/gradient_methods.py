@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal, get_args, get_origin
@@ -103,13 +103,7 @@ def read_gradient_method(given: Mapping[str, object]) -> GradientMethod:
     method = GradientMethod(name, options)
     parameters = {item.name: item for item in _arguments(_aggregators()[name]) if _takes_values(item)}
     for option, value in options.items():
-        if option not in parameters:
-            message = (
-                unknown_name_message("option", option, parameters)
-                if parameters
-                else f"option {option!r}: it has no options."
-            )
-            raise ValueError(f"{PLACE}: {method.name}: {message}")
+        check_option(method.name, option, list(parameters))
         if not isinstance(value, (int, float, str)):
             raise ValueError(
                 f"{PLACE}: {method.name}: {option}: expected a number or a name, found {describe_value(value)}."
@@ -118,6 +112,24 @@ def read_gradient_method(given: Mapping[str, object]) -> GradientMethod:
         if item.default is inspect.Parameter.empty and item.name not in options:
             raise ValueError(f"{PLACE}: {method.name}: it needs the option {item.name!r}.")
     return method
+
+
+def check_option(method: str, option: str, allowed: Sequence[str]) -> None:
+    """Raise if a method of ``loss_balancing`` does not have an option.
+
+    Args:
+        method: Name of the method.
+        option: Name of the option.
+        allowed: Names of the options that it has.
+
+    Raises:
+        ValueError: If so. The message has the closest match.
+    """
+    if option not in allowed:
+        message = (
+            unknown_name_message("option", option, allowed) if allowed else f"option {option!r}: it has no options."
+        )
+        raise ValueError(f"{PLACE}: {method}: {message}")
 
 
 def project(vectors: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
