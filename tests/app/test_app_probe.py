@@ -2,6 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
+pytest.importorskip("gradio")
+
 from hf_multitask.app.choices import default_choices
 from hf_multitask.app.probe_view import show_probe
 
