@@ -71,11 +71,9 @@ class _GraphModule(nn.Module):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
-        mixing = [task.name for task in self.model.config.tasks if task.mix_layers]
-        encoded = self.model.encoder(**inputs, output_hidden_states=bool(mixing))
-        mixed = {name: self.model.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing}
-        states = encoded.last_hidden_state
-        logits = self.model.apply_heads(states, attention_mask, tag_positions, row_windows, mixed_states=mixed)
+        encoded = self.model.encode_for_heads(self.model.config.tasks, self.model.encoder, **inputs)
+        states, own = encoded["last_hidden_state"], encoded.task_states
+        logits = self.model.apply_heads(states, attention_mask, tag_positions, row_windows, task_states=own)
         temperatures = graph_temperatures(self.model.config.tasks)
         scaled = {
             name: values / temperatures[name] if name in temperatures else values for name, values in logits.items()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..models.field_types import check_fields
-from ..models.layer_groups import EMBEDDINGS, NORM, LayerGroups, adapted
+from ..models.layer_groups import EMBEDDINGS, NORM, LayerGroups, layer_in_encoder
 
 
 @dataclass
@@ -78,7 +78,7 @@ def freezable_units(options: Converged, trained: Sequence[str], groups: LayerGro
     by_layer: dict[str, list[str]] = {}
     for group in groups:
         if group.name in trained and not group.is_head:
-            by_layer.setdefault(adapted(group.layer), []).append(group.name)
+            by_layer.setdefault(layer_in_encoder(group.layer), []).append(group.name)
     trained_layers = [name for name in by_layer if name in layers]
     kept = math.ceil(options.keep * len(trained_layers))
     most = trained_layers[: len(trained_layers) - kept]
@@ -94,9 +94,9 @@ def freezable_units(options: Converged, trained: Sequence[str], groups: LayerGro
 def depth_below(trained: Sequence[str], groups: LayerGroups) -> int:
     """Return the number of layers below the lowest group that trains."""
     lowest = next((group for group in groups if group.name in trained), None)
-    if lowest is not None and adapted(lowest.layer) == EMBEDDINGS:
+    if lowest is not None and layer_in_encoder(lowest.layer) == EMBEDDINGS:
         return 0
-    return _depth("" if lowest is None else adapted(lowest.layer), groups.layers)
+    return _depth("" if lowest is None else layer_in_encoder(lowest.layer), groups.layers)
 
 
 def _depth(lowest: str, layers: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from transformers import get_scheduler
 
-from ..models.layer_groups import HEAD, NORM, LayerGroups, adapted, layer_ranges
+from ..models.layer_groups import HEAD, NORM, LayerGroups, layer_in_encoder, layer_ranges
 from .stage import PLATEAU, FreezeStage
 
 
@@ -36,13 +36,13 @@ def peak_rates(
         head_learning_rate = head_learning_rate if stage.head_learning_rate is None else stage.head_learning_rate
         layer_lr_decay = layer_lr_decay if stage.layer_lr_decay is None else stage.layer_lr_decay
     decay = 1.0 if layer_lr_decay is None else layer_lr_decay
-    encoder = dict.fromkeys(adapted(group.layer) for group in groups if not group.is_head)
+    encoder = dict.fromkeys(layer_in_encoder(group.layer) for group in groups if not group.is_head)
     # Adapters have the rate of their layer, and a final norm has the rate of the layer below it.
     below_top = {layer: depth for depth, layer in enumerate(reversed([layer for layer in encoder if layer != NORM]))}
     return {
         group.name: head_learning_rate
         if group.is_head
-        else learning_rate * decay ** below_top.get(adapted(group.layer), 0)
+        else learning_rate * decay ** below_top.get(layer_in_encoder(group.layer), 0)
         for group in groups
     }
 

@@ -8,18 +8,17 @@ import torch
 from torch import nn
 
 
-def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
-    """Find the list of an encoder's layers.
+def list_layers(encoder: nn.Module) -> nn.ModuleList | None:
+    """Return the list of an encoder's layers, without a look at how they run.
 
     It is a ``ModuleList`` of modules of one class, or with the number of layers in the config. Among several, a list
     with this number comes first, then the one with the most parameters, then the shallowest.
 
     Args:
-        encoder: Encoder.
+        encoder: Encoder, of which the weights may not be there yet.
 
     Returns:
-        The list; None if there is none, or if the encoder cannot be divided by it: layers share their weights, as in
-        ALBERT, run in another order or more than once, or other weights run between them, as in XLM.
+        The list; None if there is none.
     """
     expected = getattr(getattr(encoder, "config", None), "num_hidden_layers", None)
     candidates = [
@@ -31,7 +30,21 @@ def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
     if not candidates:
         return None
     layers = max(candidates, key=lambda candidate: candidate[:3])[-1]
-    if expected is not None and len(layers) < expected:
+    return None if expected is not None and len(layers) < expected else layers
+
+
+def find_layers(encoder: nn.Module) -> nn.ModuleList | None:
+    """Find the list of an encoder's layers that it can be divided by.
+
+    Args:
+        encoder: Encoder.
+
+    Returns:
+        The list; None if there is none, or if the encoder cannot be divided by it: layers share their weights, as in
+        ALBERT, run in another order or more than once, or other weights run between them, as in XLM.
+    """
+    layers = list_layers(encoder)
+    if layers is None:
         return None
     trace = trace_layers(encoder, layers)
     return layers if trace.order == list(range(len(layers))) and not own_weights(trace.between) else None

@@ -10,8 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .encoder_layers import evaluating, find_layers, probe_forward, probe_inputs
-from .layer_groups import ENCODER, HEAD, NORM, adapted
+from .encoder_layers import evaluating, find_layers, probe_forward, probe_inputs, trace_layers
+from .layer_groups import ENCODER, HEAD, NORM, is_private, layer_in_encoder
 from .messages import unknown_name_message
 
 # Output of a layer: its states, or a tuple that starts with them.
@@ -29,11 +29,12 @@ def lowest_trained(groups: Sequence[str], trained: Sequence[str]) -> str:
         trained: Names of the trainable groups.
 
     Returns:
-        The lowest trainable group of the encoder, or ``heads`` if the whole encoder is frozen.
+        The lowest group of the encoder that trains or has a private copy, or ``heads`` if the whole encoder is frozen.
     """
-    lowest = next((name for name in groups if name in trained and not name.startswith(HEAD)), None)
-    # An adapter reads the states that enter its layer.
-    return HEADS if lowest is None else adapted(lowest)
+    encoder = [name for name in groups if not name.startswith(HEAD)]
+    # An adapter reads the states that enter its layer, and so does a private layer, whether it trains or not.
+    reading = {layer_in_encoder(name) for name in encoder if name in trained or is_private(name)}
+    return next((layer for name in encoder if (layer := layer_in_encoder(name)) in reading), HEADS)
 
 
 class PartialForward:
@@ -57,6 +58,16 @@ class PartialForward:
                 probe_forward(encoder)
             finally:
                 hook.remove()
+
+    @cached_property
+    def final_modules(self) -> list[nn.Module]:
+        """Modules with weights that run after the last layer, such as a norm."""
+        if not self.layers:
+            return []
+        after = trace_layers(self.encoder, nn.ModuleList(self.layers)).after
+        parts = {part for module in after for part in module.modules() if part is not module}
+        outermost = [module for module in self.encoder.modules() if module in after - parts]
+        return [module for module in outermost if next(module.parameters(), None) is not None]
 
     @cached_property
     def can_enter_layers(self) -> bool:

@@ -17,6 +17,10 @@ EMBEDDINGS = "embeddings"
 ENCODER = "encoder"
 NORM = "encoder.norm"
 HEAD = "head."
+# Private layers of tasks: "private.ner.4" is the copy of "encoder.4" that only the task ner uses.
+PRIVATE = "private"
+# Attribute of the model that has them, by task and index.
+PRIVATE_LAYERS = "private_layers"
 # Adapters of PEFT have groups apart from the weights that they adapt: "lora.0" has those of the layer "encoder.0".
 LORA = "lora"
 _ADAPTED = {f"{LORA}.{EMBEDDINGS}": EMBEDDINGS, f"{LORA}.norm": NORM, LORA: ENCODER}
@@ -30,7 +34,7 @@ _FROZEN = "frozen"
 # Parts that wrappers add to the names of weights: torch.compile, FSDP1, activation checkpointing.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SLICE = re.compile(r"(encoder|lora)\[(-?\d+)?:(-?\d+)?\]")
-_NUMBERED = re.compile(r"(encoder|lora)\.(\d+)")
+_NUMBERED = re.compile(r"(encoder|lora|private\.\w+)\.(\d+)")
 
 
 @dataclass
@@ -39,8 +43,9 @@ class LayerGroup:
 
     Args:
         name: ``embeddings``, ``encoder.0`` … ``encoder.N-1``, ``encoder.norm`` or ``head.<task>``; ``encoder`` for an
-            encoder that cannot be divided. The adapters of a layer are ``lora.0`` … ``lora.N-1``. The weights that a
-            pattern selects have a group of their own, such as ``encoder.0:*.bias``.
+            encoder that cannot be divided. The adapters of a layer are ``lora.0`` … ``lora.N-1``, and the private
+            layers of a task ``private.<task>.<i>``. The weights that a pattern selects have a group of their own, such
+            as ``encoder.0:*.bias``.
         parameters: Weights by their name in the model.
         patterns: Patterns of `LayerGroups.divide` that match the names of these weights.
         held: Whether the weights were frozen before the training, so that ``all`` and ``heads`` leave them out.
@@ -72,6 +77,16 @@ class LayerGroup:
         return self.name.startswith(HEAD)
 
     @property
+    def is_private(self) -> bool:
+        """Whether the group is a private layer of a task."""
+        return is_private(self.name)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all tasks use the group: it is neither a head nor a private layer."""
+        return not self.is_head and not self.is_private
+
+    @property
     def is_adapter(self) -> bool:
         """Whether the group consists of adapters."""
         return self.layer == LORA or self.layer.startswith(f"{LORA}.")
@@ -87,7 +102,8 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
             kind = (group.num_parameters, group.trainable)
             # The layers and their adapters alternate.
             above = rows[:-3:-1] if group.is_adapter or self.adapters else rows[-1:]
-            same = next((row for row in above if row[1:] == kind and not group.is_head), None)
+            above = [row for row in above if is_private(row[0][0]) == group.is_private and not group.is_head]
+            same = next((row for row in above if row[1:] == kind), None)
             if same is not None:
                 same[0].append(group.name)
             else:
@@ -114,7 +130,7 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
     def layers(self) -> list[str]:
         """Names of the encoder's layers, from the bottom up; ``["encoder"]`` if it cannot be divided."""
         names = [group.layer for group in self._encoder if group.layer not in (EMBEDDINGS, NORM)]
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(map(layer_in_encoder, names)))
 
     @property
     def adapters(self) -> list[str]:
@@ -192,7 +208,8 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
             selectors: One or several of ``"all"``, ``"none"``, ``"heads"``, ``"encoder"``, ``"lora"``, the name of a
                 group, a slice of the layers or of their adapters such as ``"encoder[-3:]"`` and ``"lora[-3:]"``, and a
                 pattern of names that the groups are divided by, such as ``"name:*.bias"``. ``"all"`` and ``"heads"``
-                leave out groups that are `LayerGroup.held`.
+                leave out groups that are `LayerGroup.held`. ``"encoder"`` and its slices include the private layers
+                in the place of these layers; ``"private"`` and ``"private.<task>"`` are only those.
 
         Returns:
             Names of groups, from the bottom up.
@@ -240,6 +257,7 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
             "heads": [group.name for group in free if group.is_head],
             ENCODER: [group.name for group in self._encoder],
             **({LORA: [group.name for group in self if group.is_adapter]} if self.adapters else {}),
+            **self._private,
         }
         layers = list(dict.fromkeys(group.layer for group in self))
         if isinstance(selector, str) and selector.startswith(NAME):
@@ -261,13 +279,24 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
             kind, start, stop = bounds.groups()
             found = self.layers[slice(*(int(bound) if bound else None for bound in (start, stop)))]
             chosen = [name.replace(ENCODER, kind, 1) for name in found]
-            if selected := self._parts_of(chosen):
+            private = [group.layer for group in self if group.is_private and layer_in_encoder(group.layer) in chosen]
+            if selected := self._parts_of([*chosen, *private]):
                 return selected
             raise ValueError(
                 f"group {selector!r} selects none of the {len(self.layers)} layers of the encoder"
                 f"{'' if kind == ENCODER else ' with adapters: ' + ', '.join(layer_ranges(self.adapters))}."
             )
         raise ValueError(unknown_name_message("group", selector, [*several, *layers, "encoder[-3:]", f"{NAME}*.bias"]))
+
+    @property
+    def _private(self) -> dict[str, list[str]]:
+        """Names of the private layers, of all tasks and by task."""
+        found: dict[str, list[str]] = {}
+        for group in self:
+            if group.is_private:
+                for selector in (PRIVATE, group.layer.rpartition(".")[0]):
+                    found.setdefault(selector, []).append(group.name)
+        return found
 
     def _parts_of(self, layers: Sequence[str]) -> list[str]:
         return [group.name for group in self if group.layer in layers]
@@ -278,10 +307,15 @@ def layer_of(name: str) -> str:
     return name.partition(_PART)[0]
 
 
-def adapted(name: str) -> str:
-    """Return the layer that a group of adapters belongs to; for other groups, their own layer."""
+def is_private(name: str) -> bool:
+    """Return whether a group is a private layer of a task."""
+    return name.startswith(f"{PRIVATE}.")
+
+
+def layer_in_encoder(name: str) -> str:
+    """Return the layer that a group of adapters or a private layer is in the place of; for others, their own layer."""
     layer = layer_of(name)
-    return _ADAPTED.get(layer, re.sub(rf"^{LORA}\.(\d+)$", rf"{ENCODER}.\1", layer))
+    return _ADAPTED.get(layer, re.sub(rf"^(?:{LORA}|{PRIVATE}\.\w+)\.(\d+)$", rf"{ENCODER}.\1", layer))
 
 
 def name_patterns(selectors: str | Iterable[str]) -> list[str]:
@@ -326,10 +360,10 @@ def layer_groups(model: nn.Module) -> LayerGroups:
 
     Weights outside the layers belong to ``embeddings``, and so do weights that several layers share. Modules that
     first run after the last layer, a pooler included, belong to ``encoder.norm``. An encoder whose layers share their
-    weights or do not run one after the other is one group, ``encoder``. Everything outside the encoder is a head: each
-    head of a `MultiTaskModel`, or each module that a stock model such as ``BertForSequenceClassification`` adds to its
-    base model. The adapters of PEFT that are active have groups of their own; those that are not, and weights that
-    PEFT has replaced, never run and belong to no group.
+    weights or do not run one after the other is one group, ``encoder``. The private layers of tasks follow. Everything
+    else is a head: each head of a `MultiTaskModel`, or each module that a stock model such as
+    ``BertForSequenceClassification`` adds to its base model. The adapters of PEFT that are active have groups of their
+    own; those that are not, and weights that PEFT has replaced, never run and belong to no group.
 
     Args:
         model: Model without a wrapper other than PEFT's.
@@ -353,12 +387,20 @@ def layer_groups(model: nn.Module) -> LayerGroups:
         for name, parameters in _encoder_groups(encoder)
     )
     in_encoder = set(encoder.parameters())
-    heads: dict[str, dict[str, nn.Parameter]] = {}
+    above: dict[str, dict[str, nn.Parameter]] = {}
     for parameter, name in names.items():
         if parameter not in in_encoder and parameter not in unused:
-            heads.setdefault(name.removeprefix("heads.").split(".")[0], {})[name] = parameter
-    groups.extend(LayerGroup(f"{HEAD}{name}", parameters) for name, parameters in heads.items())
-    return groups
+            above.setdefault(_group_above(name), {})[name] = parameter
+    found = [LayerGroup(name, parameters) for name, parameters in above.items()]
+    return LayerGroups([*groups, *sorted(found, key=lambda group: group.is_head)])
+
+
+def _group_above(weight: str) -> str:
+    """Return the group of a weight outside the encoder."""
+    parts = weight.split(".")
+    if parts[0] == PRIVATE_LAYERS:
+        return ".".join([PRIVATE, *parts[1:3]])
+    return f"{HEAD}{weight.removeprefix('heads.').split('.')[0]}"
 
 
 def _encoder_groups(encoder: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:

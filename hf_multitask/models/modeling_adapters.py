@@ -56,8 +56,10 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
 
         Raises:
             ImportError: If peft is not installed.
-            ValueError: If the method is refused, or the encoder already has an adapter of this name.
+            ValueError: If the method is refused, the encoder already has an adapter of this name, or a task has
+                private layers.
         """
+        self._check_adaptable()
         add_adapter(self.encoder, adapter_config, adapter_name or DEFAULT)
 
     def set_adapter(self, adapter_name: list[str] | str) -> None:
@@ -244,6 +246,13 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
             )
         return {**{full: weights[name] for name, full in left_out.items()}, **state}
 
+    def _check_adaptable(self) -> None:
+        """Raise if a task has private layers, which train as a whole while the shared layers would not."""
+        for name in self.private_layers:
+            raise ValueError(
+                f"adapters: task {name!r} has private_layers, which have no adapters. Leave one of both out."
+            )
+
     def _check_adapter(self, name: str) -> None:
         known = adapter_configs(self.encoder)
         if name not in known:
@@ -251,6 +260,7 @@ class MultiTaskAdapterModel(MultiTaskPreTrainedModel):
 
     def _take_wrapped(self, wrapper: Any) -> None:
         """Take the adapters that ``get_peft_model`` has put into this model, and let all heads train."""
+        self._check_adaptable()
         for path, _ in adapted_modules(self):
             if not path.startswith("encoder."):
                 raise ValueError(

@@ -1,8 +1,8 @@
 """Base class of the multi-task model: an encoder, its heads and their weights."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,14 +16,16 @@ from .configuration_multitask import MultiTaskConfig
 from .encoder_adapters import add_described, is_wrapped, unwrap
 from .encoder_attention import build_attention_masks
 from .encoder_dropout import use_quick_dropout
+from .encoder_layers import evaluating, probe_inputs
 from .encoder_models import build_encoder
 from .encoder_partial_forward import HEADS, PartialForward
 from .heads import LayerMix, build_head
 from .heads_crf import CRF
 from .heads_scope import ScopeStatistic
-from .layer_groups import LayerGroups, layer_groups
+from .layer_groups import ENCODER, LayerGroups, layer_groups
+from .private_layers import copy_private_layers, lowest_private, recorded_calls, run_private_layers
 from .table_repr import ReprTable, ShownAsTable
-from .tasks import REGRESSION
+from .tasks import REGRESSION, TaskConfig
 
 # Minimum number of windows of long texts per pass without gradients, however few rows they belong to.
 MIN_WINDOWS_PER_PASS = 8
@@ -31,13 +33,13 @@ MIN_WINDOWS_PER_PASS = 8
 
 @dataclass
 class EncoderOutput(BaseModelOutput):
-    """Output of the encoder, with the mixed states of its layers.
+    """Output of the encoder, with what some heads read in its place.
 
     Args:
-        mixed_states: Token states (batch, seq_len, hidden) that the head reads, by task with ``mix_layers``.
+        task_states: Token states (batch, seq_len, hidden), by task with ``private_layers`` or ``mix_layers``.
     """
 
-    mixed_states: dict[str, torch.Tensor] | None = None
+    task_states: dict[str, torch.Tensor] | None = None
 
 
 class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
@@ -77,7 +79,7 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         super().__setattr__(name, value)
 
     def set_encoder(self, encoder: PreTrainedModel, modality: str | None = None) -> None:
-        """Set the encoder, without a pooler, and make its config a part of the model's.
+        """Set the encoder, without a pooler, make its config a part of the model's, and copy private layers from it.
 
         A change of the encoder's config is one of the model's, such as that of ``encoder.resize_token_embeddings``.
 
@@ -86,7 +88,7 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
             modality: None for texts; a model has no other encoder.
 
         Raises:
-            ValueError: If a modality is given.
+            ValueError: If a modality is given, or a task has more ``private_layers`` than the encoder can have.
         """
         if modality is not None:
             raise ValueError(f"modality: a multi-task model has one encoder, of texts; found {modality!r}.")
@@ -95,6 +97,8 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         use_quick_dropout(encoder)
         self.encoder: PreTrainedModel = encoder
         self.config.encoder_config = encoder.config
+        private = [task for task in self.config.tasks if task.private_layers]
+        self.private_layers = nn.ModuleDict({task.name: copy_private_layers(encoder, task) for task in private})
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -107,7 +111,9 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
+        if module in set(self.private_layers.modules()):
+            self.encoder._init_weights(module)
+        elif isinstance(module, nn.Linear):
             init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             init.zeros_(module.bias)
         elif isinstance(module, nn.LSTM):
@@ -160,6 +166,10 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         about = f"{type(self.encoder).__name__}, {config.num_hidden_layers} layers of width {config.hidden_size}"
         rows = [["encoder", about, *_weights_in_words(self.encoder)]]
         for task in self.config.tasks:
+            if task.private_layers:
+                what = f"copies of the upper {task.private_layers} layers"
+                rows.append([f"private.{task.name}", what, *_weights_in_words(self.private_layers[task.name])])
+        for task in self.config.tasks:
             outputs = "numbers" if task.problem_type == REGRESSION else "labels"
             kind = f"{task.type.replace('_', ' ')}, {task.num_labels} {outputs}"
             rows.append([f"head.{task.name}", kind, *_weights_in_words(self.heads[task.name])])
@@ -201,54 +211,140 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         self,
         inputs: Mapping[str, torch.Tensor],
         encoder_kwargs: Mapping[str, Any],
-        mixing: Sequence[str],
+        tasks: Sequence[TaskConfig],
         row_windows: torch.Tensor | None,
         stored_states: torch.Tensor | None,
         entering: str | None,
-    ) -> BaseModelOutput:
+    ) -> EncoderOutput:
         """Return the encoder's output, from stored states or in chunks of windows where that applies."""
-        if mixing and stored_states is not None:
-            raise ValueError(
-                f"stored_states: task {mixing[0]!r} has mix_layers, which needs the states of all layers."
-            )
-        if entering == HEADS:
-            return BaseModelOutput(last_hidden_state=stored_states)
         if stored_states is not None and entering is not None:
-            above = {**build_attention_masks(self.encoder, inputs), **encoder_kwargs}
-            return self.partial_forward.forward_from(stored_states, entering, above)
+            self._check_stored(tasks, entering)
+            if entering == HEADS:
+                return EncoderOutput(last_hidden_state=stored_states)
+            options = {**build_attention_masks(self.encoder, inputs), **encoder_kwargs}
+
+            def run_from(**options: Any) -> BaseModelOutput:
+                return self.partial_forward.forward_from(stored_states, entering, options)
+
+            return self.encode_for_heads(tasks, run_from, **options)
         if row_windows is not None and not torch.is_grad_enabled():
             size = max(len(row_windows), MIN_WINDOWS_PER_PASS)
-            return self._encode_in_chunks(inputs, encoder_kwargs, size, mixing)
-        return self._encode(inputs, encoder_kwargs, mixing)
+            return self._encode_in_chunks(inputs, encoder_kwargs, size, tasks)
+        return self._encode(inputs, encoder_kwargs, tasks)
+
+    def _check_stored(self, tasks: Sequence[TaskConfig], entering: str) -> None:
+        """Raise if the heads of some tasks read layers below the group that stored states enter."""
+        for task in tasks:
+            if task.mix_layers:
+                raise ValueError(
+                    f"stored_states: task {task.name!r} has mix_layers, which needs the states of all layers."
+                )
+        lowest = lowest_private(tasks, self.config.num_hidden_layers)
+        allowed = [f"{ENCODER}.{i}" for i in range(1, lowest + 1)]
+        if lowest < self.config.num_hidden_layers and entering not in allowed:
+            raise ValueError(
+                f"entering: private layers read the states that enter {allowed[-1]}; allowed: {', '.join(allowed)}, "
+                f"found {entering!r}."
+            )
 
     def _encode(
-        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], mixing: Sequence[str]
-    ) -> BaseModelOutput:
-        """Run the encoder, and mix the states of its layers for the heads of some tasks."""
-        inputs = build_attention_masks(self.encoder, inputs)
-        if not mixing:
-            return self.encoder(**inputs, **encoder_kwargs)
-        encoded = self.encoder(**inputs, **{**encoder_kwargs, "output_hidden_states": True})
-        requested = encoder_kwargs.get("output_hidden_states", self.encoder.config.output_hidden_states)
-        return EncoderOutput(
-            last_hidden_state=encoded.last_hidden_state,
-            # Like transformers, with None for layers that are not asked for.
-            hidden_states=_requested_layers(encoded.hidden_states, requested),  # type: ignore[arg-type]
-            attentions=encoded.get("attentions"),
-            mixed_states={name: self.heads.get_submodule(f"{name}.mix")(encoded.hidden_states) for name in mixing},
+        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], tasks: Sequence[TaskConfig]
+    ) -> EncoderOutput:
+        return self.encode_for_heads(
+            tasks, self.encoder, **build_attention_masks(self.encoder, inputs), **encoder_kwargs
         )
+
+    def encode_for_heads(
+        self, tasks: Sequence[TaskConfig], run: Callable[..., BaseModelOutput], **options: Any
+    ) -> EncoderOutput:
+        """Run the encoder, and compute what the heads of some tasks read in the place of its output.
+
+        Args:
+            tasks: Tasks of which the heads run.
+            run: The encoder, or a part of its forward pass.
+            options: Arguments of the encoder.
+
+        Returns:
+            Output of the encoder, with the states of tasks that have ``private_layers`` or ``mix_layers``.
+        """
+        mixes = any(task.mix_layers for task in tasks)
+        lowest = lowest_private(tasks, self.config.num_hidden_layers)
+        shared = {str(i): self.partial_forward.layers[i] for i in range(lowest, self.config.num_hidden_layers)}
+        with recorded_calls(shared) as calls:
+            encoded = run(**{**options, "output_hidden_states": True} if mixes else options)
+        states: tuple[torch.Tensor, ...] = encoded.get("hidden_states") or ()
+        own: dict[str, torch.Tensor] = {}
+        for task in tasks:
+            of_task = states
+            if task.private_layers:
+                outputs = run_private_layers(self.private_layers[task.name], calls, self.partial_forward.final_modules)
+                own[task.name] = outputs[-1]
+                of_task = (*states[: -len(outputs)], *outputs)
+            if task.mix_layers:
+                own[task.name] = self.heads.get_submodule(f"{task.name}.mix")(of_task)
+        requested = options.get("output_hidden_states", self.encoder.config.output_hidden_states) if mixes else True
+        return EncoderOutput(
+            last_hidden_state=encoded["last_hidden_state"],
+            # Like transformers, with None for layers that are not asked for.
+            hidden_states=_requested_layers(states, requested),  # type: ignore[arg-type]
+            attentions=encoded.get("attentions"),
+            task_states=own or None,
+        )
+
+    @torch.no_grad()
+    def check_private_layers(self, tasks: Sequence[TaskConfig]) -> None:
+        """Check private layers that are copies still: they must compute what the shared layers compute.
+
+        Args:
+            tasks: Tasks with such layers.
+
+        Raises:
+            ValueError: If they do not, as in an encoder whose layers change what the ones after them read.
+        """
+        with evaluating(self):
+            try:
+                unmixed = [replace(task, mix_layers=False) for task in tasks]
+                found = self._encode(probe_inputs(self.encoder), {}, unmixed)
+                expected = found["last_hidden_state"]
+                states = found["task_states"].values()
+                same = all(torch.allclose(state, expected, rtol=1e-3, atol=1e-4) for state in states)
+            except Exception:  # a layer that cannot be copied fails in its own way
+                same = False
+        if not same:
+            raise ValueError(
+                f"task {tasks[0].name!r}: private_layers: copies of the upper layers of this encoder "
+                f"({self.encoder.config.model_type}) do not compute what the layers compute. Leave private_layers out."
+            )
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Compute activations again in the backward pass, as ``PreTrainedModel`` does.
+
+        Args:
+            activation_checkpointing_kwargs: See ``PreTrainedModel.activation_checkpointing_enable``.
+            args: See there.
+            kwargs: See there.
+
+        Raises:
+            ValueError: If it is of the reentrant kind and a task has ``private_layers``: their gradient would not
+                reach the layers below.
+        """
+        if self.private_layers and (activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError("private_layers: leave use_reentrant=True out of the activation checkpointing.")
+        super().activation_checkpointing_enable(activation_checkpointing_kwargs, *args, **kwargs)
 
     def _encode_in_chunks(
         self,
         inputs: Mapping[str, torch.Tensor],
         encoder_kwargs: Mapping[str, Any],
         size: int,
-        mixing: Sequence[str] = (),
-    ) -> BaseModelOutput:
+        tasks: Sequence[TaskConfig] = (),
+    ) -> EncoderOutput:
         """Encode ``size`` windows at a time, so that one long text needs no more memory than a batch of short ones."""
         chunks = zip(*(value.split(size) for value in inputs.values()), strict=True)
         batches = [dict(zip(inputs, chunk, strict=True)) for chunk in chunks]
-        outputs = [self._encode(batch, encoder_kwargs, mixing) for batch in batches]
+        outputs = [self._encode(batch, encoder_kwargs, tasks) for batch in batches]
         if len(outputs) == 1:
             return outputs[0]
         joined: dict[str, Any] = {"last_hidden_state": torch.cat([output["last_hidden_state"] for output in outputs])}
@@ -256,8 +352,11 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
             if outputs[0].get(name) is not None:
                 layers = zip(*(output[name] for output in outputs), strict=True)
                 joined[name] = tuple(None if layer[0] is None else torch.cat(layer) for layer in layers)
-        mixed = {name: torch.cat([output["mixed_states"][name] for output in outputs]) for name in mixing}
-        return EncoderOutput(**joined, mixed_states=mixed)
+        own = {
+            name: torch.cat([output["task_states"][name] for output in outputs])
+            for name in outputs[0].task_states or {}
+        }
+        return EncoderOutput(**joined, task_states=own or None)
 
 
 def _weights_in_words(module: nn.Module) -> tuple[str, str]:
@@ -274,7 +373,7 @@ def _requested_layers(
 ) -> tuple[torch.Tensor | None, ...] | None:
     """Return the states that ``output_hidden_states`` asks for: all, none, or some, with None for the other layers."""
     if isinstance(requested, bool) or requested is None:
-        return states if requested else None
+        return (states or None) if requested else None
     kept = {index % len(states) for index in requested}
     return tuple(layer if index in kept else None for index, layer in enumerate(states))
 

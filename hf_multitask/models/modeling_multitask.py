@@ -30,6 +30,7 @@ from .hub_errors import explain_encoder_errors, explain_upload_errors, explain_w
 from .losses import count_labeled, count_outliers, example_losses, outlier_losses
 from .modeling_adapters import MultiTaskAdapterModel, merged_copy
 from .pipeline_multitask import MultiTaskPipeline
+from .private_layers import check_one_shares
 from .stock_export import single_task_model
 from .tasks import TaskConfig
 from .tasks_editing import add_task, remove_task, rename_task
@@ -96,8 +97,10 @@ class MultiTaskModel(MultiTaskAdapterModel):
 
         Raises:
             ValueError: If the encoder cannot be loaded, its pooling is not supported, its pooling is not known because
-                the hub is out of reach (give ``pooling``), or the attention implementation is not available.
+                the hub is out of reach (give ``pooling``), the attention implementation is not available, or the
+                encoder cannot have the private layers of the tasks.
         """
+        check_one_shares(tasks)
         source = find_model(name_or_path)
         hub_kwargs = {key: kwargs[key] for key in HUB_KWARGS if key in kwargs}
         encoder_config = load_config(source, **hub_kwargs)  # first: a name that is misspelt has no pooling either
@@ -135,6 +138,8 @@ class MultiTaskModel(MultiTaskAdapterModel):
         model.set_encoder(encoder)
         model.name_or_path = source
         model.encoder_revision = commit_of(source, kwargs.get("revision"), kwargs.get("cache_dir"))
+        if private := [task for task in tasks if task.private_layers]:
+            model.check_private_layers(private)
         if peft_config is not None:
             model.add_adapter(peft_config)
         return model
@@ -295,12 +300,10 @@ class MultiTaskModel(MultiTaskAdapterModel):
         inputs = {"attention_mask": attention_mask, **inputs}
         given = {name: value for name, value in inputs.items() if value is not None}
         chosen = self._chosen(tasks)
-        mixing = [task.name for task in chosen if task.mix_layers]
         encoder_kwargs |= self._requested_outputs(output_hidden_states, output_attentions, stored_states is None)
-        encoded = self._run_encoder(given, encoder_kwargs, mixing, row_windows, stored_states, entering)
-        mixed = encoded.get("mixed_states")
-        states = encoded["last_hidden_state"]
-        logits = self.apply_heads(states, attention_mask, tag_positions, row_windows, tasks, mixed)
+        encoded = self._run_encoder(given, encoder_kwargs, chosen, row_windows, stored_states, entering)
+        states, own = encoded["last_hidden_state"], encoded.get("task_states")
+        logits = self.apply_heads(states, attention_mask, tag_positions, row_windows, tasks, own)
         loss, losses = None, None
         if labels is not None:
             losses = {
@@ -337,7 +340,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
         tag_positions: torch.Tensor | None,
         row_windows: torch.Tensor | None = None,
         tasks: Sequence[str] | None = None,
-        mixed_states: Mapping[str, torch.Tensor] | None = None,
+        task_states: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Map the encoder's states to the logits of the tasks.
 
@@ -347,35 +350,35 @@ class MultiTaskModel(MultiTaskAdapterModel):
             tag_positions: See `forward`.
             row_windows: See `forward`.
             tasks: See `forward`.
-            mixed_states: Token states that the head reads instead of ``states``, by task with ``mix_layers``.
+            task_states: Token states that the head reads instead of ``states``, by task with ``private_layers`` or
+                ``mix_layers``.
 
         Returns:
             Logits by task (batch, num_labels) or (batch, num_words, num_labels); in eval mode, by ``<task>.scope`` the
             statistic (batch,) of a task that abstains by its pooled states.
 
         Raises:
-            ValueError: If the mixed states of a task are missing.
+            ValueError: If the states of such a task are missing.
         """
         pooled = pool(states, attention_mask, self.config.pooling)
         words = gather_words(states, tag_positions, row_windows)
         present = None if tag_positions is None else tag_positions >= 0
         logits, statistics = {}, {} if self.training else self.scope_statistics
         for task in self._chosen(tasks):
-            head = self.heads[task.name]
+            head, own = self.heads[task.name], (task_states or {}).get(task.name)
+            if own is None and (task.private_layers or task.mix_layers):
+                field = "private_layers" if task.private_layers else "mix_layers"
+                raise ValueError(f"task_states: task {task.name!r} has {field}, found no states for it.")
             if task.is_token_task:
-                word_states = words
-                if task.mix_layers:
-                    mixed = (mixed_states or {}).get(task.name)
-                    if mixed is None:
-                        raise ValueError(f"mixed_states: task {task.name!r} has mix_layers, found no states for it.")
-                    word_states = gather_words(mixed, tag_positions, row_windows)
+                word_states = words if own is None else gather_words(own, tag_positions, row_windows)
                 logits[task.name] = head(word_states, present)
                 continue
-            logits[task.name] = head(pooled)
+            of_text = pooled if own is None else pool(own, attention_mask, self.config.pooling)
+            logits[task.name] = head(of_text)
             if row_windows is not None:
                 logits[task.name] = mean_of_windows(logits[task.name], attention_mask, row_windows)
             if task.name in statistics:
-                of_rows = pooled if row_windows is None else mean_of_windows(pooled, attention_mask, row_windows)
+                of_rows = of_text if row_windows is None else mean_of_windows(of_text, attention_mask, row_windows)
                 logits[f"{task.name}{SCOPE_END}"] = statistics[task.name](of_rows)
         return logits
 

@@ -14,6 +14,7 @@ from transformers import (
 
 from .heads import LinearHead
 from .modeling_base import MultiTaskPreTrainedModel
+from .private_layers import put_in_encoder
 from .tasks import TaskConfig
 from .tasks_editing import find_task
 from .type_aliases import JsonObject
@@ -46,6 +47,8 @@ def single_task_model(model: MultiTaskPreTrainedModel, name: str) -> PreTrainedM
         )
     stock = _build(_stock_config(model, task), task).float().eval()
     stock.base_model.load_state_dict(model.encoder.state_dict(), strict=False)
+    if task.private_layers:
+        put_in_encoder(stock.base_model, copy.deepcopy(model.private_layers[name]).float())
     _set_head(stock, model.encoder, head, task)
     _check_logits(stock, head, task)
     return stock.to(model.device, model.dtype)

@@ -70,6 +70,8 @@ class TaskConfig:
             text). If None, a run chooses it; a model has ``"linear"``.
         mix_layers: For token tasks, whether the head reads a learned mix of the states of all layers instead of the
             states of the last layer. If None, a run chooses it; a model has False.
+        private_layers: Number of upper layers of the encoder that the task has its own copies of; the layers below
+            them, at least one, are shared. 0 to share all.
         crf: For token tasks, whether the head has a linear-chain conditional random field on its outputs: the loss and
             the predictions are those of whole tag sequences.
         temperature: Temperature of the scores, above 0: logits are divided by it before they become probabilities (Guo
@@ -107,6 +109,7 @@ class TaskConfig:
     label_smoothing: float | None = None
     head: str | None = None
     mix_layers: bool | None = None
+    private_layers: int = 0
     crf: bool = False
     temperature: float = 1.0
     abstain: JsonObject | None = None
@@ -125,6 +128,10 @@ class TaskConfig:
             raise ValueError(f"task {self.name!r}: loss_weight must be a number from 0, found {self.loss_weight!r}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"task {self.name!r}: dropout must be a number in [0, 1), found {self.dropout!r}.")
+        if self.private_layers < 0:
+            raise ValueError(
+                f"task {self.name!r}: private_layers must be a number from 0, found {self.private_layers!r}."
+            )
         self._check_scheme()
         if self.column is None:
             self.column = self.name

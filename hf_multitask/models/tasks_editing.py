@@ -10,6 +10,7 @@ from .heads import LinearHead, build_head
 from .heads_scope import build_statistic
 from .messages import MAX_NAMES_SHOWN, unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
+from .private_layers import copy_private_layers, put_in_encoder
 from .tasks import TaskConfig
 
 # Fields of a task that determine the structure of its head, with the values that leave them to the trained head.
@@ -55,20 +56,24 @@ def rename_task(model: MultiTaskPreTrainedModel, old: str, new: str) -> None:
     _check_name_is_free(model, new)
     tasks = [replace(task, name=new) if task is renamed else task for task in model.config.tasks]
     model.heads[new] = model.heads[old]
+    if old in model.private_layers:
+        model.private_layers[new] = model.private_layers[old]
     set_tasks(model, tasks)
 
 
 def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> None:
     """Set the tasks of a model: it keeps the heads of tasks that it already has, and gets new heads for the others.
 
-    The config's list of tasks is replaced instead of changed, so that owners of the old list can detect the change.
+    The same applies to private layers; new ones are copies of the encoder's layers as they are now. The config's list
+    of tasks is replaced instead of changed, so that owners of the old list can detect the change.
 
     Args:
         model: Model.
         tasks: Tasks, each with its labels. The labels of a task with an existing head must not change.
 
     Raises:
-        ValueError: If a task has no labels, or token tasks do not read the same subword of a word.
+        ValueError: If a task has no labels, token tasks do not read the same subword of a word, or the encoder cannot
+            have the private layers of a task.
     """
     tasks = [task.with_defaults() for task in tasks]
     _check_subwords(model.config.tasks, tasks)
@@ -80,7 +85,7 @@ def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> N
             _set_statistic(head, task, model)
         heads[task.name] = head
     model.heads = nn.ModuleDict(heads)
-    model.config.tasks = tasks
+    model.config.tasks = _set_private_layers(model, tasks)
     model.config.follow_tasks()
 
 
@@ -92,7 +97,8 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
         trained: Tasks of the model.
 
     Returns:
-        The tasks to train. Tasks that the model already has get its labels, problem type and kind of head.
+        The tasks to train. Tasks that the model already has get its labels, problem type, kind of head and number of
+        private layers; one that shares all layers in the model may get private ones.
 
     Raises:
         ValueError: If a task differs from the model's task of the same name. The message names the difference.
@@ -104,9 +110,29 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
             known = by_name[task.name]
             _check_continues(task, known)
             kept = {key: getattr(known, key) for key in ("labels", "problem_type", *_HEAD_FIELDS)}
-            task = replace(task, **kept)
+            task = replace(task, **kept, private_layers=known.private_layers or task.private_layers)
         continued.append(task)
     return continued
+
+
+def _set_private_layers(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> list[TaskConfig]:
+    """Give tasks their private layers, and return the tasks.
+
+    If no task uses the encoder's own upper layers any more, the task with the fewest private layers gets its layers in
+    their place.
+    """
+    present = dict(model.private_layers)
+    new = [task for task in tasks if task.private_layers and task.name not in present]
+    present |= {task.name: copy_private_layers(model.encoder, task) for task in new}
+    model.private_layers = nn.ModuleDict({task.name: present[task.name] for task in tasks if task.private_layers})
+    if new:
+        model.check_private_layers(new)
+    if not all(task.private_layers for task in tasks):
+        return list(tasks)
+    sharing = min(tasks, key=lambda task: task.private_layers)
+    put_in_encoder(model.encoder, model.private_layers.pop(sharing.name))
+    model.__dict__.pop("partial_forward", None)
+    return [replace(task, private_layers=0) if task is sharing else task for task in tasks]
 
 
 def _set_statistic(head: LinearHead, task: TaskConfig, model: MultiTaskPreTrainedModel) -> None:
@@ -154,6 +180,11 @@ def _check_continues(task: TaskConfig, known: TaskConfig) -> None:
             raise ValueError(
                 f"task {task.name!r}: {key} is {given!r}, but {trained!r} in the trained model. {_INSTEAD}"
             )
+    if known.private_layers and task.private_layers not in (0, known.private_layers):
+        raise ValueError(
+            f"task {task.name!r}: private_layers is {task.private_layers}, but {known.private_layers} in the trained "
+            f"model. {_INSTEAD}"
+        )
     if task.labels is None or task.labels == known.labels:
         return
     trained_labels = known.labels or []

@@ -212,7 +212,7 @@ def _comparable(config: JsonObject) -> JsonObject:
     """Return the entries of a config that determine what its model computes, with the tasks by name."""
     kept = {key: value for key, value in config.items() if key not in _ORIGIN + _REPEATED}
     kept["encoder_config"] = {key: value for key, value in kept["encoder_config"].items() if key not in _ORIGIN}
-    structure = ("type", "labels", "problem_type", "label_subword", "head", "mix_layers", "crf")
+    structure = ("type", "labels", "problem_type", "label_subword", "head", "mix_layers", "private_layers", "crf")
     kept["tasks"] = {task["name"]: {key: task[key] for key in structure} for task in kept["tasks"]}
     return kept
 

@@ -143,7 +143,7 @@ class GradientAggregation:
         shared = [
             weight
             for group in self.hooks.groups().undivided()
-            if not group.is_head
+            if group.is_shared
             for weight in group.parameters.values()
             if weight.requires_grad
         ]

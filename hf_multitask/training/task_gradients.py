@@ -83,7 +83,7 @@ class TaskGradients:
         weights = {
             group.name: trained
             for group in self.hooks.groups().undivided()
-            if not group.is_head
+            if group.is_shared
             and (trained := [weight for weight in group.parameters.values() if weight.requires_grad])
         }
         batches = self.hooks.rows().draw(step) if weights else []

@@ -41,7 +41,7 @@ def layer_digests(encoder: PreTrainedModel, groups: LayerGroups) -> dict[str, st
         add_tensor(digest, name, buffer)
     digests = {}
     for group in groups:
-        if not group.is_head:
+        if group.is_shared:
             digests[group.name] = digest.hexdigest()
             for name, weight in group.parameters.items():
                 add_tensor(digest, name, weight)
