@@ -130,11 +130,10 @@ class FreezeSchedule(ShownAsTable):
         return {name for stage in self.stages for name in stage.trained(groups)}
 
     def at_risk(self, trained: Iterable[str], groups: LayerGroups) -> list[str]:
-        """Return the heads of which no weight trains while a part of the encoder trains."""
+        """Return the heads of which no weight trains while a part of the encoder below them trains."""
         layers = {layer_of(name) for name in trained}
-        if not layers - set(groups.heads):
-            return []
-        return [head for head in groups.heads if head not in layers]
+        frozen = [head for head in groups.heads if head not in layers]
+        return [head for head in frozen if layers.intersection(groups.below_head(head))]
 
     def check(self, groups: LayerGroups) -> None:
         """Check the schedule against a model.

@@ -146,6 +146,16 @@ class LayerGroups(ShownAsTable, list[LayerGroup]):
         """Names of the heads."""
         return list(dict.fromkeys(group.layer for group in self if group.is_head))
 
+    def below_head(self, head: str) -> list[str]:
+        """Return the layers that the input of a head depends on: shared ones without a copy, and its task's copies.
+
+        Args:
+            head: Name of the head's group, ``head.<task>``.
+        """
+        own = list(self._private.get(head.replace(HEAD, f"{PRIVATE}.", 1), []))
+        copied = {layer_in_encoder(name) for name in own}
+        return [group.layer for group in self if group.name in own or (group.is_shared and group.layer not in copied)]
+
     def divide(self, patterns: Sequence[str]) -> "LayerGroups":
         """Give the weights that patterns select groups of their own, so that they train and freeze by themselves.
 

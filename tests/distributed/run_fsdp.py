@@ -35,14 +35,26 @@ ADAPTER_STAGES = [
     ["lora.0", "lora.1", "encoder.2", "lora.2", "head.intent", "head.slots"],
     ["lora.2", "head.slots"],
 ]
-# Ranks of the adapters, and the stages, by name.
-MODELS = {"layers": (None, STAGES), "adapters": (2, ADAPTER_STAGES)}
+PRIVATE_STAGES = [
+    ["head.intent", "head.slots"],
+    ["encoder.2", "private.slots.1", "private.slots.2", "head.intent", "head.slots"],
+    ["private.slots.2", "head.slots"],
+]
+# Further options of the scenario, and the stages, by name.
+MODELS = {
+    "layers": ({}, STAGES),
+    "adapters": ({"lora_rank": 2}, ADAPTER_STAGES),
+    "private layers": ({"slots": {"private_layers": 2}}, PRIVATE_STAGES),
+}
 
 
 def shard_by_hand(model, optimizer):
     """Shard layer by layer with torch, and return the model and an optimizer of the sharded weights."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    for layer in find_layers(model.encoder):
+    for layer in [
+        *find_layers(model.encoder),
+        *(layer for own in model.private_layers.values() for layer in own.values()),
+    ]:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
     return model, make_optimizer(model)
@@ -121,8 +133,8 @@ def train(model, groups, trained_by_stage, optimizer, data, tokenizer):
 
 def run_fsdp(way, what, encoder, folder):
     """Train in one way (``alone``, ``by hand``, ``accelerate``) and let the main process write the results."""
-    lora_rank, trained_by_stage = MODELS[what]
-    model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1, lora_rank=lora_rank), encoder)
+    options, trained_by_stage = MODELS[what]
+    model, data, tokenizer = make_multitask(Scenario(missing={"slots": 1}, batch=1, **options), encoder)
     without_dropout(model)
     groups = model.layer_groups()
     optimizer = make_optimizer(model)

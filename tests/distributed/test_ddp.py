@@ -90,6 +90,14 @@ NAMES = {
         {"train": "all", "freeze": "name:*.LayerNorm.*"},
     ]
 }
+PRIVATE = {
+    "stages": [
+        {"train": ["private", "heads"], "steps": 2},
+        {"train": ["encoder[-2:]", "heads"], "steps": 2},
+        {"train": ["encoder.2", "head.intent"], "steps": 2},
+        {"train": "all"},
+    ]
+}
 # All that may freeze does at the first decision.
 CONVERGED = {"stages": [{"until": {"converged": {"aggressiveness": 1000, "watch": []}}}]}
 SLOTS_MISSING = {"missing": {"slots": 1}}
@@ -128,6 +136,8 @@ EXACT = [
     Scenario("checkpointing", STAGES, rows=25, arguments={"activation_checkpointing": True}, **SMALL, **SLOTS_MISSING),
     Scenario("reentrant", STAGES, rows=25, arguments=REENTRANT, **SMALL, **SLOTS_MISSING),
     Scenario("stored reentrant", DOWN, rows=25, arguments={**STORED["arguments"], **REENTRANT}, **SLOTS_MISSING),
+    Scenario("private layers", PRIVATE, slots={"private_layers": 2}, **SLOTS_MISSING),
+    Scenario("stored private layers", DOWN, slots={"private_layers": 1}, **STORED),
     Scenario("restoring", RESTORING, epochs=4, arguments=EACH_EPOCH, **SLOTS_MISSING),
     Scenario("converged", CONVERGED, **SLOTS_MISSING),
     Scenario("stored converged", CONVERGED, epochs=6, **STORED),

@@ -44,6 +44,8 @@ def save_model(encoder, folder, tasks=TASKS, pooling="mean", std=2.0):
     model = MultiTaskModel.from_encoder(encoder, tasks, pooling=pooling)
     for head in model.heads.values():
         torch.nn.init.normal_(head.classifier.weight, std=std)
+    for weight in model.private_layers.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)
     tokenizer = load_tokenizer(encoder)
     tokenizer.model_max_length = min(MAX_LENGTH, tokenizer.model_max_length)
     model.save_pretrained(folder)
@@ -208,9 +210,9 @@ def test_a_model_with_tasks_of_one_kind(kind, pooling, encoders, tmp_path):
     assert answers[0] == approximately(answers[1], abs=1e-4, rel=1e-4)
 
 
-@pytest.mark.parametrize("head", ["linear", "lstm"])
-def test_heads_of_other_kinds(head, encoders, tmp_path):
-    tasks = [TASKS[0], replace(TASKS[3], head=head, mix_layers=True, crf=True)]
+@pytest.mark.parametrize(("head", "private"), [("linear", 0), ("lstm", 0), ("linear", 2)])
+def test_heads_of_other_kinds(head, private, encoders, tmp_path):
+    tasks = [TASKS[0], replace(TASKS[3], head=head, mix_layers=True, crf=True, private_layers=private)]
     folder = save_model(encoders["bert"], tmp_path, tasks)
     export_onnx(folder, int8=True)
     assert_pipelines_agree(folder)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -252,7 +253,15 @@ json.dump(pipe(texts), open(copy + ".json", "w"))
 def test_a_model_of_an_earlier_version_answers_as_before(pipe, folder, tmp_path):
     model = copytree(folder, tmp_path / "old")
     config = json.loads((model / "config.json").read_text())
-    newer = ("temperature", "abstain", "out_of_scope", "outlier_weight", "min_score", "entity_precision")
+    newer = (
+        "temperature",
+        "abstain",
+        "out_of_scope",
+        "outlier_weight",
+        "min_score",
+        "entity_precision",
+        "private_layers",
+    )
     for task in config["tasks"]:
         for name in newer:
             del task[name]
@@ -286,6 +295,18 @@ def test_a_model_that_abstains_by_distances_stands_alone(method, encoder, tmp_pa
     load_tokenizer(encoder).save_pretrained(tmp_path / "model")
     expected = pipeline("multi-task", model=str(tmp_path / "model"))(SENTENCES)
     assert {row["intent"]["label"] is None for row in expected} == {True, False}
+    found = answer_alone(tmp_path / "model", tmp_path / "copy", SENTENCES, tmp_path)
+    assert found == approximately(expected, abs=1e-4)
+
+
+def test_a_model_with_private_layers_stands_alone(encoder, tmp_path):
+    tasks = [replace(task, private_layers=1) if task.is_token_task else task for task in TASKS]
+    model = MultiTaskModel.from_encoder(encoder, tasks)
+    for weight in model.private_layers.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)
+    model.save_pretrained(tmp_path / "model")
+    load_tokenizer(encoder).save_pretrained(tmp_path / "model")
+    expected = pipeline("multi-task", model=str(tmp_path / "model"))(SENTENCES)
     found = answer_alone(tmp_path / "model", tmp_path / "copy", SENTENCES, tmp_path)
     assert found == approximately(expected, abs=1e-4)
 
