@@ -77,11 +77,10 @@ def recorded_calls(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, LayerC
         Arguments by index.
     """
     calls: dict[str, LayerCall] = {}
-    # Another thread may run the same encoder. A compiled graph is traced by one, and cannot ask for its number.
-    thread = None if torch.compiler.is_compiling() else threading.get_ident()
+    thread = threading.get_ident()
 
     def record(index: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if thread is None or threading.get_ident() == thread:
+        if threading.get_ident() == thread:  # another one may run the same encoder
             calls[index] = (args, kwargs)
 
     hooks = [

@@ -16,7 +16,7 @@ from tests.documents.files import write_bundled
 
 FOLDER = Path(__file__).parents[2] / "examples"
 # On public datasets: tests/training/test_several_datasets.py.
-ON_OTHER_DATA = ["wnut17-clinc150"]
+ON_OTHER_DATA = ["wnut17-clinc150", "wnut17-clinc150-private"]
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in ON_OTHER_DATA)
 
 NOTEBOOK = FOLDER / "trainer_tour.py"

@@ -318,6 +318,15 @@ def test_the_example_of_two_public_datasets_scores_every_word_of_their_files(rea
     assert [intent.labels[row["intent"]] for row in data["test"]["labels"] if row["intent"] != -100] == intents
 
 
+def test_the_example_with_private_layers_changes_what_its_comment_says():
+    values = yaml.safe_load(EXAMPLE.read_text())
+    values["tasks"][0]["private_layers"] = 2
+    values["sampling"]["batches"] = "mixed"
+    values["training"]["warmup_steps"] = 0.1
+    values["output_dir"] += "-private"
+    assert yaml.safe_load(EXAMPLE.with_stem("wnut17-clinc150-private").read_text()) == values
+
+
 def test_the_trainer_takes_sampling():
     with pytest.raises(ValueError, match="temperature must be a finite number from 1, found 0"):
         Sampling("temperature", 0)
