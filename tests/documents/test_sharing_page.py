@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from hf_multitask import MultiTaskModel
 from hf_multitask.cli import main
 from hf_multitask.training.balancing_methods import METHODS
 from tests.documents.blocks import ROOT, claim
@@ -13,6 +14,7 @@ from tests.tiny import save_tiny_run
 COMPARED = claim("docs/SHARING.md", "yaml", "conflict_steps")
 BALANCED = claim("docs/SHARING.md", "yaml", "method: dwa")
 AGGREGATED = claim("docs/SHARING.md", "yaml", "torchjd")
+PRIVATE = claim("docs/SHARING.md", "yaml", "private_layers")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,16 @@ def test_a_run_logs_what_the_page_says(block, names, tmp_path):
     assert main(["train", str(config)]) == 0
     history = json.loads((tmp_path / "out" / "history.json").read_text())["history"]
     assert names <= {name for entry in history for name in entry}
+
+
+def test_a_task_has_the_private_layers_that_the_page_gives_it(tmp_path):
+    config = save_tiny_run(tmp_path, {"num_train_epochs": 1}, tmp_path / "out")
+    given = yaml.safe_load(PRIVATE.text)["tasks"]
+    tasks = [{**task, "column": "slots" if task["name"] == "ner" else "intent"} for task in given]
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "tasks": tasks}))
+    assert main(["train", str(config)]) == 0
+    groups = [group.name for group in MultiTaskModel.from_pretrained(tmp_path / "out").layer_groups()]
+    assert [name for name in groups if name.startswith("private.")] == ["private.ner.1", "private.ner.2"]
 
 
 def test_the_table_has_each_method():

@@ -68,6 +68,16 @@ def test_a_private_layer_belongs_to_one_task(encoders, architecture):
     assert all(not torch.allclose(lower[name], upper[name], atol=1e-3) for name in lower)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_private_layers_read_one_another(encoders, architecture):
+    model = build(encoders[architecture], slots=2)
+    before = logits(model)
+    shift(model.private_layers["slots"]["1"])
+    after = logits(model)
+    assert torch.equal(after["intent"], before["intent"])
+    assert not torch.allclose(after["slots"], before["slots"], atol=1e-3)
+
+
 def test_each_gradient_goes_its_own_way(encoders):
     model = build(encoders["bert"]).train()
     groups = {group.name: group for group in model.layer_groups()}
