@@ -465,7 +465,8 @@ class MultiTaskModel(MultiTaskAdapterModel):
         For a token task, the stock model has logits per token; the logits of a word are those of its first or last
         subword. A sequence task can only be exported with ``pooling="cls"``, and not from every encoder, because the
         heads of stock models have an additional layer. It is set to pass the states through unchanged: such a model is
-        for prediction, not for further training.
+        for prediction, not for further training. Stock models have scores and no rules about answers: a warning says
+        that ``abstain`` or ``min_score`` of the task is lost.
 
         Args:
             name: Name of the task.

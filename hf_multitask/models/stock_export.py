@@ -1,6 +1,7 @@
 """Export of one task as a stock model of transformers with the same scores, its temperature in the last layer."""
 
 import copy
+import logging
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from .private_layers import put_in_encoder
 from .tasks import TaskConfig
 from .tasks_editing import find_task
 from .type_aliases import JsonObject
+
+logger = logging.getLogger(__name__)
 
 # tanh(x) is x for small x: scaled by this factor, normalized states pass a tanh unchanged in float32. A smaller factor
 # would work too, but its inverse must not overflow in float16.
@@ -51,7 +54,16 @@ def single_task_model(model: MultiTaskPreTrainedModel, name: str) -> PreTrainedM
         put_in_encoder(stock.base_model, copy.deepcopy(model.private_layers[name]).float())
     _set_head(stock, model.encoder, head, task)
     _check_logits(stock, head, task)
+    _warn_of_answers(task)
     return stock.to(model.device, model.dtype)
+
+
+def _warn_of_answers(task: TaskConfig) -> None:
+    """Say which rules about the answers of a task its stock model does not have."""
+    if task.abstention is not None:
+        logger.warning("Task %r abstains, but its stock model does not: it gives each text a label.", task.name)
+    if task.min_score is not None:
+        logger.warning("Task %r has a min_score, but its stock model does not: it gives all entities.", task.name)
 
 
 def _stock_config(model: MultiTaskPreTrainedModel, task: TaskConfig) -> PreTrainedConfig:

@@ -194,7 +194,8 @@ def _fit(task: TaskConfig, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> 
     inside, outside = statistics[labels >= 0], statistics[labels == OUT_OF_SCOPE]
     if not len(inside):
         return None
-    threshold = float(np.quantile(inside, abstention.false_rejections))
+    # With other methods, the expected share of new texts below the quantile is above the wanted one.
+    threshold = float(np.quantile(inside, abstention.false_rejections, method="weibull"))
     if len(outside):
         threshold = _best_balance(inside, outside)
     fitted = replace(abstention, threshold=threshold, scale=max(float(inside.std()), 1e-6))

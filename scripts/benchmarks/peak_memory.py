@@ -97,5 +97,10 @@ def _predict_file(path: Path, encoder: str, batch_size: int, threads: int) -> No
     )
     small = path.with_name("encoder")
     BertModel(config).save_pretrained(small)
-    model = MultiTaskModel.from_encoder(small, tasks)
+    # Answers that are left out need no memory either.
+    intent, slots = tasks
+    intent.abstain, slots.min_score = {"method": "mahalanobis", "threshold": -float(HIDDEN_SIZE)}, 0.1
+    model = MultiTaskModel.from_encoder(small, [intent, slots])
+    for statistic in model.scope_statistics.values():
+        statistic.fit(torch.randn(LABELED_ROWS, HIDDEN_SIZE), torch.arange(LABELED_ROWS) % intent.num_labels)
     BulkPrediction(path, path.with_name("predictions.jsonl"), batch_size=batch_size).run(model, tokenizer)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,11 +14,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from hf_multitask import MultiTaskDataCollator
+from hf_multitask import MultiTaskDataCollator, MultiTaskModel
 from hf_multitask.freezing.apply import train_only
 from hf_multitask.freezing.checks import check_fsdp, check_optimizer
 from hf_multitask.freezing.schedule import FreezeSchedule
+from hf_multitask.models.abstention import STATE_METHODS
 from hf_multitask.models.encoder_layers import find_layers
+from hf_multitask.training.scope import StateCollector
 from tests.distributed.run_schedule import Scenario, make_multitask, run
 from tests.trainers import without_dropout
 
@@ -158,8 +161,31 @@ def run_fsdp(way, what, encoder, folder):
         (Path(folder) / f"{way} {what}.json").write_text(json.dumps(report))
 
 
+@torch.no_grad()
+def fit_distances(way, method, encoder, folder):
+    """Fit the statistic of states of a task that abstains, each process on its rows; write that of all rows."""
+    _, data, tokenizer = make_multitask(Scenario(batch=1), encoder)
+    intent, *others = data.tasks
+    model = MultiTaskModel.from_encoder(encoder, [replace(intent, abstain={"method": method}), *others])
+    if way == "accelerate":
+        model, _, _ = shard_with_accelerate(model, make_optimizer(model))
+    model.eval()
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    collate = MultiTaskDataCollator(tokenizer, model.config.tasks)
+    rows = list(data["train"])[: 2 * ROWS_PER_STEP]
+    collector = StateCollector(model.config.tasks, model.scope_statistics)
+    with collector.watching():
+        local = collate(rows[rank::world_size])
+        collector.add(model(**local).logits, local["labels"], None)
+    collector.fit()
+    statistic = model(**collate(rows)).logits["intent.scope"]
+    stored = model.config.tasks[0].abstention.stored
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    torch.save({"statistic": statistic, "stored": stored}, Path(folder) / f"{way} {method} {rank}.pt")
+
+
 def main():
-    """Run the given scenarios with `run_schedule`, and the loop with both ways of sharding."""
+    """Run the given scenarios with `run_schedule`, the loop with both ways of sharding, and fit distances."""
     given = json.loads(sys.argv[1])
     for scenario in given["scenarios"]:
         error = run(Scenario(**scenario), given["encoder"], given["folder"])
@@ -167,6 +193,8 @@ def main():
     for what in MODELS:
         for way in ("by hand", "accelerate"):
             run_fsdp(way, what, given["encoder"], given["folder"])
+    for method in STATE_METHODS:
+        fit_distances("accelerate", method, given["encoder"], given["folder"])
     dist.barrier()
     dist.destroy_process_group()
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hf_multitask.models.abstention import STATE_METHODS
 from tests.distributed.launching import difference_to_one_process, largest_difference, launch, torchrun
-from tests.distributed.run_fsdp import MODELS, STAGES, run_fsdp
+from tests.distributed.run_fsdp import MODELS, STAGES, fit_distances, run_fsdp
 from tests.distributed.test_ddp import EXACT, check_ranks, check_steps
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -75,6 +76,18 @@ def test_frozen_layers_stay_in_eval_mode_when_sharded(on_two, alone, way):
     assert [stage["eval_mode"] for stage in report["stages"]] == [
         stage["eval_mode"] for stage in alone["layers"][0]["stages"]
     ]
+
+
+@pytest.mark.parametrize("method", STATE_METHODS)
+def test_distances_of_sharded_models_are_those_of_one_process(on_two, encoder, tmp_path, method):
+    fit_distances("alone", method, str(encoder), tmp_path)
+    expected = torch.load(tmp_path / f"alone {method} 0.pt")
+    for rank in (0, 1):
+        found = on_two.weights(f"accelerate {method} {rank}")
+        assert found["stored"] == expected["stored"]
+        assert torch.allclose(found["statistic"], expected["statistic"], rtol=1e-3, atol=1e-3)
+    assert expected["stored"] == (16 if method == "knn" else 0)
+    assert method == "knn" or expected["statistic"].std() > 0.01
 
 
 def test_accelerate_turns_fsdp_into_ddp_on_the_cpu_and_the_schedule_is_followed(on_two, encoder, tmp_path):

@@ -236,3 +236,18 @@ def test_a_stock_model_has_the_calibrated_scores(encoders, tmp_path):
     exported = model.export_task("intent", tmp_path)
     expected = (model(**batch).logits["intent"] / 2).softmax(-1)
     assert torch.allclose(exported(**batch).logits.softmax(-1), expected, atol=1e-6)
+
+
+def test_rules_about_answers_that_a_stock_model_lacks_are_named(encoders, caplog):
+    model = trained_model(encoders["bert"], pooling="cls")
+    for name in ("intent", "slots"):
+        model.export_task(name)
+    assert not caplog.messages
+    model.config.tasks[0].abstain = {"method": "energy", "threshold": 1.0}
+    model.config.tasks[-1].min_score = 0.5
+    for name in ("topics", "intent", "slots"):
+        model.export_task(name)
+    assert caplog.messages == [
+        "Task 'intent' abstains, but its stock model does not: it gives each text a label.",
+        "Task 'slots' has a min_score, but its stock model does not: it gives all entities.",
+    ]

@@ -38,6 +38,16 @@ def test_the_share_of_rows_in_scope_that_is_asked_for_is_rejected(method):
     assert ((found.abstention.in_scope(statistic) < 0.5) == rejected).all()
 
 
+def test_new_texts_are_rejected_as_often_as_is_asked_for():
+    # 50 rows of validation each: the share of new rows below a quantile as numpy computes it is 0.117 on average.
+    labels = torch.zeros(50, dtype=torch.long)
+    fits = [fit(task(method="energy"), logits, labels) for logits in torch.randn(1000, 50, 2)]
+    thresholds = torch.tensor([found.abstention.threshold for found in fits])
+    new = torch.randn(20_000, 2).logsumexp(-1).sort().values
+    below = torch.searchsorted(new, thresholds) / len(new)
+    assert below.mean().item() == pytest.approx(0.1, abs=0.006)
+
+
 def test_rows_out_of_scope_decide_on_the_threshold():
     inside = torch.tensor([[4.0, 0], [5, 0], [6, 0], [1, 0]])
     outside = torch.tensor([[0.0, 0], [2, 0], [2.5, 0]])
