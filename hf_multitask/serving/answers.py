@@ -19,8 +19,8 @@ from .offsets import to_utf16
 
 # What a pass costs on a thread besides its tokens, in tokens: of a small encoder with torch, and as a graph.
 TORCH_PASS, GRAPH_PASS = 40, 15
-# Batches at the same time on a CPU. What one of them does in Python would leave cores without work.
-BATCHES_AT_ONCE = 2
+# Batches that a graph computes at the same time: what one of them does in Python would leave cores without work.
+GRAPH_BATCHES = 2
 # Tokens per pass: a long text in windows is a pass of its own.
 MAX_TOKENS = 16_384
 
@@ -54,7 +54,9 @@ class ModelAnswers:
         self.is_torch = backend == TORCH
         self.threads = torch.get_num_threads()
         self.all_threads = self.threads * workers
-        self.batches_at_once = min(BATCHES_AT_ONCE, self.threads) if self._is_on_cpu else 1
+        # Each thread that calls torch has a team of OpenMP threads. As soon as the teams have more threads than there
+        # are cores, all of them sleep when they wait, and a pass of one text takes twice as long.
+        self.batches_at_once = 1 if self.is_torch else min(GRAPH_BATCHES, self.threads)
         self._num_running = 0
         self._counting = threading.Lock()
         # Tokenizers cannot be used by two threads at a time.
@@ -107,15 +109,16 @@ class ModelAnswers:
     @contextmanager
     def _divided_threads(self, num_texts: int) -> Iterator[int]:
         """Count a batch, and yield the threads that it may use: all if nothing else is computed."""
+        if self.is_torch and self._is_on_cpu:
+            # Other workers are likely to be idle when a text comes alone.
+            threads = self.all_threads if num_texts == 1 else self.threads
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
         with self._counting:
             self._num_running += 1
             is_alone = self._num_running == 1
-        threads = self.threads if is_alone else max(1, self.threads // self.batches_at_once)
-        if self.is_torch and self._is_on_cpu:
-            # Other workers are likely to be idle when a text comes alone.
-            torch.set_num_threads(self.all_threads if is_alone and num_texts == 1 else threads)
         try:
-            yield threads
+            yield self.threads if is_alone else max(1, self.threads // self.batches_at_once)
         finally:
             with self._counting:
                 self._num_running -= 1

@@ -46,8 +46,10 @@ class BatchQueue:
     """A bounded queue and the threads that empty it.
 
     A batch begins with the job that has waited longest and is filled with those whose lengths are nearest. Free
-    threads share what waits. While several jobs arrive at a time, a batch waits until as many texts are there as the
-    last one had, or until its first job has waited ``max_wait`` seconds. A job that comes alone does not wait.
+    threads share what waits. While several jobs arrive at a time, a free thread waits until as many texts are there as
+    the last batch had, but at most ``max_wait`` seconds. If there is one thread, it waits for as many besides those
+    that came during its last batch: whoever gets an answer is likely to ask again, and fuller batches of more like
+    lengths cost less. A job that comes alone does not wait.
 
     Args:
         compute: Function that computes a batch, on a thread.
@@ -76,6 +78,7 @@ class BatchQueue:
         self._turn = threading.Lock()  # of the thread that waits for the next batch
         self._waiting: list[Job] = []
         self._num_texts = 0
+        self._num_taken = 0  # in the last batch
         self._expected = 1
         self._seconds_per_text = 0.0
         self._closed = False
@@ -145,20 +148,23 @@ class BatchQueue:
     def _take(self) -> list[Job]:
         """Wait for jobs and return the next batch; none if the queue is closed and empty."""
         with self._turn, self._changed:
+            free_since = time.monotonic()
+            if len(self._threads) == 1:
+                self._expected = max(1, min(self._max_batch, self._num_taken + self._num_texts))
             while not self._waiting and not self._closed:
                 self._changed.wait()
             if not self._waiting:
                 return []
-            end = self._waiting[0].arrived + self._max_wait
+            end = max(free_since, self._waiting[0].arrived) + self._max_wait
             while not self._closed and self._num_texts < self._expected and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
             batch = self._choose(min(self._max_batch, -(-self._num_texts // self._num_free)))
             self._num_free -= 1
             chosen = set(map(id, batch))
             self._waiting = [job for job in self._waiting if id(job) not in chosen]
-            taken = sum(len(job.texts) for job in batch)
-            self._num_texts -= taken
-            self._expected = min(self._max_batch, taken)
+            self._num_taken = sum(len(job.texts) for job in batch)
+            self._num_texts -= self._num_taken
+            self._expected = min(self._max_batch, self._num_taken)
             return batch
 
     def _choose(self, max_texts: int) -> list[Job]:

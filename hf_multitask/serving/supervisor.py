@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from multiprocessing import connection, parent_process
+from socket import socket
 
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -13,8 +14,59 @@ from uvicorn.supervisors.multiprocess import Process
 
 logger = logging.getLogger(__name__)
 
+# Seconds that a worker has until its first answer: it imports torch, on a machine that may be busy.
+SECONDS_TO_START = 300
 # Seconds after which a worker that could not start is started again, if others have served.
 SECONDS_TO_RETRY = 10
+
+
+class Worker(Process):
+    """A process that serves, and ends as programs do when it is told to stop: what it has opened is given back.
+
+    Uvicorn ends a process by the signal that it has got, without its exit handlers. Semaphores of libraries, such as
+    that of a progress bar, are then reported as leaked.
+    """
+
+    _has_answered = False
+    _asked_at: float | None = None
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Return whether the process answers in time. The time until its first answer is `SECONDS_TO_START`.
+
+        Args:
+            timeout: Seconds.
+        """
+        if self._has_answered or not self.process.is_alive():
+            return super().is_alive(timeout)
+        try:
+            if self._asked_at is None:
+                self._asked_at = time.monotonic()
+                self.parent_conn.send(b"ping")
+            if self.parent_conn.poll(0):  # meanwhile the other workers are watched
+                self.parent_conn.recv()
+                self._has_answered = True
+        except (OSError, EOFError):
+            return False
+        return self._has_answered or time.monotonic() < self._asked_at + SECONDS_TO_START
+
+    def is_ready(self, timeout: float = 5) -> bool:
+        """Return whether the process answers in time that it serves.
+
+        Args:
+            timeout: Seconds.
+        """
+        return self._has_answered and super().is_ready(timeout)
+
+    def target(self, sockets: list[socket] | None = None) -> None:
+        """Serve until a signal to stop."""
+
+        # Uvicorn restores these handlers when it has stopped, and sends itself the signal again.
+        def stop(*_: object) -> None:
+            self.server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        super().target(sockets)
 
 
 class Supervisor(Multiprocess):
@@ -23,6 +75,12 @@ class Supervisor(Multiprocess):
     cannot_start = False
     _has_served = False
     _retry_at: float | None = None
+
+    def init_processes(self) -> None:
+        """Start the workers."""
+        self.processes += [Worker(self.config, self.sockets) for _ in range(self.processes_num)]
+        for process in self.processes:
+            process.start()
 
     def keep_subprocess_alive(self) -> None:
         """Start workers again that have died or do not answer; end if the first ones cannot start."""
@@ -39,7 +97,7 @@ class Supervisor(Multiprocess):
                 process.join()
                 if process.exitcode != STARTUP_FAILURE:
                     logger.error("a worker ended with status %s; another takes its place.", process.exitcode)
-                self.processes[i] = Process(self.config, self.sockets)
+                self.processes[i] = Worker(self.config, self.sockets)
                 self.processes[i].start()
             elif not self._has_served:
                 self.cannot_start = True

@@ -1,6 +1,7 @@
 """Speed of the server compared with the pipeline, and what it withstands: many, malformed and lost requests."""
 
 import argparse
+import asyncio
 import json
 import os
 import random
@@ -18,6 +19,8 @@ from transformers import BertConfig, BertModel
 
 from hf_multitask import MultiTaskModel, load_tokenizer
 from hf_multitask.export import export_onnx
+from hf_multitask.serving.answers import ModelAnswers, PredictKind
+from hf_multitask.serving.batch_queue import Job
 
 from .inference import trained_model
 from .machine import machine_facts
@@ -88,7 +91,7 @@ def _bodies(texts: Sequence[str]) -> list[str]:
 
 
 def _speed(model: Path, backend: str, texts: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare many clients and one client with the pipeline, in turns."""
+    """Compare many clients, their batches without HTTP, and one client with the pipeline, in turns."""
     # The overloads of transformers list its own tasks only.
     pipeline: Any = transformers.pipeline(  # type: ignore[call-overload]
         "multi-task", str(model), batch_size=arguments.batch_size, device="cpu", backend=backend
@@ -96,33 +99,53 @@ def _speed(model: Path, backend: str, texts: list[str], arguments: argparse.Name
     options = ("--backend", backend, "--workers", str(arguments.workers), "--max-batch", str(arguments.batch_size))
     with running_server(model, model / f"{backend}.log", *options, "--log", "errors") as server:
         many = Clients(server, arguments.clients, processes=2)
-        one = Clients(server, 1)
+        single = Clients(server, 1)
         bodies = _bodies(texts)
+        compute = ModelAnswers(pipeline, arguments.batch_size, backend)
         many.send(bodies)
         pipeline(texts)
-        cpu: dict[str, list[float]] = {"pipeline": [], "server": [], "clients": []}
+        cpu: dict[str, list[float]] = {"pipeline": [], "batches": [], "server": [], "clients": []}
         functions = {
             "pipeline": lambda: _measured(lambda: pipeline(texts), {"pipeline": [psutil.Process()]}, cpu),
+            "batches": lambda: _measured(
+                lambda: _answer_in_batches(compute, texts, arguments.clients), {"batches": [psutil.Process()]}, cpu
+            ),
             "server": lambda: _measured(
                 lambda: many.send(bodies), {"server": server.workers, "clients": many.processes}, cpu
             ),
         }
         seconds = time_in_turns(functions, arguments.repeats)
         milliseconds = {name: 1000 * statistics.median(values) / len(texts) for name, values in cpu.items()}
-        latencies = _latencies(pipeline, one, texts)
+        latencies = _latencies(pipeline, single, texts)
         many.close()
-        one.close()
-    ratio = statistics.median(p / s for p, s in zip(seconds["pipeline"], seconds["server"], strict=True))
+        single.close()
+    ratios = {
+        name: statistics.median(p / s for p, s in zip(seconds["pipeline"], values, strict=True))
+        for name, values in seconds.items()
+    }
     median = {name: 1000 * statistics.median(values) for name, values in latencies.items()}
     tail = 1000 * sorted(latencies["server"])[int(0.99 * (len(latencies["server"]) - 1))]
     print(f"\n{backend}, {arguments.workers} workers")
     for name, values in seconds.items():
-        print(f"{name:<12}{len(texts) / statistics.median(values):8.0f} texts/s   one text {median[name]:6.2f} ms")
+        one = f"   one text {median[name]:6.2f} ms" if name in median else ""
+        print(f"{name:<12}{len(texts) / statistics.median(values):8.0f} texts/s   ratio {ratios[name]:.2f}{one}")
     print("processor time per text: " + ", ".join(f"{name} {value:.2f} ms" for name, value in milliseconds.items()))
-    _print_bar("throughput, ratio to the pipeline", ratio, THROUGHPUT_BAR, at_least=True)
+    _print_bar("throughput, ratio to the pipeline", ratios["server"], THROUGHPUT_BAR, at_least=True)
     _print_bar("one client, ms more than the pipeline", median["server"] - median["pipeline"], LATENCY_BAR_MS)
     _print_bar("one client, p99 / median", tail / median["server"], TAIL_BAR)
-    return {"seconds": seconds, "ratio": ratio, "median_ms": median, "p99_ms": tail, "cpu_ms": milliseconds}
+    return {"seconds": seconds, "ratios": ratios, "median_ms": median, "p99_ms": tail, "cpu_ms": milliseconds}
+
+
+def _answer_in_batches(compute: ModelAnswers, texts: Sequence[str], size: int) -> None:
+    """Compute answers as the server does, but without HTTP, for as many texts at a time as there are clients."""
+    loop = asyncio.new_event_loop()
+    kind = PredictKind((), False)
+    for start in range(0, len(texts), size):
+        jobs = [Job(kind, [text], len(text), loop.create_future()) for text in texts[start : start + size]]
+        for outcome in compute(jobs):
+            if isinstance(outcome, Exception):
+                raise outcome
+    loop.close()
 
 
 def _timed(function: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from hf_multitask.serving.answers import EmbedKind, ModelAnswers, PredictKind, divide_by_length
-from hf_multitask.serving.batch_queue import Job
+from hf_multitask.serving.batch_queue import BatchQueue, Job
 from hf_multitask.serving.offsets import to_utf16
 from tests.comparison import approximately
 from tests.tiny import SENTENCES
@@ -61,6 +62,42 @@ def test_batches_at_the_same_time_are_those_one_after_the_other(served_pipeline)
             found = list(pool.map(lambda batch: answers(batch)[0], batches))
             assert found == approximately(expected, rel=1e-4, abs=1e-5)
     assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_torch_computes_on_one_thread_and_a_lone_text_has_the_threads_of_all_workers(served_pipeline, two_threads):
+    """A second thread would have OpenMP threads of its own; with more of them than cores, passes wait asleep."""
+    answers = ModelAnswers(served_pipeline, 8, workers=2)
+    queue = BatchQueue(answers, 8, 0.0, 100, threads=answers.batches_at_once)
+    passes = []
+
+    def record(module, args, kwargs):
+        passes.append((threading.get_ident(), len(kwargs["input_ids"]), torch.get_num_threads()))
+
+    async def ask():
+        def put(*texts):
+            result = asyncio.get_running_loop().create_future()
+            queue.put(Job(ALL, texts, 1, result))
+            return result
+
+        queue.start()
+        await asyncio.gather(*(put("play", "rain in rome") for _ in range(8)))
+        for _ in range(4):
+            await put("play")
+        await asyncio.to_thread(queue.close)
+
+    handle = served_pipeline.model.register_forward_pre_hook(record, with_kwargs=True)
+    asyncio.run(ask())
+    handle.remove()
+    assert len({thread for thread, _, _ in passes}) == 1
+    assert {(texts == 1, threads) for _, texts, threads in passes} == {(True, 4), (False, 2)}
 
 
 def test_each_job_gets_its_own_answers(answers, served_pipeline):

@@ -88,16 +88,34 @@ def test_a_job_that_comes_alone_does_not_wait():
 
 def test_jobs_wait_for_as_many_as_there_were():
     async def scenario(queue, model, put):
-        first = await occupy(model, put)
-        results = [put("a") for _ in range(3)]
-        model.free.set()
-        await asyncio.gather(first, *results)
+        await put(*"aaa")
         early = put("b")
         await asyncio.sleep(0.1)
         assert not early.done()
         await asyncio.gather(early, put("c"), put("d"))
 
     assert run(scenario, max_wait=20.0)[-1] == ["b", "c", "d"]
+
+
+def test_who_has_just_got_an_answer_is_waited_for():
+    async def scenario(queue, model, put):
+        first = await occupy(model, put)
+        early = put("a")
+        model.free.set()
+        await first
+        await asyncio.sleep(0.1)
+        assert not early.done()
+        await asyncio.gather(early, put("b"))
+
+    assert run(scenario, max_wait=20.0) == [["first"], ["a", "b"]]
+
+
+def test_nobody_is_waited_for_longer_than_is_allowed():
+    async def scenario(queue, model, put):
+        await put(*"abc")
+        await asyncio.wait_for(put("d"), 10)
+
+    assert run(scenario, max_wait=0.1) == [["a"], ["d"]]
 
 
 def test_free_threads_share_what_waits():

@@ -155,6 +155,15 @@ def test_a_worker_that_cannot_start_again_leaves_the_others_alone(start, served_
 
 
 @pytest.mark.slow
+def test_workers_that_are_told_to_stop_give_back_what_they_have_opened(start):
+    with start("--workers", "2") as running:
+        assert ask(running.port, "play", None)[0] == 200
+    assert running.process.returncode == 0
+    lines = [line for line in running.log.read_text(encoding="utf-8").splitlines() if "INFO" not in line]
+    assert not [line for line in lines if "leaked" in line or "Error" in line], lines
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot be killed there without its workers")
 def test_workers_end_with_the_process_that_started_them(start):
     with start("--workers", "2") as running:
