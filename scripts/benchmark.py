@@ -19,7 +19,7 @@
 ``python scripts/benchmark.py tune --data DIR`` searches for settings and compares the winner with the config itself.
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
 ``python scripts/benchmark.py label-issues --data DIR`` counts how many exchanged labels are found.
-``python scripts/benchmark.py sharing`` measures the cost of conflict_steps and loss_balancing.
+``python scripts/benchmark.py sharing`` measures the cost of conflict_steps, loss_balancing and private layers.
 ``python scripts/benchmark.py abstention`` measures the cost of abstaining from texts out of scope.
 """
 
@@ -129,11 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("growth", help="cost of training by rows, tokens and layers")
     command.add_argument("--repeats", type=int, default=3, help="rounds at each size (default: %(default)s)")
     command.set_defaults(run=growth)
-    command = commands.add_parser("sharing", help="cost of conflict_steps and loss_balancing")
+    command = commands.add_parser("sharing", help="cost of conflict_steps, loss_balancing, private layers")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
     command.add_argument("--steps", type=int, default=50, help="steps of a training (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    command.add_argument(
+        "--only", nargs="+", help="names of the table that are compared with a plain run (default: all)"
+    )
     command.set_defaults(run=sharing)
     command = commands.add_parser("abstention", help="cost of abstaining from texts out of scope")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
