@@ -130,6 +130,13 @@ class BatchQueue:
             if len(self._waiting) == 1 or self._num_texts >= self._expected:
                 self._changed.notify()
 
+    def drop(self, job: Job) -> None:
+        """Take a job out that nobody waits for any more, if it is not computed yet; others have its place."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._num_texts -= len(job.texts)
+
     def _run(self) -> None:
         while batch := self._take():
             if wanted := [job for job in batch if not job.result.cancelled()]:
@@ -151,13 +158,10 @@ class BatchQueue:
             free_since = time.monotonic()
             if len(self._threads) == 1:
                 self._expected = max(1, min(self._max_batch, self._num_taken + self._num_texts))
-            while not self._waiting and not self._closed:
-                self._changed.wait()
+            while (seconds := self._seconds_to_wait(free_since)) is None or seconds > 0:
+                self._changed.wait(seconds)
             if not self._waiting:
                 return []
-            end = max(free_since, self._waiting[0].arrived) + self._max_wait
-            while not self._closed and self._num_texts < self._expected and (left := end - time.monotonic()) > 0:
-                self._changed.wait(left)
             batch = self._choose(min(self._max_batch, -(-self._num_texts // self._num_free)))
             self._num_free -= 1
             chosen = set(map(id, batch))
@@ -166,6 +170,14 @@ class BatchQueue:
             self._num_texts -= self._num_taken
             self._expected = min(self._max_batch, self._num_taken)
             return batch
+
+    def _seconds_to_wait(self, free_since: float) -> float | None:
+        """Return how long a thread waits until it takes a batch; None if it must be woken up."""
+        if self._closed or (self._waiting and self._num_texts >= self._expected):
+            return 0
+        if not self._waiting:
+            return None
+        return max(free_since, self._waiting[0].arrived) + self._max_wait - time.monotonic()
 
     def _choose(self, max_texts: int) -> list[Job]:
         """Return the oldest job with those of its kind whose lengths are nearest."""

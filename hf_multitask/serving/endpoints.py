@@ -164,6 +164,7 @@ class _Answers:
             self.metrics.waiting.set(self.queue.num_texts)
             return await result
         except asyncio.CancelledError as error:
+            self.queue.drop(job)
             self.metrics.dropped.inc()
             raise ClientGoneError from error
         except ValueError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 HOST = "127.0.0.1"
-SECONDS_TO_START = 120
+SECONDS_TO_START = 400
 _ADDRESS = re.compile(r"ready: http://127\.0\.0\.1:(\d+)")
 _CLIENT = Path(__file__).with_name("serving_client.py")
 

@@ -148,6 +148,23 @@ def test_a_full_queue_refuses_and_takes_again():
     run(scenario, max_texts=4)
 
 
+def test_a_dropped_job_makes_room_and_leaves_those_that_wait():
+    async def scenario(queue, model, put):
+        await put(*"abc")
+        result = asyncio.get_running_loop().create_future()
+        job = Job("a", ["gone"] * 2, 4, result)
+        queue.put(job)
+        await asyncio.sleep(0.05)  # the thread waits for a third text
+        queue.drop(job)
+        queue.drop(job)
+        assert queue.num_texts == 0
+        await asyncio.sleep(0.4)
+        assert queue.is_running
+        await put("d", "e", "f", "g")
+
+    assert run(scenario, max_wait=0.2, max_texts=4) == [["a"], ["d"]]
+
+
 def test_what_is_canceled_is_not_computed_and_what_waits_at_the_end_is():
     async def scenario(queue, model, put):
         await occupy(model, put)

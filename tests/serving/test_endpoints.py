@@ -192,6 +192,7 @@ def test_a_request_whose_client_has_gone_is_dropped(server):
                 break
         busy.result()
         after = _metrics(client)
+        assert after["hf_multitask_waiting_texts"] == 0
     assert after["hf_multitask_dropped_requests_total"] > before["hf_multitask_dropped_requests_total"]
     assert client.predict("play")
 
