@@ -10,11 +10,12 @@ from .field_types import check_fields
 from .messages import unknown_name_message
 from .type_aliases import JsonObject
 
+ENERGY = "energy"
 # Each is larger for texts in scope. Neither depends on the temperature of the task, so calibration changes no answer.
 LOGIT_METHODS: MappingProxyType[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
     {
         # Liu et al. 2020: the negative free energy.
-        "energy": lambda logits: logits.float().logsumexp(-1),
+        ENERGY: lambda logits: logits.float().logsumexp(-1),
         # Hendrycks and Gimpel 2017.
         "max_softmax": lambda logits: logits.float().softmax(-1).amax(-1),
     }
@@ -42,7 +43,7 @@ class Abstention:
         ValueError: If a value is not allowed.
     """
 
-    method: str = "energy"
+    method: str = ENERGY
     false_rejections: float = 0.04
     threshold: float | None = None
     scale: float = 1.0

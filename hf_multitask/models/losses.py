@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch.nn import functional
 
+from .abstention import ENERGY
 from .heads_crf import CRF, log_partition, word_counts
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
 
@@ -44,17 +45,23 @@ def count_outliers(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     return (labels == OUT_OF_SCOPE).sum()
 
 
-def outlier_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy of rows out of scope to equal probabilities (Hendrycks et al. 2019, section 4).
+def outlier_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the losses of rows out of scope, which draw the labels to equal probabilities.
+
+    They are cross entropies to equal probabilities (Hendrycks et al. 2019, section 4). These leave open how large the
+    logits are, and with them their energy: with ``energy``, they are mean squares, which draw each logit to 0.
 
     Args:
+        task: The task.
         logits: Scores of a single-label task (batch, num_labels).
         labels: Label ids (batch,).
 
     Returns:
         Losses (batch,) in float32; 0 for a row in scope.
     """
-    losses = -logits.float().log_softmax(-1).mean(-1)
+    logits = logits.float()
+    by_energy = task.abstention is not None and task.abstention.method == ENERGY
+    losses = logits.square().mean(-1) if by_energy else -logits.log_softmax(-1).mean(-1)
     return torch.where(labels == OUT_OF_SCOPE, losses, 0.0)
 
 

@@ -531,7 +531,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
         if not task.has_scope or task.outlier_weight == 0:
             return loss
         outliers = counts.get(f"{task.name}{OUTLIERS}", count_outliers(task, targets))
-        return loss + task.outlier_weight * outlier_losses(logits, targets).sum() / outliers.clamp(min=1)
+        return loss + task.outlier_weight * outlier_losses(task, logits, targets).sum() / outliers.clamp(min=1)
 
 
 def gather_words(

@@ -82,9 +82,9 @@ class TaskConfig:
         out_of_scope: For single-label tasks, the label in the data of rows that are out of scope, which is not one of
             ``labels``. In training, they are rows out of scope (see ``outlier_weight``), and it is the answer for
             rejected texts.
-        outlier_weight: For single-label tasks, weight of the loss of training rows out of scope: the mean of their
-            cross entropy to equal probabilities of all labels (outlier exposure, Hendrycks et al. 2019; 0.5 is
-            theirs). 0 leaves these rows out.
+        outlier_weight: For single-label tasks, weight of the mean loss of training rows out of scope: cross entropy to
+            equal probabilities of all labels (outlier exposure, Hendrycks et al. 2019; 0.5 is theirs), or, if the
+            task abstains by ``energy``, the mean square of the logits. 0 leaves these rows out.
         min_score: For token tasks, the score from which an entity is part of an answer: a number in [0, 1], or numbers
             by entity type. All are if None.
         entity_precision: For token tasks, the share of right ones among the entities of an answer, in (0, 1). The

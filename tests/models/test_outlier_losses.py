@@ -10,14 +10,18 @@ from hf_multitask.models.losses import OUT_OF_SCOPE, count_labeled, count_outlie
 from tests.tiny import SENTENCES
 
 INTENT = TaskConfig(
-    "intent", "sequence_classification", ["a", "b"], problem_type="single_label_classification", abstain={}
+    "intent",
+    "sequence_classification",
+    ["a", "b"],
+    problem_type="single_label_classification",
+    abstain={"method": "max_softmax"},
 )
 LABELS = torch.tensor([0, OUT_OF_SCOPE, 1, OUT_OF_SCOPE, -100])
 
 
 def test_the_loss_is_the_cross_entropy_to_equal_probabilities():
     logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 1.0], [3.0, 1.0], [5.0, 0.0]])
-    losses = outlier_losses(logits, LABELS)
+    losses = outlier_losses(INTENT, logits, LABELS)
     expected = -(torch.tensor([3.0, 1.0]).log_softmax(-1).mean())
     assert losses.tolist() == pytest.approx([0, torch.tensor(2.0).log().item(), 0, expected.item(), 0])
     # The labels of rows in scope are the only ones that the other loss and its count see.
@@ -26,6 +30,12 @@ def test_the_loss_is_the_cross_entropy_to_equal_probabilities():
     assert count_outliers(INTENT, LABELS) == 2
     assert count_outliers(replace(INTENT, outlier_weight=0.0), LABELS) == 0
     assert count_outliers(replace(INTENT, abstain=None), LABELS) == 0
+
+
+def test_energy_has_a_loss_that_is_least_without_logits():
+    logits = torch.tensor([[2.0, 0.0], [3.0, 1.0], [1.0, 1.0], [0.0, 0.0], [5.0, 0.0]])
+    losses = outlier_losses(replace(INTENT, abstain={"method": "energy"}), logits, LABELS)
+    assert losses.tolist() == [0, 5, 0, 0, 0]
 
 
 @pytest.fixture
@@ -45,7 +55,7 @@ def test_the_mean_of_the_rows_out_of_scope_is_added_with_its_weight(model, encod
     rows = torch.arange(5)
     plain = loss_of(model, encoder, rows, weight=0.0)
     exposed = loss_of(model, encoder, rows, weight=0.5)
-    mean = outlier_losses(exposed.logits["intent"], LABELS)[[1, 3]].mean()
+    mean = outlier_losses(INTENT, exposed.logits["intent"], LABELS)[[1, 3]].mean()
     assert exposed.loss.item() == pytest.approx((plain.loss + 0.5 * mean).item())
     assert plain.loss == example_losses(INTENT, plain.logits["intent"], LABELS).sum() / 2
 
