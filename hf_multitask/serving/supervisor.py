@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds that a worker has until its first answer: it imports torch, on a machine that may be busy.
 SECONDS_TO_START = 300
+# Seconds that a worker has to end after it has closed its pipe; only then it has a status.
+SECONDS_TO_END = 5
 # Seconds after which a worker that could not start is started again, if others have served.
 SECONDS_TO_RETRY = 10
 
@@ -92,7 +94,9 @@ class Supervisor(Multiprocess):
             process.child_conn.close()
             if process.is_alive(self.config.timeout_worker_healthcheck):
                 self._has_served = self._has_served or process.is_ready(self.config.timeout_worker_healthcheck)
-            elif process.exitcode != STARTUP_FAILURE or self._may_retry():
+                continue
+            process.process.join(SECONDS_TO_END)
+            if process.exitcode != STARTUP_FAILURE or self._may_retry():
                 process.kill()
                 process.join()
                 if process.exitcode != STARTUP_FAILURE:
