@@ -34,9 +34,7 @@ def print_training(progress: RaceProgress) -> None:
 def print_rung(result: RungResult) -> None:
     """Print the scores after a rung of a race, and what drops out."""
     table = rung_table(result)
-    seeds = len(result.rung.seeds)
-    title = f"{result.rung.size:,} training rows, {seeds} {'seed' if seeds == 1 else 'seeds'}"
-    print_cells(table.header, table.rows, Console(), title=title)
+    print_cells(table.header, table.rows, Console(), title=result.rung.text)
 
 
 def print_race(race: Race) -> None:

@@ -19,8 +19,8 @@ from ..runs.config_file import config_to_yaml
 from ..runtime.atomic_files import write_json, write_text
 from .limits import STOP_NAME, StudyLimit, check_call
 from .race_results import CONFIG_NAME as WINNER_NAME
-from .race_results import Race, choose, negated, price_list, recommend
-from .race_rungs import Rung, RungResult, drop, is_worth, plan_rungs
+from .race_results import Race, find_cheaper, negated, price_list, recommend
+from .race_rungs import Length, Rung, RungResult, drop, is_worth, plan_rungs
 from .records import explain_full_disk, read_record
 from .row_scores import metric_name
 from .run_training import run_config
@@ -91,9 +91,10 @@ def run_race(
 ) -> Race | None:
     """Let freezing scenarios race, and recommend one.
 
-    All scenarios are trained with few rows first. What is worse by a paired test drops out, at most the better half
-    goes on with more rows, then with more seeds; see `race_rungs`. The trainings are those of a study, and the folder
-    may contain one: what is trained is not trained again. The same call continues a race that was killed.
+    All scenarios are trained with few rows first, or for few epochs. What is worse by a paired test drops out, at most
+    the better half goes on with more of them, then with more seeds; see `race_rungs`. The highest score in the end is
+    recommended. The trainings are those of a study, and the folder may contain one: what is trained is not trained
+    again. The same call continues a race that was killed.
 
     Args:
         config: Config of an ordinary run. Its ``freeze`` and ``output_dir`` are not used.
@@ -165,8 +166,9 @@ class _Course:
         self.key = main_task or OVERALL
         self.on_training = on_training if is_main else None
         self.on_rung = on_rung if is_main else None
-        self.size = max(run.size for run in plan.runs)
-        self.rungs = plan_rungs(self.size, sorted({run.seed for run in plan.runs}))
+        lengths = sorted({run.length for run in plan.runs}, key=lambda length: length.passes)
+        self.full = lengths[-1]
+        self.rungs = plan_rungs(lengths, sorted({run.seed for run in plan.runs}))
         # Scores are higher for better scenarios, and errors are negated.
         task = next((task for task in data.tasks if task.name == main_task), None)
         self.sign = 1.0 if task is None or greater_is_better(metric_name(task)) else -1.0
@@ -178,11 +180,11 @@ class _Course:
         Raises:
             ValueError: If the race was stopped before two scenarios were trained.
         """
-        left = tuple(dict.fromkeys(run.scenario.name for run in self.plan.runs if run.size == self.size))
-        full_rows = len(left) * self.size * len(self.rungs[-1].seeds)
+        left = tuple(dict.fromkeys(run.scenario.name for run in self.plan.runs if run.length == self.full))
+        full_passes = len(left) * self.full.passes * len(self.rungs[-1].seeds)
         results: list[RungResult] = []
         for number, rung in enumerate(self.rungs):
-            if not is_worth(rung, results, len(left), full_rows):
+            if not is_worth(rung, results, len(left), full_passes):
                 break
             result = self._judge(rung, left, self._train(number, rung, left))
             if result is not None:
@@ -201,7 +203,7 @@ class _Course:
         runs = [
             run
             for run in self.plan.runs
-            if run.size == rung.size and run.seed in rung.seeds and run.scenario.name in left
+            if run.length == rung.length and run.seed in rung.seeds and run.scenario.name in left
         ]
         done = 0
 
@@ -225,7 +227,7 @@ class _Course:
         # A scenario counts when all of its trainings are finished, so that all means are of the same rows and seeds.
         unfinished = {run.scenario.name for run in runs if run.folder not in finished}
         records = [(run, record) for run, record in records if run.scenario.name not in unfinished]
-        scored = score_scenarios(self.plan, records, self.data.tasks, rung.size)
+        scored = score_scenarios(self.plan, records, self.data.tasks, rung.length.size)
         scored = {name: scores for name, scores in scored.items() if self.key in scores.scores}
         if len(scored) < 2:
             return None
@@ -257,34 +259,34 @@ class _Course:
 def _summarize(course: _Course, results: list[RungResult], config: RunConfig) -> Race:
     # A rung that the end of the time has cut short compares some of those that are left only.
     result = next((result for result in reversed(results) if result.is_complete), results[-1])
-    winner = choose(result)
-    runner_up = next(name for name in result.ranking if name != winner)
-    of_rival = result.differences.get(runner_up)
-    difference = result.differences[winner] if of_rival is None else negated(of_rival)
+    winner, runner_up = result.ranking[:2]
+    difference = negated(result.differences[runner_up])
     plan = course.plan
-    full = [item for item in plan.skipped if item["size"] == course.size]
+    # A scenario that only the short trainings leave no room for is in the last rungs.
+    trained = {run.scenario.name for run in plan.runs if run.length == course.full}
     return Race(
         metric=course.metric,
         winner=winner,
         runner_up=runner_up,
+        cheaper=None if difference.low > 0 else find_cheaper(result),
         difference=difference,
         is_sure=difference.low > 0,
-        recommendation=recommend(result, winner, runner_up, difference, course.metric),
-        prices=price_list(results, course.size),
+        recommendation=recommend(result, runner_up, difference, course.metric),
+        prices=price_list(results, course.full),
         rungs=results,
-        size=course.size,
+        size=course.full.size,
         out_of_time=not course.limit.may_begin,
-        skipped={item["scenario"]: item["reason"] for item in full},
-        config=_winner_config(plan, winner, course.size, config, course.data.tasks),
+        skipped={item["scenario"]: item["reason"] for item in plan.skipped if item["scenario"] not in trained},
+        config=_winner_config(plan, winner, course.full, config, course.data.tasks),
         folder=plan.folder,
     )
 
 
 def _winner_config(
-    plan: StudyPlan, winner: str, size: int, config: RunConfig, tasks: Sequence[TaskConfig]
+    plan: StudyPlan, winner: str, full: Length, config: RunConfig, tasks: Sequence[TaskConfig]
 ) -> RunConfig:
     """Return the config that trains the winner as the race did, with the user's choices of what to save and report."""
-    run = next(run for run in plan.runs if run.scenario.name == winner and run.size == size)
+    run = next(run for run in plan.runs if run.scenario.name == winner and run.length == full)
     trained = run_config(plan, run, tasks, Path(config.output_dir))
     training = {name: value for name, value in trained.training.items() if name not in STUDY_FIELDS}
     training |= {name: config.training[name] for name in STUDY_FIELDS if name in config.training}

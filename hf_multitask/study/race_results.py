@@ -1,5 +1,6 @@
 """Results of a race, as ``race.json`` contains them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -11,7 +12,7 @@ from ..reports.page import Table, markdown_table
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json, write_text
 from .advice import TIME_TOLERANCE
-from .race_rungs import RungResult
+from .race_rungs import Length, Rung, RungResult
 from .statistics import Interval
 
 RACE_NAME, PAGE_NAME, CONFIG_NAME = "race.json", "race.md", "winner.yaml"
@@ -25,16 +26,16 @@ class Price:
 
     Args:
         scenario: Name of the scenario.
-        size: Number of training rows with which it was trained last.
+        length: Rows and epochs with which it was trained last.
         seeds: Number of seeds with which it was trained last.
         score: Its score there.
-        full_score: Score with the most rows of the race: ``score`` plus what the scenarios that went on have gained.
-        minutes: Minutes of a training with all rows; in proportion to the rows if it was not trained with all.
+        full_score: Score in the longest training: ``score`` plus what the scenarios that went on have gained.
+        minutes: Minutes of a full training; in proportion to rows and epochs if it had none.
         dropped: Why it dropped out; None if it did not.
     """
 
     scenario: str
-    size: int
+    length: Length
     seeds: int
     score: float
     full_score: float
@@ -48,8 +49,9 @@ class Race(ShownAsTable):
 
     Args:
         metric: What the scenarios were ranked by.
-        winner: Name of the recommended scenario.
+        winner: Name of the recommended scenario, whose score is the highest.
         runner_up: Name of the best other scenario in the last comparison.
+        cheaper: Name of the cheapest scenario that may be as good and takes less time, if any.
         difference: Score of the winner minus that of the runner-up, with its 95 % interval.
         is_sure: Whether chance alone does not explain the difference.
         recommendation: The recommendation, as a sentence.
@@ -65,6 +67,7 @@ class Race(ShownAsTable):
     metric: str
     winner: str
     runner_up: str
+    cheaper: str | None
     difference: Interval
     is_sure: bool
     recommendation: str
@@ -98,12 +101,57 @@ def _to_json(race: Race) -> JsonObject:
     }
 
 
-def price_list(rungs: Sequence[RungResult], size: int) -> list[Price]:
+def load_race(folder: str | Path) -> Race:
+    """Load the results of a race.
+
+    Args:
+        folder: Folder of the race, with ``race.json`` and ``winner.yaml``.
+
+    Returns:
+        The race.
+
+    Raises:
+        FileNotFoundError: If one of the two is missing, for example because the race is not over.
+        ValueError: If the first is not the result of a race, or the second is not a valid config.
+    """
+    path = Path(folder, RACE_NAME)
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(folder)!r} has no {RACE_NAME}: it contains no race, or an unfinished one.")
+    config = RunConfig.from_file(path.with_name(CONFIG_NAME))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Race(
+            **{
+                **values,
+                "difference": Interval(**values["difference"]),
+                "prices": [Price(**{**item, "length": Length(**item["length"])}) for item in values["prices"]],
+                "rungs": [_parse_rung(item) for item in values["rungs"]],
+                "config": config,
+                "folder": Path(folder),
+            }
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: is damaged, or from another version; run the race again to write it.") from error
+
+
+def _parse_rung(values: JsonObject) -> RungResult:
+    rung = values["rung"]
+    return RungResult(
+        **{
+            **values,
+            "rung": Rung(Length(**rung["length"]), tuple(rung["seeds"])),
+            "entered": tuple(values["entered"]),
+            "differences": {name: Interval(**item) for name, item in values["differences"].items()},
+        }
+    )
+
+
+def price_list(rungs: Sequence[RungResult], full: Length) -> list[Price]:
     """Return the price of each scenario that was trained, best first.
 
     Args:
         rungs: Results of the rungs.
-        size: Number of training rows of the full setting.
+        full: Length of the full setting.
     """
     last: dict[str, RungResult] = {}
     for result in rungs:
@@ -112,11 +160,11 @@ def price_list(rungs: Sequence[RungResult], size: int) -> list[Price]:
     prices = [
         Price(
             scenario=name,
-            size=result.rung.size,
+            length=result.rung.length,
             seeds=len(result.rung.seeds),
             score=result.scores[name],
             full_score=result.scores[name] + _gain_after(rungs, result),
-            minutes=result.seconds[name] * size / result.rung.size / 60,
+            minutes=result.seconds[name] * full.passes / result.rung.length.passes / 60,
             dropped=reasons.get(name),
         )
         for name, result in last.items()
@@ -130,7 +178,7 @@ def _gain_after(rungs: Sequence[RungResult], since: RungResult) -> float:
     following = rungs[rungs.index(since) :]
     for before, after in pairwise(following):
         gains = [after.scores[name] - before.scores[name] for name in after.scores if name in before.scores]
-        if before.rung.size < after.rung.size and gains:
+        if before.rung.length != after.rung.length and gains:
             total += sum(gains) / len(gains)
     return total
 
@@ -140,63 +188,58 @@ def negated(difference: Interval) -> Interval:
     return Interval(0.0 - difference.mean, 0.0 - difference.high, 0.0 - difference.low)
 
 
-def choose(result: RungResult) -> str:
-    """Return the cheapest scenario that may be the best, if it saves time, else the best.
-
-    Args:
-        result: Result of the last rung that decides.
-    """
-    equals = [
-        name
-        for name in result.scores
-        if name == result.best or (name in result.differences and result.differences[name].high >= 0)
-    ]
-    cheapest = min(equals, key=lambda name: result.seconds[name])
-    saves_time = result.seconds[cheapest] < (1 - TIME_TOLERANCE) * result.seconds[result.best]
-    return cheapest if saves_time else result.best
-
-
-def recommend(result: RungResult, winner: str, runner_up: str, difference: Interval, metric: str) -> str:
-    """Return the recommendation, as a sentence.
+def find_cheaper(result: RungResult) -> str | None:
+    """Return the cheapest scenario that may be as good as the best one, or None if none of them saves time.
 
     Args:
         result: Result of the rung that decides.
-        winner: Name of the chosen scenario.
-        runner_up: Name of the best other one.
-        difference: Score of the winner minus that of the runner-up.
+    """
+    equals = [name for name, difference in result.differences.items() if difference.high >= 0]
+    cheapest = min(equals, key=lambda name: result.seconds[name], default=None)
+    if cheapest is None or result.seconds[cheapest] >= (1 - TIME_TOLERANCE) * result.seconds[result.best]:
+        return None
+    return cheapest
+
+
+def recommend(result: RungResult, runner_up: str, difference: Interval, metric: str) -> str:
+    """Return the recommendation, as a sentence; a second one names a cheaper scenario that may be as good.
+
+    Args:
+        result: Result of the rung that decides.
+        runner_up: Name of the second best scenario.
+        difference: Score of the best one minus that of the runner-up.
         metric: What the scenarios were ranked by.
     """
-    seeds = len(result.rung.seeds)
-    basis = f"{result.rung.size:,} rows and {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    basis = result.rung.text
     interval = (
         f"{difference.mean:+.4f} against {runner_up}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}"
     )
     if difference.low > 0:
-        return f"Use {winner}: its {metric} is the highest with {basis} ({interval})."
-    if winner == result.best:
-        return f"Use {winner}, but this is not sure: with {basis}, its {metric} is within chance ({interval})."
-    return (
-        f"Use {winner}, the cheapest of those that may be the best, but this is not sure: with {basis}, its {metric} "
-        f"is within chance ({interval})."
-    )
+        return f"Use {result.best}: its {metric} is the highest with {basis} ({interval})."
+    sentence = f"Use {result.best}, but this is not sure: with {basis}, its {metric} is within chance ({interval})."
+    cheaper = find_cheaper(result)
+    if cheaper is None:
+        return sentence
+    share = result.seconds[cheaper] / result.seconds[result.best]
+    return f"{sentence} {cheaper} takes {share:.2f} of its time and may be as good."
 
 
 def price_table(race: Race) -> Table:
     """Return the price list as a table; a star marks extrapolated numbers."""
-    largest = race.rungs[-1].rung.size
+    longest = race.rungs[-1].rung.length
     rows = [
         [
             price.scenario,
-            f"{price.full_score:.4f}{MARK if price.size < largest else ''}",
-            f"{price.minutes:,.1f}{MARK if price.size < race.size else ''}",
-            f"{price.size:,} rows, {price.seeds} {'seed' if price.seeds == 1 else 'seeds'}",
+            f"{price.full_score:.4f}{MARK if price.length.passes < longest.passes else ''}",
+            f"{price.minutes:,.1f}{MARK if price.length.passes < race.size else ''}",
+            f"{price.length.text}, {price.seeds} {'seed' if price.seeds == 1 else 'seeds'}",
             price.dropped or ("recommended" if price.scenario == race.winner else "in the last comparison"),
         ]
         for price in race.prices
     ]
     caption = (
-        f"Scores with {largest:,} rows, minutes of a training with {race.size:,}. {MARK} marks numbers that are "
-        "extrapolated: scores gain as much as those of the scenarios that went on, minutes grow with the rows."
+        f"Scores with {longest.text}, minutes of a full training with {race.size:,} rows. {MARK} marks what is "
+        "extrapolated: scores gain as much as those of the scenarios that went on, minutes grow with rows and epochs."
     )
     return Table(["scenario", race.metric, "minutes", "trained with", "outcome"], rows, caption)
 
@@ -224,6 +267,6 @@ def to_markdown(race: Race) -> str:
     for result in race.rungs:
         seeds = ", ".join(map(str, result.rung.seeds))
         part = "" if result.is_complete else ", not finished"
-        lines += [f"## {result.rung.size:,} rows, seeds {seeds}{part}", "", markdown_table(rung_table(result)), ""]
+        lines += [f"## {result.rung.length.text}, seeds {seeds}{part}", "", markdown_table(rung_table(result)), ""]
     lines += [f"{name} cannot be trained: {reason}" for name, reason in race.skipped.items()]
     return "\n".join(lines)

@@ -107,7 +107,7 @@ def train_run(plan: StudyPlan, run: PlannedRun, data: StudyData, limit: StudyLim
 
 def _train(plan: StudyPlan, run: PlannedRun, data: PreparedData, working: Path, limit: StudyLimit) -> RunRecord:
     trainer, data = build_trainer(run_config(plan, run, data.tasks, working), data)
-    time_limit = TimeLimitCallback(math.inf if plan.minutes is None else plan.minutes)
+    time_limit = TimeLimitCallback(math.inf if plan.minutes is None else plan.minutes / run.shortening)
     trainer.add_callback(time_limit)
     trainer.add_callback(StudyLimitCallback(limit))
     sample = drift_sample(data["validation"], trainer.data_collator, trainer.args.device)
@@ -179,7 +179,7 @@ def run_config(plan: StudyPlan, run: PlannedRun, tasks: Sequence[TaskConfig], wo
         working: Folder for its checkpoints.
     """
     config = plan.config
-    training: JsonObject = {**config.training, "seed": run.seed}
+    training: JsonObject = {**config.training, "seed": run.seed, **_shortened(config, run.shortening)}
     if run.scenario.only_task is not None:
         (task,) = tasks
         name = metric_name(task)
@@ -199,6 +199,16 @@ def run_config(plan: StudyPlan, run: PlannedRun, tasks: Sequence[TaskConfig], wo
     # The tasks have their labels by now: they must match the labels of a model that the run starts from.
     config = replace(config, encoder=encoder, lora=lora, training=training, output_dir=str(working))
     return replace(config, tasks=list(tasks), freeze=run.freeze)
+
+
+def _shortened(config: RunConfig, shortening: int) -> JsonObject:
+    """Return the settings of a run of one of so many steps or epochs; none for a run of all of them."""
+    if shortening == 1:
+        return {}
+    arguments = config.training_arguments()
+    if arguments.max_steps > 0:
+        return {"max_steps": math.ceil(arguments.max_steps / shortening)}
+    return {"num_train_epochs": arguments.num_train_epochs / shortening}
 
 
 def forgetting(

@@ -24,7 +24,7 @@ from ..runs.build import assemble_trainer, load_parts
 from ..runs.chosen_settings import completed_config, settings_of
 from ..runs.config import RunConfig
 from ..runtime.run_length import optimizer_steps, total_steps
-from .race_rungs import rung_sizes
+from .race_rungs import Length, rung_lengths
 from .scenarios import Scenario, find_racers, find_scenarios, with_alone
 from .study_results import HELD_OUT, SkippedRun
 
@@ -50,6 +50,7 @@ class PlannedRun:
         freeze: Value of the config's ``freeze``.
         keeps_model: Whether the model is kept because other runs start from it.
         fold: Fold that is held out, from 0; None without folds.
+        shortening: In a race, the run has one of so many epochs of the config.
     """
 
     scenario: Scenario
@@ -58,12 +59,18 @@ class PlannedRun:
     freeze: str | JsonObject
     keeps_model: bool
     fold: int | None = None
+    shortening: int = 1
+
+    @property
+    def length(self) -> Length:
+        """Rows and epochs."""
+        return Length(self.size, self.shortening)
 
     @property
     def name(self) -> str:
         """Name of the run in messages."""
         fold = "" if self.fold is None else f", fold {self.fold + 1}"
-        return f"{self.scenario.name}, {self.size:,} rows, seed {self.seed}{fold}"
+        return f"{self.scenario.name}, {self.length.text}, seed {self.seed}{fold}"
 
     @property
     def folder(self) -> Path:
@@ -78,6 +85,8 @@ class PlannedRun:
     def _folder_of(self, scenario: str) -> Path:
         """Return the folder of a scenario's run with the same size, seed and fold."""
         folder = Path(RUNS_FOLDER, scenario, str(self.size), str(self.seed))
+        if self.shortening > 1:
+            folder = folder / f"short-{self.shortening}"
         return folder if self.fold is None else folder / f"fold-{self.fold + 1}"
 
 
@@ -170,29 +179,41 @@ def plan_study(
     runs: list[PlannedRun] = []
     skipped: list[SkippedRun] = []
     parsed = parse_sizes(sizes, num_rows["train"])
-    for size in rung_sizes(parsed[-1]) if racing else parsed:
-        runnable, too_short = _schedule_scenarios(chosen, size, groups, arguments)
+    lengths = _race_lengths(parsed[-1], arguments) if racing else [Length(size) for size in parsed]
+    for length in lengths:
+        runnable, too_short = _schedule_scenarios(chosen, length, groups, arguments)
         skipped += too_short
         runs += [
-            PlannedRun(scenario, size, first_seed + i, freeze, scenario.name in started_from, fold)
+            PlannedRun(
+                scenario, length.size, first_seed + i, freeze, scenario.name in started_from, fold, length.shortening
+            )
             for scenario, freeze in runnable
             for i in range(seeds)
             for fold in (range(len(folds)) if folds else [None])
         ]
     # Each scenario once before any twice: a study that is stopped early compares as many as possible.
-    runs.sort(key=lambda run: (run.size, run.seed, run.fold or 0))
+    runs.sort(key=lambda run: (run.size, -run.shortening, run.seed, run.fold or 0))
     if not runs:
         raise ValueError(f"no scenario can be run: {skipped[0]['reason']}")
     shared = (with_lora, folder, digest, settings, minutes)
     return StudyPlan(*shared, tuple(chosen), tuple(runs), tuple(skipped), num_rows, folds), data
 
 
+def _steps_per_epoch(size: int, arguments: TrainingArguments) -> int:
+    return optimizer_steps(arguments, -(-size // arguments.per_device_train_batch_size))
+
+
+def _race_lengths(size: int, arguments: TrainingArguments) -> list[Length]:
+    return rung_lengths(size, total_steps(arguments, _steps_per_epoch(size, arguments)))
+
+
 def _schedule_scenarios(
-    scenarios: Sequence[Scenario], size: int, groups: LayerGroups, arguments: TrainingArguments
+    scenarios: Sequence[Scenario], length: Length, groups: LayerGroups, arguments: TrainingArguments
 ) -> tuple[list[tuple[Scenario, str | JsonObject]], list[SkippedRun]]:
-    """Return the scenarios that fit into a run with a number of rows, each with its ``freeze``, and the others."""
-    steps_per_epoch = optimizer_steps(arguments, -(-size // arguments.per_device_train_batch_size))
-    max_steps = total_steps(arguments, steps_per_epoch)
+    """Return the scenarios that fit into a run of a length, each with its ``freeze``, and the others."""
+    size = length.size
+    steps_per_epoch = _steps_per_epoch(size, arguments)
+    max_steps = total_steps(arguments, steps_per_epoch, length.shortening)
     runnable: list[tuple[Scenario, str | JsonObject]] = []
     skipped: list[SkippedRun] = []
     # Scenarios that start from the model of another one come after it.

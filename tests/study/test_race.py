@@ -3,14 +3,13 @@
 import json
 
 import pytest
-import yaml
 
 from hf_multitask import RunConfig, run_race, run_study, run_training
 from hf_multitask.cli import main
 from hf_multitask.runs.config_file import config_to_yaml
 from hf_multitask.study import race_rungs
-from tests.study.studies import arguments
-from tests.tiny import ROWS, save_tiny_run
+from hf_multitask.study.race_rungs import Length
+from tests.study.studies import arguments, save_race_config
 
 NAMES = ["encoder-frozen", "nothing-frozen", "top:1"]
 
@@ -19,29 +18,13 @@ NAMES = ["encoder-frozen", "nothing-frozen", "top:1"]
 def race_config(tmp_path_factory):
     """Return a function that writes a config with many rows of train and test, and given training settings."""
     folder = tmp_path_factory.mktemp("a race")
-    training = {
-        "num_train_epochs": 3,
-        "per_device_train_batch_size": 4,
-        "seed": 3,
-        "eval_strategy": "no",
-        "load_best_model_at_end": False,
-    }
-    path = save_tiny_run(folder, training, folder / "out")
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:16] * 4))
-    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS * 4))
-
-    def write(**settings):
-        values = yaml.safe_load(path.read_text())
-        values["training"] = training | settings
-        path.write_text(yaml.safe_dump(values))
-        return RunConfig.from_file(path)
-
-    return write
+    return lambda **settings: RunConfig.from_file(save_race_config(folder, **settings))
 
 
 @pytest.fixture(autouse=True)
 def _few_rows_are_enough(monkeypatch):
     monkeypatch.setattr(race_rungs, "MIN_ROWS", 16)
+    monkeypatch.setattr(race_rungs, "MIN_STEPS", 12)
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +55,15 @@ def test_what_is_worse_drops_out_in_the_first_rung(one_is_worse, tmp_path):
     shown = []
     race = run_race(one_is_worse, tmp_path / "race", NAMES[:2], on_training=shown.append)
     first = race.rungs[0]
-    assert (first.rung.size, first.dropped) == (16, {"encoder-frozen": "worse beyond chance"})
+    assert (first.rung.length.size, first.dropped) == (16, {"encoder-frozen": "worse beyond chance"})
     # One is left: neither more rows nor more seeds are trained.
     assert [(item.rung, item.done, item.of) for item in shown] == [(1, 1, 2), (1, 2, 2)]
     assert (race.winner, race.runner_up, race.is_sure) == ("nothing-frozen", "encoder-frozen", True)
     assert 0 < race.difference.low <= race.difference.mean <= race.difference.high
-    assert race.recommendation.startswith("Use nothing-frozen: its mean of the tasks is the highest with 16 rows")
-    assert {price.size for price in race.prices} == {16}
+    assert race.recommendation.startswith(
+        "Use nothing-frozen: its mean of the tasks is the highest with 16 rows and 1 seed"
+    )
+    assert {price.length for price in race.prices} == {Length(16)}
     saved = json.loads((tmp_path / "race" / "race.json").read_text())
     assert saved["winner"] == "nothing-frozen"
     assert "worse beyond chance" in (tmp_path / "race" / "race.md").read_text()
@@ -87,23 +72,38 @@ def test_what_is_worse_drops_out_in_the_first_rung(one_is_worse, tmp_path):
 
 def test_equals_go_on_and_the_race_says_that_it_is_not_sure(all_are_equal, tmp_path):
     race = run_race(all_are_equal, tmp_path / "race", [*NAMES, "heads-then-all"], seeds=2)
-    assert [(result.rung.size, len(result.rung.seeds)) for result in race.rungs] == [(16, 1), (64, 1)]
+    assert [(result.rung.length.size, len(result.rung.seeds)) for result in race.rungs] == [(16, 1), (64, 1)]
     assert [len(result.left) for result in race.rungs] == [2, 2]
     assert not race.is_sure
     assert "this is not sure" in race.recommendation
     assert race.difference.low == race.difference.high == 0
-    extrapolated = [price for price in race.prices if price.size == 16]
+    extrapolated = [price for price in race.prices if price.length.size == 16]
     assert {price.dropped for price in extrapolated} == {"not in the better half"}
     page = (tmp_path / "race" / "race.md").read_text()
     assert page.count("16 rows, 1 seed") == len(extrapolated) == 2
 
 
+def test_few_rows_are_trained_for_few_epochs_first(all_are_similar, tmp_path, monkeypatch):
+    monkeypatch.setattr(race_rungs, "MIN_ROWS", 64)
+    race = run_race(all_are_similar, tmp_path / "race", NAMES, seeds=1)
+    assert [result.rung.length for result in race.rungs] == [Length(64, 4), Length(64)]
+    for name in NAMES:
+        folder = tmp_path / "race" / "runs" / name.replace(":", "-") / "64" / "3"
+        assert json.loads((folder / "short-4" / "record.json").read_text())["epochs"] == 0.75
+    (winner,) = (price for price in race.prices if price.scenario == race.winner)
+    assert winner.length == Length(64)
+    assert "64 rows, 1/4 of the epochs, 1 seed" in (tmp_path / "race" / "race.md").read_text()
+    # A study in the folder trains the full runs only, and takes those of the race for its own.
+    study = run_study(all_are_similar, tmp_path / "race", NAMES, seeds=1, sizes=[64])
+    assert {run.epochs for scenario in study.scenarios for run in scenario.runs} == {3.0}
+
+
 @pytest.mark.slow
 def test_a_race_that_is_killed_in_any_rung_and_continued_ends_the_same(all_are_similar, tmp_path, monkeypatch):
-    monkeypatch.setattr(race_rungs, "SHARE", 1)
+    monkeypatch.setattr(race_rungs, "SHARE", 100)
     config = all_are_similar
     whole = run_race(config, tmp_path / "whole", NAMES, seeds=2)
-    assert [(result.rung.size, len(result.rung.seeds)) for result in whole.rungs] == [(16, 1), (64, 1), (64, 2)]
+    assert [(result.rung.length.size, len(result.rung.seeds)) for result in whole.rungs] == [(16, 1), (64, 1), (64, 2)]
     total = len(list((tmp_path / "whole").glob("runs/**/record.json")))
     folder = tmp_path / "parts"
     for number in range(1, total):
@@ -145,7 +145,7 @@ def test_the_end_of_the_time_ends_the_race_with_a_table(all_are_similar, tmp_pat
     race = run_race(config, folder, NAMES, on_training=stop_in_the_second_rung, time_budget=60)
     assert race.out_of_time
     # One training of the second rung is finished: the first rung decides.
-    assert [result.rung.size for result in race.rungs] == [16]
+    assert [result.rung.length.size for result in race.rungs] == [16]
     assert race.winner in race.rungs[0].left
     assert "ended before it was over" in (folder / "race.md").read_text()
     with pytest.raises(ValueError, match="stopped before two scenarios were trained: give it more time"):

@@ -1,8 +1,18 @@
-"""Rungs of a race: their sizes and seeds, what drops out, and when another seed is worth its time."""
+"""Rungs of a race: their lengths and seeds, what drops out, and when another seed is worth its time."""
 
 import pytest
 
-from hf_multitask.study.race_rungs import BEHIND, WORSE, Rung, RungResult, drop, is_worth, plan_rungs, rung_sizes
+from hf_multitask.study.race_rungs import (
+    BEHIND,
+    WORSE,
+    Length,
+    Rung,
+    RungResult,
+    drop,
+    is_worth,
+    plan_rungs,
+    rung_lengths,
+)
 from hf_multitask.study.statistics import Interval
 
 
@@ -14,20 +24,31 @@ def result(rung, scores, dropped=()):
 
 
 @pytest.mark.parametrize(
-    ("size", "sizes"),
-    [(50, [50]), (100, [100]), (200, [50, 200]), (1000, [62, 250, 1000]), (13084, [817, 3271, 13084])],
+    ("size", "steps", "lengths"),
+    [
+        (1000, 252, [Length(250), Length(1000)]),
+        (13084, 2454, [Length(817), Length(3271), Length(13084)]),
+        # With fewer rows than say something, the trainings have fewer epochs.
+        (50, 160, [Length(50, 4), Length(50)]),
+        (200, 400, [Length(50, 4), Length(50), Length(200)]),
+        (50, 800, [Length(50, 16), Length(50, 4), Length(50)]),
+        # A quarter of the steps would be too few.
+        (13084, 79, [Length(13084)]),
+    ],
 )
-def test_rungs_have_a_quarter_of_the_rows_of_the_next(size, sizes):
-    assert rung_sizes(size) == sizes
+def test_rungs_are_a_quarter_as_long_as_the_next(size, steps, lengths):
+    assert rung_lengths(size, steps) == lengths
 
 
-def test_seeds_follow_rows():
-    assert plan_rungs(200, [7, 8, 9]) == [
-        Rung(50, (7,)),
-        Rung(200, (7,)),
-        Rung(200, (7, 8)),
-        Rung(200, (7, 8, 9)),
+def test_seeds_follow_lengths():
+    lengths = [Length(50, 4), Length(50)]
+    assert plan_rungs(lengths, [7, 8, 9]) == [
+        Rung(Length(50, 4), (7,)),
+        Rung(Length(50), (7,)),
+        Rung(Length(50), (7, 8)),
+        Rung(Length(50), (7, 8, 9)),
     ]
+    assert [length.passes for length in lengths] == [12.5, 50]
 
 
 def test_the_worse_drop_out_and_at_most_half_goes_on():
@@ -47,12 +68,11 @@ def test_the_best_is_never_behind():
 
 
 def test_another_seed_is_trained_within_the_share_only():
-    rungs = plan_rungs(400, [0, 1, 2])
-    names = {str(i): i / 10 for i in range(8)}
-    results = [result(rungs[0], names), result(rungs[1], {"7": 0.7, "6": 0.6})]
-    full = 8 * 400 * 3
-    # 8 * 100 + 2 * 400 rows are trained, and 2 * 400 more are 2,400 of 9,600.
-    assert is_worth(rungs[2], results, 2, full)
-    assert not is_worth(rungs[2], [*results, *results], 2, full)
-    assert is_worth(rungs[1], results[:1] * 9, 2, full)
-    assert not is_worth(rungs[1], results[:1], 1, full)
+    short, shorter, full, seeds, third = plan_rungs([Length(400, 16), Length(400, 4), Length(400)], [0, 1, 2])
+    results = [result(rung, {str(i): i / 10 for i in range(n)}) for rung, n in ((short, 8), (shorter, 4), (full, 2))]
+    passes = 8 * 400 * 3
+    # 8 * 25 + 4 * 100 + 2 * 400 are trained, and 2 * 400 more are 2,200 of 9,600.
+    assert is_worth(seeds, results, 2, passes)
+    assert not is_worth(third, [*results, results[-1]], 2, passes)
+    assert is_worth(full, results[:1] * 50, 2, passes)
+    assert not is_worth(full, results[:1], 1, passes)
