@@ -10,6 +10,7 @@ from .job_process import FAILED, STOPPING
 from .live_view import QUIET, WAIT, Shown, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
 from .probe_view import build_probe_view
+from .race_view import show_race
 from .services import Services
 from .study_jobs import StudySettings, StudyStatus, needs_folds
 from .study_view import (
@@ -22,11 +23,12 @@ from .study_view import (
 )
 from .toasts import warn
 from .train_form import FORM_ERRORS, TrainForm, read_form
-from .workspace import STUDY_NAME
+from .workspace import RACE_NAME, STUDY_NAME
 
 INTRO = (
-    "Trains several ways to freeze layers on the same data and compares their scores with the time they take. Data, "
-    "tasks, encoder and epochs are those of the Train tab."
+    "Trains several ways to freeze layers on the same data and compares their scores with the time they take. A race "
+    "trains all of them briefly and the better ones to the end. Data, tasks, encoder and epochs are those of the "
+    "Train tab."
 )
 NO_STUDIES_YET = "No study yet in {}. Choose ways to train and press Start study."
 # Ticked first: the cheapest, the dearest, and what most users mean by fine-tuning in stages.
@@ -43,6 +45,7 @@ class StudyForm(NamedTuple):
         scenarios: Ways to train.
         seeds: Number of trainings of each.
         minutes: Time of the study.
+        race: Whether it is a race.
         start: Button that starts a study.
         stop: Button that stops the running one.
         problem: Message about the last press.
@@ -56,6 +59,7 @@ class StudyForm(NamedTuple):
     scenarios: gr.CheckboxGroup
     seeds: gr.Number
     minutes: gr.Number
+    race: gr.Checkbox
     start: gr.Button
     stop: gr.Button
     problem: gr.HTML
@@ -124,6 +128,11 @@ def _build_form() -> StudyForm:
             minimum=0,
             elem_id="study-minutes",
         )
+    race = gr.Checkbox(
+        label="Race",
+        info="All are trained briefly, at most the better half goes on, up to the number of trainings above.",
+        elem_id="race",
+    )
     with gr.Row():
         start = gr.Button("Start study", variant="primary", elem_id="start-study")
         stop = gr.Button("Stop study", variant="stop", interactive=False, elem_id="stop-study")
@@ -135,7 +144,7 @@ def _build_form() -> StudyForm:
         train = gr.Button(
             "Train the winner", size="sm", min_width=110, variant="primary", visible=False, elem_id="train-winner"
         )
-    return StudyForm(about, scenarios, seeds, minutes, start, stop, problem, chosen, state, proceed, train)
+    return StudyForm(about, scenarios, seeds, minutes, race, start, stop, problem, chosen, state, proceed, train)
 
 
 def _connect_form(page: gr.Blocks, tab: gr.Tab, services: Services, form: StudyForm, train_form: TrainForm) -> None:
@@ -178,11 +187,11 @@ def _connect_shown(
         now = Shown(names, name, (message, training, _result_time(services, name)))
         if now == last:
             return [gr.skip()] * len(outputs)
-        return [*_show_status(services, names, name, status, training), *show_study(services, name), now]
+        return [*_show_status(services, names, name, status, training), *_show_results(services, name), now]
 
-    def start(scenarios: Sequence[str], seeds: float, minutes: float | None, *values: Any) -> list[object]:
+    def start(scenarios: Sequence[str], seeds: float, minutes: float | None, race: bool, *values: Any) -> list[object]:
         def press() -> str:
-            settings = StudySettings(list(scenarios), max(int(seeds or 1), 1), minutes or None)
+            settings = StudySettings(list(scenarios), max(int(seeds or 1), 1), minutes or None, race)
             return services.start_study(*read_form(values), settings)
 
         return act(press, None)
@@ -206,7 +215,7 @@ def _connect_shown(
         return refresh(chosen)
 
     follow(page, form.chosen, refresh, outputs, last_shown)
-    inputs = [form.scenarios, form.seeds, form.minutes, *train_form.inputs]
+    inputs = [form.scenarios, form.seeds, form.minutes, form.race, *train_form.inputs]
     form.start.click(start, inputs, [*outputs, form.problem], **QUIET)
     form.proceed.click(proceed, form.chosen, [*outputs, form.problem], **QUIET)
     form.stop.click(stop, form.chosen, outputs, **QUIET)
@@ -235,6 +244,9 @@ def _show_status(
     bar = progress_bar(progress.number, progress.total, "trainings of the study") if is_active else ""
     runs = [[run, f"{seconds:.1f}", scores] for run, seconds, scores in progress.runs]
     trained = table(RUN_HEADER, runs, "Finished trainings") if runs and is_active else ""
+    if progress.table is not None and is_active:
+        title, header, rows = progress.table
+        trained = table(header, rows, title) + trained
     return [
         dropdown,
         notice(status.message, kind) + bar + trained + wait,
@@ -246,12 +258,26 @@ def _show_status(
 
 
 def _study_names(services: Services) -> list[str]:
-    """Return the studies of the app and of the command line, the newest first."""
-    return list(dict.fromkeys([*services.studies.names(), *services.workspace.studies()]))
+    """Return the studies and races of the app and of the command line, the newest of each first."""
+    workspace = services.workspace
+    return list(dict.fromkeys([*services.studies.names(), *workspace.studies(), *workspace.races()]))
+
+
+def _show_results(services: Services, name: str | None) -> StudyView:
+    """Return the updates that show the results of a study or a race."""
+    races = services.workspace.races()
+    if name not in races:
+        return show_study(services, name)
+    try:
+        return show_race(races[name])
+    except (ValueError, OSError) as error:
+        return show_study(services, None)._replace(advice=notice(str(error), "error"))
 
 
 def _has_winner(services: Services, name: str) -> bool:
-    """Return whether the app can train the winner of a study: one that starts from the encoder."""
+    """Return whether the app can train the winner of a study or a race: one that starts from the encoder."""
+    if name in services.workspace.races():
+        return True
     try:
         winner = open_study(services, name).winner
     except (ValueError, OSError):
@@ -260,11 +286,9 @@ def _has_winner(services: Services, name: str) -> bool:
 
 
 def _result_time(services: Services, name: str | None) -> float:
-    """Return the time of the results of a study, which changes when they are written again."""
-    try:
-        return (services.workspace.root / (name or "") / STUDY_NAME).stat().st_mtime
-    except OSError:
-        return 0.0
+    """Return the time of the results of a study or a race, which changes when they are written again."""
+    paths = [services.workspace.root / (name or "") / file for file in (STUDY_NAME, RACE_NAME)]
+    return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)
 
 
 def _describe_data(services: Services, data: str, choices: RunChoices) -> str:

@@ -11,6 +11,7 @@ from ..probing import LayerProbe, probe_layers
 from ..quickstart import QUICKSTART_CONFIG
 from ..runs.config import RunConfig
 from ..study import load_study
+from ..study.race_results import load_race
 from ..study.scenarios import Scenario
 from .choices import RunChoices, build_config
 from .data_figure import data_figure
@@ -98,7 +99,7 @@ class Services:
             return self._plans.scenarios(self.run_config(data, choices))
 
     def start_study(self, data: str | None, choices: RunChoices, settings: StudySettings) -> str:
-        """Start a study, after looking for errors in the data first.
+        """Start a study or a race, after looking for errors in the data first.
 
         Returns:
             The name of the study.
@@ -110,11 +111,15 @@ class Services:
             return self.studies.start(self.run_config(data, choices), settings)
 
     def train_winner(self, name: str | None) -> str:
-        """Start a run that trains as the winner of a study did, and return the name of the run.
+        """Start a run that trains as the winner of a study or a race did, and return the name of the run.
 
         Raises:
             ValueError: If the study has no winner, the app did not start it, or a job is running already.
         """
+        races = self.workspace.races()
+        if name in races:
+            with self._lock:
+                return self.jobs.start(load_race(races[name]).config)
         study = load_study(look_up("study", name, self.workspace.studies()))
         if study.winner is None:
             raise ValueError(f"{name} has no winner: it takes at least two scenarios that train all tasks.")

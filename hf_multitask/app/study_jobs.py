@@ -14,7 +14,7 @@ from ..study.study_results import Winner
 from .choices import config_as_yaml
 from .durations import in_words
 from .job_process import ACTIVE, CONFIG_FILE, FAILED, FINISHED, JobProcess, Launcher
-from .workspace import STUDY_JOBS_DIR, STUDY_NAME, Workspace, look_up
+from .workspace import RACE_NAME, STUDY_JOBS_DIR, STUDY_NAME, Workspace, look_up
 
 STUDY_FOLDER = "study"
 WORKER = "hf_multitask.app.study_worker"
@@ -25,39 +25,47 @@ FOLDS = 3
 
 @dataclass(frozen=True)
 class StudySettings:
-    """Choices of a study on the page.
+    """Choices of a study or a race on the page.
 
     Args:
-        scenarios: Names of the scenarios. The others are compared with the first.
-        seeds: Number of seeds.
+        scenarios: Names of the scenarios. The others of a study are compared with the first.
+        seeds: Number of seeds; of a race, the most that are trained.
         minutes: Time of the whole study in minutes; no limit if None.
+        race: Whether it is a race.
     """
 
     scenarios: Sequence[str]
     seeds: int = 1
     minutes: float | None = None
+    race: bool = False
 
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """Progress of a study.
+    """Progress of a study or a race.
 
     Args:
-        number: Number of finished trainings.
-        total: Number of all trainings; 0 while the study is being planned.
-        seconds_left: Estimate of the remaining time; None before the first training is finished.
+        number: Number of finished trainings; of a race, in its rung.
+        total: Number of all trainings; of a race, in its rung. 0 while the study is being planned.
+        seconds_left: Estimate of the remaining time; None if there is none yet.
         runs: Name, seconds and scores of each finished training.
+        rung: The rung of a race, in words; empty in a study.
+        goes_on: Whether a race is not over when the trainings of its rung are finished.
+        table: Title, header and rows of the table so far, which a race has after its first rung.
     """
 
     number: int = 0
     total: int = 0
     seconds_left: float | None = None
     runs: list[tuple[str, float, str]] = field(default_factory=list)
+    rung: str = ""
+    goes_on: bool = False
+    table: tuple[str, list[str], list[list[str]]] | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether all trainings are finished."""
-        return self.number == self.total > 0
+        return self.number == self.total > 0 and not self.goes_on
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,7 @@ def _describe_progress(name: str, is_stopping: bool, progress: StudyProgress) ->
     if not progress.total:
         text = "is loading its data"
     else:
-        text = f"is training: {progress.number} of {progress.total} trainings finished"
+        text = f"is training: {progress.number} of {progress.total} trainings{_of_rung(progress)} finished"
         if progress.seconds_left is not None and not is_stopping:
             text += f", {in_words(progress.seconds_left)} left"
     if is_stopping:
@@ -232,7 +240,11 @@ def _describe_outcome(name: str, job: JobProcess, folder: Path, progress: StudyP
         return f"{name} failed: {result['reason'].rstrip('.')}."
     if result["state"] == FINISHED and progress.is_whole:
         return f"{name} has finished."
-    text = f"{name} was stopped after {progress.number} of {progress.total} trainings."
-    if not (folder / STUDY_NAME).exists():
+    text = f"{name} was stopped after {progress.number} of {progress.total} trainings{_of_rung(progress)}."
+    if not any((folder / file).exists() for file in (STUDY_NAME, RACE_NAME)):
         return f"{text} Press Continue to train the others and see the results."
     return f"{text} The results are those of the finished ones; Continue trains the others."
+
+
+def _of_rung(progress: StudyProgress) -> str:
+    return f" of {progress.rung}" if progress.rung else ""

@@ -1,5 +1,6 @@
 """The results of a study: its sentence, its price list, and all numbers and curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,10 +110,10 @@ def show_study(services: Services, name: str | None) -> StudyView:
     return StudyView(
         advice=notice(study.advice),
         prices=table(PRICE_HEADER, price_list(study), "Price list"),
-        chart=_chart_update(study),
+        chart=price_chart(price_points(study)),
         details=gr.Accordion(visible=True),
         results=gr.Dataframe(pd.DataFrame(rows, columns=header)),
-        curve=gr.Dropdown(choices=names, value=first),
+        curve=gr.Dropdown(choices=names, value=first, visible=True),
         size=gr.Dropdown(choices=study.sizes, value=largest, visible=len(study.sizes) > 1),
         plot=_curves_update(study, first, largest),
     )
@@ -155,8 +156,12 @@ def display_path(folder: Path) -> str:
     return str(folder.relative_to(working_dir)) if folder.is_relative_to(working_dir) else str(folder)
 
 
-def _chart_update(study: Study) -> gr.ScatterPlot:
-    points = price_points(study)
+def price_chart(points: Sequence[tuple[float, float, str]]) -> gr.ScatterPlot:
+    """Return the update that draws scores against minutes.
+
+    Args:
+        points: Minutes, score and name of each way to train.
+    """
     if not points:
         return gr.ScatterPlot(value=None, visible=False)
     # From 0, so that a way that takes twice as long is twice as far to the right.

@@ -1,19 +1,21 @@
-"""Process of one study, started by the app: ``python -m hf_multitask.app.study_worker FOLDER``."""
+"""Process of one study or race, started by the app: ``python -m hf_multitask.app.study_worker FOLDER``."""
 
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..models.type_aliases import JsonObject
 from ..runs.config import RunConfig
 from ..runtime.atomic_files import write_json
-from ..study import RunResult, run_study
+from ..study import Race, RaceProgress, RunResult, run_race, run_study
+from ..study.race_results import rung_table
+from ..study.race_rungs import RungResult
 from .job_outcome import log_to_console, write_outcome
 from .job_process import CONFIG_FILE, FINISHED
 from .run_progress import STOP_NAME
-from .study_jobs import PROGRESS_FILE, StudyProgress, read_settings, study_config
+from .study_jobs import PROGRESS_FILE, StudyProgress, StudySettings, read_settings, study_config
 
 SHOWN_METRICS = ("_accuracy", "_f1", "_mse")
 HIDDEN_METRICS = ("_macro_f1", "_strict_f1", "joint_accuracy")
@@ -48,6 +50,42 @@ class StudyWriter:
         write_json(self.path, asdict(StudyProgress(number, total, seconds_left, self.runs)))
 
 
+class RaceWriter:
+    """Writes the progress of a race.
+
+    Args:
+        folder: Folder of the job.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / PROGRESS_FILE
+        self.progress = StudyProgress()
+
+    def on_training(self, training: RaceProgress) -> None:
+        """Add a finished training."""
+        result = training.result
+        # A rung of one more seed names the trainings of the rung below again.
+        runs = {run[0]: run for run in self.progress.runs}
+        runs[training.run] = (training.run, result.seconds, _scores_in_words(result.metrics["test"]))
+        left = None if training.minutes_left is None else 60 * training.minutes_left
+        rung = f"rung {training.rung} of at most {training.num_rungs}"
+        self._write(StudyProgress(training.done, training.of, left, [*runs.values()], rung, True, self.progress.table))
+
+    def on_rung(self, result: RungResult) -> None:
+        """Add the table of a rung."""
+        table = rung_table(result)
+        rows = [[str(cell) for cell in row] for row in table.rows]
+        self._write(replace(self.progress, table=(f"After {result.rung.text}", [*table.header], rows)))
+
+    def on_end(self, race: Race) -> None:
+        """Say whether the race is over."""
+        self._write(replace(self.progress, goes_on=race.out_of_time))
+
+    def _write(self, progress: StudyProgress) -> None:
+        self.progress = progress
+        write_json(self.path, asdict(progress))
+
+
 def _scores_in_words(metrics: Mapping[str, float]) -> str:
     return ", ".join(
         f"{name} {value:.4f}"
@@ -57,7 +95,7 @@ def _scores_in_words(metrics: Mapping[str, float]) -> str:
 
 
 def main(folder: Path) -> int:
-    """Train a study from the config in a folder, and write the progress and the result to that folder.
+    """Train a study or a race from the config in a folder, and write the progress and the result to that folder.
 
     Args:
         folder: Folder that the app has prepared.
@@ -66,23 +104,42 @@ def main(folder: Path) -> int:
         The exit status: 0, or 1 if the study failed.
     """
     settings = read_settings(folder)
-    writer = StudyWriter(folder, settings.minutes)
 
     def train() -> JsonObject:
         config = RunConfig.from_file(folder / CONFIG_FILE)
-        run_study(
-            study_config(config),
-            config.output_dir,
-            list(settings.scenarios),
-            settings.seeds,
-            on_run=writer,
-            time_budget=settings.minutes,
-            stop_file=folder / STOP_NAME,
-        )
+        (_race if settings.race else _study)(folder, config, settings)
         # Whether all of it was trained is in the progress.
         return {"state": FINISHED}
 
-    return write_outcome(folder, "study", train)
+    return write_outcome(folder, "race" if settings.race else "study", train)
+
+
+def _study(folder: Path, config: RunConfig, settings: StudySettings) -> None:
+    run_study(
+        study_config(config),
+        config.output_dir,
+        list(settings.scenarios),
+        settings.seeds,
+        on_run=StudyWriter(folder, settings.minutes),
+        time_budget=settings.minutes,
+        stop_file=folder / STOP_NAME,
+    )
+
+
+def _race(folder: Path, config: RunConfig, settings: StudySettings) -> None:
+    writer = RaceWriter(folder)
+    race = run_race(
+        study_config(config),
+        config.output_dir,
+        list(settings.scenarios),
+        settings.seeds,
+        time_budget=settings.minutes,
+        on_training=writer.on_training,
+        on_rung=writer.on_rung,
+        stop_file=folder / STOP_NAME,
+    )
+    if race is not None:
+        writer.on_end(race)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ APP_DIR = "app"
 JOB_DIR = "_app"
 STUDY_JOBS_DIR = "_studies"
 DATA_CONFIG = "config.yaml"
-STUDY_NAME = "study.json"
+STUDY_NAME, RACE_NAME = "study.json", "race.json"
 # Depth below the root to search: out/app/run-1, out/studies/snips/run-1.
 MAX_DEPTH = 4
 MAX_NAME_LENGTH = 60
@@ -60,6 +60,12 @@ class Workspace:
         """Return the folders of studies by name, newest first."""
         folders = {self.name_of(folder): folder for folder, names in self._walk() if STUDY_NAME in names}
         return _newest_first(folders, STUDY_NAME)
+
+    def races(self) -> dict[str, Path]:
+        """Return the folders of races by name, newest first. One that a study has completed is a study."""
+        files = {self.name_of(folder): names for folder, names in self._walk() if RACE_NAME in names}
+        folders = {name: self.root / name for name, names in files.items() if STUDY_NAME not in names}
+        return _newest_first(folders, RACE_NAME)
 
     def datasets(self) -> dict[str, Path]:
         """Return the configs of uploaded data by name, newest first."""

@@ -2,21 +2,25 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import psutil
 import pytest
 
-from hf_multitask import load_study
+from hf_multitask import RunConfig, load_study
 from hf_multitask.app.choices import default_choices
 from hf_multitask.app.durations import in_words
 from hf_multitask.app.study_jobs import StudyProgress, StudySettings, needs_folds, read_study_progress, study_config
 from hf_multitask.app.study_tables import PRICE_HEADER, price_list, price_points
 from hf_multitask.app.study_worker import StudyWriter
+from hf_multitask.study.race_results import load_race
+from hf_multitask.study.race_rungs import Length
 from hf_multitask.study.study_results import Winner
 
 PAIR = ("encoder-frozen", "nothing-frozen")
 TRIO = (*PAIR, "top:1")
+# A quarter of them are just enough steps for a rung.
+EPOCHS_OF_TWO_RUNGS = 20
 
 
 @pytest.fixture
@@ -81,6 +85,53 @@ def test_a_study_is_stopped_and_continued_and_its_winner_trained(services, start
     assert one_rate.training["head_learning_rate"] == one_rate.training_arguments().learning_rate
     with pytest.raises(ValueError, match="does not exist any more"):
         studies.resume("app/../..")
+
+
+@pytest.mark.slow
+def test_a_race_whose_process_is_killed_is_continued_and_its_winner_trained(services, start, app_config, choices):
+    studies, folder = services.studies, services.workspace.app_dir
+    settings = StudySettings(TRIO, minutes=10, race=True)
+    assert start(settings, epochs=EPOCHS_OF_TWO_RUNGS) == "app/study-1"
+    running = wait(studies, lambda status: status.progress.number >= 1 or not status.is_active)
+    assert running.message.startswith("app/study-1 is training: 1 of 3 trainings of rung 1 of at most 2 finished, ")
+    assert 0 < running.progress.seconds_left <= 600
+    psutil.Process(json.loads((folder / "_studies/study-1/process.json").read_text())["pid"]).kill()
+    killed = wait(studies, lambda status: not status.is_active)
+    assert not killed.is_whole
+    assert not services.workspace.races()
+    studies.resume("app/study-1")
+    status = wait(studies, lambda status: status.progress.table is not None or not status.is_active)
+    title, header, rows = status.progress.table
+    assert (title, header[0]) == ("After 16 rows, 1/4 of the epochs and 1 seed", "scenario")
+    assert {row[0] for row in rows} == set(TRIO)
+    status = wait(studies, lambda status: not status.is_active)
+    assert status.message == "app/study-1 has finished."
+    assert status.is_whole
+    # What the killed process has trained is named once.
+    assert len(status.progress.runs) == len({name for name, _, _ in status.progress.runs}) >= len(TRIO)
+    assert list(services.workspace.races()) == ["app/study-1"]
+    race = load_race(services.workspace.races()["app/study-1"])
+    assert [result.rung.length for result in race.rungs] == [Length(16, 4), Length(16)]
+    assert race.winner in race.rungs[-1].scores
+    assert (
+        json.loads(json.dumps([asdict(price) for price in race.prices]))
+        == json.loads((race.folder / "race.json").read_text())["prices"]
+    )
+    name = services.train_winner("app/study-1")
+    config = RunConfig.from_file(services.workspace.root / name / "_app" / "config.yaml")
+    services.jobs.stop()
+    assert (config.freeze, config.training["num_train_epochs"]) == (race.config.freeze, EPOCHS_OF_TWO_RUNGS)
+
+
+@pytest.mark.slow
+def test_a_race_that_is_stopped_is_not_whole(services, start):
+    start(StudySettings(TRIO, race=True), epochs=EPOCHS_OF_TWO_RUNGS)
+    wait(services.studies, lambda status: status.progress.number == 1 or not status.is_active)
+    services.studies.stop()
+    status = wait(services.studies, lambda status: not status.is_active)
+    assert "was stopped after 2 of 3 trainings of rung 1 of at most 2. The results are those" in status.message
+    assert status.progress.seconds_left is None
+    assert not status.is_whole
 
 
 def test_a_study_needs_two_scenarios_and_offers_those_of_a_single_run(services, app_config, choices):

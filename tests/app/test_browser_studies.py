@@ -55,6 +55,33 @@ def test_a_study_is_watched_stopped_continued_and_its_winner_trained(page, expec
     assert f"freeze: {FREEZE[chosen]}\n" in (folder / "app" / "run-1" / "_app" / "config.yaml").read_text()
 
 
+def test_a_race_shows_its_table_the_time_left_and_what_to_take(page, expect):
+    go_to(page, "Which layers")
+    boxes = page.locator("#scenarios")
+    expect(boxes.get_by_role("checkbox").first).to_be_visible(timeout=TRAINING)
+    for box in boxes.get_by_role("checkbox").all():
+        box.set_checked(False)
+    for name in ("encoder-frozen", "nothing-frozen", "heads-then-all"):
+        boxes.get_by_label(re.compile(f"{name}: ")).check()
+    page.get_by_label("Trainings of each").fill("2")
+    page.get_by_label("Race").check()
+    page.locator("#start-study").click()
+    state = page.locator("#study-state")
+    expect(state).to_contain_text(
+        re.compile("of 3 trainings of rung 1 of at most 2 finished, about .* left"), timeout=TRAINING
+    )
+    page.locator("#stop-study").click()
+    expect(state).to_contain_text("was stopped after", timeout=TRAINING)
+    page.locator("#continue-study").click()
+    expect(state).to_contain_text("has finished", timeout=TRAINING)
+    expect(page.locator("#advice")).to_contain_text(re.compile("^Use (encoder-frozen|nothing-frozen|heads-then-all)"))
+    prices = page.locator("#prices tbody tr")
+    expect(prices).to_have_count(3)
+    expect(prices.filter(has_text="recommended")).to_have_count(1)
+    expect(page.locator("#price-chart svg.marks, #price-chart canvas").first).to_be_visible()
+    expect(page.locator("#train-winner")).to_be_visible()
+
+
 def test_the_layers_are_looked_at_before_any_training(page, expect):
     go_to(page, "Which layers")
     page.get_by_role("button", name="What each layer knows already").click()
