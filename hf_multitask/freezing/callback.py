@@ -1,6 +1,6 @@
 """Freezing in stages with any Trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class FreezeCallback(TrainerCallback):
         self.schedule: FreezeSchedule | None = None
         # The training that is running.
         self.run: FreezeRun | None = None
+        # Main metric of each task, which the name of the task stands for. A plain Trainer has no tasks.
+        self.metric_by_task: Mapping[str, str] = {}
         self._built_for: tuple[float, str | None] | None = None
 
     def build_schedule(self, groups: LayerGroups, num_epochs: float, metric: str | None) -> FreezeSchedule:
@@ -52,7 +54,8 @@ class FreezeCallback(TrainerCallback):
             ValueError: If the schedule is not valid for this model.
         """
         if self.schedule is None or self._built_for != (num_epochs, metric):
-            self.schedule = build_schedule(self.spec, groups, num_epochs, metric)
+            schedule = build_schedule(self.spec, groups, num_epochs, metric)
+            self.schedule = schedule.with_metrics(self.metric_by_task)
             self._built_for = (num_epochs, metric)
         return self.schedule
 

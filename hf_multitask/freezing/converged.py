@@ -17,8 +17,8 @@ class Converged:
             distance of the weights from where the stage started, and what is ahead is what the layer would add in the
             rest of the run at its pace of the last measurements. More freezes earlier.
         keep: Lowest share of the encoder's layers that keep training. They are the uppermost ones.
-        watch: Name of an evaluation metric, without ``eval_``, or several names. If one of them gets worse after a
-            freeze, the layers train again. Empty to watch none.
+        watch: Name of an evaluation metric, without ``eval_``, or of a task, which stands for its main metric, or
+            several names. If one of them gets worse after a freeze, the layers train again. Empty to watch none.
         min_delta: Change of a metric beyond which it counts as worse than in the evaluation before the freeze.
         patience: Number of evaluations after a freeze in which the metrics are watched. Layers that train again are
             left alone for twice as many.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..models.field_types import check_fields, describe_value
@@ -88,6 +88,15 @@ class FreezeSchedule(ShownAsTable):
         names = [name for stage in self.stages if stage.until for name in stage.until.metrics]
         names += [name for stage in self.stages if stage.converged for name in stage.converged.metrics]
         return list(dict.fromkeys([*names, *(rule.metric for stage in self.stages for rule in stage.rules)]))
+
+    def with_metrics(self, by_task: Mapping[str, str]) -> "FreezeSchedule":
+        """Return the schedule with metrics in the place of the tasks that stages of `Converged` watch.
+
+        Args:
+            by_task: Main metric by name of the task.
+        """
+        stages = [_with_metrics(stage, by_task) for stage in self.stages]
+        return self if stages == self.stages else replace(self, stages=stages)
 
     @property
     def needs_evaluation(self) -> bool:
@@ -259,6 +268,15 @@ class FreezeSchedule(ShownAsTable):
     def to_yaml(self) -> str:
         """Return the schedule as YAML."""
         return to_yaml(self.to_dict())
+
+
+def _with_metrics(stage: FreezeStage, by_task: Mapping[str, str]) -> FreezeStage:
+    if stage.until is None or stage.until.converged is None:
+        return stage
+    watch = [by_task.get(name, name) for name in stage.until.converged.metrics]
+    if watch == stage.until.converged.metrics:
+        return stage
+    return replace(stage, until=replace(stage.until, converged=replace(stage.until.converged, watch=watch)))
 
 
 def _check_converged(stage: FreezeStage, groups: LayerGroups) -> None:

@@ -1,7 +1,7 @@
 """Freezing in stages with a `MultiTaskTrainer`: learning rates by group, DDP per stage, protected heads."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,14 +36,16 @@ class MultiTaskFreezeCallback(FreezeCallback):
         super().__init__("none")
         self.hooks = hooks
 
-    def reset(self, schedule: FreezeSpec, groups: LayerGroups) -> None:
+    def reset(self, schedule: FreezeSpec, groups: LayerGroups, metric_by_task: Mapping[str, str]) -> None:
         """Follow a schedule from now on.
 
         Args:
             schedule: See `FreezeCallback`.
             groups: Layer groups of the trainer's model.
+            metric_by_task: Main metric of each task.
         """
         self.spec, self.groups, self.schedule = schedule, groups, None
+        self.metric_by_task = metric_by_task
 
     def run_folder(self, args: TrainingArguments) -> Path:
         """Return the output folder of a call of ``train``; in a hyperparameter search, that of the trial."""

@@ -117,6 +117,11 @@ def metric_of(task: TaskConfig) -> type[_TaskMetric]:
     return {MULTI_LABEL: MultiLabelMetric, REGRESSION: RegressionMetric}.get(str(task.problem_type), LabelMetric)
 
 
+def watched_metric(task: TaskConfig) -> str:
+    """Return the name of the metric that stands for a task: its main metric; of a regression, the absolute error."""
+    return f"{task.name}_{'mae' if task.problem_type == REGRESSION else metric_of(task).main_metric}"
+
+
 def task_metric_names(tasks: Sequence[TaskConfig]) -> list[str]:
     """Return the names of all metrics that every evaluation of the tasks can have, in the order of reports."""
     scores = [f"{task.name}_{name}" for task in tasks for name in metric_of(task).metric_names]

@@ -11,6 +11,7 @@ from ..models import TaskConfig
 from ..models.layer_groups import LayerGroups
 from ..models.type_aliases import JsonObject
 from .arguments import MultiTaskTrainingArguments
+from .metrics import watched_metric
 
 ScheduleSpec = FreezeSpec | Callable[[Any], FreezeSpec]
 
@@ -34,15 +35,17 @@ class Scheduling:
         self.callback = MultiTaskFreezeCallback(hooks)
         self._spec: ScheduleSpec = "none" if spec is None else spec
 
-    def follow(self, groups: LayerGroups, trial: Any = None) -> None:
+    def follow(self, groups: LayerGroups, tasks: Sequence[TaskConfig], trial: Any = None) -> None:
         """Schedule the layer groups of a model from now on.
 
         Args:
             groups: Layer groups of the model.
+            tasks: Tasks of the model.
             trial: Trial of a search that the model is trained in.
         """
         self.groups = groups
-        self.callback.reset(self._spec(trial) if callable(self._spec) else self._spec, groups)
+        spec = self._spec(trial) if callable(self._spec) else self._spec
+        self.callback.reset(spec, groups, {task.name: watched_metric(task) for task in tasks})
 
     def divide(self, num_epochs: float) -> FreezeSchedule | None:
         """Divide the groups by the patterns that the schedule names weights with.

@@ -150,7 +150,7 @@ class MultiTaskTrainer(Trainer):
         if self.args.push_to_hub:
             model.check_pushable()
         self.tasks = model.config.tasks
-        self.scheduling.follow(model.layer_groups().hold_frozen(), trial)
+        self.scheduling.follow(model.layer_groups().hold_frozen(), self.tasks, trial)
         # The steps per epoch are not known yet; only a run of `max_steps`, or of a fraction of an epoch, has another
         # length than this.
         schedule = self.scheduling.divide(self.args.num_train_epochs)

@@ -1,5 +1,6 @@
 """Runs that freeze layers which have stopped learning."""
 
+import copy
 import json
 import logging
 
@@ -7,14 +8,15 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
-from hf_multitask import FreezeCallback, MultiTaskModel, prepare_datasets
+from hf_multitask import FreezeCallback, MultiTaskModel, TaskConfig, prepare_datasets
 from hf_multitask.freezing import Converged
 from hf_multitask.freezing.converged import freezable_units
 from hf_multitask.freezing.convergence import DISTANCES_KEY
 from hf_multitask.freezing.convergence_meter import ConvergenceMeter
 from hf_multitask.models.layer_groups import layer_groups
+from hf_multitask.training.metrics import watched_metric
 from tests.tiny import ROWS
-from tests.trainers import make_trainer
+from tests.trainers import make_trainer, without_dropout
 
 # Everything that may freeze does at the first decision, after a window of measurements.
 AT_ONCE = {"preset": "converged", "aggressiveness": 1000, "watch": []}
@@ -41,9 +43,12 @@ def changes(history):
 
 @pytest.fixture
 def run(model, data, tokenizer, tmp_path):
-    def train(schedule=AT_ONCE, **arguments):
+    weights = copy.deepcopy(model.state_dict())
+
+    def train(schedule=AT_ONCE, rows=data, **arguments):
+        model.load_state_dict(weights)
         trainer = make_trainer(
-            model, data, tokenizer, tmp_path / "out", schedule, **{"num_train_epochs": 4, **arguments}
+            model, rows, tokenizer, tmp_path / "out", schedule, **{"num_train_epochs": 4, **arguments}
         )
         watch = Watch()
         trainer.add_callback(watch)
@@ -161,6 +166,97 @@ def test_a_plain_trainer_freezes_too(tmp_path):
     (_, change) = changes(trainer.state.log_history)
     assert "encoder.2" in watch.trained[change["step"] + 1]
     assert "encoder.1" not in watch.trained[change["step"] + 1]
+
+
+def assert_same_run(one, other, tolerance):
+    """Check that two runs freeze the same layers at the same step, and that their weights stay together."""
+    histories = [changes(trainer.state.log_history) for trainer, _ in (one, other)]
+    first, second = ([(entry["step"], entry["freeze_reason"].split(":")[0]) for entry in found] for found in histories)
+    assert first == second
+    assert len(first) == 2
+    (_, watch), (_, others) = one, other
+    assert watch.trained == others.trained
+    for step, weights in watch.weights.items():
+        for name, expected in others.weights[step].items():
+            torch.testing.assert_close(weights[name], expected, atol=tolerance, rtol=0)
+
+
+def without_dropout_in(run, **arguments):
+    """Train without dropout, whose random numbers a cached pass does not draw."""
+    return run(**{"store_frozen": "never", "learning_rate": 1e-3, **arguments})
+
+
+@pytest.mark.slow
+def test_a_compiled_run_freezes_as_others_do(run, model, caplog):
+    caplog.set_level(logging.INFO)
+    without_dropout(model)
+    compiled = {"torch_compile": True, "torch_compile_backend": "eager"}
+    torch._dynamo.reset()
+    compiled_run = without_dropout_in(run, num_train_epochs=2, store_frozen="always", **compiled)
+    torch._dynamo.reset()
+    assert "a layer which it freezes saves its backward pass only" in caplog.text
+    assert_same_run(compiled_run, without_dropout_in(run, num_train_epochs=2), 1e-5)
+
+
+def test_windows_of_long_texts_are_cached(run, model, tokenizer, tasks, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    without_dropout(model)
+    rows = prepare_datasets({"train": ROWS, "validation": ROWS[:9]}, tokenizer, tasks, max_length=8, overlap=2)
+    assert max(len(lengths) for lengths in rows["train"]["window_lengths"]) > 1
+    stored = {"store_frozen": "always", "store_dir": str(tmp_path / "store")}
+    assert_same_run(without_dropout_in(run, rows=rows, **stored), without_dropout_in(run, rows=rows), 1e-5)
+    assert "Frozen layers are computed once: the states entering encoder.2" in caplog.text
+
+
+def test_a_protected_head_is_protected_after_the_freeze_too(run, model, tmp_path):
+    without_dropout(model)
+    stage = {"freeze": "head.intent", "until": {"converged": {"aggressiveness": 1000, "watch": []}}}
+    drifts = {}
+    for weight in (None, 20.0):
+        protect = {} if weight is None else {"protect": {"intent": {"distill": weight}}}
+        given = {"schedule": {"stages": [stage], **protect}, "learning_rate": 3e-3, "eval_strategy": "epoch"}
+        run_of_weight = without_dropout_in(run, **given)
+        stored = {"store_frozen": "always", "store_dir": str(tmp_path / str(weight))}
+        assert_same_run(without_dropout_in(run, **given, **stored), run_of_weight, 1e-5)
+        trainer, watch = run_of_weight
+        first, *_, last = watch.weights
+        assert torch.equal(watch.weights[first]["head.intent"], watch.weights[last]["head.intent"])
+        # What trains after the freeze is the layer below the protected head.
+        drifts[weight] = [entry["eval_drift_pooled"] for entry in trainer.state.log_history if "eval_loss" in entry][
+            -1
+        ]
+    assert drifts[20.0] < drifts[None]
+
+
+def test_the_average_of_a_layer_ends_when_it_freezes(run):
+    trainer, watch = run(ema_decay=0.9, learning_rate=1e-3)
+    (_, change) = changes(trainer.state.log_history)
+    plain = watch.weights[trainer.state.max_steps]
+    # The model has the averages now.
+    for group in layer_groups(trainer.model):
+        weights = torch.cat([weight.detach().flatten() for weight in group.parameters.values()])
+        assert torch.equal(weights, plain[group.name]) == (group.name in change["frozen_groups"])
+
+
+def test_the_name_of_a_task_stands_for_its_main_metric(run):
+    # Any change for the worse counts, and at this rate there is one.
+    watched = {"min_delta": 0.0, "patience": 3, "aggressiveness": 1000}
+    found = []
+    for watch in (["intent", "slots_loss"], ["intent_accuracy", "slots_loss"]):
+        schedule = {"preset": "converged", "watch": watch, **watched}
+        trainer, _ = run(schedule, learning_rate=0.05, eval_strategy="steps", eval_steps=1)
+        found.append([(entry["step"], entry["freeze_reason"]) for entry in changes(trainer.state.log_history)])
+    assert found[0] == found[1]
+    assert any("got worse after the freeze" in reason for _, reason in found[0])
+
+
+def test_the_metric_of_each_kind_of_task():
+    kinds = {"regression": "x_mae", "multi_label_classification": "x_accuracy"}
+    for kind, metric in kinds.items():
+        assert (
+            watched_metric(TaskConfig("x", "sequence_classification", labels=["a", "b"], problem_type=kind)) == metric
+        )
+    assert watched_metric(TaskConfig("x", "token_classification", labels=["O", "B-a", "I-a"])) == "x_f1"
 
 
 def test_watching_needs_an_evaluation(run):
