@@ -20,6 +20,7 @@ from hf_multitask import MultiTaskModel, RunConfig, load_study, run_evaluation, 
 from hf_multitask.cli import main
 from hf_multitask.cli.program import INTERRUPTED
 from hf_multitask.cli.study import print_study
+from hf_multitask.study.report import NOTHING, changes_table
 from tests.comparison import approximately
 from tests.study.studies import SCENARIOS, arguments
 
@@ -131,6 +132,21 @@ def test_a_frozen_encoder_does_not_drift_and_a_trainable_one_does(finished):
                 assert min(run.drift.values()) > 1e-5
             assert all(item.from_best >= 0 for item in run.forgetting.values())
             assert run.loss_gap is not None
+
+
+def test_a_study_says_how_well_the_scores_of_each_task_are_calibrated(finished):
+    study = load_study(finished)
+    size = study.scenarios[0].runs[0].size
+    table = changes_table(study, size)
+    for task in ("intent", "slots"):
+        column = table.header.index(f"{task}: calibration error")
+        cells = {row[0]: row[column] for row in table.rows}
+        for scenario in study.scenarios:
+            errors = [run.metrics["test"].get(f"{task}_ece") for run in scenario.runs if run.size == size]
+            known = [error for error in errors if error is not None]
+            expected = f"{sum(known) / len(known):.4f}" if known else NOTHING
+            assert cells[scenario.name] == expected
+    assert len(set(cells.values())) > 1
 
 
 def test_a_single_task_has_no_other_head_and_no_overall_score(finished):
