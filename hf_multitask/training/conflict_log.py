@@ -111,7 +111,7 @@ def summarize_conflict(tasks: Sequence[str], history: Sequence[LogEntry]) -> str
         apart = [name for name, mean in pair.means().items() if name != ALL and mean < PULLS_APART]
         return (
             f"The tasks {names} pulled apart in {', '.join(layer_ranges(apart))}: the cosine of their gradients was "
-            f"{found}. Train each by itself to see what sharing costs, or try "
+            f"{found}. Train each by itself to see what sharing costs, give one private_layers, or try "
             "loss_balancing: {torchjd: UPGrad}."
         )
     shares = mean_shares(tasks, history)

@@ -219,7 +219,7 @@ def test_the_sentence_at_the_end():
     assert summarize_conflict(["a", "b"], [{"loss": 1.0, "step": 10}]) is None
     assert summarize_conflict(["a", "b"], history(0.0, 0.0)) == (
         "The tasks a and b pulled apart in encoder.1: the cosine of their gradients was -0.20 in encoder.1, the mean "
-        "of 2 comparisons. Train each by itself to see what sharing costs, or try "
+        "of 2 comparisons. Train each by itself to see what sharing costs, give one private_layers, or try "
         "loss_balancing: {torchjd: UPGrad}."
     )
     assert summarize_conflict(["a", "b"], history(0.5)) == (
