@@ -23,7 +23,7 @@ from .heads import LayerMix, build_head
 from .heads_crf import CRF
 from .heads_scope import ScopeStatistic
 from .layer_groups import ENCODER, LayerGroups, layer_groups
-from .private_layers import copy_private_layers, lowest_private, recorded_calls, run_private_layers
+from .private_layers import LayerCall, copy_private_layers, lowest_private, recorded_calls, run_private_layers
 from .table_repr import ReprTable, ShownAsTable
 from .tasks import REGRESSION, TaskConfig
 
@@ -270,8 +270,13 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         mixes = any(task.mix_layers for task in tasks)
         lowest = lowest_private(tasks, self.config.num_hidden_layers)
         shared = {str(i): self.partial_forward.layers[i] for i in range(lowest, self.config.num_hidden_layers)}
-        with recorded_calls(shared) as calls:
-            encoded = run(**{**options, "output_hidden_states": True} if mixes else options)
+        given = {**options, "output_hidden_states": True} if mixes else options
+        calls: dict[str, LayerCall] = {}
+        if shared:  # a compiled graph breaks here
+            with recorded_calls(shared) as calls:
+                encoded = run(**given)
+        else:
+            encoded = run(**given)
         states: tuple[torch.Tensor, ...] = encoded.get("hidden_states") or ()
         own: dict[str, torch.Tensor] = {}
         for task in tasks:

@@ -78,7 +78,6 @@ class BatchQueue:
         self._turn = threading.Lock()  # of the thread that waits for the next batch
         self._waiting: list[Job] = []
         self._num_texts = 0
-        self._num_taken = 0  # in the last batch
         self._expected = 1
         self._seconds_per_text = 0.0
         self._closed = False
@@ -150,14 +149,16 @@ class BatchQueue:
         seconds, texts = time.monotonic() - start, sum(len(job.texts) for job in jobs)
         self._seconds_per_text += _NEW_SHARE * (seconds / max(texts, 1) - self._seconds_per_text)
         self._on_batch(texts, seconds)
+        if len(self._threads) == 1:
+            with self._changed:
+                # Before the answers are delivered: a client that asks again at once would be counted twice.
+                self._expected = min(self._max_batch, texts + self._num_texts)
         jobs[0].result.get_loop().call_soon_threadsafe(_deliver, jobs, results)
 
     def _take(self) -> list[Job]:
         """Wait for jobs and return the next batch; none if the queue is closed and empty."""
         with self._turn, self._changed:
             free_since = time.monotonic()
-            if len(self._threads) == 1:
-                self._expected = max(1, min(self._max_batch, self._num_taken + self._num_texts))
             while (seconds := self._seconds_to_wait(free_since)) is None or seconds > 0:
                 self._changed.wait(seconds)
             if not self._waiting:
@@ -166,9 +167,9 @@ class BatchQueue:
             self._num_free -= 1
             chosen = set(map(id, batch))
             self._waiting = [job for job in self._waiting if id(job) not in chosen]
-            self._num_taken = sum(len(job.texts) for job in batch)
-            self._num_texts -= self._num_taken
-            self._expected = min(self._max_batch, self._num_taken)
+            taken = sum(len(job.texts) for job in batch)
+            self._num_texts -= taken
+            self._expected = min(self._max_batch, taken)
             return batch
 
     def _seconds_to_wait(self, free_since: float) -> float | None:
