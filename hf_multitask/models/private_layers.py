@@ -60,8 +60,10 @@ def put_in_encoder(encoder: nn.Module, private: nn.Module) -> None:
 
 def lowest_private(tasks: Sequence[TaskConfig], num_layers: int) -> int:
     """Return the index of the lowest layer that a task has a copy of; the number of layers if there is none."""
-    # torch.compile traces a maximum of several numbers, but not of a generator.
-    return num_layers - max(0, *[task.private_layers for task in tasks])
+    lowest = num_layers
+    for task in tasks:  # torch.compile traces this, but no minimum of a generator
+        lowest = min(lowest, num_layers - task.private_layers)
+    return lowest
 
 
 @contextmanager
