@@ -18,6 +18,7 @@ from .encoder_attention import build_attention_masks
 from .encoder_dropout import use_quick_dropout
 from .encoder_layers import evaluating, probe_inputs
 from .encoder_models import build_encoder
+from .encoder_packing import can_pack, pack_texts
 from .encoder_partial_forward import HEADS, PartialForward
 from .heads import LayerMix, build_head
 from .heads_crf import CRF
@@ -215,8 +216,9 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         row_windows: torch.Tensor | None,
         stored_states: torch.Tensor | None,
         entering: str | None,
+        packed: bool = False,
     ) -> EncoderOutput:
-        """Return the encoder's output, from stored states or in chunks of windows where that applies."""
+        """Return the encoder's output, from stored states, in chunks of windows, or packed where that applies."""
         if stored_states is not None and entering is not None:
             self._check_stored(tasks, entering)
             if entering == HEADS:
@@ -229,8 +231,8 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
             return self.encode_for_heads(tasks, run_from, **options)
         if row_windows is not None and not torch.is_grad_enabled():
             size = max(len(row_windows), MIN_WINDOWS_PER_PASS)
-            return self._encode_in_chunks(inputs, encoder_kwargs, size, tasks)
-        return self._encode(inputs, encoder_kwargs, tasks)
+            return self._encode_in_chunks(inputs, encoder_kwargs, size, tasks, packed)
+        return self._encode(inputs, encoder_kwargs, tasks, packed)
 
     def _check_stored(self, tasks: Sequence[TaskConfig], entering: str) -> None:
         """Raise if the heads of some tasks read layers below the group that stored states enter."""
@@ -248,8 +250,17 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
             )
 
     def _encode(
-        self, inputs: Mapping[str, torch.Tensor], encoder_kwargs: Mapping[str, Any], tasks: Sequence[TaskConfig]
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        encoder_kwargs: Mapping[str, Any],
+        tasks: Sequence[TaskConfig],
+        packed: bool = False,
     ) -> EncoderOutput:
+        # What a caller asks for besides the last states would be that of the rows, not of the texts.
+        if packed and not encoder_kwargs and can_pack(self.encoder) and (texts := pack_texts(self.encoder, inputs)):
+            encoded = self.encode_for_heads(tasks, self.encoder, **texts.inputs)
+            own = {name: texts.unpack(states) for name, states in (encoded.task_states or {}).items()}
+            return EncoderOutput(last_hidden_state=texts.unpack(encoded["last_hidden_state"]), task_states=own or None)
         return self.encode_for_heads(
             tasks, self.encoder, **build_attention_masks(self.encoder, inputs), **encoder_kwargs
         )
@@ -345,11 +356,12 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         encoder_kwargs: Mapping[str, Any],
         size: int,
         tasks: Sequence[TaskConfig] = (),
+        packed: bool = False,
     ) -> EncoderOutput:
         """Encode ``size`` windows at a time, so that one long text needs no more memory than a batch of short ones."""
         chunks = zip(*(value.split(size) for value in inputs.values()), strict=True)
         batches = [dict(zip(inputs, chunk, strict=True)) for chunk in chunks]
-        outputs = [self._encode(batch, encoder_kwargs, tasks) for batch in batches]
+        outputs = [self._encode(batch, encoder_kwargs, tasks, packed) for batch in batches]
         if len(outputs) == 1:
             return outputs[0]
         joined: dict[str, Any] = {"last_hidden_state": torch.cat([output["last_hidden_state"] for output in outputs])}

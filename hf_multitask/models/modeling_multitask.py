@@ -257,6 +257,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
         stored_states: torch.Tensor | None = None,
         entering: str | None = None,
         tasks: Sequence[str] | None = None,
+        packed: bool = False,
         return_dict: bool | None = None,
         output_hidden_states: bool | Sequence[int] | None = None,
         output_attentions: bool | Sequence[int] | None = None,
@@ -283,6 +284,8 @@ class MultiTaskModel(MultiTaskAdapterModel):
                 below the group that they enter do not run.
             entering: Group that ``stored_states`` enter.
             tasks: Names of the tasks whose heads run; all tasks if None.
+            packed: Whether short texts may share a row of the encoder, instead of padding: in eval mode, on the CPU,
+                with encoders that `encoder_packing.can_pack` accepts. Logits are the same up to rounding.
             return_dict: Whether to return a `MultiTaskOutput` instead of a tuple. Defaults to the config's, True.
             output_hidden_states: Whether to return the hidden states of the encoder, or of which layers. Defaults to
                 the config's, False.
@@ -301,7 +304,7 @@ class MultiTaskModel(MultiTaskAdapterModel):
         given = {name: value for name, value in inputs.items() if value is not None}
         chosen = self._chosen(tasks)
         encoder_kwargs |= self._requested_outputs(output_hidden_states, output_attentions, stored_states is None)
-        encoded = self._run_encoder(given, encoder_kwargs, chosen, row_windows, stored_states, entering)
+        encoded = self._run_encoder(given, encoder_kwargs, chosen, row_windows, stored_states, entering, packed)
         states, own = encoded["last_hidden_state"], encoded.get("task_states")
         logits = self.apply_heads(states, attention_mask, tag_positions, row_windows, tasks, own)
         loss, losses = None, None

@@ -197,7 +197,7 @@ class MultiTaskPipeline(Pipeline):
         """Run the model or the graph on a batch and return the logits of some tasks."""
         if self._session is not None:
             return self._session(input_tensors, tasks)
-        return self.model(**input_tensors, tasks=tasks, return_dict=True).logits
+        return self.model(**input_tensors, tasks=tasks, packed=True, return_dict=True).logits
 
     def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
         """Return predictions unchanged; `Pipeline` requires the method."""

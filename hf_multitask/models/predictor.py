@@ -149,7 +149,7 @@ class Predictor:
         model.eval()
 
         def logits(batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> Mapping[str, torch.Tensor]:
-            return model(**batch, tasks=tasks, return_dict=True).logits
+            return model(**batch, tasks=tasks, packed=True, return_dict=True).logits
 
         return cls(model.config, tokenizer, logits, model.crfs, model.device, options)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..models.encoder_packing import ROW_TOKENS, can_pack
 from ..models.encoder_sentences import encode
 from ..models.onnx_session import TORCH
 from ..models.pipeline_multitask import MultiTaskPipeline
@@ -145,7 +146,8 @@ class ModelAnswers:
         if not self._is_on_cpu:
             return [list(range(len(lengths)))] if lengths else []
         if self.is_torch:  # a pass uses all threads
-            return divide_by_length(lengths, self.max_batch, TORCH_PASS * threads)
+            packed = ROW_TOKENS if can_pack(self.pipeline.model.encoder) else 0
+            return divide_by_length(lengths, self.max_batch, TORCH_PASS * threads, packed)
         return divide_by_length(lengths, min(self.max_batch, max(1, -(-len(lengths) // threads))), GRAPH_PASS)
 
     @property
@@ -153,24 +155,29 @@ class ModelAnswers:
         return self.pipeline.device.type == "cpu"
 
 
-def divide_by_length(lengths: Sequence[int], max_batch: int, pass_tokens: int) -> list[list[int]]:
+def divide_by_length(
+    lengths: Sequence[int], max_batch: int, pass_tokens: int, packed_tokens: int = 0
+) -> list[list[int]]:
     """Divide texts into the passes of like lengths that cost least.
 
     Args:
         lengths: Tokens of each text.
         max_batch: Maximum number of texts per pass.
         pass_tokens: What a pass costs besides its tokens and its padding, in tokens.
+        packed_tokens: Tokens of the longest text in a pass without padding, because texts share rows.
 
     Returns:
         Indices of the texts of each pass, longest first.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    # Of the texts from each one on: what they cost at least, and where their first pass ends.
-    costs, ends = [0] * (len(order) + 1), [0] * len(order)
+    # Of the texts from each one on: their tokens, what they cost at least, and where their first pass ends.
+    tokens, costs, ends = [0] * (len(order) + 1), [0] * (len(order) + 1), [0] * len(order)
     for start in reversed(range(len(order))):
         longest = lengths[order[start]]
+        tokens[start] = longest + tokens[start + 1]
+        is_packed = longest <= packed_tokens
         costs[start], ends[start] = min(
-            (pass_tokens + longest * (end - start) + costs[end], end)
+            (pass_tokens + (tokens[start] - tokens[end] if is_packed else longest * (end - start)) + costs[end], end)
             for end in range(start + 1, min(start + max_batch, len(order)) + 1)
         )
     passes, start = [], 0
