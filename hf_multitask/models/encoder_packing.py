@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -121,7 +122,7 @@ def fill_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
 
 def _positions(encoder: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Return the positions of the tokens of each text, as the encoder would count them."""
-    embeddings = encoder.embeddings
+    embeddings: Any = encoder.embeddings
     if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa and its kin start after the padding's
         return embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
     return torch.arange(ids.shape[1]).expand_as(ids)
