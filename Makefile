@@ -22,7 +22,7 @@ test: install-test ## Run the test suite on all cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile -m "not distributed and not app and not conformance"
 
 .PHONY: test-distributed
-test-distributed: install-test ## Run the tests that start several processes: DDP, FSDP2, resume
+test-distributed: install-test-distributed ## Run the tests that start several processes: DDP, FSDP2, resume, Ray
 	$(RUN) -m pytest -m distributed
 
 .PHONY: test-app
@@ -57,7 +57,7 @@ clean: ## Remove the environment and what runs have written
 
 # Stamps in the environment record what is installed. torch comes first, in its pinned version: the other packages could
 # bring a newer build.
-EXTRAS = quickstart app test test-app test-conformance docs quality
+EXTRAS = quickstart app test test-distributed test-app test-conformance docs quality
 .PHONY: $(EXTRAS:%=install-%)
 $(EXTRAS:%=install-%): install-%:
 	@test -f "$(VENV)/$*.stamp" -a "$(VENV)/$*.stamp" -nt pyproject.toml -a "$(VENV)/$*.stamp" -nt constraints.txt \

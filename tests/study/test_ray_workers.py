@@ -57,6 +57,7 @@ def scores(folder):
     return records
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_a_study_loses_a_node_and_has_the_results_of_one_machine(cluster, config, tmp_path):
     run_config = RunConfig.from_file(config)
@@ -83,6 +84,7 @@ def test_a_study_loses_a_node_and_has_the_results_of_one_machine(cluster, config
     assert study.skipped == []
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_a_race_on_a_cluster_decides_as_on_one_machine(cluster, config, tmp_path, monkeypatch):
     monkeypatch.setattr(race_rungs, "MIN_ROWS", 4)

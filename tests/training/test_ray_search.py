@@ -18,11 +18,14 @@ def cluster(monkeypatch):
     """Start Ray on one core, without its dashboard and its token in the home folder."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # The processes of the trials would yield to every other test.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     ray.init(num_cpus=1, include_dashboard=False)
     yield
     ray.shutdown()
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_a_search_over_rates_heads_and_schedules(cluster, encoder, tokenizer, tasks, tmp_path):
     data = prepare_datasets({"train": ROWS, "validation": ROWS[:9]}, tokenizer, tasks)
