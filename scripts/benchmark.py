@@ -20,6 +20,7 @@
 ``python scripts/benchmark.py compile`` measures the gain or cost of torch.compile on this machine.
 ``python scripts/benchmark.py label-issues --data DIR`` counts how many exchanged labels are found.
 ``python scripts/benchmark.py sharing`` measures the cost of conflict_steps, loss_balancing and private layers.
+``python scripts/benchmark.py sharing-scores --data DIR`` trains with each method, and prints scores and time.
 ``python scripts/benchmark.py abstention`` measures the cost of abstaining from texts out of scope.
 """
 
@@ -51,6 +52,8 @@ from benchmarks.scores import BASE, VARIANTS, scores, variant
 from benchmarks.serving import MEASUREMENTS as SERVING_MEASUREMENTS
 from benchmarks.serving import serving
 from benchmarks.sharing import sharing
+from benchmarks.sharing_scores import DATASETS as SHARED_DATASETS
+from benchmarks.sharing_scores import NAMES, sharing_scores
 from benchmarks.speed import MEASUREMENTS, speed
 from benchmarks.study import SCENARIOS, study
 from benchmarks.training import mix
@@ -138,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", help="names of the table that are compared with a plain run (default: all)"
     )
     command.set_defaults(run=sharing)
+    _add_sharing_scores(commands.add_parser("sharing-scores", help="scores of methods that balance tasks"))
     command = commands.add_parser("abstention", help="cost of abstaining from texts out of scope")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
     command.add_argument("--rows", type=int, default=512, help="texts to predict (default: %(default)s)")
@@ -159,6 +163,16 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, help="JSON file to write the results to")
     return parser
+
+
+def _add_sharing_scores(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder with snips, wnut17 and clinc150")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--datasets", nargs="+", choices=SHARED_DATASETS, default=list(SHARED_DATASETS))
+    command.add_argument("--methods", nargs="+", choices=NAMES, default=list(NAMES))
+    command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    command.add_argument("--epochs", type=float, help="epochs (default: those of the settings)")
+    command.set_defaults(run=sharing_scores)
 
 
 def _add_serving(command: argparse.ArgumentParser) -> None:

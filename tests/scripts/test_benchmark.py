@@ -117,6 +117,26 @@ def test_sharing_compares_each_method_with_a_plain_run(run, encoder, capsys):
     assert "conflict_steps: 50 costs" in capsys.readouterr().out
 
 
+def test_sharing_scores_compares_methods(run, encoder, write_jsonl, tmp_path, capsys):
+    for folder in ("snips", "clinc150", "wnut17"):
+        (tmp_path / folder).mkdir()
+    for split, rows in SPLITS.items():
+        write_jsonl(rows, tmp_path / "snips" / f"{split}.jsonl")
+        texts = [f'"{" ".join(row["tokens"])}",{row["intent"]}' for row in rows]
+        (tmp_path / "clinc150" / f"{split}.csv").write_text("\n".join(["text,intent", *texts]), encoding="utf-8")
+        words = ["\n".join(map("\t".join, zip(row["tokens"], row["slots"], strict=True))) for row in rows]
+        (tmp_path / "wnut17" / f"{split}.conll").write_text("\n\n".join(words), encoding="utf-8")
+    methods = ("none", "random", "UPGrad", "private_layers: 2")
+    options = ("--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 1, "--methods", *methods)
+    result = run("sharing-scores", *options, "--datasets", "snips-400", "wnut17-clinc150")
+    assert [run["method"] for run in result["runs"]] == [*methods] * 2
+    # Each method trains another model.
+    assert len({run["validation"]["loss"] for run in result["runs"]}) == 8
+    printed = capsys.readouterr().out
+    assert "wnut17-clinc150  private_layers: 2   ner_f1" in printed
+    assert "snips-400        none                intent_accuracy" in printed
+
+
 def test_abstention_compares_each_method_with_a_plain_pass(run, encoder, capsys):
     result = run("abstention", "--encoder", encoder, "--rows", 8, "--batch-size", 4, "--repeats", 1)
     methods = ["energy", "max_softmax", "mahalanobis", "knn"]

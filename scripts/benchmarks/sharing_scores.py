@@ -1,0 +1,88 @@
+"""Scores and time of trainings with balanced losses, gradient methods and private layers, against the plain sum."""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_multitask import RunConfig, run_training
+from hf_multitask.training.balancing_methods import METHODS
+
+from .defaults import read_dataset
+from .sharing import AGGREGATORS, PRIVATE
+
+PLAIN = "none"
+NAMES = (PLAIN, *METHODS, *AGGREGATORS, PRIVATE)
+MIXED = "wnut17-clinc150"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "wnut17-clinc150-private.yaml"
+SCORES = {
+    "snips-400": ("intent_accuracy", "slots_f1", "joint_accuracy"),
+    "snips": ("intent_accuracy", "slots_f1", "joint_accuracy"),
+    MIXED: ("ner_f1", "intent_accuracy"),
+}
+DATASETS = tuple(SCORES)
+
+
+def sharing_scores(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train each dataset with each method and seed; all else is the same."""
+    runs = []
+    for dataset in arguments.datasets:
+        for seed in arguments.seeds:
+            for method in arguments.methods:
+                values = _config(arguments, dataset, method, seed)
+                runs.append({"dataset": dataset, "method": method, "seed": seed, **_train(values)})
+                print(json.dumps(runs[-1]), flush=True)
+    _print_table(arguments, runs)
+    return {"benchmark": "sharing-scores", "encoder": str(arguments.encoder), "runs": runs}
+
+
+def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int) -> dict[str, Any]:
+    """Return the values of a config."""
+    training: dict[str, Any] = {"seed": seed, "disable_tqdm": True, "report_to": "none"}
+    if dataset == MIXED:
+        values = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+        for task in values["tasks"]:
+            task.pop("private_layers", None)
+        for data in values["data"]:
+            data |= {split: str(arguments.data / data[split]) for split in ("train", "validation", "test")}
+        training = {**values["training"], **training}
+    else:
+        values = read_dataset(arguments.data, dataset)
+    if arguments.epochs is not None:
+        training["num_train_epochs"] = arguments.epochs
+    if method == PRIVATE:
+        for task in values["tasks"]:
+            task |= {"private_layers": 2} if task["type"] == "token_classification" else {}
+    elif method != PLAIN:
+        training["loss_balancing"] = {"torchjd": method} if method in AGGREGATORS else method
+    return {**values, "encoder": str(arguments.encoder), "training": training}
+
+
+def _train(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Train, and return scores and time."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.from_dict({**values, "output_dir": folder})
+        start, cpu = time.perf_counter(), time.process_time()
+        metrics = run_training(config)
+        return {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - cpu, **metrics}
+
+
+def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:
+    print(f"\nseeds {', '.join(map(str, arguments.seeds))}; test, mean ± sd in percent; ratio of the processor time")
+    for dataset in arguments.datasets:
+        time_of: dict[str, float] = {}
+        for method in arguments.methods:
+            found = [run for run in runs if (run["dataset"], run["method"]) == (dataset, method)]
+            time_of[method] = statistics.mean(run["processor_seconds"] for run in found)
+            cells = [f"{dataset:<16} {method:<18}"]
+            for score in SCORES[dataset]:
+                values = [100 * run["test"][score] for run in found]
+                cells.append(f"{score} {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+            cells.append(f"time {time_of[method] / time_of[arguments.methods[0]]:.2f}")
+            print("  ".join(cells))
