@@ -36,6 +36,26 @@ def test_passes_have_like_lengths_and_every_text():
     assert divide_by_length([], 32, 40) == []
 
 
+def test_short_texts_that_share_rows_are_one_pass():
+    lengths = [40, 3] * 8
+    assert list(map(len, divide_by_length(lengths, 32, 40))) == [8, 8]
+    assert list(map(len, divide_by_length(lengths, 32, 40, packed_tokens=48))) == [16]
+    assert list(map(len, divide_by_length([300, *lengths], 32, 40, packed_tokens=48))) == [1, 16]
+
+
+def test_texts_are_packed(answers):
+    rows = []
+    hook = answers.pipeline.model.encoder.embeddings.register_forward_hook(
+        lambda module, inputs, output: rows.append(output.shape[0])
+    )
+    texts = [SENTENCES[0], "jazz", "rain", "play", "book", "rome", "soon", "now"]
+    (found,) = answers([job(*texts)])
+    assert len(rows) == 1
+    assert rows[0] < len(texts)
+    assert found == [approximately(answers([job(text)])[0][0]) for text in texts]
+    hook.remove()
+
+
 def test_passes_cost_least():
     rng = random.Random(0)
     for _ in range(20):
