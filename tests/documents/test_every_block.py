@@ -65,6 +65,11 @@ NOT_RUN = {
     ("docs/TUNING.md", "bash", "hf-multitask tune"): "takes minutes; tests/tuning runs such a search on few rows",
     ("docs/SHARING.md", "bash", "--alone"): "takes minutes; tests/study runs such a study on few rows",
     (
+        "docs/SHARING.md",
+        "bash",
+        "benchmark.py sharing-scores",
+    ): "takes half an hour; tests/scripts/test_benchmark.py runs it small",
+    (
         "docs/FREEZING.md",
         "bash",
         "--scenarios nothing-frozen,lora,lora:top:2,top:2 --seeds 1",
