@@ -6,6 +6,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Tiny models are faster on one thread, and several processes do not compete for cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# On some processors MKL rounds by where arrays lie in memory. Tests compare the bits of equal computations.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 import json
 import logging
