@@ -8,8 +8,8 @@ cannot be resumed; the exit code is 1 then. Ctrl+C ends the campaign with the ta
 import argparse
 import os
 
-# Before torch is imported. Processes are forked, which needs a parent without threads. On some processors MKL rounds by
-# where arrays lie in memory, unless it is told not to.
+# Before torch is imported. Processes are forked, which needs a parent without threads. On some processors, MKL rounds
+# by where arrays lie in memory unless it is told not to.
 os.environ.update(OMP_NUM_THREADS="1", MKL_CBWR="AUTO,STRICT", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 import json
