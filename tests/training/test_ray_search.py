@@ -25,7 +25,6 @@ def cluster(monkeypatch):
     ray.shutdown()
 
 
-@pytest.mark.distributed
 @pytest.mark.slow
 def test_a_search_over_rates_heads_and_schedules(cluster, encoder, tokenizer, tasks, tmp_path):
     data = prepare_datasets({"train": ROWS, "validation": ROWS[:9]}, tokenizer, tasks)
