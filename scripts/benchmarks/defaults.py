@@ -91,15 +91,23 @@ def _train(encoder: str, values: Mapping[str, Any], seed: int, effort: str) -> d
         values["data"] = {**values["data"], "label_subwords": "first"}
     else:
         values["effort"] = effort
+    return timed_training({**values, "training": training})
+
+
+def timed_training(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Train in a folder that is deleted afterwards.
+
+    Args:
+        values: Values of a config, without ``output_dir``.
+
+    Returns:
+        ``seconds``, ``processor_seconds`` and the metrics.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict({**values, "training": training, "output_dir": folder})
+        config = RunConfig.from_dict({**values, "output_dir": folder})
         start, cpu = time.perf_counter(), time.process_time()
         metrics = run_training(config)
-        return {
-            "seconds": time.perf_counter() - start,
-            "processor_seconds": time.process_time() - cpu,
-            **metrics,
-        }
+        return {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - cpu, **metrics}
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:

@@ -3,18 +3,15 @@
 import argparse
 import json
 import statistics
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hf_multitask import RunConfig, run_training
 from hf_multitask.training.balancing_methods import METHODS
 
-from .defaults import read_dataset
+from .defaults import read_dataset, timed_training
 from .sharing import AGGREGATORS, PRIVATE
 
 PLAIN = "none"
@@ -36,7 +33,7 @@ def sharing_scores(arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in arguments.seeds:
             for method in arguments.methods:
                 values = _config(arguments, dataset, method, seed)
-                runs.append({"dataset": dataset, "method": method, "seed": seed, **_train(values)})
+                runs.append({"dataset": dataset, "method": method, "seed": seed, **timed_training(values)})
                 print(json.dumps(runs[-1]), flush=True)
     _print_table(arguments, runs)
     return {"benchmark": "sharing-scores", "encoder": str(arguments.encoder), "runs": runs}
@@ -62,15 +59,6 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
     elif method != PLAIN:
         training["loss_balancing"] = {"torchjd": method} if method in AGGREGATORS else method
     return {**values, "encoder": str(arguments.encoder), "training": training}
-
-
-def _train(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, and return scores and time."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict({**values, "output_dir": folder})
-        start, cpu = time.perf_counter(), time.process_time()
-        metrics = run_training(config)
-        return {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - cpu, **metrics}
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:
