@@ -182,6 +182,12 @@ class MultiTaskTrainer(Trainer):
         """Return a new model of ``model_init``, without the wrapper of ``get_peft_model`` if it has one."""
         return unwrapped(super().call_model_init(trial))
 
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
+        """Search as ``Trainer`` does, also in a process where a training has failed before."""
+        # Accelerate keeps a weak reference to the data loader of a failed training, and Ray pickles all that it keeps.
+        self.accelerator.gradient_state.dataloader_references = [None]
+        return super().hyperparameter_search(*args, **kwargs)
+
     def _hp_search_setup(self, trial: Any) -> None:
         """Set up the training of a model of ``model_init``: the Trainer has just made it, and now the arguments."""
         super()._hp_search_setup(trial)

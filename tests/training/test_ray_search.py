@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from transformers import TrainerCallback
 
 from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments, prepare_datasets
 from tests.tiny import ROWS
@@ -25,8 +26,20 @@ def cluster(monkeypatch):
     ray.shutdown()
 
 
+class StoppedError(Exception):
+    """The end of a training in the middle of an epoch."""
+
+
+class Interrupt(TrainerCallback):
+    """End a training at its first step, as an error of a user's callback would."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        raise StoppedError
+
+
+@pytest.mark.distributed
 @pytest.mark.slow
-def test_a_search_over_rates_heads_and_schedules(cluster, encoder, tokenizer, tasks, tmp_path):
+def test_a_search_after_a_failed_training(cluster, encoder, tokenizer, tasks, tmp_path):
     data = prepare_datasets({"train": ROWS, "validation": ROWS[:9]}, tokenizer, tasks)
 
     def model_init(trial):
@@ -50,6 +63,17 @@ def test_a_search_over_rates_heads_and_schedules(cluster, encoder, tokenizer, ta
         eval_dataset=data["validation"],
         processing_class=tokenizer,
     )
+    failed = MultiTaskTrainer(
+        MultiTaskModel.from_encoder(encoder, data.tasks),
+        MultiTaskTrainingArguments(str(tmp_path / "failed"), **settings),
+        freeze_schedule="none",
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        callbacks=[Interrupt()],
+        processing_class=tokenizer,
+    )
+    with pytest.raises(StoppedError):
+        failed.train()
     best = trainer.hyperparameter_search(
         hp_space, lambda metrics: metrics["eval_loss"], n_trials=1, backend="ray", storage_path=str(tmp_path / "ray")
     )
