@@ -32,11 +32,11 @@ class Converged:
 
     def __post_init__(self) -> None:
         check_fields(self, "until: converged: ")
-        if not 0 < self.aggressiveness < math.inf:
+        if self.aggressiveness <= 0:
             raise ValueError(f"until: converged: aggressiveness must be above 0, found {self.aggressiveness}.")
         if not 0 <= self.keep <= 1:
             raise ValueError(f"until: converged: keep must be from 0 to 1, found {self.keep}.")
-        if not 0 <= self.min_delta < math.inf:
+        if self.min_delta < 0:
             raise ValueError(f"until: converged: min_delta must be at least 0, found {self.min_delta}.")
         if self.patience < 1:
             raise ValueError(f"until: converged: patience must be at least 1, found {self.patience}.")

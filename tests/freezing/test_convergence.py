@@ -280,6 +280,17 @@ def test_what_a_rule_has_frozen_stays_frozen_when_layers_train_again():
     assert progress.current.trained == tuple(name for name in ALL if name != "head.intent")
 
 
+def test_a_group_that_a_rule_froze_trains_again_in_the_next_stage():
+    rule = OnWorse("slots_f1", "refreeze", groups="head.intent")
+    first = FreezeStage("first", steps=100, on_worse=[rule])
+    evaluations = [Evaluation(40 * i, {"slots_f1": f1}) for i, f1 in enumerate((0.5, 0.4))]
+    progress = follow(moving(MAX_STEPS), first, stage(), evaluations=evaluations)
+    found = [(step, tuple(name for name in trained if name in HEADS)) for step, trained in changes(progress)]
+    assert found[:3] == [(0, HEADS), (40, HEADS[1:]), (100, HEADS)]
+    assert found[3:]
+    assert {heads for _, heads in found[3:]} == {HEADS}
+
+
 def test_the_decision_is_the_same_when_it_is_replayed_at_any_later_step():
     watching = stage(watch="slots_f1")
     evaluations = scored(0.1, 0.5, 0.5, 0.48, *[0.5] * 7)

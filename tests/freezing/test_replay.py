@@ -318,6 +318,14 @@ def test_layers_that_have_helped_go_on_training_though_the_gap_grows():
     assert stages_of(run(progressive(), history, step=40)) == [0, 1]
 
 
+def test_layers_that_start_between_evaluations_are_not_frozen_again():
+    # Nothing is known of the weights that they start from.
+    heads = FreezeStage("heads", train="heads", steps=5)
+    history = gap((1.0, None), (0.9, 0.9), (1.0, 0.8), (1.1, 0.6), (1.2, 0.5))
+    changes = run([heads, *progressive()[1:]], history, step=40).transitions
+    assert [(change.step, change.stage) for change in changes] == [(0, 0), (5, 1)]
+
+
 def test_layers_frozen_again_stay_so_until_the_stages_bound():
     stages = progressive()
     stages[1].until.max_steps = 40
