@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from hf_multitask import FreezeCallback, MultiTaskModel, TaskConfig, prepare_datasets
 from hf_multitask.freezing import Converged
 from hf_multitask.freezing.converged import freezable_units
-from hf_multitask.freezing.convergence import DISTANCES_KEY
+from hf_multitask.freezing.convergence import CACHES_KEY, DISTANCES_KEY
 from hf_multitask.freezing.convergence_meter import ConvergenceMeter
 from hf_multitask.models.layer_groups import layer_groups
 from hf_multitask.training.metrics import watched_metric
@@ -56,6 +56,12 @@ def run(model, data, tokenizer, tmp_path):
         return trainer, watch
 
     return train
+
+
+@pytest.mark.parametrize(("store_frozen", "is_cached"), [("always", True), ("never", False)])
+def test_whether_frozen_layers_are_cached_is_recorded(run, tmp_path, store_frozen, is_cached):
+    trainer, _ = run(store_frozen=store_frozen, store_dir=str(tmp_path / "store"), max_steps=4)
+    assert {entry[CACHES_KEY] for entry in trainer.state.log_history if CACHES_KEY in entry} == {is_cached}
 
 
 def test_layers_freeze_while_the_run_goes_on_and_are_cached(run, tmp_path, caplog):

@@ -23,6 +23,7 @@ from hf_multitask.models.text_words import join_words, locate_words, split_words
         ("東京 は", ["東", "京", "は"]),
         ("São Paulo — “Zoë”", ["São", "Paulo", "—", "“", "Zoë", "”"]),
         ("a_b @user #tag", ["a_b", "@", "user", "#", "tag"]),
+        ("a_b a_\u0301b _\u0301b", ["a_b", "a_\u0301b", "_\u0301b"]),
         ("cafe\u0301, Zoe\u0301's", ["cafe\u0301", ",", "Zoe\u0301", "'s"]),
         ("मैं हिन्दी।", ["मैं", "हिन्दी", "।"]),
         ("ที่นี่", ["ที่", "นี่"]),

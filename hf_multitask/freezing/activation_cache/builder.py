@@ -50,7 +50,7 @@ class ActivationBuilder:
     part: Part
     tokens_per_pass: int
     autocast: Callable[[], AbstractContextManager]
-    show_progress: bool = False
+    show_progress: bool
 
     def build(
         self, folders: Mapping[str, Path], start: ActivationStore | None = None, entering: str | None = None
