@@ -164,6 +164,15 @@ def test_impossible_windows_are_refused(given, message, tokenizer):
         prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], **given)
 
 
+@pytest.mark.parametrize("max_length", [12, 20])
+def test_windows_overlap_by_a_quarter_of_max_length(max_length, tokenizer):
+    row, expected = (
+        prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], max_length=max_length, **given)["train"][0]
+        for given in ({}, {"overlap": max_length // 4})
+    )
+    assert row == expected
+
+
 @pytest.mark.parametrize("max_length", [3, 4, 5])
 def test_the_smallest_max_length_works_without_an_overlap(max_length, tokenizer):
     row = prepare_datasets({"train": [LONG]}, tokenizer, [SLOTS], max_length=max_length)["train"][0]

@@ -13,7 +13,7 @@ from transformers import (
 from hf_multitask import MultiTaskModel, TaskConfig
 from hf_multitask.freezing import FreezeSchedule, FreezeStage, Protection, build_schedule
 from hf_multitask.freezing.presets import PRESETS
-from hf_multitask.models.layer_groups import layer_groups
+from hf_multitask.models.layer_groups import LayerGroup, LayerGroups, layer_groups
 
 TASKS = [
     TaskConfig("intent", "sequence_classification", labels=["a", "b"]),
@@ -91,6 +91,14 @@ def test_what_trains_in_which_stage(preset, stages, groups):
 def test_a_final_norm_goes_with_the_uppermost_layer(preset, stages, groups_of):
     groups = groups_of["modernbert"]
     assert trained(build_schedule(preset, groups, 3), groups) == stages
+
+
+@pytest.mark.parametrize(("count", "upper"), [(1, 1), (6, 2), (7, 3), (12, 4)])
+def test_the_upper_third_of_a_three_stage_schedule_is_rounded_up(count, upper):
+    layers = [f"encoder.{i}" for i in range(count)]
+    groups = LayerGroups(LayerGroup(name, {}) for name in ["embeddings", *layers, *HEADS])
+    (_, second, _) = trained(build_schedule("three-stage", groups, 3), groups)
+    assert list(second) == layers[-upper:] + HEADS
 
 
 @pytest.mark.parametrize("preset", ["three-stage", "gradual", "progressive", "top:1", {"preset": "gradual"}], ids=str)
