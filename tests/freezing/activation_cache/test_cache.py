@@ -379,6 +379,23 @@ def test_a_killed_build_is_resumed(train, monkeypatch, tmp_path):
     assert not list((tmp_path / "killed").glob("*/*.unfinished"))
 
 
+def test_a_pass_that_stores_has_at_least_the_tokens_of_an_evaluation_batch(train, monkeypatch):
+    monkeypatch.setattr(cache, "TOKENS_PER_PASS", 1)
+    write, written = store.PartWriter.write, []
+
+    def counting(self, states):
+        written.append(states)
+        write(self, states)
+
+    monkeypatch.setattr(store.PartWriter, "write", counting)
+    passes = {}
+    for size in (1, len(ROWS)):
+        written.clear()
+        train("always", DOWN, folder=str(size), per_device_eval_batch_size=size)
+        passes[size] = len(written)
+    assert passes[len(ROWS)] < passes[1]
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
