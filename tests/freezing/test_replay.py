@@ -284,6 +284,11 @@ def test_no_next_layers_while_the_gap_grows():
     assert stages_of(run(progressive(), history, step=30)) == [0]
 
 
+def test_the_first_stage_freezes_nothing_again():
+    history = gap((1.0, None), (1.0, 0.9), (1.1, 0.8), (1.2, 0.7))
+    assert len(run(progressive(), history, step=30).transitions) == 1
+
+
 def test_layers_that_only_overfit_are_frozen_again():
     history = gap((1.0, None), (0.9, 0.9), (0.9, 0.9), (1.0, 0.8), (1.1, 0.6))
     progress = run(progressive(), history, step=40)
