@@ -16,16 +16,16 @@ from ..models import TaskConfig
 from ..models.messages import unknown_name_message
 from ..runs.config import RunConfig
 from ..runs.config_file import config_to_yaml
-from ..runtime.atomic_files import write_json, write_text
+from ..runtime.atomic_files import write_text
 from .limits import STOP_NAME, StudyLimit, check_call
 from .race_results import CONFIG_NAME as WINNER_NAME
 from .race_results import Race, find_cheaper, negated, price_list, recommend
 from .race_rungs import Length, Rung, RungResult, drop, is_worth, plan_rungs
-from .records import explain_full_disk, read_record
+from .records import explain_full_disk, read_record, write_settings
 from .row_scores import metric_name
 from .run_training import run_config
 from .statistics import Interval
-from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, StudyPlan, plan_study
+from .study_plan import ALL_ROWS, STATES_FOLDER, PlannedRun, StudyPlan, plan_study
 from .study_results import RunResult
 from .summary import OVERALL, RepeatScores, score_scenarios
 from .workers import run_all
@@ -130,10 +130,7 @@ def run_race(
         raise ValueError(unknown_name_message("task", main_task, names))
     limit = StudyLimit(plan.folder / STOP_NAME if stop_file is None else Path(stop_file), end)
     is_main = PartialState().is_main_process
-    if is_main:
-        (plan.folder / STOP_NAME).unlink(missing_ok=True)
-        with explain_full_disk(plan.folder):
-            write_json(plan.folder / CONFIG_NAME, plan.settings)
+    write_settings(plan)
     course = _Course(plan, data, processes, limit, main_task, on_training, on_rung, is_main, ray_address)
     results = course.run()
     if not is_main:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from accelerate import PartialState
 from filelock import FileLock, Timeout
 
 from ..runtime.atomic_files import write_json
 from ..training.checkpoint_errors import WriteError
+from .limits import STOP_NAME
 from .row_scores import RowScores
-from .study_plan import PlannedRun, StudyPlan
+from .study_plan import CONFIG_NAME, PlannedRun, StudyPlan
 from .study_results import RunResult
 
 RECORD_NAME = "record.json"
@@ -33,6 +35,23 @@ class RunRecord:
 
     result: RunResult
     rows: Mapping[str, RowScores]
+
+
+def write_settings(plan: StudyPlan) -> None:
+    """Write the settings of a study into its folder, in the main process. All processes of a launcher call this.
+
+    A file that asks an earlier call to stop is removed: it is not meant for this one.
+
+    Args:
+        plan: The study.
+    """
+    state = PartialState()
+    # A process that is still planning would take the folder for one with something else in it.
+    state.wait_for_everyone()
+    if state.is_main_process:
+        (plan.folder / STOP_NAME).unlink(missing_ok=True)
+        with explain_full_disk(plan.folder):
+            write_json(plan.folder / CONFIG_NAME, plan.settings)
 
 
 def write_record(plan: StudyPlan, run: PlannedRun, record: RunRecord) -> None:

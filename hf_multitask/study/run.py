@@ -8,12 +8,11 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..runs.config import RunConfig
-from ..runtime.atomic_files import write_json
 from ..runtime.extras import check_packages
 from .limits import STOP_NAME, StudyLimit, check_call
-from .records import explain_full_disk, read_record
+from .records import explain_full_disk, read_record, write_settings
 from .report import write_reports
-from .study_plan import ALL_ROWS, CONFIG_NAME, STATES_FOLDER, PlannedRun, plan_study
+from .study_plan import ALL_ROWS, STATES_FOLDER, PlannedRun, plan_study
 from .study_results import RunResult, Study
 from .summary import summarize
 from .workers import run_all
@@ -79,12 +78,8 @@ def run_study(
     end = None if time_budget is None else time.time() + 60 * time_budget
     plan, data = plan_study(config, output, scenarios, seeds, sizes, epochs, minutes, alone)
     is_main = PartialState().is_main_process
-    # One that an earlier call has left in the folder of the study is not meant for this one.
     limit = StudyLimit(plan.folder / STOP_NAME if stop_file is None else Path(stop_file), end)
-    if is_main:
-        (plan.folder / STOP_NAME).unlink(missing_ok=True)
-        with explain_full_disk(plan.folder):
-            write_json(plan.folder / CONFIG_NAME, plan.settings)
+    write_settings(plan)
     finished = 0
 
     def report(run: PlannedRun) -> None:

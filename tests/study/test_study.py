@@ -291,7 +291,7 @@ def test_several_processes_share_the_runs(finished, config, tmp_path):
 def test_processes_of_a_launcher_share_the_runs(finished, config, tmp_path):
     folder = tmp_path / "launched"
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
-    process = start([*launch, "-m", "hf_multitask", *arguments(config, folder)])
+    process = start([*launch, "-m", "tests.study.late_program", *arguments(config, folder)])
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert output.count("20/20") == 1
