@@ -8,7 +8,6 @@ from unittest import mock
 from hf_multitask.cli import main
 from hf_multitask.study import study_plan
 
-
 DELAYS = iter([3.0])
 
 
