@@ -68,7 +68,7 @@ NOT_RUN = {
         "docs/SHARING.md",
         "bash",
         "benchmark.py sharing-scores",
-    ): "takes half an hour; tests/scripts/test_benchmark.py runs it small",
+    ): "takes three hours; tests/scripts/test_benchmark.py runs it small",
     (
         "docs/FREEZING.md",
         "bash",
