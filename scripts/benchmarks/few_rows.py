@@ -32,6 +32,8 @@ CHOSEN = "chosen"
 METHODS: dict[str, dict[str, Any]] = {
     "heads": {"freeze": "encoder", "training": {"num_train_epochs": 40, **_HEADS}},
     CHOSEN: {"training": {}},
+    "top:2": {"freeze": "top:2", "training": _ALL},
+    "heads-then-all": {"freeze": "heads-then-all", "training": _ALL},
     "plain": {"training": _ALL},
     "contrastive": {"contrastive": {}, "freeze": "encoder", "training": {"num_train_epochs": 20, **_HEADS}},
     "contrastive-all": {"contrastive": {}, "training": _ALL},

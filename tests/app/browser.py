@@ -3,8 +3,8 @@
 import re
 
 # Milliseconds, with a margin for a busy machine.
-WAIT = 30_000
-TRAINING = 90_000
+WAIT = 60_000
+TRAINING = 240_000
 # Messages of Gradio about a request that a reload interrupts. Errors of the app itself are in its log.
 BROKEN_OFF = re.compile("AbortError|Connection errored out")
 

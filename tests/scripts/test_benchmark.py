@@ -365,7 +365,7 @@ print(json.dumps({"accuracy": 0.5, "seconds": 3.0, "steps": 4, "versions": {"set
     options = ("--data", tmp_path, "--encoder", encoder, "--rows", 8, "--seeds", 0)
     result = run("few-rows", *options, "--setfit-python", python, "--num-iterations", 5)
     assert (result["benchmark"], result["rows"], result["test_rows"]) == ("few-rows", 8, 13)
-    methods = ["heads", "chosen", "plain", "contrastive", "contrastive-all", "setfit"]
+    methods = ["heads", "chosen", "top:2", "heads-then-all", "plain", "contrastive", "contrastive-all", "setfit"]
     assert [one["method"] for one in result["runs"]] == methods
     assert result["runs"][0]["steps"] == 40
     assert all(0 <= one["accuracy"] <= 1 and one["seconds"] > 0 for one in result["runs"])

@@ -3,7 +3,10 @@
 import json
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
 
 from hf_multitask import RunConfig, run_race, run_study
@@ -62,26 +65,43 @@ def scores(folder):
 def test_a_study_loses_a_node_and_has_the_results_of_one_machine(cluster, config, tmp_path):
     run_config = RunConfig.from_file(config)
     run_study(run_config, tmp_path / "alone", PAIR, seeds=2)
-    folder, at_the_kill = tmp_path / "cluster", []
+    folder, lost = tmp_path / "cluster", []
 
     def kill():
-        # Both nodes train, and neither has finished anything.
-        while len(list(folder.glob("runs/**/training"))) < 2:
-            time.sleep(0.01)
+        worker, run = stopped_training(cluster.lost, folder)
         cluster.remove_node(cluster.lost, allow_graceful=False)
-        at_the_kill.append(len(list(folder.glob("runs/**/record.json"))))
+        lost.append((run, (folder / run / "record.json").exists()))
+        worker.kill()
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     names = []
     study = run_study(
         run_config, folder, PAIR, seeds=2, ray_address=cluster.address, on_run=lambda name, *_: names.append(name)
     )
-    thread.join()
-    assert at_the_kill == [0]
+    thread.join(timeout=60)
+    [(run, was_finished)] = lost
+    assert not was_finished
+    assert (folder / run / "record.json").exists()
     assert len(set(names)) == len(names) == 4
     assert scores(folder) == scores(tmp_path / "alone")
     assert study.skipped == []
+
+
+def stopped_training(node, folder):
+    """Stop a process of a node in the middle of a training, and return it with the folder of the run."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    while True:
+        for worker in raylet.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                # The process that trains a run has its lock open.
+                for claimed in {Path(file.path).parent for file in worker.open_files()}:
+                    if claimed.is_relative_to(folder) and (claimed / "training").exists():
+                        worker.suspend()
+                        if (claimed / "training").exists() and not (claimed / "record.json").exists():
+                            return worker, claimed.relative_to(folder)
+                        worker.resume()
+        time.sleep(0.01)
 
 
 @pytest.mark.distributed
