@@ -338,9 +338,9 @@ def _add_distill(command: argparse.ArgumentParser) -> None:
 
 
 def _add_converged(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", type=Path, required=True, help="folder with train, validation and test .jsonl")
+    command.add_argument("--data", type=Path, required=True, help="folder with snips, wnut17 and clinc150")
     command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
-    command.add_argument("--train-rows", type=int, help="train on the first n rows (default: all)")
+    command.add_argument("--datasets", nargs="+", choices=DATASETS, default=["snips-400"], help="default: snips-400")
     numbers = {
         "epochs": (10, "epochs"),
         "batch-size": (16, "rows per step"),

@@ -11,14 +11,16 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_multitask import RunConfig, run_training
 from hf_multitask.freezing.stage_results import read_stage_results
 
-from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
+from .defaults import SCORES, read_dataset
+from .intents_and_slots import PLAIN
 
-SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 NOTHING = "nothing-frozen"
-# Greatest time as a share of training everything, and greatest loss of joint accuracy in points.
-TIME_BAR, SCORE_BAR = 0.60, 0.5
+# Greatest time as a share of training everything, and greatest loss of the last score in points.
+TIME_BAR = 0.60
+SCORE_BARS = {"snips": 0.3, "snips-400": 0.5, "clinc150": 0.3, "wnut17": 0.7}
 
 
 class _ProcessorTime(TrainerCallback):
@@ -40,72 +42,77 @@ class _ProcessorTime(TrainerCallback):
 
 
 def converged(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train everything, and with each aggressiveness; for each seed in turns."""
-    rows, labels = read_intents_and_slots(arguments.data)
-    rows["train"] = rows["train"][: arguments.train_rows]
+    """Train everything, and with each aggressiveness; for each dataset and seed in turns."""
     schedules: dict[str, Any] = {NOTHING: "none"}
     for value in arguments.aggressiveness:
         schedules[f"converged, {value:g}"] = {"preset": "converged", "aggressiveness": value, "keep": arguments.keep}
     runs = []
-    for seed in arguments.seeds:
-        for name, freeze in schedules.items():
-            runs.append({"schedule": name, "seed": seed, **_train(arguments, freeze, seed, rows, labels)})
-            print(json.dumps(runs[-1]), flush=True)
-    print("\n" + "\n".join(table(runs)))
-    settings = (
-        "encoder",
-        "train_rows",
-        "epochs",
-        "learning_rate",
-        "head_learning_rate",
-        "layer_lr_decay",
-        "batch_size",
-        "keep",
-    )
-    bars = {"time": TIME_BAR, "joint_accuracy": SCORE_BAR}
+    for dataset in arguments.datasets:
+        for seed in arguments.seeds:
+            for name, freeze in schedules.items():
+                run = {"dataset": dataset, "schedule": name, "seed": seed}
+                runs.append({**run, **_train(arguments, dataset, freeze, seed)})
+                print(json.dumps(runs[-1]), flush=True)
+    for dataset in arguments.datasets:
+        print("\n" + "\n".join(table(dataset, [run for run in runs if run["dataset"] == dataset])))
+    settings = ("encoder", "epochs", "learning_rate", "head_learning_rate", "layer_lr_decay", "batch_size", "keep")
+    bars = {"time": TIME_BAR, "scores": SCORE_BARS}
     return {"benchmark": "converged", "bars": bars, **{n: getattr(arguments, n) for n in settings}, "runs": runs}
 
 
-def _train(
-    arguments: argparse.Namespace, freeze: Any, seed: int, rows: Rows, labels: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    timer = _ProcessorTime()
+def _train(arguments: argparse.Namespace, dataset: str, freeze: Any, seed: int) -> dict[str, Any]:
+    values = read_dataset(arguments.data, dataset)
     with tempfile.TemporaryDirectory() as folder:
-        training = {
-            "num_train_epochs": arguments.epochs,
-            "per_device_train_batch_size": arguments.batch_size,
-            "seed": seed,
-            "layer_lr_decay": arguments.layer_lr_decay,
-            # Of its own, so that no run reads what another has cached.
-            "store_dir": str(Path(folder, "store")),
-        }
-        output = str(Path(folder, "out"))
-        found = train_intents_and_slots(arguments, output, rows, labels, training, freeze, callbacks=[timer])
+        config = RunConfig.from_dict(
+            {
+                "encoder": arguments.encoder,
+                "tasks": [{**task, **PLAIN} for task in values["tasks"]],
+                "data": {"label_subwords": "first", **values["data"]},
+                "freeze": freeze,
+                "training": {
+                    "num_train_epochs": arguments.epochs,
+                    "per_device_train_batch_size": arguments.batch_size,
+                    "learning_rate": arguments.learning_rate,
+                    "head_learning_rate": arguments.head_learning_rate,
+                    "layer_lr_decay": arguments.layer_lr_decay,
+                    "seed": seed,
+                    "logging_steps": 100,
+                    "disable_tqdm": True,
+                    # Of its own, so that no run reads what another has cached.
+                    "store_dir": str(Path(folder, "store")),
+                },
+                "output_dir": str(Path(folder, "out")),
+            }
+        )
+        timer = _ProcessorTime()
+        metrics = run_training(config, callbacks=[timer])
         changes = [
             {"step": change["step"], "trains": len(change["trained_groups"]), "reason": change["reason"]}
-            for stage in read_stage_results(output)
+            for stage in read_stage_results(config.output_dir)
             for change in stage["changes"]
         ]
-    return {"processor_seconds": timer.seconds, "changes": changes, **found}
+    return {"processor_seconds": timer.seconds, "changes": changes, **metrics}
 
 
-def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def table(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a Markdown table: time as a share of training everything with the same seed, and scores on test.
 
     Args:
-        runs: The runs, each with ``schedule``, ``seed``, ``processor_seconds`` and ``test`` scores.
+        dataset: Name of the dataset.
+        runs: Its runs, each with ``schedule``, ``seed``, ``processor_seconds`` and ``test`` scores.
 
     Returns:
         Lines of the table.
     """
+    scores = SCORES[dataset]
     base = {run["seed"]: run for run in runs if run["schedule"] == NOTHING}
-    lines = [_line(["schedule", "time", *(score.replace("_", " ") for score in SCORES), "joint accuracy, difference"])]
-    lines.append(_line(["---"] * (len(SCORES) + 3)))
+    lines = [_line([dataset, "time", *(score.replace("_", " ") for score in scores), "difference of the last"])]
+    lines.append(_line(["---"] * (len(scores) + 3)))
     for name in dict.fromkeys(run["schedule"] for run in runs):
         chosen = [run for run in runs if run["schedule"] == name]
         times = [run["processor_seconds"] / base[run["seed"]]["processor_seconds"] for run in chosen]
-        gains = [100 * (run["test"][SCORES[-1]] - base[run["seed"]]["test"][SCORES[-1]]) for run in chosen]
-        cells = [_spread([100 * run["test"][score] for run in chosen]) for score in SCORES]
+        gains = [100 * (run["test"][scores[-1]] - base[run["seed"]]["test"][scores[-1]]) for run in chosen]
+        cells = [_spread([100 * run["test"][score] for run in chosen]) for score in scores]
         lines.append(_line([name, _spread(times), *cells, f"{statistics.mean(gains):+.2f}"]))
     return lines
 

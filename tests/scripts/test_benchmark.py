@@ -440,9 +440,10 @@ def test_distill_compares_students_and_averages(run, encoder, write_jsonl, tmp_p
 
 
 def test_converged_compares_times_and_scores_with_training_everything(run, encoder, write_jsonl, tmp_path, capsys):
+    (tmp_path / "snips").mkdir()
     for split, rows in SPLITS.items():
-        write_jsonl(rows, tmp_path / f"{split}.jsonl")
-    options = ("--data", tmp_path, "--encoder", encoder, "--train-rows", 9, "--epochs", 8, "--batch-size", 8)
+        write_jsonl(rows, tmp_path / "snips" / f"{split}.jsonl")
+    options = ("--data", tmp_path, "--encoder", encoder, "--datasets", "snips", "--epochs", 8, "--batch-size", 8)
     result = run("converged", *options, "--seeds", 3, "--aggressiveness", 1000)
     everything, frozen = result["runs"]
     assert (everything["schedule"], everything["changes"]) == ("nothing-frozen", [])
