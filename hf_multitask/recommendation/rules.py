@@ -27,8 +27,8 @@ LEE = "Lee, Tang and Lin 2019 (What Would Elsa Do?)"
 PETERS = "Peters, Ruder and Smith 2019 (To Tune or Not to Tune?)"
 GURURANGAN = "Gururangan et al. 2020 (Don't Stop Pretraining)"
 
-# Maximum number of labeled rows with which the encoder stays frozen.
-MAX_FEW_ROWS = 49
+# Maximum number of labeled rows with which the encoder stays frozen, if the task labels texts, and if it labels words.
+MAX_FEW_ROWS, MAX_FEW_ROWS_OF_WORDS = 49, 19
 # Maximum number with which the heads train first, if the task labels texts.
 MAX_SOME_ROWS = 499
 # Minimum number with which texts far from general text are worth training one step deeper.
@@ -116,7 +116,7 @@ def number_of_rows(task: TaskFacts, precedence: str = "") -> Finding:
         task: Facts about the task.
         precedence: Reason why the rows of this task decide.
     """
-    if task.labeled_rows <= MAX_FEW_ROWS:
+    if task.labeled_rows <= (MAX_FEW_ROWS_OF_WORDS if task.is_token_task else MAX_FEW_ROWS):
         amount, advice, source = "few", FROZEN, USUAL
         reason = "so few labels can train a head, and an encoder would memorize them"
     elif task.labeled_rows <= MAX_SOME_ROWS and not task.is_token_task:
@@ -124,7 +124,7 @@ def number_of_rows(task: TaskFacts, precedence: str = "") -> Finding:
         reason = "it scored best with 50 and 100 rows"
     else:
         amount, advice, source = "many", ALL, MEASURED
-        reason = f"it scored best with {50 if task.is_token_task else 500} or more rows"
+        reason = f"it scored best with {20 if task.is_token_task else 500} or more rows"
     rows = "row" if task.labeled_rows == 1 else "rows"
     return Finding(
         rule=f"{amount} rows of {task.name}",

@@ -24,6 +24,7 @@ from hf_multitask.recommendation.rules import (
     FROZEN,
     HEADS_FIRST,
     MAX_FEW_ROWS,
+    MAX_FEW_ROWS_OF_WORDS,
     MAX_SOME_ROWS,
     UPPER,
     Situation,
@@ -70,7 +71,7 @@ GPU = Machine("cuda", "a GPU", 16, 80 * GIBIBYTE)
 
 @pytest.mark.parametrize(
     ("kind", "max_rows", "advice"),
-    [(task, MAX_FEW_ROWS, FROZEN), (task, MAX_SOME_ROWS, HEADS_FIRST), (words, MAX_FEW_ROWS, FROZEN)],
+    [(task, MAX_FEW_ROWS, FROZEN), (task, MAX_SOME_ROWS, HEADS_FIRST), (words, MAX_FEW_ROWS_OF_WORDS, FROZEN)],
 )
 def test_advice_changes_after_the_maximum_number_of_rows(kind, max_rows, advice):
     last, next_one = number_of_rows(kind(rows=max_rows)), number_of_rows(kind(rows=max_rows + 1))
