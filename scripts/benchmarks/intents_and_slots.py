@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 from hf_multitask import RunConfig, run_training
 
 # Nothing is chosen by a run, so that variants differ in what they name.
@@ -45,7 +43,6 @@ def train_intents_and_slots(
     intent: Mapping[str, Any] | None = None,
     slots: Mapping[str, Any] | None = None,
     distill: Mapping[str, Any] | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train both heads.
 
@@ -59,7 +56,6 @@ def train_intents_and_slots(
         intent: Options of the intent task.
         slots: Options of the slot task.
         distill: Teacher and unlabeled rows, as in a config.
-        callbacks: More callbacks of the trainer.
 
     Returns:
         The metrics by split, and ``seconds``.
@@ -87,7 +83,7 @@ def train_intents_and_slots(
         }
     )
     start = time.perf_counter()
-    metrics = run_training(config, callbacks=callbacks)
+    metrics = run_training(config)
     return {"seconds": time.perf_counter() - start, **metrics}
 
 
