@@ -21,6 +21,7 @@
 ``python scripts/benchmark.py label-issues --data DIR`` counts how many exchanged labels are found.
 ``python scripts/benchmark.py sharing`` measures the cost of conflict_steps, loss_balancing and private layers.
 ``python scripts/benchmark.py sharing-scores --data DIR`` trains with each method, and prints scores and time.
+``python scripts/benchmark.py packing --data DIR`` measures what packing saves in batches of two datasets.
 ``python scripts/benchmark.py abstention`` measures the cost of abstaining from texts out of scope.
 """
 
@@ -43,6 +44,7 @@ from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.label_issues import DATASETS as LABELED_DATASETS
 from benchmarks.label_issues import label_issues
+from benchmarks.packing import packing
 from benchmarks.probe import probe
 from benchmarks.race import SCENARIOS as RACE_SCENARIOS
 from benchmarks.race import race
@@ -154,6 +156,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
     command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
     command.set_defaults(run=compilation)
+    command = commands.add_parser("packing", help="time that packing saves in batches of two datasets")
+    command.add_argument("--data", type=Path, required=True, help="folder with wnut17 and clinc150")
+    command.add_argument("--encoder", default=ENCODER, help="hub name or folder of the encoder (default: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=32, help="rows per step (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=20, help="steps of a training (default: %(default)s)")
+    command.add_argument("--repeats", type=int, default=5, help="rounds of the measurement (default: %(default)s)")
+    command.set_defaults(run=packing)
     _add_distill(commands.add_parser("distill", help="gain of a teacher with unlabeled rows, and of averaged weights"))
     _add_converged(commands.add_parser("converged", help="freezing layers that have stopped learning"))
     _add_label_issues(commands.add_parser("label-issues", help="labels exchanged at random that are found"))

@@ -12,6 +12,7 @@ from .type_aliases import Batch
 
 # Model types with absolute positions that accept a prepared mask.
 PACKED_TYPES = ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+PACKING_NEEDS = f"it needs a CPU, attention of torch (sdpa), no torch.compile, and one of {', '.join(PACKED_TYPES)}."
 # Tokens per row, if no text is longer. Attention costs more in longer rows, since a token looks at other texts too,
 # before they are masked.
 ROW_TOKENS = 48
@@ -28,18 +29,24 @@ class PackedTexts:
         inputs: Inputs of the encoder (num_rows, row_tokens), with positions that start again in each text, and a mask
             (num_rows, 1, row_tokens, row_tokens) that keeps texts apart.
         places: Place of each token in the rows, one after the other (batch, seq_len); that of padding is any.
+        sources: Place in the texts, one after the other, of each token of the rows (num_rows, row_tokens).
     """
 
     inputs: Batch
     places: torch.Tensor
+    sources: torch.Tensor
+
+    def pack(self, states: torch.Tensor) -> torch.Tensor:
+        """Return states of the texts (batch, seq_len, hidden) as those of the rows (num_rows, row_tokens, hidden)."""
+        return _select(states, self.sources)
 
     def unpack(self, states: torch.Tensor) -> torch.Tensor:
-        """Return states (num_rows, row_tokens, hidden) as those of the texts (batch, seq_len, hidden)."""
-        return states.flatten(0, 1)[self.places]
+        """Return states of the rows (num_rows, row_tokens, hidden) as those of the texts (batch, seq_len, hidden)."""
+        return _select(states, self.places)
 
 
 def can_pack(encoder: PreTrainedModel) -> bool:
-    """Return whether texts can share a row of an encoder: in eval mode, on the CPU, with known positions and masks.
+    """Return whether texts can share a row of an encoder: on the CPU, with known positions and masks.
 
     Args:
         encoder: Encoder.
@@ -48,7 +55,6 @@ def can_pack(encoder: PreTrainedModel) -> bool:
         encoder.config.model_type in PACKED_TYPES
         and encoder.config._attn_implementation == "sdpa"
         and encoder.device.type in HOST
-        and not encoder.training
         and not torch.compiler.is_compiling()
     )
 
@@ -94,7 +100,7 @@ def pack_texts(encoder: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> 
     filled = {name: packed(value) for name, value in inputs.items() if name != "attention_mask"}
     filled["position_ids"] = packed(_positions(encoder, ids))
     filled["attention_mask"] = texts[:, None, :, None] == texts[:, None, None, :]
-    return PackedTexts(filled, places)
+    return PackedTexts(filled, places, sources=packed(torch.arange(mask.numel()).view_as(mask)))
 
 
 def fill_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
@@ -118,6 +124,11 @@ def fill_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
         rows[row].append(i)
         room[row] -= lengths[i]
     return rows
+
+
+def _select(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return the states at some places. The gradient of ``index_select`` is faster than that of an index."""
+    return states.flatten(0, 1).index_select(0, places.flatten()).view(*places.shape, -1)
 
 
 def _positions(encoder: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:

@@ -223,12 +223,7 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
             self._check_stored(tasks, entering)
             if entering == HEADS:
                 return EncoderOutput(last_hidden_state=stored_states)
-            options = {**build_attention_masks(self.encoder, inputs), **encoder_kwargs}
-
-            def run_from(**options: Any) -> BaseModelOutput:
-                return self.partial_forward.forward_from(stored_states, entering, options)
-
-            return self.encode_for_heads(tasks, run_from, **options)
+            return self._encode(inputs, encoder_kwargs, tasks, packed, stored_states, entering)
         if row_windows is not None and not torch.is_grad_enabled():
             size = max(len(row_windows), MIN_WINDOWS_PER_PASS)
             return self._encode_in_chunks(inputs, encoder_kwargs, size, tasks, packed)
@@ -255,15 +250,28 @@ class MultiTaskPreTrainedModel(ShownAsTable, PreTrainedModel):
         encoder_kwargs: Mapping[str, Any],
         tasks: Sequence[TaskConfig],
         packed: bool = False,
+        stored_states: torch.Tensor | None = None,
+        entering: str = "",
     ) -> EncoderOutput:
         # What a caller asks for besides the last states would be that of the rows, not of the texts.
-        if packed and not encoder_kwargs and can_pack(self.encoder) and (texts := pack_texts(self.encoder, inputs)):
-            encoded = self.encode_for_heads(tasks, self.encoder, **texts.inputs)
-            own = {name: texts.unpack(states) for name, states in (encoded.task_states or {}).items()}
-            return EncoderOutput(last_hidden_state=texts.unpack(encoded["last_hidden_state"]), task_states=own or None)
-        return self.encode_for_heads(
-            tasks, self.encoder, **build_attention_masks(self.encoder, inputs), **encoder_kwargs
-        )
+        can_share = packed and not encoder_kwargs and can_pack(self.encoder)
+        texts = pack_texts(self.encoder, inputs) if can_share else None
+        if texts is None:
+            options = {**build_attention_masks(self.encoder, inputs), **encoder_kwargs}
+        else:
+            options = texts.inputs
+            stored_states = None if stored_states is None else texts.pack(stored_states)
+
+        def run(**options: Any) -> BaseModelOutput:
+            if stored_states is None:
+                return self.encoder(**options)
+            return self.partial_forward.forward_from(stored_states, entering, options)
+
+        encoded = self.encode_for_heads(tasks, run, **options)
+        if texts is None:
+            return encoded
+        own = {name: texts.unpack(states) for name, states in (encoded.task_states or {}).items()}
+        return EncoderOutput(last_hidden_state=texts.unpack(encoded["last_hidden_state"]), task_states=own or None)
 
     def encode_for_heads(
         self, tasks: Sequence[TaskConfig], run: Callable[..., BaseModelOutput], **options: Any

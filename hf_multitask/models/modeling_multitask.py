@@ -284,8 +284,8 @@ class MultiTaskModel(MultiTaskAdapterModel):
                 below the group that they enter do not run.
             entering: Group that ``stored_states`` enter.
             tasks: Names of the tasks whose heads run; all tasks if None.
-            packed: Whether short texts may share a row of the encoder, instead of padding: in eval mode, on the CPU,
-                with encoders that `encoder_packing.can_pack` accepts. Logits are the same up to rounding.
+            packed: Whether short texts may share a row of the encoder, instead of padding: on the CPU, with encoders
+                that `encoder_packing.can_pack` accepts. Without dropout, logits are the same up to rounding.
             return_dict: Whether to return a `MultiTaskOutput` instead of a tuple. Defaults to the config's, True.
             output_hidden_states: Whether to return the hidden states of the encoder, or of which layers. Defaults to
                 the config's, False.

@@ -53,6 +53,9 @@ class MultiTaskTrainingArguments(TrainingArguments):
             themselves. No EMA if None.
         word_dropout: Probability that a token of a training row is replaced by the mask token, in [0, 1), while the
             embeddings train; see `WordDropout`.
+        packing: Whether short texts of a training batch share a row of the encoder, instead of padding: on the CPU,
+            with BERT, RoBERTa and their kin. It pays where a batch has texts of different length, as batches that mix
+            datasets do. Losses are the same up to rounding, but dropout is drawn for other rows.
         conflict_steps: Optimizer steps from one comparison of the tasks' gradients on the shared layers to the next;
             see `ConflictCallback`. The training stays the same bit for bit. No comparison if None.
         loss_balancing: Method that weighs the losses of the tasks while they train, or a mapping with its name as
@@ -124,6 +127,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
     word_dropout: float = field(
         default=0.0,
         metadata={"help": "Probability that a token of a training row is replaced by the mask token."},
+    )
+    packing: bool = field(
+        default=False,
+        metadata={"help": "Let short texts of a training batch share a row of the encoder, on the CPU."},
     )
     conflict_steps: int | None = field(
         default=None,

@@ -19,6 +19,7 @@ from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlans
 from ..models import MultiTaskModel, MultiTaskOutput
 from ..models.collator import TEACHER_COLUMN, first_rows
+from ..models.encoder_packing import PACKING_NEEDS, can_pack
 from ..models.field_types import describe_value
 from ..models.hub_errors import explain_upload_errors
 from ..models.layer_groups import LayerGroups
@@ -315,6 +316,8 @@ class MultiTaskTrainer(Trainer):
         check_tokenizer(self.processing_class, self.model.config)
         if self.is_world_process_zero():
             log_precision(self.args, self.model.dtype)
+            if self.args.packing and (self.args.torch_compile or not can_pack(self.model.encoder)):
+                logger.warning("packing has no effect: %s", PACKING_NEEDS)
         self.callbacks.begin_training()
         self.sharing.begin_training()
         self.caching.begin_training()
@@ -357,6 +360,8 @@ class MultiTaskTrainer(Trainer):
     ) -> torch.Tensor | tuple[torch.Tensor, MultiTaskOutput]:
         """Compute the loss as ``Trainer`` does, add the distances to teachers, and log the loss by task."""
         inner = {name: value for name, value in inputs.items() if name != TEACHER_COLUMN} | {"return_dict": True}
+        if self.args.packing and model.training:
+            inner["packed"] = True
         loss, outputs = super().compute_loss(model, inner, True, num_items_in_batch)  # type: ignore[arg-type]
         if model.training:
             protection = None if self.freeze_callback.run is None else self.freeze_callback.run.teacher

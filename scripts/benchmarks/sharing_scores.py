@@ -43,11 +43,7 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
     """Return the values of a config."""
     training: dict[str, Any] = {"seed": seed, "disable_tqdm": True, "report_to": "none"}
     if dataset == MIXED:
-        values = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
-        for task in values["tasks"]:
-            task.pop("private_layers", None)
-        for data in values["data"]:
-            data |= {split: str(arguments.data / data[split]) for split in ("train", "validation", "test")}
+        values = read_mixed(arguments.data)
         training = {**values["training"], **training}
     else:
         values = read_dataset(arguments.data, dataset)
@@ -59,6 +55,20 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
     elif method != PLAIN:
         training["loss_balancing"] = {"torchjd": method} if method in AGGREGATORS else method
     return {**values, "encoder": str(arguments.encoder), "training": training}
+
+
+def read_mixed(folder: Path) -> dict[str, Any]:
+    """Return the example of WNUT-17 and CLINC150 in mixed batches, without private layers, as in a config.
+
+    Args:
+        folder: Folder with ``wnut17`` and ``clinc150``.
+    """
+    values: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    for task in values["tasks"]:
+        task.pop("private_layers", None)
+    for data in values["data"]:
+        data |= {split: str(folder / data[split]) for split in ("train", "validation", "test")}
+    return values
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:

@@ -117,7 +117,9 @@ def test_sharing_compares_each_method_with_a_plain_run(run, encoder, capsys):
     assert "conflict_steps: 50 costs" in capsys.readouterr().out
 
 
-def test_sharing_scores_compares_methods(run, encoder, write_jsonl, tmp_path, capsys):
+@pytest.fixture
+def datasets_folder(tmp_path, write_jsonl):
+    """Return a folder with few rows in the place of each dataset."""
     for folder in ("snips", "clinc150", "wnut17"):
         (tmp_path / folder).mkdir()
     for split, rows in SPLITS.items():
@@ -126,8 +128,19 @@ def test_sharing_scores_compares_methods(run, encoder, write_jsonl, tmp_path, ca
         (tmp_path / "clinc150" / f"{split}.csv").write_text("\n".join(["text,intent", *texts]), encoding="utf-8")
         words = ["\n".join(map("\t".join, zip(row["tokens"], row["slots"], strict=True))) for row in rows]
         (tmp_path / "wnut17" / f"{split}.conll").write_text("\n\n".join(words), encoding="utf-8")
+    return tmp_path
+
+
+def test_packing_compares_kinds_of_batches(run, encoder, datasets_folder, capsys):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--batch-size", 4, "--steps", 2, "--repeats", 1)
+    result = run("packing", *options)
+    assert list(result["training"]) == ["mixed", "mixed, packing", "by_length", "by_length, packing"]
+    assert "2 steps of 4 rows" in capsys.readouterr().out
+
+
+def test_sharing_scores_compares_methods(run, encoder, datasets_folder, capsys):
     methods = ("none", "random", "UPGrad", "private_layers: 2")
-    options = ("--data", tmp_path, "--encoder", encoder, "--epochs", 1, "--seeds", 1, "--methods", *methods)
+    options = ("--data", datasets_folder, "--encoder", encoder, "--epochs", 1, "--seeds", 1, "--methods", *methods)
     result = run("sharing-scores", *options, "--datasets", "snips-400", "wnut17-clinc150")
     assert [run["method"] for run in result["runs"]] == [*methods] * 2
     # Each method trains another model.
@@ -439,11 +452,9 @@ def test_distill_compares_students_and_averages(run, encoder, write_jsonl, tmp_p
     assert "gain of the student's slot F1 by its teacher" in capsys.readouterr().out
 
 
-def test_converged_compares_times_and_scores_with_training_everything(run, encoder, write_jsonl, tmp_path, capsys):
-    (tmp_path / "snips").mkdir()
-    for split, rows in SPLITS.items():
-        write_jsonl(rows, tmp_path / "snips" / f"{split}.jsonl")
-    options = ("--data", tmp_path, "--encoder", encoder, "--datasets", "snips", "--epochs", 8, "--batch-size", 8)
+def test_converged_compares_times_and_scores_with_training_everything(run, encoder, datasets_folder, capsys):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--datasets", "snips", "--epochs", 8)
+    options = (*options, "--batch-size", 8)
     result = run("converged", *options, "--seeds", 3, "--aggressiveness", 1000)
     everything, frozen = result["runs"]
     assert (everything["schedule"], everything["changes"]) == ("nothing-frozen", [])
