@@ -114,6 +114,7 @@ EXACT = [
     Scenario("by task", BY_TASK, missing={"intent": 0, "slots": 1}),
     Scenario("mixed", STAGES, data="mixed"),
     Scenario("mixed accumulated", STAGES, data="mixed", **SMALL),
+    Scenario("mixed packed", STAGES, data="mixed", arguments={"packing": True}),
     Scenario("streamed", STAGES, data="streamed", arguments={"max_steps": 9}),
     Scenario(
         "streamed by workers",

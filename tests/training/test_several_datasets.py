@@ -322,7 +322,7 @@ def test_the_example_with_private_layers_changes_what_its_comment_says():
     values = yaml.safe_load(EXAMPLE.read_text())
     values["tasks"][0]["private_layers"] = 2
     values["sampling"] = {"strategy": "proportional", "batches": "mixed"}
-    values["training"]["warmup_steps"] = 0.1
+    values["training"] |= {"warmup_steps": 0.1, "packing": True}
     values["output_dir"] += "-private"
     assert yaml.safe_load(EXAMPLE.with_stem("wnut17-clinc150-private").read_text()) == values
 
