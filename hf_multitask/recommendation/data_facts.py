@@ -1,5 +1,6 @@
 """Facts about the data of a config that the rules need."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,14 @@ class TaskFacts:
     def is_token_task(self) -> bool:
         """Whether the task labels words."""
         return self.kind == TOKEN_CLASSIFICATION
+
+    @property
+    def rows_per_label(self) -> float:
+        """Mean number of labeled rows of a label; infinity if the task is a regression or labels words."""
+        labels = sum(count > 0 for count in self.label_counts.values())
+        if self.is_token_task or self.kind == REGRESSION or not labels:
+            return math.inf
+        return self.labeled_rows / labels
 
     @property
     def imbalance(self) -> float:

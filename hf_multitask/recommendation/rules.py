@@ -21,16 +21,16 @@ FROZEN, UPPER, HEADS_FIRST, ALL = "encoder frozen", "upper layers", "heads, then
 DEPTHS = (FROZEN, UPPER, HEADS_FIRST, ALL)
 
 USUAL = "common advice, not measured by us"
-MEASURED = "measured on SNIPS against the common advice, see docs/FREEZING.md"
+MEASURED = "measured against the common advice, see docs/FREEZING.md"
 CHEN = "Chen et al. 2019 (BERT for Joint Intent Classification and Slot Filling)"
 LEE = "Lee, Tang and Lin 2019 (What Would Elsa Do?)"
 PETERS = "Peters, Ruder and Smith 2019 (To Tune or Not to Tune?)"
 GURURANGAN = "Gururangan et al. 2020 (Don't Stop Pretraining)"
 
-# Maximum number of labeled rows with which the encoder stays frozen, if the task labels texts, and if it labels words.
-MAX_FEW_ROWS, MAX_FEW_ROWS_OF_WORDS = 49, 19
-# Maximum number with which the heads train first, if the task labels texts.
-MAX_SOME_ROWS = 499
+# Maximum number of labeled rows with which the encoder stays frozen.
+MAX_FEW_ROWS = 19
+# Maximum number of rows, and of rows per label, with which the heads train first, if the task labels texts.
+MAX_SOME_ROWS, MAX_SOME_ROWS_PER_LABEL = 499, 8
 # Minimum number with which texts far from general text are worth training one step deeper.
 MIN_FAR_ROWS = 50
 # Points of score that a linear head loses from the best depth to the top, from which on all layers train, and number
@@ -116,19 +116,26 @@ def number_of_rows(task: TaskFacts, precedence: str = "") -> Finding:
         task: Facts about the task.
         precedence: Reason why the rows of this task decide.
     """
-    if task.labeled_rows <= (MAX_FEW_ROWS_OF_WORDS if task.is_token_task else MAX_FEW_ROWS):
+    rows = f"{task.labeled_rows:,} labeled {'row' if task.labeled_rows == 1 else 'rows'}"
+    if task.labeled_rows <= MAX_FEW_ROWS:
         amount, advice, source = "few", FROZEN, USUAL
         reason = "so few labels can train a head, and an encoder would memorize them"
-    elif task.labeled_rows <= MAX_SOME_ROWS and not task.is_token_task:
+    elif task.is_token_task:
+        amount, advice, source = "many", ALL, MEASURED
+        reason = "it scored best with 20 or more rows"
+    elif task.labeled_rows <= MAX_SOME_ROWS:
         amount, advice, source = "some", HEADS_FIRST, MEASURED
-        reason = "it scored best with 50 and 100 rows"
+        reason = "it scored best with 20 to 100 rows"
+    elif task.rows_per_label <= MAX_SOME_ROWS_PER_LABEL:
+        amount, advice, source = "some", HEADS_FIRST, MEASURED
+        rows += f", {task.rows_per_label:.1f} per label"
+        reason = "it scored best with 8 rows for each of 150 labels"
     else:
         amount, advice, source = "many", ALL, MEASURED
-        reason = f"it scored best with {20 if task.is_token_task else 500} or more rows"
-    rows = "row" if task.labeled_rows == 1 else "rows"
+        reason = "it scored best with 500 or more rows"
     return Finding(
         rule=f"{amount} rows of {task.name}",
-        evidence=f"{task.name} has {task.labeled_rows:,} labeled {rows}",
+        evidence=f"{task.name} has {rows}",
         advice=advice,
         reason=reason,
         source=source,

@@ -24,8 +24,8 @@ from hf_multitask.recommendation.rules import (
     FROZEN,
     HEADS_FIRST,
     MAX_FEW_ROWS,
-    MAX_FEW_ROWS_OF_WORDS,
     MAX_SOME_ROWS,
+    MAX_SOME_ROWS_PER_LABEL,
     UPPER,
     Situation,
     find_conflicts,
@@ -71,12 +71,21 @@ GPU = Machine("cuda", "a GPU", 16, 80 * GIBIBYTE)
 
 @pytest.mark.parametrize(
     ("kind", "max_rows", "advice"),
-    [(task, MAX_FEW_ROWS, FROZEN), (task, MAX_SOME_ROWS, HEADS_FIRST), (words, MAX_FEW_ROWS_OF_WORDS, FROZEN)],
+    [(task, MAX_FEW_ROWS, FROZEN), (task, MAX_SOME_ROWS, HEADS_FIRST), (words, MAX_FEW_ROWS, FROZEN)],
 )
 def test_advice_changes_after_the_maximum_number_of_rows(kind, max_rows, advice):
     last, next_one = number_of_rows(kind(rows=max_rows)), number_of_rows(kind(rows=max_rows + 1))
     assert last.advice == advice
     assert next_one.rule != last.rule
+
+
+def test_few_rows_per_label_train_the_heads_first(situation):
+    counts = {f"label {i}": MAX_SOME_ROWS_PER_LABEL for i in range(100)} | {"label without rows": 0}
+    last = number_of_rows(task(rows=100 * MAX_SOME_ROWS_PER_LABEL, counts=counts))
+    assert last.advice == HEADS_FIRST
+    assert last.evidence == "intent has 800 labeled rows, 8.0 per label"
+    assert number_of_rows(task(rows=100 * MAX_SOME_ROWS_PER_LABEL + 1, counts=counts)).advice == ALL
+    assert number_of_rows(task(rows=800, kind="regression")).advice == ALL
 
 
 @pytest.mark.parametrize("kind", [task, words])
@@ -130,7 +139,7 @@ def test_texts_far_from_general_text_train_a_step_deeper(situation, closeness, e
 
 def test_a_handful_of_far_rows_stays_frozen(situation):
     far = replace(NEAR, distance=1.5)
-    assert find_depth(with_tasks(situation, task("intent", 20), closeness=far))[0].rule == "few rows of intent"
+    assert find_depth(with_tasks(situation, task("intent", 19), closeness=far))[0].rule == "few rows of intent"
 
 
 def test_what_does_not_fit_into_memory_does_not_train(situation):
