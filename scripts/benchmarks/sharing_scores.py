@@ -11,16 +11,20 @@ import yaml
 
 from hf_multitask.training.balancing_methods import METHODS
 
-from .defaults import read_dataset, timed_training
+from .defaults import FEW, INTENT, SLOTS, read_dataset, timed_training
+from .intents_and_slots import read_intents_and_slots
 from .sharing import AGGREGATORS, PRIVATE
 
 PLAIN = "none"
 NAMES = (PLAIN, *METHODS, *AGGREGATORS, PRIVATE)
 MIXED = "wnut17-clinc150"
+# Slots of some rows of SNIPS, and intents of others: the same domain, and no row in common.
+APART = "snips-apart"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "wnut17-clinc150-private.yaml"
 SCORES = {
     "snips-400": ("intent_accuracy", "slots_f1", "joint_accuracy"),
     "snips": ("intent_accuracy", "slots_f1", "joint_accuracy"),
+    APART: ("slots_f1", "intent_accuracy"),
     MIXED: ("ner_f1", "intent_accuracy"),
 }
 DATASETS = tuple(SCORES)
@@ -45,6 +49,9 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
     if dataset == MIXED:
         values = read_mixed(arguments.data)
         training = {**values["training"], **training}
+    elif dataset == APART:
+        values = _read_apart(arguments.data)
+        training["packing"] = True
     else:
         values = read_dataset(arguments.data, dataset)
     if arguments.epochs is not None:
@@ -69,6 +76,24 @@ def read_mixed(folder: Path) -> dict[str, Any]:
     for data in values["data"]:
         data |= {split: str(folder / data[split]) for split in ("train", "validation", "test")}
     return values
+
+
+def _read_apart(folder: Path) -> dict[str, Any]:
+    """Return two datasets with a task each: slots of the first rows of SNIPS, intents of as many others."""
+    rows, labels = read_intents_and_slots(folder / "snips")
+    types = {SLOTS: "token_classification", INTENT: "sequence_classification"}
+    data = []
+    for number, (name, other) in enumerate(((SLOTS, INTENT), (INTENT, SLOTS))):
+        of_task = {**rows, "train": rows["train"][number * FEW : (number + 1) * FEW]}
+        data.append(
+            {"tasks": [name], **{split: [_without(row, other) for row in of_task[split]] for split in of_task}}
+        )
+    tasks = [{"name": name, "type": kind, "labels": labels[name]} for name, kind in types.items()]
+    return {"tasks": tasks, "data": data, "sampling": {"batches": "mixed"}}
+
+
+def _without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != column}
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:

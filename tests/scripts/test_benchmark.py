@@ -138,13 +138,16 @@ def test_packing_compares_kinds_of_batches(run, encoder, datasets_folder, capsys
     assert "2 steps of 4 rows" in capsys.readouterr().out
 
 
-def test_sharing_scores_compares_methods(run, encoder, datasets_folder, capsys):
+def test_sharing_scores_compares_methods(run, encoder, datasets_folder, monkeypatch, capsys):
+    from benchmarks import sharing_scores
+
+    monkeypatch.setattr(sharing_scores, "FEW", len(ROWS) // 2)
     methods = ("none", "random", "UPGrad", "private_layers: 2")
     options = ("--data", datasets_folder, "--encoder", encoder, "--epochs", 1, "--seeds", 1, "--methods", *methods)
-    result = run("sharing-scores", *options, "--datasets", "snips-400", "wnut17-clinc150")
-    assert [run["method"] for run in result["runs"]] == [*methods] * 2
+    result = run("sharing-scores", *options, "--datasets", "snips-400", "snips-apart", "wnut17-clinc150")
+    assert [run["method"] for run in result["runs"]] == [*methods] * 3
     # Each method trains another model.
-    assert len({run["validation"]["loss"] for run in result["runs"]}) == 8
+    assert len({run["validation"]["loss"] for run in result["runs"]}) == 12
     printed = capsys.readouterr().out
     assert "wnut17-clinc150  private_layers: 2   ner_f1" in printed
     assert "snips-400        none                intent_accuracy" in printed
