@@ -129,6 +129,11 @@ NOT_RUN = {
     (
         "docs/PERFORMANCE.md",
         "bash",
+        "benchmark.py packing",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/PERFORMANCE.md",
+        "bash",
         "benchmark.py growth",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
 }
