@@ -43,19 +43,22 @@ class TaskFacts:
 
     @property
     def rows_per_label(self) -> float:
-        """Mean number of labeled rows of a label; infinity if the task is a regression or labels words."""
-        labels = sum(count > 0 for count in self.label_counts.values())
-        if self.is_token_task or self.kind == REGRESSION or not labels:
-            return math.inf
-        return self.labeled_rows / labels
+        """Mean number of labeled rows of a label; infinity for token tasks and regressions."""
+        counts = self._counts_of_texts
+        return self.labeled_rows / len(counts) if counts else math.inf
 
     @property
     def imbalance(self) -> float:
         """Ratio of the most frequent to the rarest label; 1 for token tasks and regressions."""
-        counts = [count for count in self.label_counts.values() if count]
-        if self.is_token_task or self.kind == REGRESSION or not counts:
-            return 1.0
-        return max(counts) / min(counts)
+        counts = self._counts_of_texts
+        return max(counts) / min(counts) if counts else 1.0
+
+    @property
+    def _counts_of_texts(self) -> list[int]:
+        """Number of texts with each label that occurs; empty for token tasks and regressions."""
+        if self.is_token_task or self.kind == REGRESSION:
+            return []
+        return [count for count in self.label_counts.values() if count]
 
 
 @dataclass(frozen=True)
