@@ -30,8 +30,8 @@ PLAIN = "neither"
 # The cost is measured with more comparisons than the number of steps that it is stated for has.
 STEPS, STATED_STEPS = 5, 50
 PRIVATE = "private_layers: 2"
-# Their backward passes cost the same; what they make of the gradients differs.
-AGGREGATORS = ("UPGrad", "PCGrad", "MGDA")
+# Their backward passes cost the same; what they make of the gradients differs. CAGrad has no default for `c`.
+AGGREGATORS: dict[str, dict[str, float]] = {"UPGrad": {}, "PCGrad": {}, "MGDA": {}, "CAGrad": {"c": 0.5}}
 
 
 def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -40,8 +40,11 @@ def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
     tokenizer = load_tokenizer(arguments.encoder)
     data = prepare_datasets({"train": list(generate_rows(arguments.steps * arguments.batch_size))}, tokenizer, TASKS)
     variants: dict[str, dict[str, Any]] = {PLAIN: {}, f"conflict_steps: {STEPS}": {"conflict_steps": STEPS}}
-    balancing: list[str | dict[str, str]] = [*METHODS, *({TORCHJD: name} for name in AGGREGATORS)]
-    variants |= {f"loss_balancing: {_name(method)}": {"loss_balancing": method} for method in balancing}
+    variants |= {f"loss_balancing: {method}": {"loss_balancing": method} for method in METHODS}
+    variants |= {
+        f"loss_balancing: {{{TORCHJD}: {name}}}": {"loss_balancing": {TORCHJD: name, **options}}
+        for name, options in AGGREGATORS.items()
+    }
     # The last task, of words, has its own copies of the two uppermost layers.
     tasks = {PRIVATE: [*data.tasks[:-1], replace(data.tasks[-1], private_layers=2)]}
     variants[PRIVATE] = {}
@@ -68,10 +71,6 @@ def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
         "training": timed,
         "cost": cost,
     }
-
-
-def _name(method: str | dict[str, str]) -> str:
-    return method if isinstance(method, str) else f"{{{TORCHJD}: {method[TORCHJD]}}}"
 
 
 def _run(

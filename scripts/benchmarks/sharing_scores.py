@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from hf_multitask.training.balancing_methods import METHODS
+from hf_multitask.training.gradient_methods import TORCHJD
 
 from .defaults import FEW, INTENT, SLOTS, read_dataset, timed_training
 from .intents_and_slots import read_intents_and_slots
@@ -60,7 +61,7 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
         for task in values["tasks"]:
             task |= {"private_layers": 2} if task["type"] == "token_classification" else {}
     elif method != PLAIN:
-        training["loss_balancing"] = {"torchjd": method} if method in AGGREGATORS else method
+        training["loss_balancing"] = {TORCHJD: method, **AGGREGATORS[method]} if method in AGGREGATORS else method
     return {**values, "encoder": str(arguments.encoder), "training": training}
 
 

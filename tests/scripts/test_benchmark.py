@@ -111,7 +111,7 @@ def test_data_compares_the_cost_of_rows(run, encoder, capsys):
 def test_sharing_compares_each_method_with_a_plain_run(run, encoder, capsys):
     result = run("sharing", "--encoder", encoder, "--batch-size", 4, "--steps", 5, "--repeats", 1)
     names = ["uncertainty", "dwa", "famo", "random", "equal_norm"]
-    names += ["{torchjd: UPGrad}", "{torchjd: PCGrad}", "{torchjd: MGDA}"]
+    names += [f"{{torchjd: {name}}}" for name in ("UPGrad", "PCGrad", "MGDA", "CAGrad")]
     expected = ["neither", "conflict_steps: 5", *(f"loss_balancing: {name}" for name in names), "private_layers: 2"]
     assert list(result["training"]) == expected
     assert "conflict_steps: 50 costs" in capsys.readouterr().out

@@ -31,6 +31,10 @@ class TestByHand:
         assert build("DualProj")(CONFLICT).tolist() == pytest.approx([0.0, 0.5], abs=1e-3)
         assert build("DualProj")(torch.tensor([[1.0, 0.0], [-3.0, 1.0]])).tolist() == pytest.approx([0, 0.5], abs=5e-3)
 
+    def test_cagrad_moves_the_mean_toward_the_task_that_it_helps_least(self):
+        # The mean (0, 0.5) does not help the first task: half of the mean's length is added in its direction.
+        assert build("CAGrad", c=0.5)(CONFLICT).tolist() == pytest.approx([0.25, 0.5], abs=1e-3)
+
     @pytest.mark.parametrize("size", [1.0, 1e-4, 1e4])
     def test_gradients_without_conflict_give_their_mean(self, size):
         assert torch.allclose(build("UPGrad")(size * FREE), size * FREE.mean(0))
