@@ -14,6 +14,7 @@ from hf_multitask.models.predictor import OutputOptions, Predictor
 from hf_multitask.models.text_inputs import TextInput
 from hf_multitask.models.text_words import Word
 
+from .arguments import add_encoder, add_numbers
 from .rows import generate_rows
 from .timing import compare, print_table
 
@@ -23,7 +24,20 @@ NUM_LABELS = 150
 BAR = 0.05
 
 
-def abstention(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py abstention``."""
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "rows": (512, "texts to predict"),
+            "batch-size": (32, "texts per pass"),
+            "repeats": (9, "rounds"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time predictions of the same texts with each method in turns."""
     texts = [" ".join(row["tokens"]) for row in generate_rows(arguments.rows)]
     inputs = [TextInput(text, [Word(text, 0, len(text))]) for text in texts]

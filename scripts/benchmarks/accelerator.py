@@ -13,16 +13,41 @@ from hf_multitask import MultiTaskModel
 
 from .accelerator_predictions import measure_predictions
 from .accelerator_training import measure_training
+from .arguments import add_numbers
 from .device_limit import matrix_product_flops
 from .device_runs import MIB, RunResult, operations_per_token, shape_in_words
 from .machine import machine_facts
-from .random_workload import EncoderShape, random_workload
+from .random_workload import EncoderShape, encoder_shape, random_workload
 from .workload import silence_libraries
 
 TERA = 1e12
 
 
-def accelerator(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py accelerator``."""
+    add_numbers(
+        parser,
+        {
+            "steps": (40, "steps per training"),
+            "texts": (2048, "texts to predict"),
+            "batch-size": (128, "rows per step and texts per batch"),
+            "length": (128, "tokens per row"),
+            "repeats": (1, "rounds"),
+            "workers": (4, "dataloader workers"),
+            "matrix-size": (8192, "size of the matrices whose products are the limit of the card"),
+        },
+    )
+    parser.add_argument(
+        "--shapes",
+        type=encoder_shape,
+        nargs="+",
+        default=[encoder_shape("6x384"), encoder_shape("12x768")],
+        metavar="LAYERSxWIDTH",
+        help="sizes of the encoder (default: 6x384 12x768, those of MiniLM and of BERT-base)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare trainings and predictions with stock ones, with each other and with the limit of the card."""
     silence_libraries()
     facts = machine_facts()

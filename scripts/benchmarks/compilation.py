@@ -19,6 +19,7 @@ from hf_multitask import (
     prepare_datasets,
 )
 
+from .arguments import add_encoder, add_numbers
 from .rows import TASKS, generate_rows
 from .timing import compare, print_table
 
@@ -28,7 +29,14 @@ BATCHES = 20
 SCHEDULE = "three-stage"
 
 
-def compilation(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py compile``."""
+    add_encoder(parser)
+    parser.add_argument("--backend", default="inductor", help="backend of torch.compile (default: %(default)s)")
+    add_numbers(parser, {"batch-size": (32, "rows per step"), "repeats": (5, "rounds of the measurement")})
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time training steps with and without compilation in turns, and count the compilations of a run in stages."""
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(arguments.encoder)

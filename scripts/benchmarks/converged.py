@@ -14,7 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_multitask import RunConfig, run_training
 from hf_multitask.freezing.stage_results import read_stage_results
 
-from .defaults import SCORES, read_dataset
+from .arguments import add_data, add_encoder, add_numbers
+from .defaults import DATASETS, SCORES, read_dataset
 from .intents_and_slots import PLAIN
 
 NOTHING = "nothing-frozen"
@@ -41,7 +42,27 @@ class _ProcessorTime(TrainerCallback):
         self.seconds += time.process_time()
 
 
-def converged(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py converged``."""
+    add_data(parser, "snips, wnut17 and clinc150")
+    add_encoder(parser)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["snips-400"], help="default: snips-400")
+    add_numbers(
+        parser,
+        {
+            "epochs": (10, "epochs"),
+            "batch-size": (16, "rows per step"),
+            "learning-rate": (3e-4, "learning rate of the encoder"),
+            "head-learning-rate": (2e-3, "learning rate of the heads"),
+            "layer-lr-decay": (0.85, "factor of the learning rate from each layer to the one below"),
+            "keep": (0.3, "share of the layers that keep training"),
+            "seeds": ([0, 1, 2], "random seeds"),
+            "aggressiveness": ([0.5, 1.0, 2.0], "options of the preset"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train everything, and with each aggressiveness; for each dataset and seed in turns."""
     schedules: dict[str, Any] = {NOTHING: "none"}
     for value in arguments.aggressiveness:

@@ -9,6 +9,7 @@ import datasets
 from hf_multitask import load_tokenizer
 
 from .alignment import compare_alignment
+from .arguments import add_encoder, add_numbers
 from .mixing import compare_mixing
 from .rows import generate_rows
 from .streaming import measure_streams
@@ -19,7 +20,20 @@ ALIGNMENT_BAR = 1.5
 MIXING_BAR = 1.05
 
 
-def data(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py data``."""
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "rows": (100_000, "rows to prepare and mix"),
+            "repeats": (5, "rounds of each measurement"),
+            "sizes": ([10_000, 100_000, 1_000_000], "numbers of rows to stream"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare aligning with the tokenizer and mixing with one dataset, and measure the memory of streams."""
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(arguments.encoder)

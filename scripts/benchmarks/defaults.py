@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
+from hf_multitask.training.settings import EFFORTS
 
+from .arguments import add_choices, add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
 
 FEW = 400
@@ -37,7 +39,22 @@ GIVEN = {
 GIVEN_OF_TASK = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0}
 
 
-def defaults(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py defaults``."""
+    add_data(parser, "snips, wnut17 and clinc150")
+    add_encoder(parser)
+    add_choices(parser, "datasets", DATASETS, "datasets")
+    add_numbers(parser, {"seeds": ([0, 1, 2], "random seeds")})
+    parser.add_argument(
+        "--efforts",
+        nargs="+",
+        choices=("given", *EFFORTS),
+        default=["given", "standard"],
+        help="efforts; 'given' has the settings of the README instead (default: given standard)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train each dataset with chosen settings and, for comparison of the time, with given ones."""
     runs = []
     for name in arguments.datasets:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_multitask import average_models, run_evaluation
 
+from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots, train_intents_and_slots
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
@@ -23,7 +24,30 @@ STUDENT_SLOTS = {**SLOTS, "head": "linear", "mix_layers": False}
 FREEZE = {"stages": [{"name": "all", "layer_lr_decay": 0.85}]}
 
 
-def distill(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py distill``."""
+    add_data(parser)
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "labeled-rows": (400, "rows with labels"),
+            "unlabeled-rows": (4000, "rows after them, used without labels"),
+            "teachers": (1, "teachers; several are an ensemble"),
+            "batch-size": (8, "rows per step on labeled rows"),
+            "epochs": (10, "epochs on labeled rows"),
+            "distill-batch-size": (16, "rows per step with unlabeled rows"),
+            "distill-epochs": (4, "epochs with unlabeled rows"),
+            "learning-rate": (3e-4, "learning rate of the encoder"),
+            "head-learning-rate": (1e-3, "learning rate of the heads"),
+            "temperature": (2.0, "temperature of the distillation"),
+            "weight": (1.0, "weight of the distillation"),
+            "seeds": ([0, 1, 2], "random seeds"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train teachers on few rows, and students on the same rows with and without the teacher and unlabeled rows."""
     rows, labels = read_intents_and_slots(arguments.data)
     labeled, others = rows["train"][: arguments.labeled_rows], rows["train"][arguments.labeled_rows :]

@@ -19,6 +19,7 @@ from hf_multitask import RunConfig
 from hf_multitask.models import find_model
 from hf_multitask.runs.build import build_trainer
 
+from .arguments import add_data, add_encoder, add_numbers
 from .machine import machine_facts
 
 SETFIT = "setfit"
@@ -42,7 +43,26 @@ METHODS: dict[str, dict[str, Any]] = {
 Texts = Sequence[dict[str, str]]
 
 
-def few_rows(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py few-rows``."""
+    add_data(parser, "train and test, .jsonl or .csv with an intent per text")
+    add_encoder(parser)
+    add_numbers(parser, {"rows-per-class": (8, "rows of each intent"), "seeds": ([0, 1, 2], "random seeds")})
+    parser.add_argument("--rows", type=int, help="number of rows of all intents together, instead of --rows-per-class")
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        choices=METHODS,
+        default=list(METHODS),
+        help=f"our trainings (default: {' '.join(METHODS)})",
+    )
+    parser.add_argument("--setfit-python", type=Path, help="Python of an environment with SetFit, to compare with it")
+    parser.add_argument(
+        "--num-iterations", type=int, help="pairs of each kind per row in SetFit (default: all pairs, as SetFit does)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train with each method on rows drawn by seed, and score test once at the end of each run."""
     methods = [*arguments.methods, *([SETFIT] if arguments.setfit_python else [])]
     torch.set_num_threads(1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .arguments import add_numbers
 from .machine import machine_facts
 from .our_trainer import time_joint_training, time_staged_training
 from .random_workload import EncoderShape, random_workload
@@ -40,7 +41,12 @@ SIZES = (
 )
 
 
-def growth(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py growth``."""
+    add_numbers(parser, {"repeats": (3, "rounds at each size")})
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time, at several sizes, an epoch of joint training, filling the activation cache, and an epoch of the heads."""
     silence_libraries()
     lines = []

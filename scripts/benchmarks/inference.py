@@ -18,6 +18,7 @@ from transformers import Pipeline, PrinterCallback
 from hf_multitask import MultiTaskModel, MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_multitask.export import export_onnx
 
+from .arguments import add_encoder, add_numbers
 from .machine import machine_facts
 from .peak_memory import peak_of_predictions
 from .timing import time_in_turns
@@ -37,7 +38,24 @@ IMPORT_PROGRAM = "import time; {0}; start = time.perf_counter(); {1}; print(time
 TRANSFORMERS_IMPORTS = "import torch; from transformers import AutoModel, AutoTokenizer, pipeline"
 
 
-def inference(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py inference``."""
+    parser.add_argument("--data", type=Path, help="folder with test.jsonl (default: generated rows)")
+    add_encoder(parser, "an encoder like BERT")
+    add_numbers(
+        parser,
+        {
+            "rows": (700, "number of texts per pass"),
+            "single-texts": (200, "number of texts predicted one at a time"),
+            "batch-size": (32, "texts per batch"),
+            "repeats": (5, "rounds"),
+            "sizes": ([10_000, 1_000_000], "numbers of rows of files"),
+            "threads": (os.cpu_count() or 1, "number of torch threads"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare predictions of many texts and of single texts, the import time and the memory of predicting files."""
     silence_libraries()
     # The stock pipelines would turn off the tokenizers' threads for the whole process.

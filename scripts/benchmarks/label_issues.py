@@ -13,7 +13,9 @@ from typing import Any
 from hf_multitask import RunConfig, TaskConfig
 from hf_multitask.reports.label_issues import LabelRanking, rank_labels
 from hf_multitask.runs import review_training_rows
+from hf_multitask.training.settings import EFFORTS
 
+from .arguments import add_choices, add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
 
 INTENT, SLOTS = "intent", "slots"
@@ -22,7 +24,25 @@ DATASETS = ("clinc150", "clinc150_oos", "snips")
 RECALL_BAR, LISTED = 0.80, 0.04
 
 
-def label_issues(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py label-issues``."""
+    add_data(parser, "clinc150, clinc150_oos and snips")
+    add_encoder(parser)
+    add_choices(parser, "datasets", DATASETS, "datasets")
+    parser.add_argument("--rows", type=int, help="number of training rows, chosen at random (default: all)")
+    parser.add_argument("--effort", choices=EFFORTS, default="quick", help="effort (default: %(default)s)")
+    parser.add_argument("--freeze", nargs="*", default=[], help="groups that do not train (default: none)")
+    add_numbers(
+        parser,
+        {
+            "folds": (2, "number of trainings"),
+            "share": (0.02, "share of exchanged labels"),
+            "seeds": ([0], "random seeds"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Exchange labels of training rows, list the labels that are most likely wrong, and count the exchanged ones."""
     runs = []
     for name in arguments.datasets:

@@ -12,6 +12,7 @@ from transformers import PrinterCallback
 from hf_multitask import RunConfig
 from hf_multitask.runs.build import build_trainer
 
+from .arguments import add_data, add_encoder, add_numbers
 from .sharing_scores import read_mixed
 from .timing import compare, print_table
 
@@ -23,7 +24,21 @@ VARIANTS: dict[str, tuple[str, bool]] = {
 }
 
 
-def packing(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py packing``."""
+    add_data(parser, "wnut17 and clinc150")
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "batch-size": (32, "rows per step"),
+            "steps": (20, "steps of a training"),
+            "repeats": (5, "rounds of the measurement"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time training steps on WNUT-17 and CLINC150 in turns, with each kind of batch."""
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: _run(arguments, Path(folder, name), *variant) for name, variant in VARIANTS.items()}

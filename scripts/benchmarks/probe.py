@@ -11,10 +11,24 @@ from typing import Any
 from hf_multitask import RunConfig
 from hf_multitask.probing import probe_layers
 
+from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
 
 
-def probe(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py probe``."""
+    add_data(parser)
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "sizes": ([50, 100, 500, 1000], "numbers of rows"),
+            "seeds": ([0, 1], "seeds of the draws"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Probe the rows that ``rules`` trains on, for each number of rows and seed; validation is scored."""
     rows, labels = read_intents_and_slots(arguments.data)
     kinds = {"intent": "sequence_classification", "slots": "token_classification"}

@@ -11,6 +11,7 @@ from typing import Any
 from hf_multitask import RunConfig, run_race, run_study
 from hf_multitask.study import Race, RaceProgress, RunResult, Study
 
+from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
 
 SCENARIOS = (
@@ -53,7 +54,26 @@ class _Times:
         self.add(name)
 
 
-def race(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py race``."""
+    add_data(parser)
+    add_encoder(parser)
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the studies; the same one continues")
+    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="what races (default: eight)")
+    add_numbers(
+        parser,
+        {
+            "sizes": ([50, 100, 500, 1000], "training rows"),
+            "seeds": (3, "seeds of the full study"),
+            "train-rows": (3000, "first rows, of which each seed draws its own"),
+            "validation-rows": (100, "first rows that are evaluated during a training"),
+            "learning-rate": (3e-4, "learning rate of the encoder"),
+            "head-learning-rate": (2e-3, "learning rate of the heads"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the races of each number of rows, one for each task, then the full study that they are compared with."""
     cells = []
     for size in arguments.sizes:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
 
 FREEZES = {
@@ -38,7 +39,27 @@ class Advice:
 USUAL_ADVICE = (Advice(99, "encoder"), Advice(1000, "top:2"), Advice(math.inf, "none"))
 
 
-def rules(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py rules``."""
+    add_data(parser)
+    add_encoder(parser)
+    parser.add_argument(
+        "--freeze", nargs="+", default=list(FREEZES), help=f"freeze schedules (default: {' '.join(FREEZES)})"
+    )
+    add_numbers(
+        parser,
+        {
+            "sizes": ([50, 100, 500, 1000], "numbers of training rows"),
+            "seeds": ([0, 1], "random seeds"),
+            "least-steps": (160, "minimum number of steps of a run"),
+            "least-epochs": (4, "minimum number of epochs of a run"),
+            "learning-rate": (3e-4, "learning rate of the encoder"),
+            "head-learning-rate": (2e-3, "learning rate of the heads"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train with each number of rows, freeze schedule and seed, and score test once at the end of each run."""
     rows, labels = read_intents_and_slots(arguments.data)
     runs = []

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
 from .slot_mistakes import slot_mistakes
 
@@ -35,7 +36,32 @@ def variant(text: str) -> str:
     return text
 
 
-def scores(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py scores``."""
+    add_data(parser)
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "epochs": (6, "epochs"),
+            "learning-rate": (3e-4, "learning rate of the encoder"),
+            "head-learning-rate": (2e-3, "learning rate of the heads"),
+            "batch-size": (32, "rows per step"),
+            "seeds": ([0, 1, 2], "random seeds"),
+        },
+    )
+    parser.add_argument("--train-rows", type=int, help="train on the first n rows (default: all)")
+    parser.add_argument(
+        "--variants",
+        type=variant,
+        nargs="+",
+        default=[BASE],
+        metavar="NAME",
+        help=f"{', '.join(VARIANTS)}, or several joined by + (default: {BASE})",
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train both heads with each variant and seed. The epoch is chosen on validation."""
     rows, labels = read_intents_and_slots(arguments.data)
     rows["train"] = rows["train"][: arguments.train_rows]

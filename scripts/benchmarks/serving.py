@@ -22,6 +22,7 @@ from hf_multitask.export import export_onnx
 from hf_multitask.serving.answers import ModelAnswers, PredictKind
 from hf_multitask.serving.batch_queue import Job
 
+from .arguments import add_choices, add_encoder, add_numbers
 from .inference import trained_model
 from .machine import machine_facts
 from .serving_processes import Clients, RunningServer, running_server
@@ -38,7 +39,27 @@ HIDDEN_SIZE = 32
 SECONDS_OF_LOAD, SECONDS_TO_KILL = 10.0, 3.0
 
 
-def serving(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py serving``."""
+    parser.add_argument("--data", type=Path, help="folder with test.jsonl (default: generated rows)")
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "rows": (700, "number of texts"),
+            "batch-size": (32, "texts per pass"),
+            "clients": (32, "clients at the same time"),
+            "repeats": (5, "rounds"),
+            "threads": (os.cpu_count() or 1, "number of torch threads"),
+            "workers": (1, "processes of the server"),
+            "long-run": (1_000_000, "requests whose memory is watched"),
+            "malformed": (10_000, "malformed requests to be refused"),
+        },
+    )
+    add_choices(parser, "only", MEASUREMENTS, "what to measure")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure the server; each part prints its own lines."""
     silence_libraries()
     torch.set_num_threads(arguments.threads)

@@ -22,6 +22,7 @@ from hf_multitask import (
 from hf_multitask.training.balancing_methods import METHODS
 from hf_multitask.training.gradient_methods import TORCHJD
 
+from .arguments import add_encoder, add_numbers
 from .rows import TASKS, generate_rows
 from .timing import compare, print_table
 from .workload import SEED
@@ -34,7 +35,23 @@ PRIVATE = "private_layers: 2"
 AGGREGATORS: dict[str, dict[str, float]] = {"UPGrad": {}, "PCGrad": {}, "MGDA": {}, "CAGrad": {"c": 0.5}}
 
 
-def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py sharing``."""
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "batch-size": (32, "rows per step"),
+            "steps": (50, "steps of a training"),
+            "repeats": (5, "rounds"),
+        },
+    )
+    parser.add_argument(
+        "--only", nargs="+", help="names of the table that are compared with a plain run (default: all)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time trainings with and without comparisons, balanced losses and private layers in turns."""
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(arguments.encoder)

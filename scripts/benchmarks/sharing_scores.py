@@ -12,12 +12,15 @@ import yaml
 from hf_multitask.training.balancing_methods import METHODS
 from hf_multitask.training.gradient_methods import TORCHJD
 
+from .arguments import add_choices, add_data, add_encoder, add_numbers
 from .defaults import FEW, INTENT, SLOTS, read_dataset, timed_training
 from .intents_and_slots import read_intents_and_slots
-from .sharing import AGGREGATORS, PRIVATE
+from .sharing import AGGREGATORS
 
 PLAIN = "none"
-NAMES = (PLAIN, *METHODS, *AGGREGATORS, PRIVATE)
+# Copies of the uppermost layers of the encoder for the task that labels words.
+PRIVATE_LAYERS = {f"private_layers: {count}": count for count in (1, 2, 4)}
+NAMES = (PLAIN, *METHODS, *AGGREGATORS, *PRIVATE_LAYERS)
 MIXED = "wnut17-clinc150"
 # Slots of some rows of SNIPS, and intents of others: the same domain, and no row in common.
 APART = "snips-apart"
@@ -31,7 +34,17 @@ SCORES = {
 DATASETS = tuple(SCORES)
 
 
-def sharing_scores(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py sharing-scores``."""
+    add_data(parser, "snips, wnut17 and clinc150")
+    add_encoder(parser)
+    add_choices(parser, "datasets", DATASETS, "datasets")
+    add_choices(parser, "methods", NAMES, "methods")
+    add_numbers(parser, {"seeds": ([0, 1, 2], "random seeds")})
+    parser.add_argument("--epochs", type=float, help="epochs (default: those of the settings)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train each dataset with each method and seed; all else is the same."""
     runs = []
     for dataset in arguments.datasets:
@@ -57,9 +70,9 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
         values = read_dataset(arguments.data, dataset)
     if arguments.epochs is not None:
         training["num_train_epochs"] = arguments.epochs
-    if method == PRIVATE:
+    if method in PRIVATE_LAYERS:
         for task in values["tasks"]:
-            task |= {"private_layers": 2} if task["type"] == "token_classification" else {}
+            task |= {"private_layers": PRIVATE_LAYERS[method]} if task["type"] == "token_classification" else {}
     elif method != PLAIN:
         training["loss_balancing"] = {TORCHJD: method, **AGGREGATORS[method]} if method in AGGREGATORS else method
     return {**values, "encoder": str(arguments.encoder), "training": training}

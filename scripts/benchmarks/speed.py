@@ -7,6 +7,7 @@ dropout, ``bare_loop_quick`` the dropout of this library.
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from hf_multitask.freezing import FreezeSpec
 
+from .arguments import add_encoder, add_numbers
 from .bare_loop import BareLoop
 from .comparisons import Comparison, Setting, TimedRun, compare_runs, run_settings
 from .machine import machine_facts
@@ -52,7 +54,40 @@ LOSSES_BAR = 1e-4
 MEASUREMENTS = (*(comparison.name for comparison in COMPARISONS), MEMORY, LOSSES)
 
 
-def speed(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py speed``."""
+    parser.add_argument("--data", type=Path, help="folder with train.jsonl (default: generated rows)")
+    add_encoder(parser, "an encoder like BERT")
+    add_numbers(
+        parser,
+        {
+            "rows": (4000, "rows per epoch"),
+            "batch-size": (32, "rows per step"),
+            "repeats": (5, "rounds of each setting"),
+            "threads": (os.cpu_count() or 1, "number of torch threads"),
+        },
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=MEASUREMENTS,
+        metavar="NAME",
+        help=f"measurements: {', '.join(MEASUREMENTS)} (default: all)",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="run all epochs of plain trainers, even if every epoch costs the same"
+    )
+    parser.add_argument(
+        "--store-frozen",
+        default="auto",
+        choices=["auto", "always", "never"],
+        help="whether to cache the states of frozen layers (default: %(default)s)",
+    )
+    parser.add_argument("--tasknet-python", type=Path, help="Python of an environment with tasknet")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="device (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare training speed, memory by number of rows, and losses with and without activation cache."""
     silence_libraries()
     threads = torch.get_num_threads()

@@ -20,6 +20,7 @@ from hf_multitask.models.encoder_loading import find_model, load_config
 from hf_multitask.models.tasks import TaskConfig
 from hf_multitask.study.scenarios import JOINT, Scenario, find_scenarios
 
+from .arguments import add_data, add_encoder, add_numbers
 from .machine import machine_facts
 
 # Maximum ratio of the time of the study to the time of the separate runs.
@@ -45,7 +46,23 @@ class Times(NamedTuple):
     cpu_seconds: float
 
 
-def study(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py study``."""
+    add_data(parser)
+    add_encoder(parser)
+    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="compared scenarios (default: eight)")
+    add_numbers(
+        parser,
+        {
+            "rows": (1000, "training rows"),
+            "epochs": (3, "epochs of each run"),
+            "processes": (1, "processes of the study"),
+            "repeats": (1, "rounds"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time the study and the separate runs, and compare times and scores."""
     layers = load_config(find_model(arguments.encoder)).num_hidden_layers
     scenarios = find_scenarios(arguments.scenarios, TASKS, layers)

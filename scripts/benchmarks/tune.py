@@ -12,6 +12,7 @@ from hf_multitask import RunConfig
 from hf_multitask.runs import run_training
 from hf_multitask.tuning import TrialResult, TuningResult, run_tuning
 
+from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
 from .machine import machine_facts
 
@@ -19,7 +20,21 @@ from .machine import machine_facts
 BAR = 12.0
 
 
-def tune(arguments: argparse.Namespace) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py tune``."""
+    add_data(parser)
+    add_encoder(parser)
+    add_numbers(
+        parser,
+        {
+            "rows": (400, "training rows"),
+            "trials": (20, "trials of the search"),
+            "seeds": (3, "seeds of the winner"),
+        },
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train the config itself with each seed, then search, and compare times and scores on test."""
     with tempfile.TemporaryDirectory() as name:
         config = _write_data(arguments, Path(name))

@@ -6,13 +6,22 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
 from hf_multitask.training.metrics import metric_of
 
+from .arguments import add_numbers
 
-def mix(arguments: argparse.Namespace) -> dict[str, Any]:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``benchmark.py mix``."""
+    parser.add_argument("config", type=Path, help="config in which each dataset names its tasks")
+    add_numbers(parser, {"seeds": ([0, 1, 2, 3, 4], "random seeds")})
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train on datasets with one task each, mixed and separately. The epoch is chosen on validation."""
     runs = []
     for seed in arguments.seeds:
