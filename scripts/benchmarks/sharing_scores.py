@@ -18,10 +18,16 @@ from .intents_and_slots import read_intents_and_slots
 from .sharing import AGGREGATORS
 
 PLAIN = "none"
-# Copies of the uppermost layers of the encoder for the task that labels words.
-PRIVATE_LAYERS = {f"private_layers: {count}": count for count in (1, 2, 4)}
-NAMES = (PLAIN, *METHODS, *AGGREGATORS, *PRIVATE_LAYERS)
-MIXED = "wnut17-clinc150"
+# Fields of the task that labels words.
+FIELDS: dict[str, dict[str, Any]] = {
+    **{f"private_layers: {count}": {"private_layers": count} for count in (1, 2, 4)},
+    "lstm": {"head": "lstm", "mix_layers": False},
+    "mix_layers": {"head": "linear", "mix_layers": True},
+    "lstm+mix_layers": {"head": "lstm", "mix_layers": True},
+}
+NAMES = (PLAIN, *METHODS, *AGGREGATORS, *FIELDS)
+# Both with the settings of `EXAMPLE`, and with those that a run chooses.
+MIXED, CHOSEN = "wnut17-clinc150", "wnut17-clinc150-chosen"
 # Slots of some rows of SNIPS, and intents of others: the same domain, and no row in common.
 APART = "snips-apart"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "wnut17-clinc150-private.yaml"
@@ -30,6 +36,7 @@ SCORES = {
     "snips": ("intent_accuracy", "slots_f1", "joint_accuracy"),
     APART: ("slots_f1", "intent_accuracy"),
     MIXED: ("ner_f1", "intent_accuracy"),
+    CHOSEN: ("ner_f1", "intent_accuracy"),
 }
 DATASETS = tuple(SCORES)
 
@@ -63,6 +70,8 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
     if dataset == MIXED:
         values = read_mixed(arguments.data)
         training = {**values["training"], **training}
+    elif dataset == CHOSEN:
+        values = _read_both(arguments.data)
     elif dataset == APART:
         values = _read_apart(arguments.data)
         training["packing"] = True
@@ -70,9 +79,9 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
         values = read_dataset(arguments.data, dataset)
     if arguments.epochs is not None:
         training["num_train_epochs"] = arguments.epochs
-    if method in PRIVATE_LAYERS:
+    if method in FIELDS:
         for task in values["tasks"]:
-            task |= {"private_layers": PRIVATE_LAYERS[method]} if task["type"] == "token_classification" else {}
+            task |= FIELDS[method] if task["type"] == "token_classification" else {}
     elif method != PLAIN:
         training["loss_balancing"] = {TORCHJD: method, **AGGREGATORS[method]} if method in AGGREGATORS else method
     return {**values, "encoder": str(arguments.encoder), "training": training}
@@ -90,6 +99,16 @@ def read_mixed(folder: Path) -> dict[str, Any]:
     for data in values["data"]:
         data |= {split: str(folder / data[split]) for split in ("train", "validation", "test")}
     return values
+
+
+def _read_both(folder: Path) -> dict[str, Any]:
+    """Return WNUT-17 and CLINC150 as in a config that names nothing but tasks and data."""
+    tasks, data = [], []
+    for name in ("wnut17", "clinc150"):
+        values = read_dataset(folder, name)
+        tasks += values["tasks"]
+        data.append({"tasks": [task["name"] for task in values["tasks"]], **values["data"]})
+    return {"tasks": tasks, "data": data}
 
 
 def _read_apart(folder: Path) -> dict[str, Any]:
@@ -117,7 +136,7 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
         for method in arguments.methods:
             found = [run for run in runs if (run["dataset"], run["method"]) == (dataset, method)]
             time_of[method] = statistics.mean(run["processor_seconds"] for run in found)
-            cells = [f"{dataset:<16} {method:<18}"]
+            cells = [f"{dataset:<22} {method:<18}"]
             for score in SCORES[dataset]:
                 values = [100 * run["test"][score] for run in found]
                 cells.append(f"{score} {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")

@@ -149,8 +149,15 @@ def test_sharing_scores_compares_methods(run, encoder, datasets_folder, monkeypa
     # Each method trains another model.
     assert len({run["validation"]["loss"] for run in result["runs"]}) == 12
     printed = capsys.readouterr().out
-    assert "wnut17-clinc150  private_layers: 2   ner_f1" in printed
-    assert "snips-400        none                intent_accuracy" in printed
+    assert "wnut17-clinc150        private_layers: 2   ner_f1" in printed
+    assert "snips-400              none                intent_accuracy" in printed
+
+
+def test_sharing_scores_compares_heads_with_chosen_settings(run, encoder, datasets_folder):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--epochs", 1, "--seeds", 1)
+    methods = ("none", "lstm", "mix_layers", "lstm+mix_layers")
+    result = run("sharing-scores", *options, "--datasets", "wnut17-clinc150-chosen", "--methods", *methods)
+    assert len({run["validation"]["loss"] for run in result["runs"]}) == len(methods)
 
 
 def test_abstention_compares_each_method_with_a_plain_pass(run, encoder, capsys):
