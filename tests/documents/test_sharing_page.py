@@ -15,6 +15,7 @@ COMPARED = claim("docs/SHARING.md", "yaml", "conflict_steps")
 BALANCED = claim("docs/SHARING.md", "yaml", "method: dwa")
 AGGREGATED = claim("docs/SHARING.md", "yaml", "torchjd")
 PRIVATE = claim("docs/SHARING.md", "yaml", "private_layers")
+READS_ALL_LAYERS = claim("docs/SHARING.md", "yaml", "mix_layers")
 
 
 @pytest.mark.parametrize(
@@ -37,14 +38,23 @@ def test_a_run_logs_what_the_page_says(block, names, tmp_path):
     assert names <= {name for entry in history for name in entry}
 
 
-def test_a_task_has_the_private_layers_that_the_page_gives_it(tmp_path):
-    config = save_tiny_run(tmp_path, {"num_train_epochs": 1}, tmp_path / "out")
-    given = yaml.safe_load(PRIVATE.text)["tasks"]
+def train_with_tasks_of(block, folder):
+    config = save_tiny_run(folder, {"num_train_epochs": 1}, folder / "out")
+    given = yaml.safe_load(block.text)["tasks"]
     tasks = [{**task, "column": "slots" if task["name"] == "ner" else "intent"} for task in given]
     config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "tasks": tasks}))
     assert main(["train", str(config)]) == 0
-    groups = [group.name for group in MultiTaskModel.from_pretrained(tmp_path / "out").layer_groups()]
+    return MultiTaskModel.from_pretrained(folder / "out")
+
+
+def test_a_task_has_the_private_layers_that_the_page_gives_it(tmp_path):
+    groups = [group.name for group in train_with_tasks_of(PRIVATE, tmp_path).layer_groups()]
     assert [name for name in groups if name.startswith("private.")] == ["private.ner.1", "private.ner.2"]
+
+
+def test_a_task_has_the_head_that_the_page_gives_it(tmp_path):
+    ner = train_with_tasks_of(READS_ALL_LAYERS, tmp_path).config.tasks[0]
+    assert (ner.head, ner.mix_layers) == ("lstm", True)
 
 
 def test_the_table_has_each_method():
