@@ -71,4 +71,5 @@ def _cache_key(config: RunConfig) -> str:
     """Return all of a config that its model and its data can depend on."""
     values = {item.name: getattr(config, item.name) for item in fields(config) if item.name not in VARYING_FIELDS}
     training = {name: value for name, value in config.training.items() if name not in VARYING_ARGUMENTS}
-    return repr([values, training])
+    # Heads are chosen by whether layers are frozen at all.
+    return repr([values, training, config.freeze == "none"])

@@ -106,7 +106,9 @@ class PreparedData(ShownAsTable):
         fully_labelled = sum(folds.fully_labelled[row] for row in held_out)
         splits = {TRAIN: train.select(folds.other_rows(number)), VALIDATION: folds.held_out.select(held_out)}
         reports = {
-            TRAIN: PreparationReport(rows=len(train) - len(held_out)),
+            TRAIN: PreparationReport(
+                rows=len(train) - len(held_out), fully_labelled_rows=sum(folds.fully_labelled) - fully_labelled
+            ),
             VALIDATION: PreparationReport(rows=len(held_out), fully_labelled_rows=fully_labelled),
         }
         return dataclasses.replace(

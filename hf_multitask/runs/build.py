@@ -64,12 +64,13 @@ def build_trainer(
     return assemble_trainer(config, parts, callbacks), parts.data
 
 
-def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
+def load_parts(config: RunConfig, data: PreparedData | None = None, freezes_layers: bool = False) -> RunParts:
     """Load the model and the tokenizer of a run, and prepare its data.
 
     Args:
         config: Config of the run.
         data: See `build_trainer`.
+        freezes_layers: Whether layers will be frozen although the config freezes none, as in a study.
 
     Returns:
         The parts.
@@ -101,6 +102,7 @@ def load_parts(config: RunConfig, data: PreparedData | None = None) -> RunParts:
     facts = RunFacts.of(
         data.first_training, encoder_config, arguments.world_size * arguments.gradient_accumulation_steps
     )
+    facts = replace(facts, freezes_layers=freezes_layers)
     data = replace(data, tasks=settings_of(config, facts).tasks)
     # Set after the data is prepared, so that the initial weights of new heads do not depend on its random draws.
     set_seed(arguments.seed)

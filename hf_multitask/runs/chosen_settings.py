@@ -25,8 +25,13 @@ def settings_of(config: RunConfig, facts: RunFacts) -> Settings:
     Returns:
         The settings with their reasons.
     """
-    adapters = config.lora is not None
-    facts = replace(facts, evaluates_each_epoch=config.freeze != "none", trains_adapters=adapters)
+    has_schedule, has_adapters = config.freeze != "none", config.lora is not None
+    facts = replace(
+        facts,
+        evaluates_each_epoch=has_schedule,
+        trains_adapters=has_adapters,
+        freezes_layers=has_schedule or has_adapters or facts.freezes_layers,
+    )
     settings = choose_settings(facts, effort=config.effort, given=[f"training.{name}" for name in config.training])
     subwords = _label_subwords(config, facts.rows)
     return settings if subwords is None else replace(settings, chosen=[*settings.chosen, subwords])

@@ -93,6 +93,8 @@ class RunFacts:
         evaluates_each_epoch: Whether each epoch has to be evaluated, as for a schedule that watches a metric.
         trains_adapters: Whether adapters train instead of the encoder's own weights.
         is_sharded: Whether a process has a part of each weight only, as with FSDP.
+        shares_rows: Whether training rows have a label for every task; if not, each task has rows of its own.
+        freezes_layers: Whether layers are frozen. Their states are cached for heads that read the last layer only.
     """
 
     tasks: Sequence[TaskConfig]
@@ -105,11 +107,18 @@ class RunFacts:
     evaluates_each_epoch: bool = False
     trains_adapters: bool = False
     is_sharded: bool = False
+    shares_rows: bool = True
+    freezes_layers: bool = False
 
     @property
     def has_token_tasks(self) -> bool:
         """Whether there is a token task."""
         return any(task.is_token_task for task in self.tasks)
+
+    @property
+    def has_sequence_tasks(self) -> bool:
+        """Whether there is a sequence task."""
+        return not all(task.is_token_task for task in self.tasks)
 
     @classmethod
     def of(cls, data: PreparedData, encoder_config: PreTrainedConfig, batches_per_step: int = 1) -> "RunFacts":
@@ -121,7 +130,7 @@ class RunFacts:
             batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
         """
         validation = data.get("validation")
-        report = data.reports.get("validation")
+        report, train_report = data.reports.get("validation"), data.reports.get("train")
         return cls(
             tasks=data.tasks,
             rows=num_training_rows(data),
@@ -131,6 +140,7 @@ class RunFacts:
             depth=encoder_config.num_hidden_layers,
             batches_per_step=batches_per_step,
             is_sharded=are_weights_sharded(),
+            shares_rows=train_report is None or train_report.fully_labelled_rows > 0,
         )
 
 
@@ -346,16 +356,28 @@ def _losses(facts: RunFacts, effort: str) -> Iterator[Setting]:
 
 
 def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    lstm_reason = _lstm_reason(facts, effort)
     for task in facts.tasks:
-        if task.is_token_task and effort == THOROUGH:
-            yield Setting(f"tasks.{task.name}.head", LSTM_HEAD, "better tags, for a third more time per step")
-            yield Setting(f"tasks.{task.name}.mix_layers", True, "pays together with the LSTM")
-        elif task.is_token_task:
-            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM costs time and the scores of other tasks")
-            yield Setting(f"tasks.{task.name}.mix_layers", False, "pays only together with an LSTM")
-        else:
+        if not task.is_token_task:
             yield Setting(f"tasks.{task.name}.head", "linear", "the only head of a sequence task")
             yield Setting(f"tasks.{task.name}.mix_layers", False, "for token tasks only")
+        elif lstm_reason is not None:
+            yield Setting(f"tasks.{task.name}.head", LSTM_HEAD, lstm_reason)
+            yield Setting(f"tasks.{task.name}.mix_layers", True, "pays together with the LSTM")
+        else:
+            yield Setting(f"tasks.{task.name}.head", "linear", "an LSTM costs time and the scores of other tasks")
+            yield Setting(f"tasks.{task.name}.mix_layers", False, "pays only together with an LSTM")
+
+
+def _lstm_reason(facts: RunFacts, effort: str) -> str | None:
+    """Return the reason for an LSTM and mixed layers in the heads of token tasks; None if there is none."""
+    if effort == THOROUGH:
+        return "better tags, for a third more time per step"
+    needs_last_layer = facts.freezes_layers or any(task.private_layers for task in facts.tasks)
+    has_many_rows = facts.rows is not None and facts.rows >= FEW_ROWS
+    if facts.has_sequence_tasks and not facts.shares_rows and has_many_rows and not needs_last_layer:
+        return "reads lower layers too, which the rows of other tasks change less"
+    return None
 
 
 def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:

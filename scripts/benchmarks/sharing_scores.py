@@ -21,6 +21,7 @@ PLAIN = "none"
 # Fields of the task that labels words.
 FIELDS: dict[str, dict[str, Any]] = {
     **{f"private_layers: {count}": {"private_layers": count} for count in (1, 2, 4)},
+    "linear": {"head": "linear", "mix_layers": False},
     "lstm": {"head": "lstm", "mix_layers": False},
     "mix_layers": {"head": "linear", "mix_layers": True},
     "lstm+mix_layers": {"head": "lstm", "mix_layers": True},

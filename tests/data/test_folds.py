@@ -30,6 +30,7 @@ def test_each_row_is_held_out_once_as_a_validation_file_would_contain_it(tokeniz
         assert fold["train"].to_list() == by_hand["train"].to_list()
         assert fold["validation"].to_list() == by_hand["validation"].to_list()
         assert fold.reports["validation"].fully_labelled_rows == len(held_out)
+        assert fold.reports["train"].fully_labelled_rows == len(rest)
         assert [fold.texts["validation"][i].words for i in range(len(held_out))] == [
             by_hand.texts["validation"][i].words for i in range(len(held_out))
         ]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from hf_multitask import RunConfig, load_tokenizer, prepare_datasets, run_training
 from hf_multitask.runs import build_trainer
 from hf_multitask.runs.chosen_settings import RUN_CONFIG_NAME
+from hf_multitask.training import settings
 from tests.tiny import ROWS
 
 TASKS = [{"name": "intent", "type": "sequence_classification"}, {"name": "slots", "type": "token_classification"}]
@@ -63,6 +64,21 @@ def test_the_kept_config_repeats_the_run_bit_for_bit(values, tmp_path, caplog):
     assert "num_train_epochs" not in written["training"]
     comments = [line for line in kept.read_text().splitlines() if line.startswith("# - training.learning_rate: ")]
     assert len(comments) == 1, "each chosen setting has its reason"
+
+
+def test_tasks_with_rows_of_their_own_are_seen_in_the_data(values, monkeypatch):
+    monkeypatch.setattr(settings, "FEW_ROWS", 20)
+
+    def heads(data, **changes):
+        trainer, _ = build_trainer(RunConfig.from_dict({**values, "data": data, **changes}))
+        return [(task.head, task.mix_layers) for task in trainer.model.config.tasks]
+
+    both = values["data"]
+    apart = [{**both, "tasks": [task["name"]]} for task in TASKS]
+    assert heads(apart) == [("linear", False), ("lstm", True)]
+    linear = [("linear", False)] * 2
+    assert heads([both, {**both, "tasks": ["slots"]}]) == linear
+    assert heads(apart, freeze="top:1") == linear, "states of frozen layers are cached for linear heads"
 
 
 def test_the_effort_of_a_config_changes_the_run(values):

@@ -141,6 +141,24 @@ def test_thorough_runs_of_token_tasks_have_an_lstm_and_word_dropout():
     assert "word_dropout" not in choose_settings(replace(FACTS, tasks=[INTENT]), effort="thorough").training
 
 
+def test_tags_whose_encoder_trains_on_rows_of_other_tasks_have_an_lstm():
+    apart = replace(FACTS, rows=5000, shares_rows=False)
+    for effort in EFFORTS:
+        _, slots = choose_settings(apart, effort=effort).tasks
+        assert (slots.head, slots.mix_layers) == ("lstm", True)
+    changes = (
+        {"tasks": [SLOTS, replace(SLOTS, name="more")]},
+        {"tasks": [INTENT, replace(SLOTS, private_layers=1)]},
+        {"rows": 400},
+        {"rows": None},
+        {"shares_rows": True},
+        {"freezes_layers": True},
+    )
+    for change in changes:
+        chosen = choose_settings(replace(apart, **change)).tasks
+        assert all((task.head, task.mix_layers) == ("linear", False) for task in chosen)
+
+
 def test_long_runs_without_token_tasks_are_averaged():
     facts = replace(FACTS, rows=7500, tasks=[INTENT])
     assert choose_settings(facts).training["ema_decay"] == 0.999
