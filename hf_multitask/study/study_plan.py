@@ -153,7 +153,8 @@ def plan_study(
     config = replace(config, training={"eval_strategy": "epoch", **config.training})
     # Only the scenarios of adapters have any.
     lora, config = config.lora, replace(config, lora=None)
-    parts = load_parts(config, freezes_layers=True)
+    # Tasks by themselves, with no other scenario, are trained as a whole.
+    parts = load_parts(config, freezes_layers=not alone or scenarios is not None)
     # Chosen once, so that the runs differ in nothing but their scenario and their seed.
     config = shared_config(completed_config(config, settings_of(config, parts.facts)), folder, epochs)
     with_lora = replace(config, lora=lora)

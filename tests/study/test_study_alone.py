@@ -1,12 +1,16 @@
 """A study of what each task gains by sharing: each by itself on the same rows, with the gradients of both together."""
 
+from dataclasses import replace
+
 import pytest
 
-from hf_multitask import TaskConfig
+from hf_multitask import RunConfig, TaskConfig
 from hf_multitask.cli import main
 from hf_multitask.study import load_study
 from hf_multitask.study.report import NOTHING, changes_table, sharing_table
 from hf_multitask.study.scenarios import with_alone
+from hf_multitask.study.study_plan import plan_study
+from hf_multitask.training import settings
 from tests.tiny import save_tiny_run
 
 
@@ -65,3 +69,15 @@ def test_names_are_added_once():
     assert with_alone(["top:1", "b-alone"], tasks) == ["top:1", "b-alone", "a-alone"]
     with pytest.raises(ValueError, match="expected two tasks, found one"):
         with_alone(None, tasks[:1])
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "alone", "head"),
+    [(None, True, "lstm"), (["nothing-frozen", "encoder-frozen"], True, "linear"), (None, False, "linear")],
+)
+def test_heads_are_those_of_a_run_unless_layers_are_frozen(scenarios, alone, head, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "FEW_ROWS", 10)
+    run = RunConfig.from_file(config)
+    run = replace(run, data=[replace(run.data, tasks=[task.name]) for task in run.tasks])
+    _, data = plan_study(run, tmp_path / "study", scenarios, 1, ["all"], None, None, alone)
+    assert [task.head for task in data.tasks] == ["linear", head]
