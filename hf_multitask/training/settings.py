@@ -361,7 +361,7 @@ def _heads(facts: RunFacts, effort: str) -> Iterator[Setting]:
         if not task.is_token_task:
             yield Setting(f"tasks.{task.name}.head", "linear", "the only head of a sequence task")
             yield Setting(f"tasks.{task.name}.mix_layers", False, "for token tasks only")
-        elif lstm_reason is not None:
+        elif lstm_reason is not None and task.head in (None, LSTM_HEAD) and task.mix_layers is not False:
             yield Setting(f"tasks.{task.name}.head", LSTM_HEAD, lstm_reason)
             yield Setting(f"tasks.{task.name}.mix_layers", True, "pays together with the LSTM")
         else:

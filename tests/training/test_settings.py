@@ -153,6 +153,9 @@ def test_tags_whose_encoder_trains_on_rows_of_other_tasks_have_an_lstm():
         {"rows": None},
         {"shares_rows": True},
         {"freezes_layers": True},
+        # Neither is chosen without the other.
+        {"tasks": [INTENT, replace(SLOTS, head="linear")]},
+        {"tasks": [INTENT, replace(SLOTS, mix_layers=False)]},
     )
     for change in changes:
         chosen = choose_settings(replace(apart, **change)).tasks
