@@ -159,11 +159,13 @@ def _check_folder(folder: Path, config: RunConfig, parameters: Sequence[Paramete
     lines = [f"{parameter.key}: {parameter.distribution()!r}" for parameter in parameters]
     text = config_to_yaml(config, folder, "Config that the search starts from, and the values that it tries", lines)
     path = folder / BASE_NAME
-    if folder.exists() and not path.is_file() and {item.name for item in folder.iterdir()} - {LOCK_NAME}:
-        raise FileExistsError(f"{str(folder)!r} exists and does not contain a search; give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
+    # Another process may be writing the file at this moment.
     with FileLock(folder / LOCK_NAME):
         if not path.is_file():
+            if {item.name for item in folder.iterdir()} - {LOCK_NAME}:
+                (folder / LOCK_NAME).unlink()
+                raise FileExistsError(f"{str(folder)!r} exists and does not contain a search; give another folder.")
             write_text(path, text)
     for old, new in zip(path.read_text(encoding="utf-8").splitlines(), text.splitlines(), strict=False):
         if old != new:

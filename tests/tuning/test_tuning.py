@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import optuna
 import pytest
 import yaml
+from filelock import FileLock
 
 from hf_multitask import RunConfig
 from hf_multitask.cli import main
@@ -103,6 +105,21 @@ def test_two_processes_share_a_search(config, tmp_path):
     assert len(set(parameters)) == 6
 
 
+def test_a_search_that_another_process_is_beginning_is_joined(config, tmp_path):
+    folder = tmp_path / "search"
+    run = RunConfig.from_file(config)
+    run_tuning(run, tmp_path / "earlier", trials=1, space=SPACE, seeds=1)
+    folder.mkdir()
+    partial = folder / "base.yaml.partial"
+    partial.write_text((tmp_path / "earlier" / "base.yaml").read_text())
+    with ThreadPoolExecutor() as pool, FileLock(folder / "study.lock"):
+        joined = pool.submit(run_tuning, run, folder, trials=1, space=SPACE, seeds=1)
+        time.sleep(2)
+        assert not joined.done()
+        partial.rename(folder / "base.yaml")
+    assert len(joined.result().trials) == 1
+
+
 def test_bad_trials_are_pruned(config, tmp_path):
     training = {**TRAINING, "num_train_epochs": 4, "learning_rate": 3e-2, "metric_for_best_model": "loss"}
     run = RunConfig.from_file(config, {f"training.{key}": value for key, value in training.items()})
@@ -171,8 +188,10 @@ def test_another_search_in_the_folder_is_refused(config, tmp_path):
     run_tuning(run, folder, trials=1, space=SPACE, seeds=1)
     with pytest.raises(ValueError, match="contains another search"):
         run_tuning(run, folder, trials=1, space={"freeze": ["none", "encoder"]}, seeds=1)
+    files = sorted((tmp_path / "encoder").iterdir())
     with pytest.raises(FileExistsError, match="does not contain a search"):
         run_tuning(run, tmp_path / "encoder", trials=1, space=SPACE, seeds=1)
+    assert sorted((tmp_path / "encoder").iterdir()) == files
 
 
 def test_validation_rows_are_needed(config, tmp_path):
