@@ -1,7 +1,7 @@
 """Commands that use trained models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,11 +18,9 @@ from .options import (
     Quoting,
     Revision,
     Sheet,
+    check_file,
 )
 from .program import INTERRUPTED, LibraryCommand
-
-if TYPE_CHECKING:
-    from ..models.type_aliases import JsonObject
 
 commands = typer.Typer()
 
@@ -83,15 +81,15 @@ def evaluate(
     from ..runs.evaluation import score_rows
     from ..runs.output_dir import SUPPORT
     from ..runtime.atomic_files import write_json
-    from .overrides import parse_columns, parse_names
+    from .overrides import parse_names, reading_values
     from .review import check_review_options, write_review
     from .tables import print_metrics
 
     check_review_options(tool, mistakes, label_issues)
-    options: JsonObject = {"format": format, "columns": parse_columns(columns), "tag_scheme": tag_scheme}
+    options = reading_values(format, columns, delimiter, encoding, quoting, header, sheet)
+    options["tag_scheme"] = tag_scheme
     options["tasks"] = None if tasks is None else list(parse_names(tasks) or ())
     options["out_of_scope"] = None if out_of_scope is None else {"test": out_of_scope}
-    options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
     model, tokenizer = load_model(model_dir, revision=revision)
     check_tool(tool, [task for task in model.config.tasks if tasks is None or task.name in options["tasks"]])
     result = score_rows(model, tokenizer, data, batch_size, unseen_labels=unseen_labels, **options)
@@ -120,10 +118,9 @@ def calibrate(
 ) -> None:
     """Fit the temperatures and thresholds of a trained model, and write them into its config."""
     from ..runs.calibration import calibrate_model
-    from .overrides import parse_columns
+    from .overrides import reading_values
 
-    options: JsonObject = {"format": format, "columns": parse_columns(columns)}
-    options |= {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
+    options = reading_values(format, columns, delimiter, encoding, quoting, header, sheet)
     options["out_of_scope"] = None if out_of_scope is None else {"test": out_of_scope}
     if calibrate_model(model_dir, data, batch_size, **options):
         typer.echo(f"The temperatures are in {Path(model_dir, 'config.json')}")
@@ -218,7 +215,8 @@ def average(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to write the average to.")],
     folders: Annotated[list[str], typer.Argument(metavar="MODEL_DIR…", help="Folders or hub names of the models.")],
     data: Annotated[
-        Path | None, typer.Option(help="File with labels, to score each model and the average: validation rows.")
+        Path | None,
+        typer.Option(help="File with labels, to score each model and the average: validation.", callback=check_file),
     ] = None,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Leave out each model that makes the score of the average worse.")
@@ -227,13 +225,18 @@ def average(
     batch_size: BatchSize = 64,
     format: Format = None,
     columns: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quoting: Quoting = None,
+    header: Header = None,
+    sheet: Sheet = None,
 ) -> None:
     """Average the weights of models of the same tasks, such as those of several seeds."""
     from ..runs import average_models
-    from .overrides import parse_columns
+    from .overrides import reading_values
     from .tables import print_average
 
-    reading = {"format": format, "columns": parse_columns(columns)} if data is not None else {}
+    reading = {} if data is None else reading_values(format, columns, delimiter, encoding, quoting, header, sheet)
     averaged = average_models(folders, output, data, greedy, overwrite, batch_size, **reading)
     print_average(averaged)
     typer.echo(f"Model, tokenizer and card are in {output}")
@@ -244,15 +247,26 @@ def export(
     model_dir: ModelDir,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write onnx/model.onnx, one graph with all heads.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Also write onnx/model_int8.onnx, with 8-bit weights.")] = False,
-    data: Annotated[Path | None, typer.Option(help="File with labels, to score the model and the graphs on.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="File with labels, to score the model and the graphs on.", callback=check_file)
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder to write to. Defaults to MODEL_DIR.")] = None,
+    format: Format = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quoting: Quoting = None,
+    header: Header = None,
+    sheet: Sheet = None,
 ) -> None:
     """Export a trained model to ONNX, and check the logits of the graph against the model."""
     from ..export import export_onnx, score_onnx
+    from .overrides import reading_values
     from .tables import print_files, print_metrics
 
     if not onnx and not int8:
         raise ValueError("export: expected --onnx or --int8, found neither.")
+    reading = reading_values(format, columns, delimiter, encoding, quoting, header, sheet)
     print_files(export_onnx(model_dir, output, int8))
     if data is not None:
-        print_metrics(score_onnx(model_dir, data, output))
+        print_metrics(score_onnx(model_dir, data, output, **reading))

@@ -15,9 +15,9 @@ def _print_version(is_given: bool) -> None:
         raise typer.Exit
 
 
-def _check_file(path: Path) -> Path:
+def check_file(path: Path | None) -> Path | None:
     """Refuse a file that does not exist, before the library is imported, which takes seconds."""
-    if path.exists():
+    if path is None or path.exists():
         return path
     names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = get_close_matches(path.name, names, n=1)
@@ -25,11 +25,13 @@ def _check_file(path: Path) -> Path:
 
 
 def _check_files(paths: list[Path]) -> list[Path]:
-    return [_check_file(path) for path in paths]
+    for path in paths:
+        check_file(path)
+    return paths
 
 
 ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False, callback=_check_file)
+    Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False, callback=check_file)
 ]
 DataFiles = Annotated[
     list[Path],

@@ -61,6 +61,24 @@ def parse_columns(given: str | None) -> dict[str, str | int]:
     return columns
 
 
+def reading_values(
+    format: str | None,
+    columns: str | None,
+    delimiter: str | None,
+    encoding: str | None,
+    quoting: str | None,
+    header: bool | None,
+    sheet: str | None,
+) -> JsonObject:
+    """Return the options that say how a data file is read as fields of `DataConfig`.
+
+    Raises:
+        ValueError: If ``columns`` is not valid, see `parse_columns`.
+    """
+    names = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
+    return {"format": format, "columns": parse_columns(columns), **names}
+
+
 def parse_names(given: str | None) -> tuple[str, ...] | None:
     """Split names at commas. Return None if none are given."""
     return None if given is None else tuple(name.strip() for name in given.split(","))

@@ -22,7 +22,7 @@ class _GraphModel(MultiTaskModel):
 
 
 def score_onnx(
-    model_dir: str | Path, data: str | Path, output: str | Path | None = None, batch_size: int = 64
+    model_dir: str | Path, data: str | Path, output: str | Path | None = None, batch_size: int = 64, **options: Any
 ) -> dict[str, dict[str, float]]:
     """Score a model and its exported graphs on labeled rows.
 
@@ -31,16 +31,17 @@ def score_onnx(
         data: File with labels, as `run_evaluation` takes it.
         output: The ``output`` given to `export_onnx`.
         batch_size: Rows per batch.
+        options: More fields of `DataConfig` for ``data``, such as ``columns``.
 
     Returns:
         The metrics of the model under ``"torch"``, and of each existing graph under the name of its backend.
     """
     model, tokenizer = load_model(model_dir)
-    metrics = {TORCH: evaluate_model(model, tokenizer, data, batch_size)}
+    metrics = {TORCH: evaluate_model(model, tokenizer, data, batch_size, **options)}
     for backend, name in ONNX_FILES.items():
         path = output_folder(model_dir, output) / name
         if path.is_file():
             graph_model = _GraphModel.from_pretrained(find_model(model_dir), config=model.config)
             graph_model.session = OnnxSession(path)
-            metrics[backend] = evaluate_model(graph_model, tokenizer, data, batch_size)
+            metrics[backend] = evaluate_model(graph_model, tokenizer, data, batch_size, **options)
     return metrics

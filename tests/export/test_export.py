@@ -65,10 +65,11 @@ def command(encoders, tmp_path_factory, write_jsonl):
     """Export a model to another folder by the command. Return both folders and the printed output."""
     folder = save_model(encoders["bert"], tmp_path_factory.mktemp("exported") / "model")
     output = folder.parent / "a folder"
-    rows = write_jsonl([{**row, "topics": ["x"], "grade": 1.0} for row in ROWS])
+    rows = [{**row, "topics": ["x"], "grade": 1.0} for row in ROWS]
+    path = write_jsonl([{"words" if name == "tokens" else name: row[name] for name in row} for row in rows])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        options = ["--int8", "--data", str(rows), "--output", str(output)]
+        options = ["--int8", "--data", str(path), "--columns", "tokens=words", "--output", str(output)]
         assert main(["export", str(folder), *options]) == 0
     return folder, output, printed.getvalue()
 
@@ -343,10 +344,18 @@ def test_a_task_with_the_name_of_an_input(encoders, tmp_path):
         export_onnx(folder)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--data", "rows.jsonl"]])
-def test_the_command_refuses_to_write_nothing(arguments, exported, capsys):
-    assert main(["export", str(exported), *arguments]) == 2
-    assert "expected --onnx or --int8, found neither" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected --onnx or --int8, found neither"),
+        (["--int8", "--data", "rows.jsonl"], "rows.jsonl: there is no such file"),
+        (["--int8", "--columns", "text"], "--columns: expected parts such as tokens=0"),
+    ],
+)
+def test_the_command_refuses_wrong_options_before_it_exports(arguments, message, exported, tmp_path, capsys):
+    assert main(["export", str(exported), *arguments, "--output", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_the_hub_needs_a_folder_to_write_to():
