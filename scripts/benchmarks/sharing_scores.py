@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_choices(parser, "datasets", DATASETS, "datasets")
     add_choices(parser, "methods", NAMES, "methods")
     add_numbers(parser, {"seeds": ([0, 1, 2], "random seeds")})
+    parser.add_argument("--rows", type=int, default=FEW, help=f"rows of each task of {APART} (default: {FEW})")
     parser.add_argument("--epochs", type=float, help="epochs (default: those of the settings)")
 
 
@@ -74,7 +75,7 @@ def _config(arguments: argparse.Namespace, dataset: str, method: str, seed: int)
     elif dataset == CHOSEN:
         values = _read_both(arguments.data)
     elif dataset == APART:
-        values = _read_apart(arguments.data)
+        values = _read_apart(arguments.data, arguments.rows)
         training["packing"] = True
     else:
         values = read_dataset(arguments.data, dataset)
@@ -112,13 +113,13 @@ def _read_both(folder: Path) -> dict[str, Any]:
     return {"tasks": tasks, "data": data}
 
 
-def _read_apart(folder: Path) -> dict[str, Any]:
+def _read_apart(folder: Path, count: int) -> dict[str, Any]:
     """Return two datasets with a task each: slots of the first rows of SNIPS, intents of as many others."""
     rows, labels = read_intents_and_slots(folder / "snips")
     types = {SLOTS: "token_classification", INTENT: "sequence_classification"}
     data = []
     for number, (name, other) in enumerate(((SLOTS, INTENT), (INTENT, SLOTS))):
-        of_task = {**rows, "train": rows["train"][number * FEW : (number + 1) * FEW]}
+        of_task = {**rows, "train": rows["train"][number * count : (number + 1) * count]}
         data.append(
             {"tasks": [name], **{split: [_without(row, other) for row in of_task[split]] for split in of_task}}
         )

@@ -138,12 +138,10 @@ def test_packing_compares_kinds_of_batches(run, encoder, datasets_folder, capsys
     assert "2 steps of 4 rows" in capsys.readouterr().out
 
 
-def test_sharing_scores_compares_methods(run, encoder, datasets_folder, monkeypatch, capsys):
-    from benchmarks import sharing_scores
-
-    monkeypatch.setattr(sharing_scores, "FEW", len(ROWS) // 2)
+def test_sharing_scores_compares_methods(run, encoder, datasets_folder, capsys):
     methods = ("none", "random", "UPGrad", "private_layers: 2")
     options = ("--data", datasets_folder, "--encoder", encoder, "--epochs", 1, "--seeds", 1, "--methods", *methods)
+    options += ("--rows", len(ROWS) // 2)
     result = run("sharing-scores", *options, "--datasets", "snips-400", "snips-apart", "wnut17-clinc150")
     assert [run["method"] for run in result["runs"]] == [*methods] * 3
     # Each method trains another model.
