@@ -44,6 +44,16 @@ class _ProcessorTime(TrainerCallback):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``benchmark.py converged``."""
+    add_training(parser)
+    add_numbers(parser, {"seeds": ([0, 1, 2], "random seeds")})
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of trainings that freeze what has stopped learning.
+
+    Args:
+        parser: Parser of the benchmark.
+    """
     add_data(parser, "snips, wnut17 and clinc150")
     add_encoder(parser)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["snips-400"], help="default: snips-400")
@@ -56,7 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "head-learning-rate": (2e-3, "learning rate of the heads"),
             "layer-lr-decay": (0.85, "factor of the learning rate from each layer to the one below"),
             "keep": (0.3, "share of the layers that keep training"),
-            "seeds": ([0, 1, 2], "random seeds"),
             "aggressiveness": ([0.5, 1.0, 2.0], "options of the preset"),
         },
     )
@@ -82,29 +91,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(arguments: argparse.Namespace, dataset: str, freeze: Any, seed: int) -> dict[str, Any]:
-    values = read_dataset(arguments.data, dataset)
     with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.from_dict(
-            {
-                "encoder": arguments.encoder,
-                "tasks": [{**task, **PLAIN} for task in values["tasks"]],
-                "data": {"label_subwords": "first", **values["data"]},
-                "freeze": freeze,
-                "training": {
-                    "num_train_epochs": arguments.epochs,
-                    "per_device_train_batch_size": arguments.batch_size,
-                    "learning_rate": arguments.learning_rate,
-                    "head_learning_rate": arguments.head_learning_rate,
-                    "layer_lr_decay": arguments.layer_lr_decay,
-                    "seed": seed,
-                    "logging_steps": 100,
-                    "disable_tqdm": True,
-                    # Of its own, so that no run reads what another has cached.
-                    "store_dir": str(Path(folder, "store")),
-                },
-                "output_dir": str(Path(folder, "out")),
-            }
-        )
+        config = training_config(arguments, dataset, freeze, seed, Path(folder))
         timer = _ProcessorTime()
         metrics = run_training(config, callbacks=[timer])
         changes = [
@@ -113,6 +101,40 @@ def _train(arguments: argparse.Namespace, dataset: str, freeze: Any, seed: int) 
             for change in stage["changes"]
         ]
     return {"processor_seconds": timer.seconds, "changes": changes, **metrics}
+
+
+def training_config(arguments: argparse.Namespace, dataset: str, freeze: Any, seed: int, folder: Path) -> RunConfig:
+    """Return the config of a training.
+
+    Args:
+        arguments: Arguments of `add_training`.
+        dataset: Name of the dataset.
+        freeze: Schedule.
+        seed: Random seed.
+        folder: Folder to write to.
+    """
+    values = read_dataset(arguments.data, dataset)
+    return RunConfig.from_dict(
+        {
+            "encoder": arguments.encoder,
+            "tasks": [{**task, **PLAIN} for task in values["tasks"]],
+            "data": {"label_subwords": "first", **values["data"]},
+            "freeze": freeze,
+            "training": {
+                "num_train_epochs": arguments.epochs,
+                "per_device_train_batch_size": arguments.batch_size,
+                "learning_rate": arguments.learning_rate,
+                "head_learning_rate": arguments.head_learning_rate,
+                "layer_lr_decay": arguments.layer_lr_decay,
+                "seed": seed,
+                "logging_steps": 100,
+                "disable_tqdm": True,
+                # Of its own, so that no run reads what another has cached.
+                "store_dir": str(folder / "store"),
+            },
+            "output_dir": str(folder / "out"),
+        }
+    )
 
 
 def table(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -93,6 +93,11 @@ NOT_RUN = {
     (
         "docs/FREEZING.md",
         "bash",
+        "benchmark.py signals",
+    ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/FREEZING.md",
+        "bash",
         "benchmark.py probe",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     (

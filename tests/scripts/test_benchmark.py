@@ -472,6 +472,20 @@ def test_converged_compares_times_and_scores_with_training_everything(run, encod
     assert "| nothing-frozen | 1.00 ± 0.00 |" in capsys.readouterr().out
 
 
+def test_signals_are_replayed_from_one_training(run, encoder, datasets_folder, capsys):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--datasets", "snips", "--epochs", 8)
+    (result,) = run("signals", *options, "--batch-size", 8, "--keep", 0.5, "--aggressiveness", 0.01, 1000)["runs"]
+    assert result["steps"] == 24
+    for record in result["signals"].values():
+        assert [int(step) for step in record] == list(range(1, 25))
+        assert all(value > 0 for value in record["24"].values())
+    # Nothing freezes before there are enough measurements for a pace.
+    for signal in ("distance of the weights", "drift of the states"):
+        assert result["freezes"][f"{signal}, 0.01"] == []
+        assert result["freezes"][f"{signal}, 1000"] == [[5, "encoder.0"]]
+    assert "drift of the states, 1000       5: up to encoder.0" in capsys.readouterr().out
+
+
 KINDS = {"B-place": "B-artist", "I-place": "I-artist"}
 # Entities of two types.
 MIXED_ROWS = [
