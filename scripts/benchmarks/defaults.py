@@ -5,7 +5,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,24 @@ def _train(encoder: str, values: Mapping[str, Any], seed: int, effort: str) -> d
     return timed_training({**values, "training": training})
 
 
-def timed_training(values: Mapping[str, Any]) -> dict[str, Any]:
+def timed_training(
+    values: Mapping[str, Any], measure: Callable[[str], Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Train in a folder that is deleted afterwards.
 
     Args:
         values: Values of a config, without ``output_dir``.
+        measure: Measures more of the trained model in its folder. It is not part of the time.
 
     Returns:
-        ``seconds``, ``processor_seconds`` and the metrics.
+        ``seconds``, ``processor_seconds``, the metrics, and what ``measure`` returns.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig.from_dict({**values, "output_dir": folder})
         start, cpu = time.perf_counter(), time.process_time()
         metrics = run_training(config)
-        return {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - cpu, **metrics}
+        result = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - cpu, **metrics}
+        return result | dict(measure(folder) if measure is not None else {})
 
 
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:

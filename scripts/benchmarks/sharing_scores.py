@@ -4,10 +4,13 @@ import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
+from transformers import pipeline
 
 from hf_multitask.training.balancing_methods import METHODS
 from hf_multitask.training.gradient_methods import TORCHJD
@@ -60,7 +63,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in arguments.seeds:
             for method in arguments.methods:
                 values = _config(arguments, dataset, method, seed)
-                runs.append({"dataset": dataset, "method": method, "seed": seed, **timed_training(values)})
+                measure = partial(_tagged_texts, arguments.data) if dataset in (MIXED, CHOSEN) else None
+                runs.append({"dataset": dataset, "method": method, "seed": seed, **timed_training(values, measure)})
                 print(json.dumps(runs[-1]), flush=True)
     _print_table(arguments, runs)
     return {"benchmark": "sharing-scores", "encoder": str(arguments.encoder), "runs": runs}
@@ -131,6 +135,15 @@ def _without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != column}
 
 
+def _tagged_texts(data: Path, model_dir: str) -> dict[str, float]:
+    """Return the share of CLINC150's texts in which a model finds entities, which it has learned from WNUT-17 only."""
+    texts = pd.read_csv(data / "clinc150" / "test.csv")["text"].tolist()
+    predict = pipeline("multi-task", model=model_dir)  # type: ignore[call-overload]
+    return {
+        "tagged_texts": statistics.mean(bool(answer["ner"]["entities"]) for answer in predict(texts, batch_size=64))
+    }
+
+
 def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]]) -> None:
     print(f"\nseeds {', '.join(map(str, arguments.seeds))}; test, mean ± sd in percent; ratio of the processor time")
     for dataset in arguments.datasets:
@@ -142,5 +155,10 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
             for score in SCORES[dataset]:
                 values = [100 * run["test"][score] for run in found]
                 cells.append(f"{score} {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+            if "tagged_texts" in found[0]:
+                shares = [100 * run["tagged_texts"] for run in found]
+                cells.append(
+                    f"CLINC150 texts with entities {statistics.mean(shares):.1f} ± {statistics.pstdev(shares):.1f}"
+                )
             cells.append(f"time {time_of[method] / time_of[arguments.methods[0]]:.2f}")
             print("  ".join(cells))

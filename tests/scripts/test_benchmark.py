@@ -156,6 +156,7 @@ def test_sharing_scores_compares_heads_with_chosen_settings(run, encoder, datase
     methods = ("none", "lstm", "mix_layers", "lstm+mix_layers")
     result = run("sharing-scores", *options, "--datasets", "wnut17-clinc150-chosen", "--methods", *methods)
     assert len({run["validation"]["loss"] for run in result["runs"]}) == len(methods)
+    assert all(0 <= run["tagged_texts"] <= 1 for run in result["runs"])
 
 
 def test_abstention_compares_each_method_with_a_plain_pass(run, encoder, capsys):
