@@ -78,7 +78,7 @@ def test_each_example_is_listed():
 
 
 @pytest.mark.slow
-def test_the_notebook_trains_searches_saves_loads_and_predicts(encoder, tmp_path, monkeypatch, capsys):
+def test_the_notebook_trains_searches_saves_loads_and_predicts(encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     write_bundled(tmp_path / "data", 60)
@@ -99,7 +99,9 @@ def test_the_notebook_trains_searches_saves_loads_and_predicts(encoder, tmp_path
     saved = MultiTaskModel.from_pretrained("out/tour/model")
     assert saved.config.tasks[1].head == names["best"].hyperparameters["head"]
     assert saved.config.adapters
-    text = "Ada Lovelace wrote the first program in London."
-    again = pipeline("multi-task", model="out/tour/model")(text)
-    assert again.keys() == {"topic", "entities"}
-    assert str(again["topic"]) in capsys.readouterr().out
+    again = pipeline("multi-task", model="out/tour/model")("The match ended in a draw.")
+    last = names["prediction"]
+    assert again.keys() == last.keys() == {"topic", "entities"}
+    assert again["topic"]["label"] == last["topic"]["label"]
+    # The notebook predicts two texts at once, which rounds otherwise.
+    assert again["topic"]["score"] == pytest.approx(last["topic"]["score"], abs=1e-5)
