@@ -75,8 +75,8 @@ def reading_values(
     Raises:
         ValueError: If ``columns`` is not valid, see `parse_columns`.
     """
-    names = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
-    return {"format": format, "columns": parse_columns(columns), **names}
+    form = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header, "sheet": sheet}
+    return {"format": format, "columns": parse_columns(columns), **form}
 
 
 def parse_names(given: str | None) -> tuple[str, ...] | None:
