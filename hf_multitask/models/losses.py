@@ -45,6 +45,12 @@ def count_outliers(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     return (labels == OUT_OF_SCOPE).sum()
 
 
+def has_loss(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
+    """Return whether rows count for the loss of a task, with labels or out of its scope: booleans (batch,)."""
+    labeled = count_labeled(task, labels) > 0
+    return labeled if task.outlier_weight == 0 or not task.has_scope else labeled | (labels == OUT_OF_SCOPE)
+
+
 def outlier_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the losses of rows out of scope, which draw the labels to equal probabilities.
 

@@ -14,7 +14,9 @@ from torch import nn
 
 from ..models import MultiTaskModel
 from ..models.layer_groups import LayerGroups
+from ..models.type_aliases import Batch
 from ..runtime.atomic_files import write_text
+from .batch_split import BatchPart, split_by_tasks
 from .gradient_methods import PLACE, GradientMethod
 from .loss_balancing import STATE_NAME, check_resumed
 from .task_gradients import check_gradients, same_random_state
@@ -29,12 +31,14 @@ class AggregationHooks:
         groups: Return its layer groups.
         accelerator: Return the accelerator.
         step: Return the optimizer steps so far.
+        has_teacher: Return whether rows without labels have a loss, the distance to a teacher.
     """
 
     model: Callable[[], MultiTaskModel]
     groups: Callable[[], LayerGroups]
     accelerator: Callable[[], Accelerator]
     step: Callable[[], int]
+    has_teacher: Callable[[], bool]
 
 
 @dataclass
@@ -53,15 +57,15 @@ class _Step:
     rows: torch.Tensor
     reached: set[int] = field(default_factory=set)
 
-    def add(self, task: int, gradients: Sequence[torch.Tensor | None]) -> None:
-        """Add the gradients of a task on the shared weights, and on its own."""
+    def add(self, task: int, of_shared: Sequence[torch.Tensor | None], of_own: Sequence[torch.Tensor | None]) -> None:
+        """Add the gradients of a task on the shared weights, if there are any, and on all others."""
         start = 0
-        for i, (weight, gradient) in enumerate(zip(self.shared, gradients[: len(self.shared)], strict=True)):
+        for i, (weight, gradient) in enumerate(zip(self.shared, of_shared, strict=False)):
             if gradient is not None:
                 self.rows[task, start : start + weight.numel()] += gradient.flatten()
                 self.reached.add(i)
             start += weight.numel()
-        for weight, gradient in zip(self.own, gradients[len(self.shared) :], strict=True):
+        for weight, gradient in zip(self.own, of_own, strict=True):
             if gradient is not None:
                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
@@ -69,9 +73,10 @@ class _Step:
 class GradientAggregation:
     """Sets the gradient of the shared weights to what a method makes of the gradients of the tasks.
 
-    Each task's loss has a backward pass of its own, in which its head gets its gradient as usual. The gradients on the
-    shared weights are summed over the batches of an optimizer step and averaged over the processes, and then
-    aggregated: once per step, of whole batches. A step with the labels of one task only is a plain step.
+    Each task's loss has a backward pass of its own, in which its head gets its gradient as usual. Rows of tasks that
+    have no row in common pass the model by themselves, so that no backward pass goes through rows without a loss. The
+    gradients on the shared weights are summed over the batches of an optimizer step and averaged over the processes,
+    and then aggregated: once per step, of whole batches. A step with the labels of one task only is a plain step.
 
     Args:
         method: The method.
@@ -95,13 +100,14 @@ class GradientAggregation:
         """Begin a training."""
         self._step: _Step | None = None
         self._losses: Sequence[torch.Tensor] = ()
+        self._rows = torch.empty(0)
 
     @contextmanager
     def batch(self, model: nn.Module) -> Iterator[None]:
-        """Take the gradients of a batch in this context by `backward`, if shared weights train.
+        """Take the gradients of a batch in this context by `parts`, if shared weights train.
 
         Args:
-            model: The model with its wrappers. DDP must not wait for gradients, which `backward` averages.
+            model: The model with its wrappers. DDP must not wait for gradients, which are averaged at the end.
         """
         if self._step is None:
             self._step = self._begin_step()
@@ -110,10 +116,24 @@ class GradientAggregation:
             return
         with self.hooks.accelerator().no_sync(model):
             yield
-        self._backward(self._step)
+        if self.hooks.accelerator().sync_gradients:
+            self._end_step(self._step)
+            self._step = None
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """Return the parts of a batch that pass the model one after another; after each, take its gradients."""
+        if self._step is None:
+            yield batch
+            return
+        tasks = self.hooks.model().config.tasks
+        everything = frozenset(range(len(tasks)))
+        whole = [BatchPart(batch, everything)]
+        for part in whole if self.hooks.has_teacher() else split_by_tasks(batch, tasks):
+            yield part.inputs
+            self._add_gradients(self._step, part.tasks or everything)
 
     def keep(self, loss: torch.Tensor, losses: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Keep the losses of a batch for the end of its context.
+        """Keep the losses of a part of a batch until its gradients are taken.
 
         Args:
             loss: Their sum.
@@ -151,21 +171,31 @@ class GradientAggregation:
             return None
         numbers = {id(weight) for weight in shared}
         trained = [weight for weight in self.hooks.model().parameters() if weight.requires_grad]
-        size = sum(weight.numel() for weight in shared)
-        rows = torch.zeros(self.num_tasks, size, device=self.hooks.accelerator().device)
-        return _Step(shared, [weight for weight in trained if id(weight) not in numbers], rows)
+        size = (self.num_tasks, sum(weight.numel() for weight in shared))
+        # Memory of this size is slow to get, so the steps of a stage share it.
+        if self._rows.shape != size:
+            self._rows = torch.empty(size, device=self.hooks.accelerator().device)
+        return _Step(shared, [weight for weight in trained if id(weight) not in numbers], self._rows.zero_())
 
-    def _backward(self, step: _Step) -> None:
-        """Add the gradients of a batch; after the last batch of an optimizer step, set those of the shared weights."""
-        weights = [*step.shared, *step.own]
+    def _add_gradients(self, step: _Step, tasks: frozenset[int]) -> None:
+        """Add the gradients of a part of a batch.
+
+        Args:
+            step: The optimizer step.
+            tasks: Tasks with labels in the part. The losses of the others are 0, which their heads notice as usual.
+        """
         losses, self._losses = self._losses, ()
-        for i, loss in enumerate(losses):
-            is_last = i == len(losses) - 1
-            step.add(i, torch.autograd.grad(loss, weights, retain_graph=not is_last, allow_unused=True))
+        for task, loss in enumerate(losses):
+            shared = step.shared if task in tasks else ()
+            is_last = task == len(losses) - 1
+            weights = [*shared, *step.own]
+            if weights:
+                gradients = torch.autograd.grad(loss, weights, retain_graph=not is_last, allow_unused=True)
+                step.add(task, gradients[: len(shared)], gradients[len(shared) :])
+
+    def _end_step(self, step: _Step) -> None:
+        """Set the gradients of the shared weights, from those of all batches and processes."""
         accelerator = self.hooks.accelerator()
-        if not accelerator.sync_gradients:
-            return
-        self._step = None
         rows = step.rows
         if accelerator.num_processes > 1:
             rows = accelerator.reduce(rows, reduction="mean")

@@ -1,6 +1,6 @@
 """What the tasks of a training do to each other: their gradients compared, and their losses balanced."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -52,6 +52,7 @@ class SharingHooks:
         prepare: Move a batch to the device.
         autocast: Return the context in which losses are computed.
         log: Log values as the Trainer does.
+        has_teacher: Return whether rows without labels have a loss, the distance to a teacher.
     """
 
     parts: Callable[[], SharingParts]
@@ -59,6 +60,7 @@ class SharingHooks:
     prepare: Callable[[Batch], Batch]
     autocast: Callable[[], AbstractContextManager[object]]
     log: Callable[[dict[str, float]], None]
+    has_teacher: Callable[[], bool]
 
 
 class Sharing:
@@ -179,6 +181,10 @@ class Sharing:
         """
         return nullcontext() if self.aggregation is None else self.aggregation.batch(model)
 
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """Return the parts of a batch that pass the model one after another; see `GradientAggregation.parts`."""
+        return iter((batch,)) if self.aggregation is None else self.aggregation.parts(batch)
+
     def keep(self, loss: torch.Tensor, losses: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the loss for the trainer's backward pass; see `GradientAggregation.keep`.
 
@@ -223,6 +229,7 @@ class Sharing:
             groups=lambda: self.hooks.parts().groups,
             accelerator=lambda: self.hooks.parts().accelerator,
             step=self.hooks.step,
+            has_teacher=self.hooks.has_teacher,
         )
         return GradientAggregation(method, len(self.tasks), self.args.seed, hooks)
 

@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput, HPSearchBackend, Predicti
 
 from ..data import MultiTaskDataCollator, PreparedData, Sampling, TrainingStream
 from ..freezing import FreezeSchedule, MultiTaskFreezeCallback
+from ..freezing.distillation import Teacher
 from ..freezing.hooks import FreezeHooks
 from ..freezing.plan import StagePlans
 from ..models import MultiTaskModel, MultiTaskOutput
@@ -271,7 +272,12 @@ class MultiTaskTrainer(Trainer):
             prepare=lambda batch: self._prepare_inputs(batch),
             autocast=lambda: self.accelerator.autocast(),
             log=lambda values: self.log(values),
+            has_teacher=lambda: self.step_losses.distiller is not None or self._protection() is not None,
         )
+
+    def _protection(self) -> Teacher | None:
+        """Return the model at the start of the stage, if the stage protects heads."""
+        return None if self.freeze_callback.run is None else self.freeze_callback.run.teacher
 
     def _loss_sums(self) -> LossSums:
         return LossSums(self._tr_loss.item(), self._total_loss_scalar, self._globalstep_last_logged)
@@ -348,8 +354,10 @@ class MultiTaskTrainer(Trainer):
         inputs = self.caching.cache.add_states(inputs)
         if self.word_dropout is not None:
             inputs = self.word_dropout(inputs, self.model)
+        step = super().training_step
         with self.sharing.batch(model):
-            return super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]  # for the model
+            losses = [step(model, part, num_items_in_batch) for part in self.sharing.parts(inputs)]  # type: ignore[arg-type]  # for the model
+        return torch.stack(losses).sum()
 
     def compute_loss(  # type: ignore[override]  # a MultiTaskModel's loss takes the number of items by task
         self,
@@ -364,8 +372,7 @@ class MultiTaskTrainer(Trainer):
             inner["packed"] = True
         loss, outputs = super().compute_loss(model, inner, True, num_items_in_batch)  # type: ignore[arg-type]
         if model.training:
-            protection = None if self.freeze_callback.run is None else self.freeze_callback.run.teacher
-            loss = self.step_losses.complete(loss, inputs, outputs, num_items_in_batch, protection)
+            loss = self.step_losses.complete(loss, inputs, outputs, num_items_in_batch, self._protection())
         return (loss, outputs) if return_outputs else loss
 
     def floating_point_ops(self, inputs: Batch) -> int:

@@ -49,13 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", nargs="+", help="names of the table that are compared with a plain run (default: all)"
     )
+    parser.add_argument("--apart", action="store_true", help="each row has labels of one task only, not of both")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time trainings with and without comparisons, balanced losses and private layers in turns."""
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(arguments.encoder)
-    data = prepare_datasets({"train": list(generate_rows(arguments.steps * arguments.batch_size))}, tokenizer, TASKS)
+    rows = list(generate_rows(arguments.steps * arguments.batch_size))
+    if arguments.apart:
+        rows = [{**row, TASKS[i % len(TASKS)].name: None} for i, row in enumerate(rows)]
+    data = prepare_datasets({"train": rows}, tokenizer, TASKS)
     variants: dict[str, dict[str, Any]] = {PLAIN: {}, f"conflict_steps: {STEPS}": {"conflict_steps": STEPS}}
     variants |= {f"loss_balancing: {method}": {"loss_balancing": method} for method in METHODS}
     variants |= {
@@ -84,6 +88,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch_size": arguments.batch_size,
         "steps": arguments.steps,
         "repeats": arguments.repeats,
+        "apart": arguments.apart,
         "threads": torch.get_num_threads(),
         "training": timed,
         "cost": cost,

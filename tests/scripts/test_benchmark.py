@@ -117,6 +117,15 @@ def test_sharing_compares_each_method_with_a_plain_run(run, encoder, capsys):
     assert "conflict_steps: 50 costs" in capsys.readouterr().out
 
 
+def test_sharing_compares_methods_where_no_row_has_both_labels(run, encoder):
+    method = "loss_balancing: {torchjd: UPGrad}"
+    result = run(
+        "sharing", "--encoder", encoder, "--batch-size", 4, "--steps", 2, "--repeats", 1, "--apart", "--only", method
+    )
+    assert list(result["training"]) == ["neither", method]
+    assert result["apart"]
+
+
 @pytest.fixture
 def datasets_folder(tmp_path, write_jsonl):
     """Return a folder with few rows in the place of each dataset."""

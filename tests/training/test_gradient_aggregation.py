@@ -125,6 +125,50 @@ def test_accumulation_aggregates_whole_batches(encoder, tokenizer, data, tmp_pat
     assert all(torch.allclose(steps[0][name], steps[1][name], rtol=1e-3, atol=1e-6) for name in steps[0])
 
 
+TWO_DATASETS = {
+    "plain": {},
+    "accumulation": {"gradient_accumulation_steps": 2},
+    "cached layers": {"schedule": {"stages": [{"train": ["encoder.1", "heads"]}]}, "store_frozen": "always"},
+    "packing": {"packing": True},
+    "protected head": TRAININGS["protected head"],
+}
+
+
+class RowCounter:
+    """Counts the rows of each pass of a model that trains."""
+
+    def __init__(self, model):
+        self.rows = []
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, model, args, kwargs):
+        if model.training:
+            self.rows.append(len(kwargs["input_ids"]))
+
+
+@pytest.mark.parametrize("options", TWO_DATASETS.values(), ids=TWO_DATASETS)
+def test_tasks_without_common_rows_pass_the_model_one_after_another(encoder, tokenizer, data, tmp_path, options):
+    parts = [DataConfig(train=ROWS, tasks=[task.name]) for task in data.tasks]
+    rows = prepare_datasets(parts, tokenizer, data.tasks)
+    plain, summed = (
+        build(encoder, rows, tokenizer, tmp_path / str(method), method, **options)
+        for method in (None, {"torchjd": "Sum"})
+    )
+    whole, divided = RowCounter(plain.model), RowCounter(summed.model)
+    plain.train()
+    summed.train()
+    for step, expected in zip(recorded(summed), recorded(plain), strict=True):
+        assert {name for name in step if step[name] is None} == {name for name in step if expected[name] is None}
+        given = [name for name in step if step[name] is not None]
+        assert all(torch.allclose(step[name], expected[name], rtol=1e-3, atol=1e-6) for name in given)
+    for entry, expected in zip(summed.state.log_history, plain.state.log_history, strict=True):
+        names = [name for name in entry if name == "loss" or name.endswith(("_loss", "_rows"))]
+        assert [entry[name] for name in names] == pytest.approx([expected[name] for name in names], rel=1e-4, abs=1e-6)
+    assert sum(divided.rows) == sum(whole.rows)
+    # A protected head, which this schedule has in the last four steps, has a loss in all rows.
+    assert (divided.rows[-4:] == whole.rows[-4:]) == ("protect" in options.get("schedule", {}))
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["mixed", "streamed"])
 def test_steps_of_several_datasets(encoder, tokenizer, data, tmp_path, streaming):
     parts = [DataConfig(train=ROWS, tasks=[task.name], streaming=streaming) for task in data.tasks]
