@@ -54,6 +54,7 @@ def launch_app(
     os.environ["GRADIO_TEMP_DIR"] = str(services.workspace.received_dir)
     from starlette.applications import Starlette
 
+    from .event_streams import EventStreams
     from .page import build_page
     from .page_style import CSS, build_theme
     from .request_checks import SHARE_SUFFIX, AllowedHosts, RequestChecks
@@ -64,7 +65,7 @@ def launch_app(
     async def check_requests(app: Starlette) -> AsyncIterator[None]:
         """Check requests before anything answers them: Gradio puts its own layers before given middleware."""
         if app.middleware_stack is not None:
-            app.middleware_stack = RequestChecks(app.middleware_stack, hosts, MAX_REQUEST_BYTES)
+            app.middleware_stack = RequestChecks(EventStreams(app.middleware_stack), hosts, MAX_REQUEST_BYTES)
         yield
 
     page = build_page(services)

@@ -38,4 +38,7 @@ def set_epochs(page, epochs):
     field = page.locator("#epochs input")
     if not field.is_visible():
         page.locator("#advanced").get_by_role("button").first.click()
-    field.fill(str(epochs))
+    # Gradio may fill a field that has just appeared once more, after a script has typed into it.
+    while field.input_value() != str(epochs):
+        field.fill(str(epochs))
+        page.wait_for_timeout(500)

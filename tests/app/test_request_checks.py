@@ -185,6 +185,14 @@ def _chunk(data):
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
+def test_the_stream_of_a_page_that_the_server_does_not_know_ends_without_an_error(ask, folder):
+    # A page that was open while the server was restarted. The log is read again when the server ends.
+    status, text = ask("GET", "/gradio_api/queue/data?session_hash=unknown")
+    assert status == 200
+    assert '"session_not_found":true' in text
+    assert "Traceback" not in (folder.parent / "app.log").read_text()
+
+
 @pytest.mark.parametrize("name", ["http://app.example.org", "app.example.org:80", "", "a b", "*", "app/x", "."])
 def test_allowed_hosts_are_names(name):
     with pytest.raises(ValueError, match="allowed-host: expected a name such as"):
