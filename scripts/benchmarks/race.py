@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hf_multitask import RunConfig, run_race, run_study
 from hf_multitask.study import Race, RaceProgress, RunResult, Study
 
 from .arguments import add_data, add_encoder, add_numbers
-from .intents_and_slots import read_intents_and_slots
+from .defaults import read_dataset
 
 SCENARIOS = (
     "nothing-frozen",
@@ -24,6 +24,7 @@ SCENARIOS = (
     "top:4",
     "converged",
 )
+DATASETS = ("snips", "clinc150", "wnut17")
 BATCH_SIZE, LEAST_STEPS, LEAST_EPOCHS = 16, 160, 4
 # Evaluations show the course only: nothing is chosen by them.
 EVAL_STEPS = 40
@@ -56,8 +57,9 @@ class _Times:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``benchmark.py race``."""
-    add_data(parser)
+    add_data(parser, "the datasets, in folders of their own")
     add_encoder(parser)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["snips"], help="default: snips")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the studies; the same one continues")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="what races (default: eight)")
     add_numbers(
@@ -65,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         {
             "sizes": ([50, 100, 500, 1000], "training rows"),
             "seeds": (3, "seeds of the full study"),
-            "train-rows": (3000, "first rows, of which each seed draws its own"),
+            "train-rows": (3000, "first rows of SNIPS, of which each seed draws its own"),
             "validation-rows": (100, "first rows that are evaluated during a training"),
             "learning-rate": (3e-4, "learning rate of the encoder"),
             "head-learning-rate": (2e-3, "learning rate of the heads"),
@@ -74,29 +76,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the races of each number of rows, one for each task, then the full study that they are compared with."""
+    """Run the races of each dataset and number of rows, one for each task, then the full studies to compare with."""
     cells = []
-    for size in arguments.sizes:
-        folder = arguments.folder / str(size)
-        config = _config(arguments, size)
-        # The folder belongs to the study: the times are beside it.
-        times = _Times(arguments.folder / "times" / str(size))
-        races, used = {}, {}
-        for task in config.tasks:
-            used[task.name] = list[str]()
-            races[task.name] = _race(config, folder, task.name, size, arguments, times, used[task.name])
-        study = run_study(config, folder, arguments.scenarios, arguments.seeds, [size], on_run=times.on_run)
-        if study is None:
-            raise RuntimeError("start this without a launcher.")
-        full = sum(times.seconds[name] for name in _trainings(study, size))
-        for name, result in races.items():
-            share = sum(times.seconds[run] for run in used[name]) / full
-            cells.append({"rows": size, "task": name, "time": share, **_compare(config, study, result, name, size)})
-            print(json.dumps(cells[-1]), flush=True)
+    for dataset in arguments.datasets:
+        for size in arguments.sizes:
+            for cell in _cells(arguments, dataset, size):
+                cells.append(cell)
+                print(json.dumps(cell), flush=True)
     print("\n" + "\n".join(table(cells)))
-    names = ("encoder", "sizes", "seeds", "scenarios", "train_rows", "validation_rows")
+    names = ("encoder", "datasets", "sizes", "seeds", "scenarios", "train_rows", "validation_rows")
     bars = {"points": SCORE_BAR, "time": TIME_BAR}
     return {"benchmark": "race", "bars": bars, **{n: getattr(arguments, n) for n in names}, "cells": cells}
+
+
+def _cells(arguments: argparse.Namespace, dataset: str, size: int) -> list[dict[str, Any]]:
+    """Return how the race of each task of a dataset compares with the full study."""
+    folder = arguments.folder / dataset / str(size)
+    config = _config(arguments, dataset, size)
+    # The folder belongs to the study: the times are beside it.
+    times = _Times(arguments.folder / dataset / "times" / str(size))
+    races, used = {}, {}
+    for task in config.tasks:
+        used[task.name] = list[str]()
+        races[task.name] = _race(config, folder, task.name, size, arguments, times, used[task.name])
+    study = run_study(config, folder, arguments.scenarios, arguments.seeds, [size], on_run=times.on_run)
+    if study is None:
+        raise RuntimeError("start this without a launcher.")
+    full = sum(times.seconds[name] for name in _trainings(study, size))
+    cells = []
+    for name, result in races.items():
+        share = sum(times.seconds[run] for run in used[name]) / full
+        compared = _compare(config, study, result, name, size)
+        cells.append({"dataset": dataset, "rows": size, "task": name, "time": share, **compared})
+    return cells
 
 
 def _race(
@@ -150,16 +162,15 @@ def table(cells: list[dict[str, Any]]) -> list[str]:
     Returns:
         Lines of the table.
     """
-    header = ["rows", "task", "the race's choice", "the study's best", "behind it, points", "time", "passes"]
+    header = ["data", "rows", "task", "the race's choice", "the study's best", "behind it, points", "time", "passes"]
     lines = [_line(header), _line(["---"] * len(header))]
     for cell in cells:
         note = "" if cell["gap"] <= SCORE_BAR else ", significant" if cell["significant"] else ", not significant"
         behind = f"{cell['gap']:.2f}{note}"
         verdict = "yes" if _passes(cell) else "no"
         choice = cell["choice"] + ("" if cell["sure"] else " (not sure)")
-        lines.append(
-            _line([f"{cell['rows']:,}", cell["task"], choice, cell["best"], behind, f"{cell['time']:.2f}", verdict])
-        )
+        of_cell = [cell["dataset"], f"{cell['rows']:,}", cell["task"]]
+        lines.append(_line([*of_cell, choice, cell["best"], behind, f"{cell['time']:.2f}", verdict]))
     passed = sum(map(_passes, cells))
     return [*lines, "", f"{passed} of {len(cells)} cells pass."]
 
@@ -172,25 +183,28 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _config(arguments: argparse.Namespace, size: int) -> RunConfig:
-    """Write the first rows of train and validation, from which the subsets are drawn, and all of test."""
-    folder = arguments.folder / "data"
-    for split, number in (
-        ("train", arguments.train_rows),
-        ("validation", arguments.validation_rows),
-        ("test", None),
-    ):
-        lines = (arguments.data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{split}.jsonl").write_text("".join(lines[:number]), encoding="utf-8")
-    (arguments.folder / "times" / str(size)).mkdir(parents=True, exist_ok=True)
-    _, labels = read_intents_and_slots(arguments.data)
-    types = {"intent": "sequence_classification", "slots": "token_classification"}
+def _config(arguments: argparse.Namespace, dataset: str, size: int) -> RunConfig:
+    """Return the config of the trainings. Its files have all rows of test, and the first ones of other splits."""
+    values = read_dataset(arguments.data, dataset)
+    folder = arguments.folder / dataset
+    for name in ("data", f"times/{size}"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    data = dict(values["data"])
+    if dataset == "snips":
+        rows = {"train": arguments.train_rows, "validation": arguments.validation_rows, "test": None}
+        for split, count in rows.items():
+            data[split] = _write(folder / "data" / f"{split}.jsonl", map(json.dumps, data[split][:count]), "\n")
+    else:
+        path = Path(data["validation"])
+        # A line of a table is a row, below its header; an empty line ends a row of words.
+        separator, count = ("\n\n", 0) if path.suffix == ".conll" else ("\n", 1)
+        rows_of_file = path.read_text(encoding="utf-8").split(separator)[: count + arguments.validation_rows]
+        data["validation"] = _write(folder / "data" / path.name, rows_of_file, separator)
     return RunConfig.from_dict(
         {
+            **values,
             "encoder": str(arguments.encoder),
-            "tasks": [{"name": name, "type": kind, "labels": labels[name]} for name, kind in types.items()],
-            "data": {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")},
+            "data": data,
             "training": {
                 "num_train_epochs": max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(size / BATCH_SIZE))),
                 "per_device_train_batch_size": BATCH_SIZE,
@@ -204,6 +218,11 @@ def _config(arguments: argparse.Namespace, size: int) -> RunConfig:
                 "load_best_model_at_end": False,
                 "save_strategy": "no",
             },
-            "output_dir": str(arguments.folder / "out"),
+            "output_dir": str(folder / "out"),
         }
     )
+
+
+def _write(path: Path, rows: Iterable[str], separator: str) -> str:
+    path.write_text("".join(row + separator for row in rows), encoding="utf-8")
+    return str(path)

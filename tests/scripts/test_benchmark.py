@@ -549,12 +549,14 @@ def test_probe_shows_the_scores_of_each_depth_and_the_time(run, encoder, write_j
 
 
 @pytest.mark.slow
-def test_race_compares_choice_and_time_with_the_full_study(run, encoder, write_jsonl, tmp_path, capsys):
-    for split, rows in SPLITS.items():
-        write_jsonl(rows, tmp_path / f"{split}.jsonl")
-    options = ("--data", tmp_path, "--encoder", encoder, "--folder", tmp_path / "studies", "--sizes", 8, "--seeds", 2)
+def test_race_compares_choice_and_time_with_the_full_study(run, encoder, datasets_folder, tmp_path, capsys):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--folder", tmp_path / "studies", "--sizes", 8)
+    options += ("--seeds", 2, "--validation-rows", 2, "--datasets", "snips", "clinc150", "wnut17")
     result = run("race", *options, "--scenarios", "encoder-frozen", "top:1")
-    assert [(cell["rows"], cell["task"]) for cell in result["cells"]] == [(8, "intent"), (8, "slots")]
+    cells = [(cell["dataset"], cell["rows"], cell["task"]) for cell in result["cells"]]
+    assert cells == [("snips", 8, "intent"), ("snips", 8, "slots"), ("clinc150", 8, "intent"), ("wnut17", 8, "ner")]
+    validation = tmp_path / "studies" / "wnut17" / "data" / "validation.conll"
+    assert len(validation.read_text(encoding="utf-8").strip().split("\n\n")) == 2
     for cell in result["cells"]:
         # One rung, with one of two seeds.
         assert 0 < cell["time"] < 1
@@ -563,4 +565,4 @@ def test_race_compares_choice_and_time_with_the_full_study(run, encoder, write_j
     # What is there is not trained again, and the times are kept.
     capsys.readouterr()
     assert run("race", *options, "--scenarios", "encoder-frozen", "top:1")["cells"] == result["cells"]
-    assert "of 2 cells pass" in capsys.readouterr().out
+    assert "of 4 cells pass" in capsys.readouterr().out
