@@ -1,7 +1,7 @@
 """End of the event streams of pages that the server does not know: after a restart, or when they have just left."""
 
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class EventStreams:
@@ -16,18 +16,11 @@ class EventStreams:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        is_answered = False
-
-        async def send_noticed(message: Message) -> None:
-            nonlocal is_answered
-            is_answered = True
-            await send(message)
-
         try:
-            await self.app(scope, receive, send_noticed)
+            await self.app(scope, receive, send)
         except RuntimeError as error:
-            # Starlette's error for an answer that has begun.
+            # Starlette raises this from an error that comes after the beginning of the answer.
             cause = error.__cause__
-            if not (is_answered and isinstance(cause, HTTPException) and cause.status_code == 404):
+            if not (isinstance(cause, HTTPException) and cause.status_code == 404):
                 raise
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -38,17 +38,21 @@ def count_labeled(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     return is_labeled(task, labels).flatten(1).sum(1) if labels.dim() > 1 else is_labeled(task, labels).long()
 
 
+def is_outlier(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
+    """Return whether rows are out of scope of a task and count for its loss: booleans (batch,)."""
+    if task.outlier_weight == 0 or not task.has_scope:
+        return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    return labels == OUT_OF_SCOPE
+
+
 def count_outliers(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     """Return the number of rows that are out of scope of a task and count for its loss, as a scalar."""
-    if task.outlier_weight == 0 or not task.has_scope:
-        return torch.zeros((), dtype=torch.long, device=labels.device)
-    return (labels == OUT_OF_SCOPE).sum()
+    return is_outlier(task, labels).sum()
 
 
 def has_loss(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
     """Return whether rows count for the loss of a task, with labels or out of its scope: booleans (batch,)."""
-    labeled = count_labeled(task, labels) > 0
-    return labeled if task.outlier_weight == 0 or not task.has_scope else labeled | (labels == OUT_OF_SCOPE)
+    return (count_labeled(task, labels) > 0) | is_outlier(task, labels)
 
 
 def outlier_losses(task: TaskConfig, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
