@@ -3,16 +3,17 @@
 import argparse
 import json
 import math
+import statistics
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hf_multitask import RunConfig, run_race, run_study
-from hf_multitask.study import Race, RaceProgress, RunResult, Study
+from hf_multitask.study import Race, RaceProgress, RunResult, ScenarioResult, Study
 
 from .arguments import add_data, add_encoder, add_numbers
-from .defaults import read_dataset
+from .defaults import SCORES, read_dataset
 
 SCENARIOS = (
     "nothing-frozen",
@@ -25,7 +26,7 @@ SCENARIOS = (
     "converged",
 )
 DATASETS = ("snips", "clinc150", "wnut17")
-BATCH_SIZE, LEAST_STEPS, LEAST_EPOCHS = 16, 160, 4
+BATCH_SIZE, LEAST_EPOCHS = 16, 4
 # Evaluations show the course only: nothing is chosen by them.
 EVAL_STEPS = 40
 # Greatest loss of the choice in points, and greatest time as a share of the full study.
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["snips"], help="default: snips")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the studies; the same one continues")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), help="what races (default: eight)")
+    parser.add_argument("--also", nargs="+", default=[], help="scenarios that are studied too, and do not race")
     add_numbers(
         parser,
         {
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "seeds": (3, "seeds of the full study"),
             "train-rows": (3000, "first rows of SNIPS, of which each seed draws its own"),
             "validation-rows": (100, "first rows that are evaluated during a training"),
+            "least-steps": (160, f"least steps of a training, besides {LEAST_EPOCHS} epochs"),
             "learning-rate": (3e-4, "learning rate of the encoder"),
             "head-learning-rate": (2e-3, "learning rate of the heads"),
         },
@@ -77,20 +80,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the races of each dataset and number of rows, one for each task, then the full studies to compare with."""
-    cells = []
+    cells, scores = [], []
     for dataset in arguments.datasets:
         for size in arguments.sizes:
-            for cell in _cells(arguments, dataset, size):
-                cells.append(cell)
-                print(json.dumps(cell), flush=True)
-    print("\n" + "\n".join(table(cells)))
+            compared, of_scenarios = _cells(arguments, dataset, size)
+            cells += compared
+            scores += of_scenarios
+            print("\n" + "\n".join(_score_table(dataset, size, of_scenarios)) + "\n", flush=True)
+    print("\n".join(table(cells)))
     names = ("encoder", "datasets", "sizes", "seeds", "scenarios", "train_rows", "validation_rows")
     bars = {"points": SCORE_BAR, "time": TIME_BAR}
-    return {"benchmark": "race", "bars": bars, **{n: getattr(arguments, n) for n in names}, "cells": cells}
+    return {
+        "benchmark": "race",
+        "bars": bars,
+        **{n: getattr(arguments, n) for n in names},
+        "cells": cells,
+        "scores": scores,
+    }
 
 
-def _cells(arguments: argparse.Namespace, dataset: str, size: int) -> list[dict[str, Any]]:
-    """Return how the race of each task of a dataset compares with the full study."""
+def _cells(
+    arguments: argparse.Namespace, dataset: str, size: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return how the race of each task of a dataset compares with the full study, and the scores of the study."""
     folder = arguments.folder / dataset / str(size)
     config = _config(arguments, dataset, size)
     # The folder belongs to the study: the times are beside it.
@@ -99,16 +111,27 @@ def _cells(arguments: argparse.Namespace, dataset: str, size: int) -> list[dict[
     for task in config.tasks:
         used[task.name] = list[str]()
         races[task.name] = _race(config, folder, task.name, size, arguments, times, used[task.name])
-    study = run_study(config, folder, arguments.scenarios, arguments.seeds, [size], on_run=times.on_run)
+    scenarios = [*arguments.scenarios, *arguments.also]
+    study = run_study(config, folder, scenarios, arguments.seeds, [size], on_run=times.on_run)
     if study is None:
         raise RuntimeError("start this without a launcher.")
-    full = sum(times.seconds[name] for name in _trainings(study, size))
+    racing = [scenario for scenario in study.scenarios if scenario.name in arguments.scenarios]
+    full = sum(sum(_seconds(scenario, size, times)) for scenario in racing)
     cells = []
     for name, result in races.items():
         share = sum(times.seconds[run] for run in used[name]) / full
-        compared = _compare(config, study, result, name, size)
+        compared = _compare(config, study, racing, result, name, size)
         cells.append({"dataset": dataset, "rows": size, "task": name, "time": share, **compared})
-    return cells
+    return cells, [
+        {
+            "dataset": dataset,
+            "rows": size,
+            "scenario": scenario.name,
+            "processor_seconds": _seconds(scenario, size, times),
+            "test": {name: [run.metrics["test"][name] for run in scenario.runs] for name in SCORES[dataset]},
+        }
+        for scenario in study.scenarios
+    ]
 
 
 def _race(
@@ -134,13 +157,16 @@ def _race(
     return result
 
 
-def _trainings(study: Study, size: int) -> list[str]:
-    return [f"{item.name}, {size:,} rows, seed {run.seed}" for item in study.scenarios for run in item.runs]
+def _seconds(scenario: ScenarioResult, size: int, times: _Times) -> list[float]:
+    return [times.seconds[f"{scenario.name}, {size:,} rows, seed {run.seed}"] for run in scenario.runs]
 
 
-def _compare(config: RunConfig, study: Study, race: Race, task: str, size: int) -> dict[str, Any]:
+def _compare(
+    config: RunConfig, study: Study, racing: Iterable[ScenarioResult], race: Race, task: str, size: int
+) -> dict[str, Any]:
     """Return the choice of a race, the best scenario of the full study, and how far the first is behind."""
-    scores = {scenario.name: summary.scores[task].mean for scenario, summary in study.summaries(size)}
+    summaries = {scenario.name: scenario.summary_of(size) for scenario in racing}
+    scores = {name: summary.scores[task].mean for name, summary in summaries.items() if summary is not None}
     best = max(scores, key=lambda name: scores[name])
     gap = 100 * (scores[best] - scores[race.winner])
     cell = {"choice": race.winner, "sure": race.is_sure, "best": best, "gap": gap, "significant": False}
@@ -175,6 +201,19 @@ def table(cells: list[dict[str, Any]]) -> list[str]:
     return [*lines, "", f"{passed} of {len(cells)} cells pass."]
 
 
+def _score_table(dataset: str, size: int, scores: list[dict[str, Any]]) -> list[str]:
+    """Return a Markdown table of the full study, with times as shares of the first scenario's."""
+    metrics = list(scores[0]["test"])
+    header = [f"{dataset}, {size:,} rows", *metrics, "time"]
+    whole = sum(scores[0]["processor_seconds"])
+    lines = [_line(header), _line(["---"] * len(header))]
+    for item in scores:
+        values = [[100 * value for value in item["test"][name]] for name in metrics]
+        cells = [f"{statistics.mean(of_metric):.2f} ± {statistics.pstdev(of_metric):.2f}" for of_metric in values]
+        lines.append(_line([item["scenario"], *cells, f"{sum(item['processor_seconds']) / whole:.2f}"]))
+    return lines
+
+
 def _passes(cell: Mapping[str, Any]) -> bool:
     return (cell["gap"] <= SCORE_BAR or not cell["significant"]) and cell["time"] <= TIME_BAR
 
@@ -206,7 +245,7 @@ def _config(arguments: argparse.Namespace, dataset: str, size: int) -> RunConfig
             "encoder": str(arguments.encoder),
             "data": data,
             "training": {
-                "num_train_epochs": max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(size / BATCH_SIZE))),
+                "num_train_epochs": max(LEAST_EPOCHS, math.ceil(arguments.least_steps / math.ceil(size / BATCH_SIZE))),
                 "per_device_train_batch_size": BATCH_SIZE,
                 "learning_rate": arguments.learning_rate,
                 "head_learning_rate": arguments.head_learning_rate,

@@ -551,8 +551,9 @@ def test_probe_shows_the_scores_of_each_depth_and_the_time(run, encoder, write_j
 @pytest.mark.slow
 def test_race_compares_choice_and_time_with_the_full_study(run, encoder, datasets_folder, tmp_path, capsys):
     options = ("--data", datasets_folder, "--encoder", encoder, "--folder", tmp_path / "studies", "--sizes", 8)
-    options += ("--seeds", 2, "--validation-rows", 2, "--datasets", "snips", "clinc150", "wnut17")
-    result = run("race", *options, "--scenarios", "encoder-frozen", "top:1")
+    options += ("--seeds", 2, "--validation-rows", 2, "--least-steps", 8, "--datasets", "snips", "clinc150", "wnut17")
+    options += ("--scenarios", "encoder-frozen", "top:1")
+    result = run("race", *options, "--also", "encoder[:1]")
     cells = [(cell["dataset"], cell["rows"], cell["task"]) for cell in result["cells"]]
     assert cells == [("snips", 8, "intent"), ("snips", 8, "slots"), ("clinc150", 8, "intent"), ("wnut17", 8, "ner")]
     validation = tmp_path / "studies" / "wnut17" / "data" / "validation.conll"
@@ -562,7 +563,16 @@ def test_race_compares_choice_and_time_with_the_full_study(run, encoder, dataset
         assert 0 < cell["time"] < 1
         assert cell["gap"] >= 0
         assert cell["gap"] > 0 or cell["choice"] == cell["best"] or not cell["significant"]
-    # What is there is not trained again, and the times are kept.
+    studied = [(item["rows"], item["scenario"]) for item in result["scores"] if item["dataset"] == "snips"]
+    assert studied == [(8, "encoder-frozen"), (8, "top:1"), (8, "encoder[:1]")]
+    for item in result["scores"]:
+        assert len(item["processor_seconds"]) == 2
+        assert {len(values) for values in item["test"].values()} == {2}
+    # What is there is not trained again, and the times are kept. A scenario that does not race changes no cell.
     capsys.readouterr()
-    assert run("race", *options, "--scenarios", "encoder-frozen", "top:1")["cells"] == result["cells"]
-    assert "of 4 cells pass" in capsys.readouterr().out
+    again = run("race", *options)
+    assert again["cells"] == result["cells"]
+    assert again["scores"] == [item for item in result["scores"] if item["scenario"] != "encoder[:1]"]
+    printed = capsys.readouterr().out
+    assert "of 4 cells pass" in printed
+    assert "| wnut17, 8 rows | ner_f1 | time |" in printed
