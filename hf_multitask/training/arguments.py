@@ -50,7 +50,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
             size. Padding to a multiple is not counted. If None, batches have a fixed number of rows.
         ema_decay: Share of the exponential moving average (EMA) of the weights that stays at each optimizer step, in
             (0, 1). The EMA of the weights that train is evaluated and saved; training continues with the weights
-            themselves. No EMA if None.
+            themselves. The share grows with the steps until it is reached: step t keeps at most 1 - 3 / (t + 2). No
+            EMA if None.
         word_dropout: Probability that a token of a training row is replaced by the mask token, in [0, 1), while the
             embeddings train; see `WordDropout`.
         packing: Whether short texts of a training batch share a row of the encoder, instead of padding: on the CPU,

@@ -19,7 +19,8 @@ class EMACallback(TrainerCallback):
     """Keeps a moving average of the weights of a model during training.
 
     The average of a weight starts from the weight itself before the first step that trains it, and ends when the
-    weight is frozen. A frozen weight counts as it is.
+    weight is frozen. A frozen weight counts as it is. A run that is short for its decay is averaged over about a third
+    of its steps; see `decay_at`.
 
     Args:
         model: The model, not wrapped.
@@ -39,7 +40,7 @@ class EMACallback(TrainerCallback):
                 )
         self.weights = dict(model.named_parameters())
         self.averages: dict[str, torch.Tensor] = {}
-        self._update = get_ema_multi_avg_fn(decay)
+        self.decay = decay
         self._is_swapped_in = False
 
     def on_step_begin(
@@ -59,7 +60,20 @@ class EMACallback(TrainerCallback):
     ) -> None:
         """Update the averages after an optimizer step."""
         weights = [self.weights[name] for name in self.averages]
-        self._update(list(self.averages.values()), weights, None)
+        # The step counts when this event is over.
+        update = get_ema_multi_avg_fn(self.decay_at(state.global_step + 1))
+        update(list(self.averages.values()), weights, None)
+
+    def decay_at(self, step: int) -> float:
+        """Return the share of the average that stays at a step.
+
+        With the decay alone, the average of a short run would be mostly the weights that it has started from. Up to the
+        step that reaches the decay, this is polynomial-decay averaging with η = 2 (Shamir and Zhang 2013, section 4).
+
+        Args:
+            step: Step of the run, from 1.
+        """
+        return min(self.decay, 1 - 3 / (step + 2))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

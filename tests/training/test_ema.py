@@ -53,9 +53,11 @@ def copy_of(model):
 def averages_by_hand(recorder):
     """Return the expected weights after each step: averages of trained weights, and frozen weights as they are."""
     average, result = {}, []
-    for before, after, trained in zip(recorder.before, recorder.steps, recorder.trained, strict=True):
+    seen = zip(recorder.before, recorder.steps, recorder.trained, strict=True)
+    for step, (before, after, trained) in enumerate(seen, start=1):
         average = {name: average.get(name, before[name]) for name in trained}
-        average = {name: DECAY * value + (1 - DECAY) * after[name] for name, value in average.items()}
+        kept = min(DECAY, (step - 1) / (step + 2))
+        average = {name: kept * value + (1 - kept) * after[name] for name, value in average.items()}
         result.append({**after, **average})
     return result
 
@@ -116,6 +118,16 @@ def test_the_average_equals_one_by_hand_and_the_model_ends_with_it(train, tmp_pa
         assert same(copy_of(saved), seen)
     trainer.save_model(tmp_path / "saved")
     assert same(copy_of(MultiTaskModel.from_pretrained(tmp_path / "saved")), copy_of(trainer.model))
+
+
+def test_a_run_that_is_short_for_its_decay_averages_its_last_steps(train):
+    trainer, recorder = train(ema_decay=0.999)
+    steps = torch.arange(1, 13, dtype=torch.float64)
+    shares = steps * (steps + 1)  # of polynomial-decay averaging, without their sum
+    shares /= shares.sum()
+    for name, average in copy_of(trainer.model).items():
+        expected = sum(share * weights[name].double() for share, weights in zip(shares, recorder.steps, strict=True))
+        assert torch.allclose(average.double(), expected, atol=1e-6)
 
 
 def test_training_continues_with_the_weights_themselves(train):
@@ -194,7 +206,7 @@ def test_restored_weights_are_the_evaluated_ones_and_start_a_new_average(rate, t
     assert same(recorder.before[6], recorder.evaluated[best])
     assert not same(recorder.before[6], recorder.steps[best - 1])
     for name in recorder.trained[6]:
-        expected = DECAY * recorder.before[6][name] + (1 - DECAY) * recorder.steps[6][name]
+        expected = 6 / 9 * recorder.before[6][name] + 3 / 9 * recorder.steps[6][name]
         expected = DECAY * expected + (1 - DECAY) * recorder.steps[7][name]
         assert torch.allclose(recorder.evaluated[8][name], expected, atol=1e-6)
 
