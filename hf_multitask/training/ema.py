@@ -67,8 +67,8 @@ class EMACallback(TrainerCallback):
     def decay_at(self, step: int) -> float:
         """Return the share of the average that stays at a step.
 
-        With the decay alone, the average of a short run would be mostly the weights that it has started from. Up to the
-        step that reaches the decay, this is polynomial-decay averaging with η = 2 (Shamir and Zhang 2013, section 4).
+        With the decay alone, the average of a short run would be mostly the weights that it has started from. Until
+        the decay is reached, this is polynomial-decay averaging with η = 2 (Shamir and Zhang 2013, section 4).
 
         Args:
             step: Step of the run, from 1.
