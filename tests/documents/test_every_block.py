@@ -83,6 +83,16 @@ NOT_RUN = {
     (
         "docs/FREEZING.md",
         "bash",
+        "--datasets wnut17 --epochs 6",
+    ): "takes an hour; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/FREEZING.md",
+        "bash",
+        "--datasets clinc150 --epochs 6",
+    ): "takes half an hour; tests/scripts/test_benchmark.py runs it small",
+    (
+        "docs/FREEZING.md",
+        "bash",
         "--datasets snips --epochs 6",
     ): "takes an hour; tests/scripts/test_benchmark.py runs it small",
     (
