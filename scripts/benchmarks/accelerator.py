@@ -18,6 +18,7 @@ from .device_limit import matrix_product_flops
 from .device_runs import MIB, RunResult, operations_per_token, shape_in_words
 from .machine import machine_facts
 from .random_workload import EncoderShape, encoder_shape, random_workload
+from .tables import markdown_line
 from .workload import silence_libraries
 
 TERA = 1e12
@@ -137,4 +138,4 @@ def _print_table(title: str, runs: Sequence[RunResult], share_per_row: float) ->
             f"{run.rows_per_second * share_per_row:.1%}" if run.runs_all_layers else "",
             "" if run.peak_bytes is None else f"{run.peak_bytes / MIB:,.0f}",
         ]
-        print(f"| {' | '.join(cells)} |")
+        print(markdown_line(cells))

@@ -17,6 +17,7 @@ from hf_multitask.freezing.stage_results import read_stage_results
 from .arguments import add_data, add_encoder, add_numbers
 from .defaults import DATASETS, SCORES, read_dataset
 from .intents_and_slots import PLAIN
+from .tables import markdown_line, spread
 
 NOTHING = "nothing-frozen"
 # Greatest time as a share of training everything, and greatest loss of the last score in points.
@@ -149,20 +150,14 @@ def table(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     scores = SCORES[dataset]
     base = {run["seed"]: run for run in runs if run["schedule"] == NOTHING}
-    lines = [_line([dataset, "time", *(score.replace("_", " ") for score in scores), "difference of the last"])]
-    lines.append(_line(["---"] * (len(scores) + 3)))
+    lines = [
+        markdown_line([dataset, "time", *(score.replace("_", " ") for score in scores), "difference of the last"])
+    ]
+    lines.append(markdown_line(["---"] * (len(scores) + 3)))
     for name in dict.fromkeys(run["schedule"] for run in runs):
         chosen = [run for run in runs if run["schedule"] == name]
         times = [run["processor_seconds"] / base[run["seed"]]["processor_seconds"] for run in chosen]
         gains = [100 * (run["test"][scores[-1]] - base[run["seed"]]["test"][scores[-1]]) for run in chosen]
-        cells = [_spread([100 * run["test"][score] for run in chosen]) for score in scores]
-        lines.append(_line([name, _spread(times), *cells, f"{statistics.mean(gains):+.2f}"]))
+        cells = [spread([100 * run["test"][score] for run in chosen]) for score in scores]
+        lines.append(markdown_line([name, spread(times), *cells, f"{statistics.mean(gains):+.2f}"]))
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -14,6 +14,7 @@ from hf_multitask.training.settings import EFFORTS
 
 from .arguments import add_choices, add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
+from .tables import spread
 
 FEW = 400
 INTENT, SLOTS, NER = "intent", "slots", "ner"
@@ -140,6 +141,6 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
             for split in ("validation", "test"):
                 for score in SCORES[name]:
                     values = [100 * run[split][score] for run in of_both]
-                    cells.append(f"{score} {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+                    cells.append(f"{score} {spread(values)}")
             cells.append(f"{statistics.mean(run['processor_seconds'] for run in of_both):.0f} s")
             print("  ".join(cells))

@@ -21,6 +21,7 @@ from hf_multitask.runs.build import build_trainer
 
 from .arguments import add_data, add_encoder, add_numbers
 from .machine import machine_facts
+from .tables import spread
 
 SETFIT = "setfit"
 SETFIT_PROGRAM = Path(__file__).with_name("setfit_program.py")
@@ -144,9 +145,10 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for method in dict.fromkeys(run["method"] for run in runs):
         chosen = [run for run in runs if run["method"] == method]
         scores = [100 * run["accuracy"] for run in chosen]
-        spread = f"{statistics.mean(scores):.2f} ± {statistics.pstdev(scores):.2f}"
         seconds = statistics.mean(run["seconds"] for run in chosen)
-        lines.append(f"| {method} | {spread} | {' / '.join(f'{score:.2f}' for score in scores)} | {seconds:.0f} |")
+        lines.append(
+            f"| {method} | {spread(scores)} | {' / '.join(f'{score:.2f}' for score in scores)} | {seconds:.0f} |"
+        )
     return lines
 
 

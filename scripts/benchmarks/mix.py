@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -13,6 +12,7 @@ from hf_multitask import RunConfig, run_training
 from hf_multitask.training.metrics import metric_of
 
 from .arguments import add_numbers
+from .tables import spread
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for tasks in dict.fromkeys(tuple(run["tasks"]) for run in runs):
         chosen = [run for run in runs if tuple(run["tasks"]) == tasks]
         values = {name: [100 * run["test"][names[name]] for run in chosen] for name in tasks}
-        cells = [f"{names[n]} {statistics.mean(v):.2f} ± {statistics.pstdev(v):.2f}" for n, v in values.items()]
+        cells = [f"{names[n]} {spread(v)}" for n, v in values.items()]
         print(f"{' + '.join(tasks):<20} {'   '.join(cells)}")
     return {"benchmark": "mix", "config": str(arguments.config), "runs": runs}
 

@@ -13,6 +13,7 @@ from hf_multitask.probing import probe_layers
 
 from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import read_intents_and_slots
+from .tables import markdown_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     depths = [f"depth {depth}" for depth in range(len(runs[0]["depths"]))]
     header = ["rows", "score", *depths, "largest gradient / weights", "processor seconds"]
-    lines = [_line(header), _line(["---"] * len(header))]
+    lines = [markdown_line(header), markdown_line(["---"] * len(header))]
     for size in dict.fromkeys(run["rows"] for run in runs):
         of_size = [run for run in runs if run["rows"] == size]
         seconds = statistics.mean(run["processor_seconds"] for run in of_size)
@@ -72,9 +73,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             cells = [f"{100 * statistics.mean(of_depth):.1f}" for of_depth in scores]
             ratios = [run["tasks"][i]["gradient_ratios"] for run in of_size]
             steepest = " or ".join(sorted({max(groups, key=groups.get) for groups in ratios}))
-            lines.append(_line([f"{size:,}", f"{task['name']} {task['metric']}", *cells, steepest, f"{seconds:.0f}"]))
+            lines.append(
+                markdown_line([f"{size:,}", f"{task['name']} {task['metric']}", *cells, steepest, f"{seconds:.0f}"])
+            )
     return lines
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

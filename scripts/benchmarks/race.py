@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import statistics
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from hf_multitask.study import Race, RaceProgress, RunResult, ScenarioResult, St
 
 from .arguments import add_data, add_encoder, add_numbers
 from .defaults import SCORES, read_dataset
+from .tables import markdown_line, spread
 
 SCENARIOS = (
     "nothing-frozen",
@@ -189,14 +189,14 @@ def table(cells: list[dict[str, Any]]) -> list[str]:
         Lines of the table.
     """
     header = ["data", "rows", "task", "the race's choice", "the study's best", "behind it, points", "time", "passes"]
-    lines = [_line(header), _line(["---"] * len(header))]
+    lines = [markdown_line(header), markdown_line(["---"] * len(header))]
     for cell in cells:
         note = "" if cell["gap"] <= SCORE_BAR else ", significant" if cell["significant"] else ", not significant"
         behind = f"{cell['gap']:.2f}{note}"
         verdict = "yes" if _passes(cell) else "no"
         choice = cell["choice"] + ("" if cell["sure"] else " (not sure)")
         of_cell = [cell["dataset"], f"{cell['rows']:,}", cell["task"]]
-        lines.append(_line([*of_cell, choice, cell["best"], behind, f"{cell['time']:.2f}", verdict]))
+        lines.append(markdown_line([*of_cell, choice, cell["best"], behind, f"{cell['time']:.2f}", verdict]))
     passed = sum(map(_passes, cells))
     return [*lines, "", f"{passed} of {len(cells)} cells pass."]
 
@@ -206,20 +206,15 @@ def _score_table(dataset: str, size: int, scores: list[dict[str, Any]]) -> list[
     metrics = list(scores[0]["test"])
     header = [f"{dataset}, {size:,} rows", *metrics, "time"]
     whole = sum(scores[0]["processor_seconds"])
-    lines = [_line(header), _line(["---"] * len(header))]
+    lines = [markdown_line(header), markdown_line(["---"] * len(header))]
     for item in scores:
-        values = [[100 * value for value in item["test"][name]] for name in metrics]
-        cells = [f"{statistics.mean(of_metric):.2f} ± {statistics.pstdev(of_metric):.2f}" for of_metric in values]
-        lines.append(_line([item["scenario"], *cells, f"{sum(item['processor_seconds']) / whole:.2f}"]))
+        cells = [spread([100 * value for value in item["test"][name]]) for name in metrics]
+        lines.append(markdown_line([item["scenario"], *cells, f"{sum(item['processor_seconds']) / whole:.2f}"]))
     return lines
 
 
 def _passes(cell: Mapping[str, Any]) -> bool:
     return (cell["gap"] <= SCORE_BAR or not cell["significant"]) and cell["time"] <= TIME_BAR
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _config(arguments: argparse.Namespace, dataset: str, size: int) -> RunConfig:

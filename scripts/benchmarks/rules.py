@@ -12,6 +12,7 @@ from typing import Any
 
 from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
+from .tables import markdown_line
 
 FREEZES = {
     "encoder": "encoder frozen",
@@ -89,7 +90,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     names = list(dict.fromkeys(run["freeze"] for run in runs))
     header = ["rows", "score on test", *(FREEZES.get(name, name) for name in names), "usual advice", "holds"]
-    lines = [_line(header), _line(["---"] * len(header))]
+    lines = [markdown_line(header), markdown_line(["---"] * len(header))]
     for size in dict.fromkeys(run["rows"] for run in runs):
         advised = next(advice.freeze for advice in USUAL_ADVICE if size <= advice.max_rows)
         for score, title in SCORES.items():
@@ -99,7 +100,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             }
             cells = [f"{statistics.mean(seeds):.1f} ± {statistics.pstdev(seeds):.1f}" for seeds in by_seed.values()]
             verdict = _verdict(by_seed, advised)
-            lines.append(_line([f"{size:,}", title, *cells, FREEZES.get(advised, advised), verdict]))
+            lines.append(markdown_line([f"{size:,}", title, *cells, FREEZES.get(advised, advised), verdict]))
     return lines
 
 
@@ -111,10 +112,6 @@ def _verdict(by_seed: Mapping[str, Sequence[float]], advised: str) -> str:
     if min(gains) <= 0:
         return "yes"
     return f"no: {FREEZES.get(best, best)} +{statistics.mean(gains):.1f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _train(

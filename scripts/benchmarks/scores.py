@@ -10,6 +10,7 @@ from typing import Any
 from .arguments import add_data, add_encoder, add_numbers
 from .intents_and_slots import Rows, read_intents_and_slots, train_intents_and_slots
 from .slot_mistakes import slot_mistakes
+from .tables import spread
 
 SCORES = ("intent_accuracy", "slots_f1", "joint_accuracy")
 BASE = "constrained"
@@ -113,7 +114,7 @@ def _print_tables(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any
         for name in dict.fromkeys(arguments.variants):
             metrics = [run[split] for run in runs if run["variant"] == name]
             values = [[100 * of_run[score] for of_run in metrics] for score in SCORES]
-            cells = [f"{statistics.mean(of_score):.2f} ± {statistics.pstdev(of_score):.2f}" for of_score in values]
+            cells = [spread(of_score) for of_score in values]
             print(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
     kinds = list(runs[0]["slot_mistakes"])
     print(f"\nslots of test, mean\n{'variant':<{width}}" + "".join(f"{kind:>13}" for kind in kinds))

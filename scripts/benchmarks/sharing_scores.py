@@ -19,6 +19,7 @@ from .arguments import add_choices, add_data, add_encoder, add_numbers
 from .defaults import FEW, INTENT, SLOTS, read_dataset, timed_training
 from .intents_and_slots import read_intents_and_slots
 from .sharing import AGGREGATORS
+from .tables import spread
 
 PLAIN = "none"
 # Fields of the task that labels words.
@@ -154,7 +155,7 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
             cells = [f"{dataset:<22} {method:<18}"]
             for score in SCORES[dataset]:
                 values = [100 * run["test"][score] for run in found]
-                cells.append(f"{score} {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+                cells.append(f"{score} {spread(values)}")
             if "tagged_texts" in found[0]:
                 shares = [100 * run["tagged_texts"] for run in found]
                 cells.append(
