@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from hf_multitask.cli.main import app
 from hf_multitask.runs.inspection import inspect_data
 from hf_multitask.runs.output_dir import find_last_checkpoint, read_metrics
 from tests.tiny import ROWS, save_tiny_run
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -195,9 +195,7 @@ def test_an_interrupt_leaves_the_last_checkpoint_usable(config):
         # Tests that run in the background ignore the signal, and their children would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
-    while find_last_checkpoint(out) is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: find_last_checkpoint(out) is not None)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output

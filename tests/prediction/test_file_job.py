@@ -31,6 +31,7 @@ from hf_multitask.runtime import folder_lock
 from tests.comparison import approximately
 from tests.predictions import predict
 from tests.tiny import SENTENCES
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 TASKS = [
@@ -546,11 +547,8 @@ def kill_at_first_part(arguments, output):
     """Start a run, and kill it and all its children after it has written a part."""
     process = start(arguments)
     folder = output.with_name(output.name + ".parts")
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("*.part")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: process.poll() is not None or list(folder.glob("*.part")))
+    assert process.poll() is None, process.communicate()[0]
     started = psutil.Process(process.pid).children(recursive=True)
     # torchrun first, or it would terminate the others gracefully.
     for one in [psutil.Process(process.pid), *started]:

@@ -17,6 +17,7 @@ from benchmarks.serving_processes import Clients
 
 from tests.serving.http_client import Client
 from tests.tiny import SENTENCES
+from tests.waiting import wait_until
 
 LONG = " ".join(SENTENCES * 40)
 TOKEN = "s3cret-🔑"
@@ -116,11 +117,8 @@ def test_a_killed_worker_loses_only_its_requests(start):
         assert result["statuses"].keys() == {"200"}
         assert 0 < result["broken"] <= 32, result["broken"]
         assert sum(result["statuses"].values()) > 10 * result["broken"]
-        end = time.monotonic() + 60
-        while len(running.workers) < 2 and time.monotonic() < end:
-            time.sleep(0.1)
+        wait_until(lambda: len(running.workers) == 2)
         assert second in running.workers
-        assert len(running.workers) == 2
         with Client(running.port) as client:  # the metrics of all workers, those of the killed one included
             lines = client.get("/metrics").decode().splitlines()
         counted = [float(line.split()[-1]) for line in lines if 'endpoint="/predict",status="200"' in line]
@@ -128,13 +126,6 @@ def test_a_killed_worker_loses_only_its_requests(start):
         assert "a worker ended with status -9; another takes its place." in running.log.read_text(encoding="utf-8")
         clients.close()
     assert running.process.returncode == 0
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
