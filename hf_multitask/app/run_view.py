@@ -8,12 +8,12 @@ import gradio as gr
 import pandas as pd
 
 from .chart_colors import chart_colors
-from .conflict_view import show_conflict
 from .job_process import FAILED, STOPPED, STOPPING
 from .jobs import JobStatus
 from .live_view import QUIET, WAIT, Drawing, Shown, follow, name_in_training, name_to_show
 from .markup import notice, progress_bar, table
 from .mistakes_view import show_mistakes
+from .report_view import show_conflict, show_frozen_layers
 from .run_actions import RunActions, build_run_actions, connect_run_actions, show_actions
 from .run_progress import CurvePoint, loss_curves, score_curves
 from .services import Services
@@ -34,6 +34,7 @@ class RunView(NamedTuple):
         state: State of the run, with its progress.
         losses: Curves of the losses.
         scores: Curves of the main metrics.
+        frozen_layers: Layers that were frozen because they had stopped learning, if the run freezes such layers.
         conflict: Pictures of the conflict between tasks, if the run compares them.
         metrics: Metrics of the finished run.
         mistakes: Worst mistakes of the finished run.
@@ -45,6 +46,7 @@ class RunView(NamedTuple):
     state: gr.HTML | str
     losses: gr.LinePlot
     scores: gr.LinePlot
+    frozen_layers: gr.HTML | str
     conflict: gr.HTML | str
     metrics: gr.HTML | str
     mistakes: gr.HTML | str
@@ -70,6 +72,7 @@ def build_run_view(form: TrainForm) -> tuple[RunView, RunActions]:
         state=state,
         losses=_build_plot("loss", "losses", "Losses"),
         scores=_build_plot("score on validation", "scores", "Scores on validation"),
+        frozen_layers=gr.HTML(elem_id="run-frozen-layers"),
         conflict=gr.HTML(elem_id="run-conflict"),
         metrics=gr.HTML(elem_id="run-metrics"),
         mistakes=gr.HTML(elem_id="run-mistakes"),
@@ -96,7 +99,7 @@ def show_run(
         hidden = gr.Dropdown(choices=[], value=None, visible=False)
         empty = plot_update([])
         return RunView(
-            hidden, notice(NO_RUN_YET) + wait, empty, empty, "", "", "", start, gr.Button(interactive=False)
+            hidden, notice(NO_RUN_YET) + wait, empty, empty, "", "", "", "", start, gr.Button(interactive=False)
         )
     kind = {FAILED: "error", STOPPED: "warning"}.get(job.state, "info")
     bar = progress_bar(job.progress.step, job.progress.max_steps) if job.is_active else ""
@@ -107,6 +110,7 @@ def show_run(
         state=notice(job.message, kind) + bar + wait,
         losses=plot_update(loss_curves(history, tasks), x_title=x_title),
         scores=plot_update(score_curves(history, tasks), x_title=x_title),
+        frozen_layers=show_frozen_layers(history),
         conflict=show_conflict([task.name for task in tasks], history),
         metrics=_metrics_table(job),
         mistakes=show_mistakes(job.mistakes),

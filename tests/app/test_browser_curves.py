@@ -6,7 +6,7 @@ import time
 import pytest
 
 from hf_multitask import TaskConfig
-from tests.app.browser import go_to
+from tests.app.browser import TRAINING, choose, go_to, set_epochs
 
 pytestmark = pytest.mark.app
 
@@ -46,3 +46,15 @@ def test_a_curve_that_comes_later_is_drawn_too(run, page, expect):
     expect(lines).to_have_count(2)
     colors = lines.evaluate_all("lines => lines.map(line => line.getAttribute('stroke'))")
     assert len(set(colors)) == 2
+
+
+def test_a_run_shows_which_layers_it_has_frozen_and_why(page, expect):
+    go_to(page, "Train")
+    choose(page, "schedule", "converged")
+    expect(page.locator("#plan")).to_contain_text("may freeze", timeout=TRAINING)
+    set_epochs(page, 20)
+    page.locator("#start").click()
+    expect(page.locator("#run-state")).to_contain_text("has finished", timeout=TRAINING)
+    frozen = page.locator("#run-frozen-layers")
+    expect(frozen.locator("tbody")).to_contain_text("the run starts")
+    assert frozen.locator("img").evaluate("image => image.naturalWidth") > 500
