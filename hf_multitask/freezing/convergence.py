@@ -141,8 +141,8 @@ class Convergence:
         self._watched.append(_Freeze(self.num_frozen, reference))
         self.num_frozen = number
         verb = "has" if len(ahead) == 1 else "have"
-        added = f"{max(ahead.values()):.0%}"
-        return f"{_listed(ahead)} {verb} stopped learning: the rest of the run would add at most {added} to the distance"
+        most = f"{max(ahead.values()):.0%}"
+        return f"{_listed(ahead)} {verb} stopped learning: the rest of the run would add at most {most} to the distance"
 
     def see(self, evaluation: Evaluation) -> str | None:
         """Let layers train again if a watched metric has become worse since they were frozen.
