@@ -140,9 +140,8 @@ class Convergence:
             return None
         self._watched.append(_Freeze(self.num_frozen, reference))
         self.num_frozen = number
-        verb = "has" if len(ahead) == 1 else "have"
-        most = f"{max(ahead.values()):.0%}"
-        return f"{_listed(ahead)} {verb} stopped learning: the rest of the run would add at most {most} to the distance"
+        verb, most = "has" if len(ahead) == 1 else "have", max(ahead.values())
+        return f"{_listed(ahead)} {verb} stopped learning: the rest of the run would add {most:.0%} to the distance"
 
     def see(self, evaluation: Evaluation) -> str | None:
         """Let layers train again if a watched metric has become worse since they were frozen.
