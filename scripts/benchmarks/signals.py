@@ -1,9 +1,11 @@
-"""Steps at which each signal of `converged` would freeze layers, recorded in one training of everything."""
+"""When each signal of `converged` would freeze layers and what it costs, recorded in one training of everything."""
 
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class _Recorder(TrainerCallback):
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         self.inputs = inputs
         self.records: dict[str, Record] = {WEIGHTS: {}, STATES: {}, GRADIENTS: {}}
+        self.seconds = dict.fromkeys(self.records, 0.0)
 
     def on_train_begin(
         self,
@@ -62,10 +65,11 @@ class _Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Add the gradients of a step."""
-        for name, weights in self.weights.items():
-            for total, weight in zip(self.sums[name], weights, strict=True):
-                if weight.grad is not None:
-                    total += weight.grad
+        with self._timed(GRADIENTS):
+            for name, weights in self.weights.items():
+                for total, weight in zip(self.sums[name], weights, strict=True):
+                    if weight.grad is not None:
+                        total += weight.grad
 
     def on_step_end(
         self,
@@ -79,15 +83,25 @@ class _Recorder(TrainerCallback):
         step = state.global_step
         if model is None or step % self.span.interval:
             return
-        self.records[WEIGHTS][step] = self.meter.measure(self.trained)
-        states = self._states(model)
-        self.records[STATES][step] = {
-            name: ((states[name] - before).norm() / before.norm()).item() for name, before in self.origin.items()
-        }
-        self.records[GRADIENTS][step] = {
-            name: torch.stack([total.norm() for total in totals]).norm().item() for name, totals in self.sums.items()
-        }
-        self.sums = self._zeros()
+        with self._timed(WEIGHTS):
+            self.records[WEIGHTS][step] = self.meter.measure(self.trained)
+        with self._timed(STATES):
+            states = self._states(model)
+            self.records[STATES][step] = {
+                name: ((states[name] - before).norm() / before.norm()).item() for name, before in self.origin.items()
+            }
+        with self._timed(GRADIENTS):
+            self.records[GRADIENTS][step] = {
+                name: torch.stack([total.norm() for total in totals]).norm().item()
+                for name, totals in self.sums.items()
+            }
+            self.sums = self._zeros()
+
+    @contextmanager
+    def _timed(self, signal: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        self.seconds[signal] += time.process_time() - start
 
     def _zeros(self) -> dict[str, list[torch.Tensor]]:
         return {name: [torch.zeros_like(weight) for weight in weights] for name, weights in self.weights.items()}
@@ -126,7 +140,9 @@ def _train(arguments: argparse.Namespace, dataset: str, seed: int) -> dict[str, 
         batch = trainer.data_collator(list(islice(data["validation"], VALIDATION_ROWS)))
         recorder = _Recorder({name: batch[name].to(trainer.args.device) for name in ("input_ids", "attention_mask")})
         trainer.add_callback(recorder)
+        start = time.process_time()
         trainer.train()
+        seconds = time.process_time() - start - sum(recorder.seconds.values())
     groups = trainer.layer_groups
     units = freezable_units(Converged(keep=arguments.keep), recorder.trained, groups)
     freezes: dict[str, list[tuple[int, str]]] = {}
@@ -136,7 +152,8 @@ def _train(arguments: argparse.Namespace, dataset: str, seed: int) -> dict[str, 
             rule = _share_ahead(Convergence(options, units, 0, recorder.span), recorder.span)
             freezes[f"{signal}, {value:g}"] = _replay(recorder.records[signal], units, rule)
     freezes[GRADIENTS] = _replay(recorder.records[GRADIENTS], units, _below_median(units))
-    return {"steps": recorder.span.max_steps, "freezes": freezes, "signals": recorder.records}
+    costs = {signal: spent / seconds for signal, spent in recorder.seconds.items()}
+    return {"steps": recorder.span.max_steps, "freezes": freezes, "costs": costs, "signals": recorder.records}
 
 
 def _replay(
@@ -186,3 +203,5 @@ def _print_freezes(run: Mapping[str, Any]) -> None:
     for rule, freezes in run["freezes"].items():
         changes = ", ".join(f"{step}: up to {name}" for step, name in freezes)
         print(f"  {rule:<32}{changes or 'nothing freezes'}")
+    for signal, share in run["costs"].items():
+        print(f"  {signal:<32}costs {share:.2%} of the processor time of training everything")
