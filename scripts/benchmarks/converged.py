@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_multitask import RunConfig, run_training
 from hf_multitask.freezing.stage_results import read_stage_results
+from hf_multitask.reports.figure_style import PNG_DPI, check_figure_path, figure_style, line_style
 
 from .arguments import add_data, add_encoder, add_numbers
 from .defaults import DATASETS, SCORES, read_dataset
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``benchmark.py converged``."""
     add_training(parser)
     add_numbers(parser, {"seeds": ([0, 1, 2], "random seeds")})
+    parser.add_argument("--picture", type=Path, help="PNG or SVG file with the curve of scores over time")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +76,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train everything, and with each aggressiveness; for each dataset and seed in turns."""
+    if arguments.picture is not None:
+        check_figure_path(arguments.picture)
     schedules: dict[str, Any] = {NOTHING: "none"}
     for value in arguments.aggressiveness:
         schedules[f"converged, {value:g}"] = {"preset": "converged", "aggressiveness": value, "keep": arguments.keep}
@@ -86,6 +90,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 print(json.dumps(runs[-1]), flush=True)
     for dataset in arguments.datasets:
         print("\n" + "\n".join(table(dataset, [run for run in runs if run["dataset"] == dataset])))
+    if arguments.picture is not None:
+        draw(arguments.picture, runs)
     settings = ("encoder", "epochs", "learning_rate", "head_learning_rate", "layer_lr_decay", "batch_size", "keep")
     bars = {"time": TIME_BAR, "scores": SCORE_BARS}
     return {"benchmark": "converged", "bars": bars, **{n: getattr(arguments, n) for n in settings}, "runs": runs}
@@ -149,15 +155,60 @@ def table(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
         Lines of the table.
     """
     scores = SCORES[dataset]
-    base = {run["seed"]: run for run in runs if run["schedule"] == NOTHING}
     lines = [
         markdown_line([dataset, "time", *(score.replace("_", " ") for score in scores), "difference of the last"])
     ]
     lines.append(markdown_line(["---"] * (len(scores) + 3)))
-    for name in dict.fromkeys(run["schedule"] for run in runs):
+    for name, (times, gains) in _times_and_gains(dataset, runs).items():
         chosen = [run for run in runs if run["schedule"] == name]
-        times = [run["processor_seconds"] / base[run["seed"]]["processor_seconds"] for run in chosen]
-        gains = [100 * (run["test"][scores[-1]] - base[run["seed"]]["test"][scores[-1]]) for run in chosen]
         cells = [spread([100 * run["test"][score] for run in chosen]) for score in scores]
         lines.append(markdown_line([name, spread(times), *cells, f"{statistics.mean(gains):+.2f}"]))
     return lines
+
+
+def draw(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the mean difference to training everything over the mean time, by aggressiveness; a line per dataset.
+
+    Args:
+        path: File to write.
+        runs: Runs of all datasets, as in `table`.
+    """
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for i, dataset in enumerate(dict.fromkeys(run["dataset"] for run in runs)):
+            of_dataset = [run for run in runs if run["dataset"] == dataset]
+            points = [
+                (statistics.mean(times), statistics.mean(gains), name)
+                for name, (times, gains) in _times_and_gains(dataset, of_dataset).items()
+            ]
+            shares, differences, _ = zip(*points, strict=True)
+            axes.plot(shares, differences, label=f"{dataset}, {SCORES[dataset][-1]}", markersize=4, **line_style(i))
+            for share, difference, name in points:
+                axes.annotate(
+                    name.removeprefix("converged, "),
+                    (share, difference),
+                    xytext=(4, -9),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+        axes.set_xlabel("time, as a share of training everything")
+        axes.set_title("points of difference to training everything", loc="left")
+        axes.margins(x=0.15)
+        axes.legend(loc="lower right", fontsize=8)
+        figure.savefig(path, dpi=PNG_DPI)
+
+
+def _times_and_gains(dataset: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Return by schedule the shares of time and the differences of the last score, each to everything by seed."""
+    score = SCORES[dataset][-1]
+    base = {run["seed"]: run for run in runs if run["schedule"] == NOTHING}
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for run in runs:
+        times, gains = found.setdefault(run["schedule"], ([], []))
+        everything = base[run["seed"]]
+        times.append(run["processor_seconds"] / everything["processor_seconds"])
+        gains.append(100 * (run["test"][score] - everything["test"][score]))
+    return found

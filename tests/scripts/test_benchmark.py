@@ -470,16 +470,19 @@ def test_distill_compares_students_and_averages(run, encoder, write_jsonl, tmp_p
     assert "gain of the student's slot F1 by its teacher" in capsys.readouterr().out
 
 
-def test_converged_compares_times_and_scores_with_training_everything(run, encoder, datasets_folder, capsys):
+def test_converged_compares_times_and_scores_with_training_everything(run, encoder, datasets_folder, tmp_path, capsys):
     options = ("--data", datasets_folder, "--encoder", encoder, "--datasets", "snips", "--epochs", 8)
     options = (*options, "--batch-size", 8)
-    result = run("converged", *options, "--seeds", 3, "--aggressiveness", 1000)
+    picture = tmp_path / "curve.svg"
+    result = run("converged", *options, "--seeds", 3, "--aggressiveness", 1000, "--picture", picture)
     everything, frozen = result["runs"]
     assert (everything["schedule"], everything["changes"]) == ("nothing-frozen", [])
     assert frozen["schedule"] == "converged, 1000"
     assert [change["trains"] for change in frozen["changes"]] == [3]
     assert everything["processor_seconds"] > 0
     assert "| nothing-frozen | 1.00 ± 0.00 |" in capsys.readouterr().out
+    svg = picture.read_text(encoding="utf-8")
+    assert all(f">{text}</text>" in svg for text in ("nothing-frozen", "1000", "snips, joint_accuracy"))
 
 
 def test_signals_are_replayed_from_one_training(run, encoder, datasets_folder, capsys):
