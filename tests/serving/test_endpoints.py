@@ -195,6 +195,7 @@ def test_a_request_whose_client_has_gone_is_dropped(server):
         # The server may still learn that the last of them has gone.
         wait_until(lambda: _metrics(client)["hf_multitask_waiting_texts"] == 0)
         after = _metrics(client)
+        assert after["hf_multitask_waiting_texts"] == 0
     assert after["hf_multitask_dropped_requests_total"] > before["hf_multitask_dropped_requests_total"]
     assert client.predict("play")
 
