@@ -168,6 +168,17 @@ def test_sharing_scores_compares_heads_with_chosen_settings(run, encoder, datase
     assert all(0 <= run["tagged_texts"] <= 1 for run in result["runs"])
 
 
+def test_lora_compares_adapters_with_the_weights_themselves(run, encoder, datasets_folder, capsys):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--datasets", "snips", "--rows", 8, "--seeds", 1)
+    result = run("lora", *options, "--methods", "everything", "lora", "--forgetting")
+    runs = {run["method"]: run for run in result["runs"]}
+    assert list(runs) == ["untrained", "everything", "lora"]
+    # The encoder is so small that adapters are larger.
+    assert runs["everything"]["mib"] < runs["lora"]["mib"]
+    assert all(0 <= run["clinc150_accuracy"] <= 1 for run in runs.values())
+    assert "| snips | intent_accuracy | slots_f1 | joint_accuracy | clinc150_accuracy |" in capsys.readouterr().out
+
+
 def test_abstention_compares_each_method_with_a_plain_pass(run, encoder, capsys):
     result = run("abstention", "--encoder", encoder, "--rows", 8, "--batch-size", 4, "--repeats", 1)
     methods = ["energy", "max_softmax", "mahalanobis", "knn"]
