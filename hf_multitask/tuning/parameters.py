@@ -71,6 +71,15 @@ class Parameter:
         low, high = min(self.low, base), max(self.high, base)
         return replace(self, base=number(base), low=number(low), high=number(high))
 
+    def nearest(self, value: Value) -> Value:
+        """Return a value of a config if the parameter has it, else the nearest end of the range, or the base."""
+        if self.choices is not None:
+            known = any(choice == value and type_matches(choice, value) for choice in self.choices)
+            return value if known else self.base
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return self.base
+        return type(self.low)(min(max(value, self.low), self.high))
+
     def distribution(self) -> "BaseDistribution":
         """Return the distribution that Optuna draws from."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -25,7 +25,8 @@ from ..runtime.atomic_files import write_text
 from ..runtime.extras import check_packages
 from ..runtime.quiet import warnings_only
 from ..training.metrics import task_metric_names
-from .parameters import Parameter, apply_values
+from ..training.settings import THOROUGH
+from .parameters import Parameter, Value, apply_values, value_of
 from .report import BEST_CONFIG_NAME, write_report
 from .results import TrialResult, TuningResult, rank
 from .search import LOCK_NAME, SECONDS, Search
@@ -51,8 +52,9 @@ def run_tuning(
 ) -> TuningResult:
     """Search for the settings of a run that score best on validation, and train the winner with several seeds.
 
-    The first trial is the config itself. The trials are kept in the folder: the same call continues a search that was
-    killed, and several processes or machines that make the same call share one.
+    The first trial is the config itself. The second has what ``effort: thorough`` chooses for the keys that the config
+    leaves out and the space has. The trials are kept in the folder: the same call continues a search that was killed,
+    and several processes or machines that make the same call share one.
 
     Args:
         config: Config of an ordinary run with validation rows. What it leaves out is chosen first.
@@ -85,14 +87,15 @@ def run_tuning(
         )
     folder = Path(output)
     with warnings_only():
-        config, parts = _with_settings(config, metric)
+        parts = _load_parts(config)
+        config, thorough = (_with_settings(config, parts, metric, effort) for effort in (config.effort, THOROUGH))
         parameters = build_parameters(config, space)
         _check_values(config, parameters, parts)
         _check_folder(folder, config, parameters)
         arguments = config.training_arguments()
         name, maximize = str(arguments.metric_for_best_model).removeprefix("eval_"), bool(arguments.greater_is_better)
         training = TrialTraining(config, parts.data, folder, name, maximize)
-        search = Search(folder, parameters, maximize, arguments.seed)
+        search = Search(folder, parameters, maximize, arguments.seed, _second_trial(parameters, thorough))
 
         def report(number: int) -> None:
             finished = _results(search)
@@ -114,20 +117,31 @@ def run_tuning(
     return result
 
 
-def _with_settings(config: RunConfig, metric: str | None) -> tuple[RunConfig, RunParts]:
-    """Return the config with all settings and the metric, and its loaded parts."""
+def _load_parts(config: RunConfig) -> RunParts:
+    """Return the loaded parts of a run that trials can share."""
     if not any(data.has_validation for data in config.data_configs):
         raise ValueError("tune: data.validation is missing; expected a file, data.validation_split or data.folds.")
     if any(data.streams_train for data in config.data_configs):
         raise ValueError("tune: trials share the training rows, so all of them are needed: leave out streaming.")
-    parts = load_parts(config)
+    return load_parts(config)
+
+
+def _with_settings(config: RunConfig, parts: RunParts, metric: str | None, effort: str) -> RunConfig:
+    """Return the config with the metric, and all settings as an effort chooses them."""
     if metric is not None:
         names = task_metric_names(parts.data.tasks)
         if metric not in names:
             raise ValueError(unknown_name_message("metric", metric, names))
         chosen = {"metric_for_best_model": metric, "greater_is_better": greater_is_better(metric)}
         config = replace(config, training={**config.training, **chosen})
-    return completed_config(config, settings_of(config, parts.facts)), parts
+    return completed_config(config, settings_of(replace(config, effort=effort), parts.facts))
+
+
+def _second_trial(parameters: Sequence[Parameter], config: RunConfig) -> dict[str, Value] | None:
+    """Return the values of a config, each the nearest that its parameter has; None if they are those of the base."""
+    arguments = config.training_arguments()
+    values = {parameter.key: parameter.nearest(value_of(config, parameter.key, arguments)) for parameter in parameters}
+    return None if values == {parameter.key: parameter.base for parameter in parameters} else values
 
 
 def _check_values(config: RunConfig, parameters: Sequence[Parameter], parts: RunParts) -> None:

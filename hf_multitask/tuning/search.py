@@ -53,9 +53,17 @@ class Search:
         parameters: Parameters with their values in the config that the search starts from, which is the first trial.
         maximize: Whether a greater value is better.
         seed: Seed of the sampler.
+        second: Values by key of the second trial. The sampler chooses if None.
     """
 
-    def __init__(self, folder: Path, parameters: Sequence[Parameter], maximize: bool, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        parameters: Sequence[Parameter],
+        maximize: bool,
+        seed: int,
+        second: Mapping[str, Value] | None = None,
+    ) -> None:
         import optuna
         from optuna.storages.journal import JournalFileBackend
 
@@ -75,7 +83,10 @@ class Search:
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS),
             )
             if not self.study.get_trials(deepcopy=False):
-                self.study.enqueue_trial({key: to_optuna(item.base) for key, item in self.parameters.items()})
+                base = {key: item.base for key, item in self.parameters.items()}
+                for values in (base, second):
+                    if values is not None:
+                        self.study.enqueue_trial({key: to_optuna(value) for key, value in values.items()})
 
     def run(
         self,

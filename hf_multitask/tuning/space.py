@@ -15,6 +15,7 @@ RATES_AROUND, EPOCHS_AROUND = (1 / 4, 3.0), (0.5, 1.5)
 HEAD_RATE_FACTORS = (1.0, 20.0)
 DECAYS = (0.7, 1.0)
 SMOOTHINGS = (0.0, 0.2)
+WORD_DROPOUTS = (0.0, 0.1)
 RANGE_KEYS = ("low", "high", "log")
 
 Space = Mapping[str, object]
@@ -75,6 +76,7 @@ def default_parameters(config: RunConfig) -> list[Parameter]:
         parameters += _of_task(task)
     if any(task.is_token_task for task in config.tasks):
         parameters.append(Parameter("data.label_subwords", ("first", "all")))
+        parameters.append(Parameter("training.word_dropout", WORD_DROPOUTS))
     if config.freeze == "none":
         parameters.append(Parameter("freeze", ("none", "heads-then-all")))
     return parameters

@@ -4,16 +4,13 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import (
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from ..data import PreparedData
 from ..models.messages import unknown_name_message
@@ -34,11 +31,17 @@ NUM_PARTS = 5
 class PruningCallback(TrainerCallback):
     """Reports the best score so far to Optuna, and stops a trial that others have left behind or whose time is up.
 
+    A run of few rows is evaluated in its last epochs only (``eval_delay``). So that bad trials end early, they are
+    evaluated after each part of the run too. These evaluations change neither the training nor the value of a trial.
+
     Args:
         claimed: The trial.
         metric: Name of the metric, without ``eval_``.
         maximize: Whether a greater value is better.
         reports: Whether to report scores; with folds, their means are reported instead.
+
+    Attributes:
+        evaluates_parts: Whether to evaluate after each part. Not in runs that act on every evaluation.
     """
 
     def __init__(self, claimed: ClaimedTrial, metric: str, maximize: bool, reports: bool = True) -> None:
@@ -49,6 +52,9 @@ class PruningCallback(TrainerCallback):
         self.best: float | None = None
         self.last: float | None = None
         self.reported = 0
+        self.evaluates_parts = False
+        self._best_reported: float | None = None
+        self._random_state: list[torch.Tensor] | None = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -63,6 +69,14 @@ class PruningCallback(TrainerCallback):
         # The config itself is always trained to its end: every other trial is compared with it.
         if not self.claimed.is_base and time.monotonic() > self.claimed.end:
             raise optuna.TrialPruned
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Evaluate after a part of the run if the run itself does not."""
+        if self.evaluates_parts and not control.should_evaluate and self._new_part(state) is not None:
+            control.should_evaluate = True
+            self._random_state = _random_state()
 
     def on_evaluate(
         self,
@@ -83,19 +97,31 @@ class PruningCallback(TrainerCallback):
         names = [name.removeprefix("eval_") for name in metrics or {}]
         if self.metric not in names:
             raise ValueError(unknown_name_message("metric of the validation rows", self.metric, names))
-        self.last = (metrics or {})[f"eval_{self.metric}"]
-        if math.isnan(self.last):
+        score = (metrics or {})[f"eval_{self.metric}"]
+        if math.isnan(score):
             raise optuna.TrialPruned
-        self.best = self.last if self.best is None else self.better(self.best, self.last)
-        if not self.reports:
-            return
-        part = int(NUM_PARTS * state.global_step / state.max_steps)
-        if not self.reported < part < NUM_PARTS:
+        if self._random_state is None:
+            self.last = score
+            self.best = self._better(self.best, score)
+        else:
+            _restore(self._random_state)
+            self._random_state = None
+        self._best_reported = self._better(self._best_reported, score)
+        part = self._new_part(state)
+        if not self.reports or part is None:
             return
         self.reported = part
-        self.claimed.trial.report(self.best, part)
+        self.claimed.trial.report(self._best_reported, part)
         if not self.claimed.is_base and self.claimed.trial.should_prune():
             raise optuna.TrialPruned
+
+    def _new_part(self, state: TrainerState) -> int | None:
+        """Return the part of the run that has ended; None if its score is reported, or the run is at its end."""
+        part = int(NUM_PARTS * state.global_step / state.max_steps)
+        return part if self.reported < part < NUM_PARTS else None
+
+    def _better(self, best: float | None, score: float) -> float:
+        return score if best is None else self.better(best, score)
 
 
 class TrialTraining:
@@ -154,6 +180,10 @@ class TrialTraining:
 
     def _score(self, config: RunConfig, data: PreparedData, callback: PruningCallback) -> float:
         trainer, _ = build_trainer(config, data, [callback])
+        schedule = trainer.freeze_schedule
+        acts_on_each = trainer.args.early_stopping_patience is not None or (schedule and schedule.needs_evaluation)
+        is_delayed = trainer.args.eval_strategy == IntervalStrategy.EPOCH and trainer.args.eval_delay > 0
+        callback.evaluates_parts = callback.reports and is_delayed and not acts_on_each
         trainer.train()
         value = callback.best if self.keeps_best else callback.last
         return trainer.evaluate()[f"eval_{self.metric}"] if value is None else value
@@ -199,6 +229,16 @@ class TrialTraining:
             replace(task, **{name: getattr(tasks[task.name], name) for name in TASK_FIELDS}) for task in data.tasks
         ]
         return replace(data, tasks=tuned)
+
+
+def _random_state() -> list[torch.Tensor]:
+    """Return the state of torch's random generators: the CPU's, then those of the GPUs."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def _restore(states: Sequence[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    torch.cuda.set_rng_state_all(states[1:])
 
 
 def _data_key(config: RunConfig) -> str:

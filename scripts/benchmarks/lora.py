@@ -73,9 +73,11 @@ def _train(arguments: argparse.Namespace, dataset: str, method: str, seed: int) 
 
 def _accuracy_of_heads(arguments: argparse.Namespace, encoder: str, seed: int) -> float:
     """Train a head for the other dataset on a frozen encoder, and return its accuracy on test."""
-    values = {"encoder": str(encoder), **read_dataset(arguments.data, OTHER), "freeze": "encoder"}
-    metrics = timed_training({**values, "training": {"seed": seed, "disable_tqdm": True}})
-    return float(metrics["test"][f"{INTENT}_accuracy"])
+    # A name that no head of the encoder's model has: heads of the same name are taken over.
+    task = {"name": OTHER, "type": "sequence_classification", "column": INTENT}
+    values = {"encoder": str(encoder), "tasks": [task], "data": read_dataset(arguments.data, OTHER)["data"]}
+    metrics = timed_training({**values, "freeze": "encoder", "training": {"seed": seed, "disable_tqdm": True}})
+    return float(metrics["test"][KNOWN])
 
 
 def _print_table(runs: Sequence[Mapping[str, Any]]) -> None:

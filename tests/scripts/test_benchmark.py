@@ -133,7 +133,7 @@ def datasets_folder(tmp_path, write_jsonl):
         (tmp_path / folder).mkdir()
     for split, rows in SPLITS.items():
         write_jsonl(rows, tmp_path / "snips" / f"{split}.jsonl")
-        texts = [f'"{" ".join(row["tokens"])}",{row["intent"]}' for row in rows]
+        texts = [f'"{" ".join(row["tokens"])}",{row["intent"].lower()}' for row in rows]
         (tmp_path / "clinc150" / f"{split}.csv").write_text("\n".join(["text,intent", *texts]), encoding="utf-8")
         words = ["\n".join(map("\t".join, zip(row["tokens"], row["slots"], strict=True))) for row in rows]
         (tmp_path / "wnut17" / f"{split}.conll").write_text("\n\n".join(words), encoding="utf-8")

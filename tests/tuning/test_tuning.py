@@ -136,6 +136,39 @@ def test_bad_trials_are_pruned(config, tmp_path):
     assert min(evaluations[trial.number] for trial in pruned) < 3
 
 
+@pytest.fixture
+def config_of_few_rows(tmp_path):
+    """Return the config of a run that is evaluated in its last epochs only, as settings for few rows are chosen."""
+    training = {"disable_tqdm": True, "metric_for_best_model": "loss", "greater_is_better": False}
+    return RunConfig.from_file(save_tiny_run(tmp_path, training, tmp_path / "out"))
+
+
+def test_bad_trials_end_early_in_runs_that_are_evaluated_at_their_end(config_of_few_rows, tmp_path):
+    space = {"training.learning_rate": [1e-8, 2e-8, 3e-8, 4e-8]}
+    result = run_tuning(config_of_few_rows, tmp_path / "search", trials=8, space=space, seeds=1)
+    metrics = run_training(config_of_few_rows)
+    # The additional evaluations do not change the training.
+    assert result.base_trial.value == metrics["validation"]["loss"]
+    assert result.scores["test"][42] == metrics["test"]
+    reported = {trial.number: list(trial.intermediate_values) for trial in journal_trials(tmp_path / "search")}
+    assert reported[result.base_trial.number] == [1, 2, 3, 4]
+    assert [1] in [reported[trial.number] for trial in result.trials if trial.pruned]
+
+
+def test_the_second_trial_has_the_settings_of_a_thorough_run(config_of_few_rows, tmp_path):
+    space = {
+        "training.word_dropout": [0.0, 0.1],
+        "training.num_train_epochs": {"low": 2, "high": 3},
+        "tasks.slots.head": ["linear", "lstm"],
+        "tasks.slots.mix_layers": [False, True],
+    }
+    config = replace(config_of_few_rows, training={**config_of_few_rows.training, "num_train_epochs": 2})
+    base, second = run_tuning(config, tmp_path / "search", trials=2, space=space, seeds=1).trials
+    assert list(base.values.values()) == [0.0, 2, "linear", False]
+    # What the config gives is not chosen.
+    assert list(second.values.values()) == [0.1, 2, "lstm", True]
+
+
 def test_a_trial_stops_when_the_time_is_up_but_the_config_itself_does_not(config, tmp_path, monkeypatch):
     trained = []
     whole = TrialTraining.train
