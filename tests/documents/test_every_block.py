@@ -73,7 +73,7 @@ NOT_RUN = {
         "docs/FREEZING.md",
         "bash",
         "--scenarios nothing-frozen,lora,lora:top:2,top:2 --seeds 1",
-    ): "takes an hour; tests/runs/test_lora.py trains adapters on few rows",
+    ): "takes two hours; tests/scripts/test_benchmark.py and tests/runs/test_lora.py train adapters on few rows",
     ("docs/FREEZING.md", "bash", "--processes 2"): "takes minutes; tests/study runs such a study on few rows",
     (
         "docs/FREEZING.md",
