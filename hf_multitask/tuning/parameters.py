@@ -167,6 +167,8 @@ def value_of(config: RunConfig, key: str, arguments: MultiTaskTrainingArguments)
 def apply_values(config: RunConfig, values: Mapping[str, Value]) -> RunConfig:
     """Return a config with the values of a trial.
 
+    A config that evaluates its last epochs only (``eval_delay``) evaluates as many of other numbers of epochs.
+
     Args:
         config: The config.
         values: Values by key.
@@ -193,6 +195,9 @@ def apply_values(config: RunConfig, values: Mapping[str, Value]) -> RunConfig:
     factor = values.get(HEAD_RATE_FACTOR)
     if isinstance(factor, (int, float)):
         training["head_learning_rate"] = _round(factor * float(training["learning_rate"]))
+    delay, epochs = config.training.get("eval_delay"), config.training.get("num_train_epochs")
+    if delay and epochs and training.get("eval_strategy") == "epoch" and "training.eval_delay" not in values:
+        training["eval_delay"] = max(float(delay) + float(training["num_train_epochs"]) - float(epochs), 0)
     datasets: list[DataConfig] = [replace(item, **data) for item in config.data_configs]
     return replace(
         config,

@@ -1,5 +1,7 @@
 """Search spaces: keys, ranges, choices, and the values of a trial in a config."""
 
+from dataclasses import replace
+
 import pytest
 
 from hf_multitask import RunConfig
@@ -73,6 +75,13 @@ def test_values_are_put_into_the_config(config):
     assert changed.data.label_subwords == "first"
     assert changed.sampling.strategy == "uniform"
     assert config.tasks[1].head == "linear"
+
+
+@pytest.mark.parametrize(("epochs", "delay"), [(6, 4), (10, 8), (14, 12), (1, 0)])
+def test_a_trial_of_other_epochs_evaluates_as_many_of_its_last(config, epochs, delay):
+    training = {**config.training, "num_train_epochs": 10, "eval_delay": 8, "eval_strategy": "epoch"}
+    changed = apply_values(replace(config, training=training), {"training.num_train_epochs": epochs})
+    assert changed.training_arguments().eval_delay == delay
 
 
 @pytest.mark.parametrize(
