@@ -59,8 +59,7 @@ class Parameter:
             ValueError: If the config has no number for a range.
         """
         if self.choices is not None:
-            known = any(choice == base and type_matches(choice, base) for choice in self.choices)
-            return replace(self, base=base, choices=self.choices if known else (base, *self.choices))
+            return replace(self, base=base, choices=self.choices if self._has(base) else (base, *self.choices))
         if isinstance(base, bool) or not isinstance(base, (int, float)):
             raise ValueError(
                 f"space: {self.key} is {base!r} in the config, which is not in a range; give a list of choices, such "
@@ -74,8 +73,7 @@ class Parameter:
     def nearest(self, value: Value) -> Value:
         """Return a value of a config if the parameter has it, else the nearest end of the range, or the base."""
         if self.choices is not None:
-            known = any(choice == value and type_matches(choice, value) for choice in self.choices)
-            return value if known else self.base
+            return value if self._has(value) else self.base
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return self.base
         return type(self.low)(min(max(value, self.low), self.high))
@@ -99,6 +97,10 @@ class Parameter:
         if drawn == self.base or not isinstance(drawn, float):
             return drawn
         return _round(drawn)
+
+    def _has(self, value: Value) -> bool:
+        """Return whether a value is one of the choices."""
+        return any(choice == value and type_matches(choice, value) for choice in self.choices or ())
 
 
 def to_optuna(choice: Value) -> str | float | bool | None:

@@ -48,7 +48,7 @@ class PruningCallback(TrainerCallback):
         self.reports = reports
         self.claimed = claimed
         self.metric = metric
-        self.better = max if maximize else min
+        self._better_of = max if maximize else min
         self.best: float | None = None
         self.last: float | None = None
         self.reported = 0
@@ -121,7 +121,7 @@ class PruningCallback(TrainerCallback):
         return part if self.reported < part < NUM_PARTS else None
 
     def _better(self, best: float | None, score: float) -> float:
-        return score if best is None else self.better(best, score)
+        return score if best is None else self._better_of(best, score)
 
 
 class TrialTraining:

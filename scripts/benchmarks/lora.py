@@ -41,11 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train each dataset with each method and seed, and nothing else given."""
     runs = []
+    before = {
+        seed: _accuracy_of_heads(arguments, arguments.encoder, seed) for seed in arguments.seeds if arguments.forgetting
+    }
     for dataset in arguments.datasets:
         for seed in arguments.seeds:
-            if arguments.forgetting:
-                known = _accuracy_of_heads(arguments, arguments.encoder, seed)
-                runs.append({"dataset": dataset, "method": UNTRAINED, "seed": seed, KNOWN: known})
+            if seed in before:
+                runs.append({"dataset": dataset, "method": UNTRAINED, "seed": seed, KNOWN: before[seed]})
             for method in arguments.methods:
                 found = _train(arguments, dataset, method, seed)
                 runs.append({"dataset": dataset, "method": method, "seed": seed, **found})
@@ -66,7 +68,7 @@ def _train(arguments: argparse.Namespace, dataset: str, method: str, seed: int) 
             found[KNOWN] = _accuracy_of_heads(arguments, folder, seed)
         return found
 
-    training = {"seed": seed, "disable_tqdm": True, "logging_steps": 100, "save_total_limit": 1}
+    training = {"seed": seed, "disable_tqdm": True}
     values = {"encoder": str(arguments.encoder), **values, **METHODS[method], "training": training}
     return timed_training(values, measure)
 
