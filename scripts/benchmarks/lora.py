@@ -42,7 +42,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train each dataset with each method and seed, and nothing else given."""
     runs = []
     before = {
-        seed: _accuracy_of_heads(arguments, arguments.encoder, seed) for seed in arguments.seeds if arguments.forgetting
+        seed: _accuracy_of_heads(arguments, arguments.encoder, seed)
+        for seed in arguments.seeds
+        if arguments.forgetting
     }
     for dataset in arguments.datasets:
         for seed in arguments.seeds:
