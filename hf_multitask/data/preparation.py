@@ -13,12 +13,14 @@ from ..models.messages import MAX_NAMES_SHOWN, unknown_name_message
 from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.tasks import REGRESSION, TaskConfig
 from ..models.tasks_class_weights import BALANCED
+from ..models.tasks_constraints import check_constraints
 from ..models.text_alignment import Aligner
 from .config import SPLITS, DataConfig, data_configs
 from .dataset_loader import TRAIN, VALIDATION, DatasetLoader
 from .folds import Folds, build_folds
 from .labels.class_balance import complete_class_weights, label_counts
 from .labels.label_gaps import find_label_gaps
+from .labels.seen_types import SeenTypes, count_seen_types, with_seen_types
 from .preparation_report import PreparationReport, TeacherReport
 from .provenance import DataProvenance, find_provenance
 from .readers.sources import Source
@@ -43,6 +45,8 @@ class PreparedData(ShownAsTable):
         texts: Texts of the validation and test rows by split, and of the training rows if they were asked for.
         folds: Folds of the training rows, if the config asks for them.
         teacher: What a teacher says about the training rows, if `add_teacher_targets` has added it.
+        seen_types: Entity types of the training rows by their labels: by token task, then by single-label task. Empty
+            if train is streamed.
     """
 
     splits: dict[str, datasets.Dataset | TrainingStream]
@@ -52,6 +56,7 @@ class PreparedData(ShownAsTable):
     texts: dict[str, RowTexts] = field(default_factory=dict)
     folds: Folds | None = None
     teacher: TeacherReport | None = None
+    seen_types: Mapping[str, Mapping[str, SeenTypes]] = field(default_factory=dict)
 
     def repr_tables(self) -> list[ReprTable]:
         """Return a table of the splits and one of the tasks."""
@@ -88,7 +93,7 @@ class PreparedData(ShownAsTable):
     def fold(self, number: int) -> "PreparedData":
         """Return the data of one training of a cross-validation.
 
-        Tasks, labels and balanced class weights are those of all rows. Nothing is tokenized again.
+        Tasks, labels, balanced class weights and the entity types by label are those of all rows. Nothing is tokenized again.
 
         Args:
             number: The fold, from 0.
@@ -159,9 +164,13 @@ def prepare_datasets(
         for rows in loader.splits.values():
             loader.encode(rows, tasks)
     tasks = _balanced_tasks(tasks, loaders)
+    seen_types = count_seen_types(
+        tasks, (row for loader in loaders if TRAIN in loader.splits for row in loader.splits[TRAIN].labels)
+    )
+    tasks = _constrained_tasks(tasks, seen_types)
     _warn_of_label_gaps(tasks, loaders)
     aligners = {split: build_aligner(tokenizer, tasks, configs[0], split) for split in SPLITS}
-    prepared = PreparedData({}, tasks, origin=find_provenance(loaders))
+    prepared = PreparedData({}, tasks, origin=find_provenance(loaders), seen_types=seen_types)
     for split in SPLITS:
         parts = []
         for number, loader in enumerate(loaders):
@@ -330,6 +339,21 @@ def _balanced_tasks(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader
             )
         balanced.append(task)
     return balanced
+
+
+def _constrained_tasks(
+    tasks: Sequence[TaskConfig], seen_types: Mapping[str, Mapping[str, SeenTypes]]
+) -> list[TaskConfig]:
+    """Find in the training rows the entity types by label of tasks that are constrained by others."""
+    check_constraints(tasks)
+    tasks = [with_seen_types(task, seen_types.get(task.name, {})) for task in tasks]
+    for task in tasks:
+        if task.constrained_by and task.types_by_label is None:
+            raise ValueError(
+                f"task {task.name!r}: constrained_by={task.constrained_by!r} needs training rows in memory with labels "
+                "of both tasks; there are none. Give types_by_label."
+            )
+    return tasks
 
 
 def _warn_of_label_gaps(tasks: Sequence[TaskConfig], loaders: Sequence[DatasetLoader]) -> None:

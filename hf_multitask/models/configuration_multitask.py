@@ -10,6 +10,7 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 from .encoder_pooling import find_pooling
 from .field_types import describe_value
 from .tasks import REGRESSION, TaskConfig
+from .tasks_constraints import check_constraints
 from .type_aliases import JsonObject
 
 PIPELINE_NAME = "multi-task"
@@ -103,6 +104,7 @@ class MultiTaskConfig(PreTrainedConfig):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"tasks must have different names; more than one is called {', '.join(twice)}.")
+        check_constraints(self.tasks)
         if not type(self).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
             # Only needed without hf_multitask: the installed package registers the pipeline, remote code does not.
             kwargs.pop("custom_pipelines", None)

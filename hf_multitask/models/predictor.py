@@ -22,6 +22,7 @@ from .tags_iob2 import OUTSIDE, tag_spans
 from .tags_min_score import entity_score, is_sure
 from .tags_schemes import from_iob2, scheme_of_name
 from .tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from .tasks_constraints import constrain_tags, constraining_tasks
 from .text_alignment import Aligner
 from .text_inputs import TEXT_PAIR_COLUMN, TextInput
 from .token_batches import cut_batches, rows_per_batch
@@ -110,6 +111,7 @@ class Predictor:
             if name not in by_name:
                 raise ValueError(f"tasks: {unknown_name_message('task', name, by_name)}")
         self.tasks: list[TaskConfig] = [by_name[name] for name in names]
+        self.constraining = [by_name[name] for name in constraining_tasks(self.tasks)]
         self.logits = logits
         self.crfs = crfs
         self.device = device
@@ -213,12 +215,13 @@ class Predictor:
     @torch.inference_mode()
     def _predict_batch(self, inputs: Sequence[TextInput], batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        logits = self.logits(batch, [task.name for task in self.tasks])
+        names = [task.name for task in self.tasks]
+        tasks = [*self.tasks, *(task for task in self.constraining if task.name not in names)]
+        logits = constrain_tags(tasks, self.logits(batch, [task.name for task in tasks]))
         by_task = [
             self._task_results(task, inputs, logits[task.name].float(), batch, logits.get(f"{task.name}{SCOPE_END}"))
             for task in self.tasks
         ]
-        names = [task.name for task in self.tasks]
         return [dict(zip(names, values, strict=True)) for values in zip(*by_task, strict=True)]
 
     def _task_results(

@@ -64,6 +64,12 @@ def _warn_of_answers(task: TaskConfig) -> None:
         logger.warning("Task %r abstains, but its stock model does not: it gives each text a label.", task.name)
     if task.min_score is not None:
         logger.warning("Task %r has a min_score, but its stock model does not: it gives all entities.", task.name)
+    if task.constrained_by:
+        logger.warning(
+            "Task %r is constrained by %r, but its stock model is not: it may give other types of entities.",
+            task.name,
+            task.constrained_by,
+        )
 
 
 def _stock_config(model: MultiTaskPreTrainedModel, task: TaskConfig) -> PreTrainedConfig:

@@ -32,7 +32,7 @@ HEAD_KINDS = (LINEAR_HEAD, LSTM_HEAD)
 REMOVED_HEAD = "mlp"
 
 # Fields of a task that a run chooses if they are None.
-CHOSEN_FIELDS = ("label_smoothing", "head", "mix_layers")
+CHOSEN_FIELDS = ("label_smoothing", "head", "mix_layers", "constrained_by")
 
 # The name of a metric is <split>_<task>_<metric>: a task with one of these names would make names collide.
 RESERVED_NAMES = ("eval", "joint", "test", "train", "validation")
@@ -53,6 +53,10 @@ class TaskConfig:
         loss_weight: Factor of the task's loss in the sum of the losses.
         dropout: Dropout probability before the last linear layer of the head.
         constrained_decoding: For token tasks, whether to predict only tag sequences that IOB2 allows.
+        constrained_by: For token tasks, name of a single-label task: a text has entities only of the types in
+            ``types_by_label`` for the label that is predicted there. If None, a run chooses it; a model has False.
+        types_by_label: For tasks with ``constrained_by``, the entity types that can occur with each label of that
+            task; a label that is left out allows all. `prepare_datasets` adds those that occur in the training rows.
         tag_scheme: For token tasks, the scheme of the tags in the data: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``,
             ``"BIOES"`` or ``"raw"``. Recognized from the data if None. Internally and in predictions, tags are IOB2.
         label_subword: For token tasks, the subword of a word that represents the word: ``"first"`` or ``"last"``.
@@ -102,6 +106,8 @@ class TaskConfig:
     loss_weight: float = 1.0
     dropout: float = 0.1
     constrained_decoding: bool = True
+    constrained_by: str | bool | None = None
+    types_by_label: dict[str, list[str]] | None = None
     tag_scheme: str | None = None
     label_subword: str = "first"
     strict_tags: bool = False
@@ -142,6 +148,7 @@ class TaskConfig:
         self._check_temperature()
         self._check_scope()
         self._check_entities()
+        self._check_constraint()
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "TaskConfig":
@@ -178,6 +185,7 @@ class TaskConfig:
             label_smoothing=self.label_smoothing or 0.0,
             head=self.head or LINEAR_HEAD,
             mix_layers=bool(self.mix_layers),
+            constrained_by=self.constrained_by or False,
         )
 
     @property
@@ -331,6 +339,25 @@ class TaskConfig:
                 check_min_score(self.min_score, self.labels)
             except ValueError as error:
                 raise ValueError(f"task {self.name!r}: {error}") from error
+
+    def _check_constraint(self) -> None:
+        if self.constrained_by is True or self.constrained_by == "":
+            raise ValueError(
+                f"task {self.name!r}: constrained_by must be the name of a task, or false, found "
+                f"{describe_value(self.constrained_by)}."
+            )
+        if self.constrained_by and not self.is_token_task:
+            raise ValueError(f"task {self.name!r}: constrained_by is for token tasks.")
+        if self.types_by_label is None:
+            return
+        if not self.constrained_by:
+            raise ValueError(f"task {self.name!r}: types_by_label is for tasks with constrained_by.")
+        allowed = entity_types(self.labels or [])
+        for kind in (kind for kinds in self.types_by_label.values() for kind in kinds):
+            if allowed and kind not in allowed:
+                raise ValueError(
+                    f"task {self.name!r}: {unknown_name_message('entity type in types_by_label', kind, allowed)}"
+                )
 
     def _checked_labels(self, labels: list[str]) -> list[str]:
         twice = sorted(label for label, count in Counter(labels).items() if count > 1)

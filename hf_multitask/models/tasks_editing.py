@@ -12,6 +12,7 @@ from .messages import MAX_NAMES_SHOWN, unknown_name_message
 from .modeling_base import MultiTaskPreTrainedModel
 from .private_layers import copy_private_layers, put_in_encoder
 from .tasks import TaskConfig
+from .tasks_constraints import check_constraints, without_lost_constraints
 
 # Fields of a task that determine the structure of its head, with the values that leave them to the trained head.
 _HEAD_FIELDS = {"head": (None,), "mix_layers": (None,), "crf": (False,)}
@@ -47,7 +48,7 @@ def remove_task(model: MultiTaskPreTrainedModel, name: str) -> None:
     removed = find_task(model.config.tasks, name)
     if len(model.config.tasks) == 1:
         raise ValueError(f"task {name!r} is the model's only one; a model has at least one. Add another first.")
-    set_tasks(model, [task for task in model.config.tasks if task is not removed])
+    set_tasks(model, without_lost_constraints([task for task in model.config.tasks if task is not removed]))
 
 
 def rename_task(model: MultiTaskPreTrainedModel, old: str, new: str) -> None:
@@ -58,7 +59,7 @@ def rename_task(model: MultiTaskPreTrainedModel, old: str, new: str) -> None:
     model.heads[new] = model.heads[old]
     if old in model.private_layers:
         model.private_layers[new] = model.private_layers[old]
-    set_tasks(model, tasks)
+    set_tasks(model, [replace(task, constrained_by=new) if task.constrained_by == old else task for task in tasks])
 
 
 def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> None:
@@ -72,10 +73,11 @@ def set_tasks(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> N
         tasks: Tasks, each with its labels. The labels of a task with an existing head must not change.
 
     Raises:
-        ValueError: If a task has no labels, token tasks do not read the same subword of a word, or the encoder cannot
-            have the private layers of a task.
+        ValueError: If a task has no labels, token tasks do not read the same subword of a word, the encoder cannot
+            have the private layers of a task, or a constraint is wrong (see `check_constraints`).
     """
     tasks = [task.with_defaults() for task in tasks]
+    check_constraints(tasks)
     _check_subwords(model.config.tasks, tasks)
     heads: dict[str, nn.Module] = {}
     for task in tasks:
@@ -97,8 +99,8 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
         trained: Tasks of the model.
 
     Returns:
-        The tasks to train. Tasks that the model already has get its labels, problem type, kind of head and number of
-        private layers; one that shares all layers in the model may get private ones.
+        The tasks to train. Tasks that the model already has get its labels, problem type, kind of head, constraint and
+        number of private layers; one that shares all layers in the model may get private ones.
 
     Raises:
         ValueError: If a task differs from the model's task of the same name. The message names the difference.
@@ -111,8 +113,11 @@ def continued_tasks(tasks: Sequence[TaskConfig], trained: Sequence[TaskConfig]) 
             _check_continues(task, known)
             kept = {key: getattr(known, key) for key in ("labels", "problem_type", *_HEAD_FIELDS)}
             task = replace(task, **kept, private_layers=known.private_layers or task.private_layers)
+            if known.constrained_by and task.constrained_by in (None, known.constrained_by):
+                types = known.types_by_label if task.types_by_label is None else task.types_by_label
+                task = replace(task, constrained_by=known.constrained_by, types_by_label=types)
         continued.append(task)
-    return continued
+    return without_lost_constraints(continued)
 
 
 def _set_private_layers(model: MultiTaskPreTrainedModel, tasks: Sequence[TaskConfig]) -> list[TaskConfig]:

@@ -11,6 +11,7 @@ import datasets
 from ..data import PreparedData
 from ..models.losses import IGNORE_INDEX
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.tasks_constraints import without_lost_constraints
 from ..models.type_aliases import Row
 from .study_plan import PlannedRun
 
@@ -45,7 +46,7 @@ class StudyData:
             splits["test"] = data["validation"]
         tasks = self.data.tasks
         if run.scenario.only_task is not None:
-            tasks = [task for task in tasks if task.name == run.scenario.only_task]
+            tasks = without_lost_constraints([task for task in tasks if task.name == run.scenario.only_task])
         return replace(data, splits=splits, tasks=tasks)
 
     @cached_property

@@ -9,6 +9,7 @@ from ..models.heads_crf import CRF
 from ..models.heads_scope import SCOPE_END
 from ..models.losses import count_labeled, example_losses
 from ..models.tasks import MULTI_LABEL, REGRESSION, TaskConfig
+from ..models.tasks_constraints import constrain_tags
 
 
 def reduce_step(
@@ -62,14 +63,15 @@ def reduce_predictions(
         see `reduce_scores`.
     """
     predictions = {}
+    constrained = constrain_tags(tasks, logits)
     for task in tasks:
         crf = crfs.get(task.name)
-        prediction = {"ids": decode(task, logits[task.name], tag_positions, crf)}
+        prediction = {"ids": decode(task, constrained[task.name], tag_positions, crf)}
         if labels is not None:
             prediction["loss"] = example_losses(task, logits[task.name], labels[task.name], tag_positions, crf)
             prediction["count"] = count_labeled(task, labels[task.name])
             of_states = logits.get(f"{task.name}{SCOPE_END}")
-            found = logits[task.name], prediction["ids"], labels[task.name]
+            found = constrained[task.name], prediction["ids"], labels[task.name]
             scores = reduce_scores(task, *found, tag_positions, crf, of_states)
             prediction |= scores
         predictions[task.name] = prediction

@@ -7,6 +7,7 @@ import torch
 
 from ..models.heads_crf import CRF
 from ..models.tasks import TaskConfig
+from ..models.tasks_constraints import constrain_tags
 from .entity_precision import MinScoreFit, fit_min_score, set_min_scores
 from .scope import ScopeCollector, ThresholdFit, set_thresholds
 from .temperature import LogitCollector, TemperatureFit, set_temperatures
@@ -52,7 +53,7 @@ class ScoreCollector:
         tag_positions: torch.Tensor | None,
     ) -> None:
         """Add a batch; see `LogitCollector.add`."""
-        self.logits.add(logits, labels, tag_positions)
+        self.logits.add(constrain_tags(self.tasks, logits), labels, tag_positions)
         self.scope.add(logits, labels, tag_positions)
 
     def fit(self) -> ScoreFits:

@@ -7,12 +7,13 @@ rule knows a dataset by name, and a setting that is given is never replaced.
 import math
 import shutil
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedConfig
 
 from ..data import PreparedData, TrainingStream
+from ..data.labels.seen_types import SeenTypes, with_seen_types
 from ..models.messages import unknown_name_message
 from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.tasks import CHOSEN_FIELDS, LSTM_HEAD, MULTI_LABEL, REGRESSION, TaskConfig
@@ -38,6 +39,8 @@ WORD_DROPOUT = 0.1
 EMA_DECAY, EMA_MIN_STEPS = 0.999, 2500
 
 SMOOTHING = 0.1
+# Estimated share of rows whose entity types do not fit their label, up to which labels exclude types.
+MAX_UNSEEN_SHARE = 0.005
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
 FEW_ROWS = 1000
 MANY_ROWS = 50_000
@@ -95,6 +98,7 @@ class RunFacts:
         is_sharded: Whether a process has a part of each weight only, as with FSDP.
         shares_rows: Whether training rows have a label for every task; if not, each task has rows of its own.
         freezes_layers: Whether layers are frozen. Their states are cached for heads that read the last layer only.
+        seen_types: Entity types of the training rows by label, see `PreparedData`.
     """
 
     tasks: Sequence[TaskConfig]
@@ -109,6 +113,7 @@ class RunFacts:
     is_sharded: bool = False
     shares_rows: bool = True
     freezes_layers: bool = False
+    seen_types: Mapping[str, Mapping[str, SeenTypes]] = field(default_factory=dict)
 
     @property
     def has_token_tasks(self) -> bool:
@@ -141,6 +146,7 @@ class RunFacts:
             batches_per_step=batches_per_step,
             is_sharded=are_weights_sharded(),
             shares_rows=train_report is None or train_report.fully_labelled_rows > 0,
+            seen_types=data.seen_types,
         )
 
 
@@ -174,7 +180,8 @@ class Settings(ShownAsTable):
     @property
     def tasks(self) -> list[TaskConfig]:
         """The tasks with the chosen heads and losses."""
-        return [replace(task, **self._of_task(task.name)).with_defaults() for task in self.facts.tasks]
+        chosen = [replace(task, **self._of_task(task.name)).with_defaults() for task in self.facts.tasks]
+        return [with_seen_types(task, self.facts.seen_types.get(task.name, {})) for task in chosen]
 
     def repr_tables(self) -> list[ReprTable]:
         """Return a table of the settings."""
@@ -380,6 +387,20 @@ def _lstm_reason(facts: RunFacts, effort: str) -> str | None:
     return None
 
 
+def _constraints(facts: RunFacts, effort: str) -> Iterator[Setting]:
+    for task in facts.tasks:
+        by_task = {by: seen for by, seen in facts.seen_types.get(task.name, {}).items() if seen.excludes_pairs}
+        if not by_task:
+            continue
+        by, seen = min(by_task.items(), key=lambda item: item[1].pairs / item[1].possible_pairs)
+        pairs = f"{seen.pairs} of {seen.possible_pairs} pairs of a label of {by} and an entity type occur"
+        if seen.unseen_share <= MAX_UNSEEN_SHARE:
+            yield Setting(f"tasks.{task.name}.constrained_by", by, f"only {pairs}")
+        else:
+            reason = f"{pairs}, but {seen.unseen_share:.1%} of new rows may have another one"
+            yield Setting(f"tasks.{task.name}.constrained_by", False, reason)
+
+
 def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:
     if facts.has_token_tasks:
         if effort == THOROUGH:
@@ -426,6 +447,7 @@ RULES: tuple[Callable[[RunFacts, str], Iterator[Setting]], ...] = (
     _rates,
     _losses,
     _heads,
+    _constraints,
     _regularization,
     _evaluation,
 )

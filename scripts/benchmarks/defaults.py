@@ -6,10 +6,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
+from hf_multitask.models.loading import load_model
+from hf_multitask.runs.evaluation import evaluate_model
 from hf_multitask.training.settings import EFFORTS
 
 from .arguments import add_choices, add_data, add_encoder, add_numbers
@@ -44,7 +47,9 @@ GIVEN_OF_FEW = {
     "head_learning_rate": 4e-3,
     "per_device_train_batch_size": 16,
 }
-GIVEN_OF_TASK = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0}
+GIVEN_OF_TASK = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0, "constrained_by": False}
+# Scores of the same models when no label excludes entity types.
+FREE = "free_"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +125,16 @@ def _train(
         values["data"] = {**values["data"], "label_subwords": "first"}
     else:
         values["effort"] = effort
-    return timed_training({**values, "training": training})
+    return timed_training({**values, "training": training}, lambda folder: _free_scores(folder, values["data"]))
+
+
+def _free_scores(folder: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Score a model again without the constraints of its tasks; nothing if it has none."""
+    model, tokenizer = load_model(folder)
+    if not any(task.constrained_by for task in model.config.tasks):
+        return {}
+    model.config.tasks = [replace(task, constrained_by=False, types_by_label=None) for task in model.config.tasks]
+    return {f"{FREE}{split}": evaluate_model(model, tokenizer, data[split]) for split in ("validation", "test")}
 
 
 def timed_training(
@@ -148,10 +162,11 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
     for name in arguments.datasets:
         for effort in arguments.efforts:
             of_both = [run for run in runs if (run["dataset"], run["settings"]) == (name, effort)]
-            cells = [f"{name:<10}{effort:<9}"]
-            for split in ("validation", "test"):
-                for score in SCORES[name]:
-                    values = [100 * run[split][score] for run in of_both]
-                    cells.append(f"{score} {spread(values)}")
-            cells.append(f"{statistics.mean(run['processor_seconds'] for run in of_both):.0f} s")
-            print("  ".join(cells))
+            for prefix in ("", FREE) if f"{FREE}test" in of_both[0] else ("",):
+                cells = [f"{name:<10}{effort:<9}"]
+                for split in ("validation", "test"):
+                    for score in SCORES[name]:
+                        values = [100 * run[f"{prefix}{split}"][score] for run in of_both]
+                        cells.append(f"{score} {spread(values)}")
+                cells.append(f"{statistics.mean(run['processor_seconds'] for run in of_both):.0f} s")
+                print("  ".join([*cells, *(["without constrained_by"] if prefix else [])]))

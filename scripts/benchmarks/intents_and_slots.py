@@ -10,7 +10,7 @@ from typing import Any
 from hf_multitask import RunConfig, run_training
 
 # Nothing is chosen by a run, so that variants differ in what they name.
-PLAIN = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0}
+PLAIN = {"head": "linear", "mix_layers": False, "label_smoothing": 0.0, "constrained_by": False}
 
 Rows = Mapping[str, Sequence[dict[str, Any]]]
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from hf_multitask import RunConfig, load_tokenizer, prepare_datasets, run_training
+from hf_multitask import MultiTaskModel, RunConfig, load_tokenizer, prepare_datasets, run_training
 from hf_multitask.runs import build_trainer
 from hf_multitask.runs.chosen_settings import RUN_CONFIG_NAME
 from hf_multitask.training import settings
@@ -59,6 +59,7 @@ def test_the_kept_config_repeats_the_run_bit_for_bit(values, tmp_path, caplog):
         "label_smoothing": 0.1,
         "head": "linear",
         "mix_layers": False,
+        "constrained_by": False,
     }
     assert written["training"]["max_steps"] == 4
     assert "num_train_epochs" not in written["training"]
@@ -125,3 +126,24 @@ def test_rows_in_memory_cannot_be_kept(values, tmp_path, caplog):
     run_training(RunConfig.from_dict(values))
     assert not (tmp_path / "out" / RUN_CONFIG_NAME).exists()
     assert "run.yaml is not written: data.train" in caplog.text
+
+
+def test_a_run_excludes_entity_types_that_no_row_has_with_the_label(values, write_jsonl, tmp_path):
+    rows = [
+        {"tokens": ["book", name], "intent": intent, "slots": ["O", f"B-{kind}"]}
+        for intent, kind, name in (("travel", "city", "paris"), ("dinner", "place", "paris")) * 100
+    ]
+    values["data"] = {"train": str(write_jsonl(rows)), "validation": str(write_jsonl(rows))}
+    values["training"] = {"max_steps": 2}
+    run_training(RunConfig.from_dict(values))
+    out = tmp_path / "out"
+    assert yaml.safe_load((out / RUN_CONFIG_NAME).read_text())["tasks"][1]["constrained_by"] == "intent"
+    slots = MultiTaskModel.from_pretrained(out).config.tasks[1]
+    assert (slots.constrained_by, slots.types_by_label) == ("intent", {"travel": ["city"], "dinner": ["place"]})
+
+    # Trained further on rows with another pair: what the first rows had can still occur.
+    more = [{"tokens": ["book", "rome"], "intent": "dinner", "slots": ["O", "B-city"]}] * 4
+    values |= {"encoder": str(out), "output_dir": str(tmp_path / "more"), "data": {"train": str(write_jsonl(more))}}
+    run_training(RunConfig.from_dict(values))
+    slots = MultiTaskModel.from_pretrained(tmp_path / "more").config.tasks[1]
+    assert slots.types_by_label == {"travel": ["city"], "dinner": ["city", "place"]}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hf_multitask import MultiTaskTrainingArguments, TaskConfig, choose_settings
+from hf_multitask.data.labels.seen_types import SeenTypes
 from hf_multitask.training.settings import (
     EFFORTS,
     EPOCHS_OF_MANY_ROWS,
@@ -101,6 +102,42 @@ def test_few_rows_are_evaluated_in_the_last_epochs_only():
         training = choose_settings(FACTS, given=[given]).training
         assert "eval_delay" not in training
         assert training["save_strategy"] == "epoch"
+
+
+@pytest.mark.parametrize(
+    ("counts", "constrained_by", "reason"),
+    [
+        # 400 rows: one pair that only one row has, and one more, are 0.5 % of them.
+        ({"a": {"x": 200}, "b": {"y": 199, "z": 1}}, "intent", "only 3 of 6 pairs"),
+        ({"a": {"x": 200}, "b": {"y": 198, "z": 1, "u": 1}}, False, "0.8% of new rows may have another one"),
+    ],
+)
+def test_labels_exclude_entity_types_if_hardly_a_row_has_an_unseen_pair(counts, constrained_by, reason):
+    slots = replace(SLOTS, labels=[f"B-{kind}" for kind in "xyzu"])
+    facts = replace(FACTS, tasks=[INTENT, slots], seen_types={"slots": {"intent": SeenTypes(400, counts)}})
+    settings = choose_settings(facts)
+    (setting,) = [item for item in settings.chosen if item.key == "tasks.slots.constrained_by"]
+    assert setting.value == constrained_by
+    assert reason in setting.reason
+    (_, slots) = settings.tasks
+    types = {label: sorted(kinds) for label, kinds in counts.items()}
+    assert (slots.constrained_by, slots.types_by_label) == (constrained_by, types if constrained_by else None)
+
+
+def test_labels_that_were_seen_with_every_entity_type_exclude_none():
+    facts = replace(FACTS, seen_types={"slots": {"intent": SeenTypes(400, {"a": {"x": 1}, "b": {"x": 3}})}})
+    assert not [item for item in choose_settings(facts).chosen if item.key.endswith("constrained_by")]
+    assert choose_settings(facts).tasks[1].constrained_by is False
+
+
+def test_the_task_that_excludes_most_constrains():
+    by_task = {
+        "intent": SeenTypes(400, {"a": {"x": 200, "y": 100}, "b": {"y": 100}}),
+        "topic": SeenTypes(400, {"s": {"x": 200}, "t": {"y": 200}}),
+    }
+    slots = replace(SLOTS, labels=["B-x", "B-y"])
+    settings = choose_settings(replace(FACTS, tasks=[INTENT, slots], seen_types={"slots": by_task}))
+    assert settings.tasks[1].constrained_by == "topic"
 
 
 def test_without_validation_nothing_is_evaluated():
