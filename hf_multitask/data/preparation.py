@@ -93,7 +93,8 @@ class PreparedData(ShownAsTable):
     def fold(self, number: int) -> "PreparedData":
         """Return the data of one training of a cross-validation.
 
-        Tasks, labels, balanced class weights and the entity types by label are those of all rows. Nothing is tokenized again.
+        Tasks, labels, balanced class weights and the entity types by label are those of all rows. Nothing is tokenized
+        again.
 
         Args:
             number: The fold, from 0.
@@ -350,8 +351,8 @@ def _constrained_tasks(
     for task in tasks:
         if task.constrained_by and task.types_by_label is None:
             raise ValueError(
-                f"task {task.name!r}: constrained_by={task.constrained_by!r} needs training rows in memory with labels "
-                "of both tasks; there are none. Give types_by_label."
+                f"task {task.name!r}: constrained_by={task.constrained_by!r} needs training rows in memory with "
+                "labels of both tasks; there are none. Give types_by_label."
             )
     return tasks
 

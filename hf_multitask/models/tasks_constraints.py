@@ -89,8 +89,5 @@ def _excluded_tags(
     """Return for each label whether it excludes each tag (labels, tags)."""
     kinds, allowed = [entity_type(tag) for tag in tags], dict(types_by_label)
     return torch.tensor(
-        [
-            [label in allowed and kind is not None and kind not in allowed[label] for kind in kinds]
-            for label in labels
-        ]
+        [[label in allowed and kind is not None and kind not in allowed[label] for kind in kinds] for label in labels]
     )

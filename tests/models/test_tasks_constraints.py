@@ -13,7 +13,9 @@ from hf_multitask.training.prediction_reduction import reduce_predictions
 from tests.predictions import predict
 from tests.tiny import SENTENCES
 
-INTENT = TaskConfig("intent", "sequence_classification", labels=["buy", "chat", "sell"], problem_type="single_label_classification")
+INTENT = TaskConfig(
+    "intent", "sequence_classification", labels=["buy", "chat", "sell"], problem_type="single_label_classification"
+)
 FREE = TaskConfig("slots", "token_classification", labels=["O", "B-item", "I-item", "B-price", "I-price"])
 TYPES = {"buy": ["item"], "sell": []}
 SLOTS = replace(FREE, constrained_by="intent", types_by_label=TYPES)

@@ -57,5 +57,5 @@ def test_a_constraint_without_rows_that_have_both_labels_is_refused(encoder):
 
 def test_an_unknown_task_is_refused_before_training(encoder):
     tasks = [TASKS[0], TaskConfig("spans", "token_classification", constrained_by="knd")]
-    with pytest.raises(ValueError, match="unknown sequence task 'knd'. Did you mean 'kind'"):
+    with pytest.raises(ValueError, match=r"unknown sequence task 'knd'\. Did you mean 'kind'"):
         prepare(encoder, ROWS, tasks)
