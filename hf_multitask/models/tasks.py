@@ -53,10 +53,14 @@ class TaskConfig:
         loss_weight: Factor of the task's loss in the sum of the losses.
         dropout: Dropout probability before the last linear layer of the head.
         constrained_decoding: For token tasks, whether to predict only tag sequences that IOB2 allows.
-        constrained_by: For token tasks, name of a single-label task: a text has entities only of the types in
-            ``types_by_label`` for the label that is predicted there. If None, a run chooses it; a model has False.
-        types_by_label: For tasks with ``constrained_by``, the entity types that can occur with each label of that
-            task; a label that is left out allows all. `prepare_datasets` adds those that occur in the training rows.
+        constrained_by: For token tasks, name of a single-label task: entity types that are not in ``types_by_label``
+            for the label that is predicted for a text are unlikely in it. If None, a run chooses it; a model has
+            False.
+        types_by_label: For tasks with ``constrained_by``, the entity types that occur with each label of that task; a
+            label that is left out allows all. `prepare_datasets` adds those of the training rows.
+        unseen_types_share: Share of texts with an entity type that is not in ``types_by_label`` for their label. Its
+            logarithm is added to the logits of such tags; with 0, they never occur. `prepare_datasets` estimates it if
+            None.
         tag_scheme: For token tasks, the scheme of the tags in the data: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``,
             ``"BIOES"`` or ``"raw"``. Recognized from the data if None. Internally and in predictions, tags are IOB2.
         label_subword: For token tasks, the subword of a word that represents the word: ``"first"`` or ``"last"``.
@@ -108,6 +112,7 @@ class TaskConfig:
     constrained_decoding: bool = True
     constrained_by: str | bool | None = None
     types_by_label: dict[str, list[str]] | None = None
+    unseen_types_share: float | None = None
     tag_scheme: str | None = None
     label_subword: str = "first"
     strict_tags: bool = False
@@ -348,6 +353,11 @@ class TaskConfig:
             )
         if self.constrained_by and not self.is_token_task:
             raise ValueError(f"task {self.name!r}: constrained_by is for token tasks.")
+        if self.unseen_types_share is not None and not 0 <= self.unseen_types_share <= 1:
+            raise ValueError(
+                f"task {self.name!r}: unseen_types_share must be a number in [0, 1], found "
+                f"{self.unseen_types_share!r}."
+            )
         if self.types_by_label is None:
             return
         if not self.constrained_by:

@@ -1,5 +1,6 @@
 """Constraints between tasks: entity types that occur with some labels of a text only."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -10,8 +11,8 @@ from .messages import unknown_name_message
 from .tags_iob2 import entity_type
 from .tasks import SINGLE_LABEL, TaskConfig
 
-# Logit of an excluded tag. It is finite, so that sums and products of scores are never NaN, also in half precision.
-EXCLUDED_LOGIT = -1e4
+# Added to the logit of a tag that never occurs. It is finite, so that scores are never NaN, also in half precision.
+NEVER = -1e4
 
 
 def check_constraints(tasks: Sequence[TaskConfig]) -> None:
@@ -51,15 +52,21 @@ def without_lost_constraints(tasks: Sequence[TaskConfig]) -> list[TaskConfig]:
     """Return a selection of tasks without the constraints by tasks that are not among them."""
     names = [task.name for task in tasks]
     return [
-        replace(task, constrained_by=False, types_by_label=None)
-        if task.constrained_by and task.constrained_by not in names
-        else task
+        without_constraint(task) if task.constrained_by and task.constrained_by not in names else task
         for task in tasks
     ]
 
 
+def without_constraint(task: TaskConfig) -> TaskConfig:
+    """Return a task that no other task constrains."""
+    return replace(task, constrained_by=False, types_by_label=None, unseen_types_share=None)
+
+
 def constrain_tags(tasks: Sequence[TaskConfig], logits: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return logits that give no tag a chance whose entity type cannot occur with the predicted label of its text.
+    """Lower the logits of tags whose entity type was not seen with the predicted label of its text.
+
+    The logarithm of the share of texts that have such a type is added: few rows say little, so that a tag of which the
+    model is sure can still win; after many rows it cannot.
 
     Args:
         tasks: Tasks of the model.
@@ -75,18 +82,18 @@ def constrain_tags(tasks: Sequence[TaskConfig], logits: Mapping[str, torch.Tenso
         if task.constrained_by and task.types_by_label and task.name in logits:
             by = by_name[str(task.constrained_by)]
             types = tuple((label, tuple(kinds)) for label, kinds in task.types_by_label.items())
-            excluded = _excluded_tags(tuple(task.labels or ()), tuple(by.labels or ()), types)
-            labels = logits[by.name].argmax(dim=-1)
-            mask = excluded.to(labels.device)[labels].unsqueeze(1)
-            constrained[task.name] = logits[task.name].masked_fill(mask, EXCLUDED_LOGIT)
+            unseen = _unseen_tags(tuple(task.labels or ()), tuple(by.labels or ()), types)
+            labels, share = logits[by.name].argmax(dim=-1), task.unseen_types_share
+            change = unseen.to(labels.device)[labels].unsqueeze(1) * (math.log(share) if share else NEVER)
+            constrained[task.name] = logits[task.name] + change.to(logits[task.name].dtype)
     return constrained
 
 
 @lru_cache(maxsize=64)
-def _excluded_tags(
+def _unseen_tags(
     tags: tuple[str, ...], labels: tuple[str, ...], types_by_label: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> torch.Tensor:
-    """Return for each label whether it excludes each tag (labels, tags)."""
+    """Return for each label whether each tag was not seen with it (labels, tags)."""
     kinds, allowed = [entity_type(tag) for tag in tags], dict(types_by_label)
     return torch.tensor(
         [[label in allowed and kind is not None and kind not in allowed[label] for kind in kinds] for label in labels]

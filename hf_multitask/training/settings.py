@@ -39,8 +39,6 @@ WORD_DROPOUT = 0.1
 EMA_DECAY, EMA_MIN_STEPS = 0.999, 2500
 
 SMOOTHING = 0.1
-# Estimated share of rows whose entity types do not fit their label, up to which labels exclude types.
-MAX_UNSEEN_SHARE = 0.005
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
 FEW_ROWS = 1000
 MANY_ROWS = 50_000
@@ -390,15 +388,11 @@ def _lstm_reason(facts: RunFacts, effort: str) -> str | None:
 def _constraints(facts: RunFacts, effort: str) -> Iterator[Setting]:
     for task in facts.tasks:
         by_task = {by: seen for by, seen in facts.seen_types.get(task.name, {}).items() if seen.excludes_pairs}
-        if not by_task:
-            continue
-        by, seen = min(by_task.items(), key=lambda item: item[1].pairs / item[1].possible_pairs)
-        pairs = f"{seen.pairs} of {seen.possible_pairs} pairs of a label of {by} and an entity type occur"
-        if seen.unseen_share <= MAX_UNSEEN_SHARE:
-            yield Setting(f"tasks.{task.name}.constrained_by", by, f"only {pairs}")
-        else:
-            reason = f"{pairs}, but {seen.unseen_share:.1%} of new rows may have another one"
-            yield Setting(f"tasks.{task.name}.constrained_by", False, reason)
+        if by_task:
+            by, seen = min(by_task.items(), key=lambda item: item[1].pairs / item[1].possible_pairs)
+            pairs = f"only {seen.pairs} of {seen.possible_pairs} pairs of a label of {by} and an entity type occur"
+            reason = f"{pairs}; about {seen.unseen_share:.1%} of new rows have another"
+            yield Setting(f"tasks.{task.name}.constrained_by", by, reason)
 
 
 def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:

@@ -6,12 +6,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
 from hf_multitask.models.loading import load_model
+from hf_multitask.models.tasks_constraints import without_constraint
 from hf_multitask.runs.evaluation import evaluate_model
 from hf_multitask.training.settings import EFFORTS
 
@@ -133,7 +133,7 @@ def _free_scores(folder: str, data: Mapping[str, Any]) -> dict[str, Any]:
     model, tokenizer = load_model(folder)
     if not any(task.constrained_by for task in model.config.tasks):
         return {}
-    model.config.tasks = [replace(task, constrained_by=False, types_by_label=None) for task in model.config.tasks]
+    model.config.tasks = [without_constraint(task) for task in model.config.tasks]
     return {f"{FREE}{split}": evaluate_model(model, tokenizer, data[split]) for split in ("validation", "test")}
 
 

@@ -33,7 +33,7 @@ def types_of(ids):
     return {FREE.labels[i][2:] for i in ids.flatten().tolist()} - {""}
 
 
-def test_a_text_has_only_types_of_its_predicted_label():
+def test_without_a_share_of_others_a_text_has_only_types_of_its_predicted_label():
     logits = logits_for([0] * 50 + [1] * 50 + [2] * 50)
     free = decode(FREE, logits["slots"])
     assert all(types_of(part) == {"item", "price"} for part in free.split(50))
@@ -63,6 +63,19 @@ def test_half_precision_has_no_nan():
     constrained = constrain_tags(TASKS, logits)["slots"]
     assert constrained.dtype == torch.float16
     assert constrained.log_softmax(-1).isfinite().all()
+
+
+def test_a_type_that_was_not_seen_with_the_label_is_as_unlikely_as_the_share_of_such_texts():
+    slots = replace(SLOTS, unseen_types_share=0.01)
+    logits = logits_for([0, 1])
+    before, after = logits["slots"], constrain_tags([INTENT, slots], logits)["slots"]
+    odds = (after - before)[0]
+    assert torch.equal(odds[:, :3], torch.zeros(4, 3))
+    torch.testing.assert_close(odds[:, 3:].exp(), torch.full((4, 2), 0.01))
+    assert torch.equal(after[1], before[1])
+    sure = {**logits, "slots": before + torch.tensor([0.0, 0.0, 0.0, 9.0, 0.0])}
+    assert types_of(decode(slots, constrain_tags([INTENT, slots], sure)["slots"])[0]) == {"price"}
+    assert types_of(decode(SLOTS, constrain_tags(TASKS, sure)["slots"])[0]) <= {"item"}
 
 
 @pytest.fixture
@@ -115,6 +128,7 @@ def test_a_continued_task_keeps_its_constraint_while_the_other_task_is_there():
         ({"constrained_by": True}, "constrained_by must be the name of a task, or false, found true"),
         ({"constrained_by": ""}, "constrained_by must be the name of a task, or false, found ''"),
         ({"types_by_label": TYPES}, "types_by_label is for tasks with constrained_by"),
+        ({"unseen_types_share": 1.5}, "unseen_types_share must be a number in [0, 1], found 1.5"),
         (
             {"constrained_by": "intent", "types_by_label": {"buy": ["itm"]}},
             "unknown entity type in types_by_label 'itm'. Did you mean 'item'?",

@@ -59,7 +59,7 @@ def test_the_kept_config_repeats_the_run_bit_for_bit(values, tmp_path, caplog):
         "label_smoothing": 0.1,
         "head": "linear",
         "mix_layers": False,
-        "constrained_by": False,
+        "constrained_by": "intent",
     }
     assert written["training"]["max_steps"] == 4
     assert "num_train_epochs" not in written["training"]
@@ -128,10 +128,10 @@ def test_rows_in_memory_cannot_be_kept(values, tmp_path, caplog):
     assert "run.yaml is not written: data.train" in caplog.text
 
 
-def test_a_run_excludes_entity_types_that_no_row_has_with_the_label(values, write_jsonl, tmp_path):
+def test_a_run_finds_the_entity_types_of_each_label(values, write_jsonl, tmp_path):
     rows = [
         {"tokens": ["book", name], "intent": intent, "slots": ["O", f"B-{kind}"]}
-        for intent, kind, name in (("travel", "city", "paris"), ("dinner", "place", "paris")) * 100
+        for intent, kind, name in (("travel", "city", "paris"), ("dinner", "place", "paris")) * 10
     ]
     values["data"] = {"train": str(write_jsonl(rows)), "validation": str(write_jsonl(rows))}
     values["training"] = {"max_steps": 2}
@@ -140,6 +140,7 @@ def test_a_run_excludes_entity_types_that_no_row_has_with_the_label(values, writ
     assert yaml.safe_load((out / RUN_CONFIG_NAME).read_text())["tasks"][1]["constrained_by"] == "intent"
     slots = MultiTaskModel.from_pretrained(out).config.tasks[1]
     assert (slots.constrained_by, slots.types_by_label) == ("intent", {"travel": ["city"], "dinner": ["place"]})
+    assert slots.unseen_types_share == 1 / 20
 
     # Trained further on rows with another pair: what the first rows had can still occur.
     more = [{"tokens": ["book", "rome"], "intent": "dinner", "slots": ["O", "B-city"]}] * 4
@@ -147,3 +148,4 @@ def test_a_run_excludes_entity_types_that_no_row_has_with_the_label(values, writ
     run_training(RunConfig.from_dict(values))
     slots = MultiTaskModel.from_pretrained(tmp_path / "more").config.tasks[1]
     assert slots.types_by_label == {"travel": ["city"], "dinner": ["city", "place"]}
+    assert slots.unseen_types_share == 1 / 4

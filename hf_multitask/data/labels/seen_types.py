@@ -50,7 +50,7 @@ class SeenTypes:
         Species). One more is counted, because no such pair in few rows says little.
         """
         once = sum(count == 1 for counts in self.counts.values() for count in counts.values())
-        return (once + 1) / self.rows
+        return min((once + 1) / self.rows, 1.0)
 
 
 def count_seen_types(
@@ -84,7 +84,7 @@ def count_seen_types(
 
 
 def with_seen_types(task: TaskConfig, seen: Mapping[str, SeenTypes]) -> TaskConfig:
-    """Add the entity types of the training rows to those that a task can have by label.
+    """Add the entity types of the training rows to those of a task by label, and estimate the share of others.
 
     Args:
         task: The task.
@@ -96,6 +96,9 @@ def with_seen_types(task: TaskConfig, seen: Mapping[str, SeenTypes]) -> TaskConf
     if task.constrained_by not in seen:
         return task
     types = {label: set(kinds) for label, kinds in (task.types_by_label or {}).items()}
-    for label, kinds in seen[str(task.constrained_by)].types_by_label.items():
+    of_train = seen[str(task.constrained_by)]
+    for label, kinds in of_train.types_by_label.items():
         types.setdefault(label, set()).update(kinds)
-    return replace(task, types_by_label={label: sorted(kinds) for label, kinds in types.items()})
+    types_by_label = {label: sorted(kinds) for label, kinds in types.items()}
+    share = of_train.unseen_share if task.unseen_types_share is None else task.unseen_types_share
+    return replace(task, types_by_label=types_by_label, unseen_types_share=share)

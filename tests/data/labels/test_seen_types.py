@@ -1,5 +1,7 @@
 """Entity types by label in the training rows: counts, the estimate of unseen pairs, and the tasks they complete."""
 
+from dataclasses import replace
+
 import pytest
 
 from hf_multitask import TaskConfig, load_tokenizer, prepare_datasets
@@ -39,6 +41,9 @@ def test_a_given_constraint_gets_its_types_from_train(encoder):
     tasks = [TASKS[0], TaskConfig("spans", "token_classification", constrained_by="kind")]
     prepared = prepare(encoder, ROWS, tasks)
     assert prepared.tasks[1].types_by_label == {"a": ["x"], "b": ["x", "y"], "c": []}
+    assert prepared.tasks[1].unseen_types_share == 3 / 6
+    (_, hard) = prepare(encoder, ROWS, [TASKS[0], replace(tasks[1], unseen_types_share=0.0)]).tasks
+    assert hard.unseen_types_share == 0
 
 
 def test_types_that_are_given_are_added_to():
