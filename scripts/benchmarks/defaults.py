@@ -20,10 +20,11 @@ from .intents_and_slots import read_intents_and_slots
 from .tables import spread
 
 FEW = 400
+# Training rows of the datasets that are the first rows of SNIPS.
+FIRST_ROWS = {"snips-100": 100, "snips-400": FEW}
 INTENT, SLOTS, NER = "intent", "slots", "ner"
 SCORES = {
-    "snips-400": ("intent_accuracy", "slots_f1", "joint_accuracy"),
-    "snips": ("intent_accuracy", "slots_f1", "joint_accuracy"),
+    **dict.fromkeys([*FIRST_ROWS, "snips"], ("intent_accuracy", "slots_f1", "joint_accuracy")),
     "wnut17": ("ner_f1",),
     "clinc150": ("intent_accuracy",),
 }
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                         "settings": effort,
                         "seed": seed,
                         **_train(
-                            arguments.encoder, values, seed, effort, GIVEN_OF_FEW if name == "snips-400" else GIVEN
+                            arguments.encoder, values, seed, effort, GIVEN_OF_FEW if name in FIRST_ROWS else GIVEN
                         ),
                     }
                 )
@@ -104,8 +105,7 @@ def read_dataset(folder: Path, name: str) -> dict[str, Any]:
         files = {split: str(folder / name / f"{split}.csv") for split in ("train", "validation", "test")}
         return {"tasks": [{"name": INTENT, "type": "sequence_classification"}], "data": files}
     rows, labels = read_intents_and_slots(folder / "snips")
-    if name == "snips-400":
-        rows["train"] = rows["train"][:FEW]
+    rows["train"] = rows["train"][: FIRST_ROWS.get(name)]
     tasks = [
         {"name": INTENT, "type": "sequence_classification", "labels": labels[INTENT]},
         {"name": SLOTS, "type": "token_classification", "labels": labels[SLOTS]},
