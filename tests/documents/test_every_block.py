@@ -63,6 +63,8 @@ NOT_RUN = {
         "benchmark.py serving",
     ): "takes minutes; tests/scripts/test_benchmark.py runs it small",
     ("docs/TUNING.md", "bash", "hf-multitask tune"): "takes minutes; tests/tuning runs such a search on few rows",
+    ("docs/TUNING.md", "bash", "benchmark.py tune"): "takes an hour; tests/scripts/test_benchmark.py runs it small",
+    ("docs/RESULTS.md", "bash", "out/average"): "takes minutes; tests/runs/test_averaging.py averages such models",
     ("docs/SHARING.md", "bash", "--alone"): "takes minutes; tests/study runs such a study on few rows",
     (
         "docs/SHARING.md",
