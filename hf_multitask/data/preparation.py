@@ -346,14 +346,8 @@ def _constrained_tasks(
     tasks: Sequence[TaskConfig], seen_types: Mapping[str, Mapping[str, SeenTypes]]
 ) -> list[TaskConfig]:
     """Find in the training rows the entity types by label of tasks that are constrained by others."""
-    check_constraints(tasks)
     tasks = [with_seen_types(task, seen_types.get(task.name, {})) for task in tasks]
-    for task in tasks:
-        if task.constrained_by and task.types_by_label is None:
-            raise ValueError(
-                f"task {task.name!r}: constrained_by={task.constrained_by!r} needs training rows in memory with "
-                "labels of both tasks; there are none. Give types_by_label."
-            )
+    check_constraints(tasks)
     return tasks
 
 

@@ -59,8 +59,8 @@ class TaskConfig:
         types_by_label: For tasks with ``constrained_by``, the entity types that occur with each label of that task; a
             label that is left out allows all. `prepare_datasets` adds those of the training rows.
         unseen_types_share: Share of texts with an entity type that is not in ``types_by_label`` for their label. Its
-            logarithm is added to the logits of such tags; with 0, they never occur. `prepare_datasets` estimates it if
-            None.
+            logarithm is added to the logits of such tags; with 0, they never occur. If None, `prepare_datasets`
+            estimates it in the training rows; without them, it is 0.
         tag_scheme: For token tasks, the scheme of the tags in the data: ``"IOB1"``, ``"IOB2"``, ``"BILOU"``,
             ``"BIOES"`` or ``"raw"``. Recognized from the data if None. Internally and in predictions, tags are IOB2.
         label_subword: For token tasks, the subword of a word that represents the word: ``"first"`` or ``"last"``.

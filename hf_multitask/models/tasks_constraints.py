@@ -16,13 +16,14 @@ NEVER = -1e4
 
 
 def check_constraints(tasks: Sequence[TaskConfig]) -> None:
-    """Check that tasks are constrained by single-label tasks of the same model.
+    """Check that tasks are constrained by single-label tasks of the same model, and how.
 
     Args:
         tasks: Tasks of the model.
 
     Raises:
-        ValueError: If a task is constrained by an unknown task, by one of another kind or by unknown labels.
+        ValueError: If a task is constrained by an unknown task, by one of another kind or by unknown labels, or has no
+            ``types_by_label``.
     """
     by_name = {task.name: task for task in tasks if not task.is_token_task}
     for task in tasks:
@@ -37,7 +38,13 @@ def check_constraints(tasks: Sequence[TaskConfig]) -> None:
                 f"task {task.name!r}: constrained_by must name a task with one label per text, found {by.name!r}, a "
                 f"{by.problem_type}."
             )
-        for label in task.types_by_label or {}:
+        if task.types_by_label is None:
+            raise ValueError(
+                f"task {task.name!r}: constrained_by={by.name!r} has no types_by_label. `prepare_datasets` finds them "
+                "in training rows with labels of both tasks: take the tasks that it returns. Without such rows, or if "
+                "they are streamed, give types_by_label."
+            )
+        for label in task.types_by_label:
             if by.labels is not None and label not in by.labels:
                 message = unknown_name_message(f"label of {by.name!r} in types_by_label", label, by.labels)
                 raise ValueError(f"task {task.name!r}: {message}")
@@ -79,9 +86,9 @@ def constrain_tags(tasks: Sequence[TaskConfig], logits: Mapping[str, torch.Tenso
     constrained = dict(logits)
     by_name = {task.name: task for task in tasks}
     for task in tasks:
-        if task.constrained_by and task.types_by_label and task.name in logits:
+        if task.constrained_by and task.name in logits:
             by = by_name[str(task.constrained_by)]
-            types = tuple((label, tuple(kinds)) for label, kinds in task.types_by_label.items())
+            types = tuple((label, tuple(kinds)) for label, kinds in (task.types_by_label or {}).items())
             unseen = _unseen_tags(tuple(task.labels or ()), tuple(by.labels or ()), types)
             labels, share = logits[by.name].argmax(dim=-1), task.unseen_types_share
             change = unseen.to(labels.device)[labels].unsqueeze(1) * (math.log(share) if share else NEVER)

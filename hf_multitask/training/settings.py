@@ -387,7 +387,7 @@ def _lstm_reason(facts: RunFacts, effort: str) -> str | None:
 
 def _constraints(facts: RunFacts, effort: str) -> Iterator[Setting]:
     for task in facts.tasks:
-        by_task = {by: seen for by, seen in facts.seen_types.get(task.name, {}).items() if seen.excludes_pairs}
+        by_task = {by: seen for by, seen in facts.seen_types.get(task.name, {}).items() if seen.has_unseen_pairs}
         if by_task:
             by, seen = min(by_task.items(), key=lambda item: item[1].pairs / item[1].possible_pairs)
             pairs = f"only {seen.pairs} of {seen.possible_pairs} pairs of a label of {by} and an entity type occur"

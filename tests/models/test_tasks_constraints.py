@@ -146,6 +146,11 @@ def test_sequence_tasks_are_not_constrained():
         replace(INTENT, constrained_by="slots")
 
 
+def test_a_constraint_without_types_is_refused():
+    with pytest.raises(ValueError, match="constrained_by='intent' has no types_by_label"):
+        MultiTaskConfig(tasks=[INTENT, replace(FREE, constrained_by="intent")])
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -38,7 +38,7 @@ class SeenTypes:
         return len(self.counts) * len({kind for counts in self.counts.values() for kind in counts})
 
     @property
-    def excludes_pairs(self) -> bool:
+    def has_unseen_pairs(self) -> bool:
         """Whether a label was not seen with one of the entity types."""
         return self.pairs < self.possible_pairs
 

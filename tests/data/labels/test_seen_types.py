@@ -26,7 +26,7 @@ def test_rows_are_counted_by_label_and_type(encoder):
     seen = prepare(encoder, [*ROWS, *unlabeled]).seen_types["spans"]["kind"]
     assert seen == SeenTypes(6, {"a": {"x": 2}, "b": {"y": 1, "x": 1}, "c": {}})
     assert seen.types_by_label == {"a": ["x"], "b": ["x", "y"], "c": []}
-    assert (seen.pairs, seen.possible_pairs, seen.excludes_pairs) == (3, 6, True)
+    assert (seen.pairs, seen.possible_pairs, seen.has_unseen_pairs) == (3, 6, True)
     assert seen.unseen_share == 3 / 6
 
 
@@ -56,7 +56,7 @@ def test_types_that_are_given_are_added_to():
 def test_a_constraint_without_rows_that_have_both_labels_is_refused(encoder):
     tasks = [TASKS[0], TaskConfig("spans", "token_classification", constrained_by="kind")]
     rows = [{**item, "spans": None} if i % 2 else {**item, "kind": None} for i, item in enumerate([*ROWS, *ROWS])]
-    with pytest.raises(ValueError, match="'spans': constrained_by='kind' needs training rows in memory"):
+    with pytest.raises(ValueError, match="'spans': constrained_by='kind' has no types_by_label"):
         prepare(encoder, rows, tasks)
 
 
