@@ -10,6 +10,7 @@ from hf_multitask.models.decoding import decode
 from hf_multitask.models.tasks_constraints import constrain_tags
 from hf_multitask.models.tasks_editing import continued_tasks
 from hf_multitask.training.prediction_reduction import reduce_predictions
+from hf_multitask.training.score_fits import ScoreCollector
 from tests.predictions import predict
 from tests.tiny import SENTENCES
 
@@ -56,6 +57,14 @@ def test_losses_do_not_depend_on_constraints_and_scores_are_those_of_the_answers
     assert types_of(constrained["slots"]["ids"][0]) <= {"item"}
     assert (constrained["slots"]["given"][1] == torch.tensor([0.0, 0.0, 1.0, 0.0])).all()  # only O is left
     assert torch.equal(constrained["slots"]["score"][2], free["slots"]["score"][2])
+
+
+def test_temperatures_are_fitted_on_the_entities_of_answers():
+    logits = logits_for([0] * 20)
+    labels = {"intent": torch.zeros(20, dtype=torch.long), "slots": torch.zeros(20, 4, dtype=torch.long)}
+    collector = ScoreCollector(TASKS, {}, fits_temperatures=True, fits_thresholds=False)
+    collector.add(logits, labels, torch.arange(4).expand(20, 4))
+    assert set(collector.logits.entities(SLOTS).types) == {"item"}
 
 
 def test_half_precision_has_no_nan():
