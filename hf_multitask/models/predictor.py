@@ -111,7 +111,8 @@ class Predictor:
             if name not in by_name:
                 raise ValueError(f"tasks: {unknown_name_message('task', name, by_name)}")
         self.tasks: list[TaskConfig] = [by_name[name] for name in names]
-        self.constraining = [by_name[name] for name in constraining_tasks(self.tasks)]
+        # The labels of other tasks may say which entities are likely.
+        self.computed = [by_name[name] for name in dict.fromkeys([*names, *constraining_tasks(self.tasks)])]
         self.logits = logits
         self.crfs = crfs
         self.device = device
@@ -215,13 +216,12 @@ class Predictor:
     @torch.inference_mode()
     def _predict_batch(self, inputs: Sequence[TextInput], batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        names = [task.name for task in self.tasks]
-        tasks = [*self.tasks, *(task for task in self.constraining if task.name not in names)]
-        logits = constrain_tags(tasks, self.logits(batch, [task.name for task in tasks]))
+        logits = constrain_tags(self.computed, self.logits(batch, [task.name for task in self.computed]))
         by_task = [
             self._task_results(task, inputs, logits[task.name].float(), batch, logits.get(f"{task.name}{SCOPE_END}"))
             for task in self.tasks
         ]
+        names = [task.name for task in self.tasks]
         return [dict(zip(names, values, strict=True)) for values in zip(*by_task, strict=True)]
 
     def _task_results(

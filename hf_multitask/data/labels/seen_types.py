@@ -67,14 +67,18 @@ def count_seen_types(
     """
     token_tasks = {task.name: [entity_type(tag) for tag in task.labels or ()] for task in tasks if task.is_token_task}
     text_tasks = {task.name: task.labels or [] for task in tasks if task.problem_type == SINGLE_LABEL}
+    if not token_tasks or not text_tasks:
+        return {}
     rows: Counter[tuple[str, str]] = Counter()
     counts: dict[tuple[str, str], dict[str, Counter[str]]] = {}
     for row in labels:
         of_text = {name: names[row[name]] for name, names in text_tasks.items() if row[name] != IGNORE_INDEX}
-        for token_task, kinds in token_tasks.items() if of_text else ():
+        for token_task, kinds in token_tasks.items():
             tags = {tag for tag in row[token_task] if tag != IGNORE_INDEX}
+            if not tags:
+                continue
             found = [kind for kind in {kinds[tag] for tag in tags} if kind is not None]
-            for text_task, label in of_text.items() if tags else ():
+            for text_task, label in of_text.items():
                 rows[token_task, text_task] += 1
                 counts.setdefault((token_task, text_task), {}).setdefault(label, Counter()).update(found)
     seen: dict[str, dict[str, SeenTypes]] = {}
