@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # On some processors MKL rounds by where arrays lie in memory. Tests compare the bits of equal computations.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
+import gc
 import json
 import logging
 import tempfile
@@ -40,6 +41,16 @@ def pytest_configure(config):
     """Hide the GPU from all tests but those for it: what the others state is what the CPU computes."""
     if not config.getoption("markexpr").startswith("gpu"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish():
+    """Exempt what the imports have created from garbage collection.
+
+    The trainer collects garbage at the end of each training, which takes longer than the training of a tiny model if
+    all objects of the libraries are visited.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
