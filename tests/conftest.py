@@ -43,11 +43,12 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def pytest_collection_finish():
-    """Exempt what the imports have created from garbage collection.
+@pytest.fixture(autouse=True, scope="module")
+def exempt_from_collection():
+    """Exempt what imports and earlier modules have left from garbage collection.
 
-    The trainer collects garbage at the end of each training, which takes longer than the training of a tiny model if
-    all objects of the libraries are visited.
+    The trainer collects garbage in each training. If that visits all objects of the libraries, it takes longer than
+    the training of a tiny model.
     """
     gc.collect()
     gc.freeze()

@@ -16,15 +16,19 @@ from hf_multitask.runs.evaluation import evaluate_model
 from hf_multitask.training.settings import EFFORTS
 
 from .arguments import add_choices, add_data, add_encoder, add_numbers
-from .intents_and_slots import read_intents_and_slots
+from .intents_and_slots import join_texts, read_intents_and_slots
 from .tables import spread
 
 FEW = 400
 # Training rows of the datasets that are the first rows of SNIPS.
 FIRST_ROWS = {"snips-100": 100, "snips-400": FEW}
+# Rows of the dataset whose texts have several intents each.
+SEVERAL_INTENTS = "snips-several"
+ROWS_OF_SEVERAL = {"train": 1658, "validation": 350, "test": 700}
 INTENT, SLOTS, NER = "intent", "slots", "ner"
 SCORES = {
     **dict.fromkeys([*FIRST_ROWS, "snips"], ("intent_accuracy", "slots_f1", "joint_accuracy")),
+    SEVERAL_INTENTS: ("intent_micro_f1", "slots_f1", "joint_accuracy"),
     "wnut17": ("ner_f1",),
     "clinc150": ("intent_accuracy",),
 }
@@ -105,6 +109,8 @@ def read_dataset(folder: Path, name: str) -> dict[str, Any]:
         files = {split: str(folder / name / f"{split}.csv") for split in ("train", "validation", "test")}
         return {"tasks": [{"name": INTENT, "type": "sequence_classification"}], "data": files}
     rows, labels = read_intents_and_slots(folder / "snips")
+    if name == SEVERAL_INTENTS:
+        rows = {split: join_texts(rows[split], number) for split, number in ROWS_OF_SEVERAL.items()}
     rows["train"] = rows["train"][: FIRST_ROWS.get(name)]
     tasks = [
         {"name": INTENT, "type": "sequence_classification", "labels": labels[INTENT]},
@@ -163,7 +169,7 @@ def _print_table(arguments: argparse.Namespace, runs: Sequence[Mapping[str, Any]
         for effort in arguments.efforts:
             of_both = [run for run in runs if (run["dataset"], run["settings"]) == (name, effort)]
             for prefix in ("", FREE) if f"{FREE}test" in of_both[0] else ("",):
-                cells = [f"{name:<10}{effort:<9}"]
+                cells = [f"{name:<15}{effort:<9}"]
                 for split in ("validation", "test"):
                     for score in SCORES[name]:
                         values = [100 * run[f"{prefix}{split}"][score] for run in of_both]

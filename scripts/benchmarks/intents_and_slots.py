@@ -4,7 +4,9 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from hf_multitask import RunConfig, run_training
@@ -31,6 +33,33 @@ def read_intents_and_slots(folder: Path) -> tuple[dict[str, list[dict[str, Any]]
         "slots": sorted({tag for row in rows["train"] for tag in row["slots"]}),
     }
     return rows, labels
+
+
+def join_texts(rows: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Join texts of different intents with "and", as MixSNIPS does (Qin et al. 2020).
+
+    Args:
+        rows: Rows with an intent each.
+        number: Number of new rows.
+
+    Returns:
+        The new rows, each with a list of one to three intents. They are the same in every call.
+    """
+    random = Random(0)
+    joined = []
+    for _ in range(number):
+        drawn = random.sample(rows, random.randint(1, 3))
+        parts = list({row["intent"]: row for row in drawn}.values())
+        tokens = [[*row["tokens"], "and"] for row in parts]
+        slots = [[*row["slots"], "O"] for row in parts]
+        joined.append(
+            {
+                "tokens": list(chain(*tokens))[:-1],
+                "slots": list(chain(*slots))[:-1],
+                "intent": [row["intent"] for row in parts],
+            }
+        )
+    return joined
 
 
 def train_intents_and_slots(

@@ -1,5 +1,6 @@
 """Train a tiny model under FSDP2 in a hand-written loop with freezing; started by torchrun."""
 
+import gc
 import json
 import sys
 from dataclasses import replace
@@ -187,6 +188,7 @@ def fit_distances(way, method, encoder, folder):
 def main():
     """Run the given scenarios with `run_schedule`, the loop with both ways of sharding, and fit distances."""
     given = json.loads(sys.argv[1])
+    gc.freeze()  # Each training collects garbage; see conftest.py.
     for scenario in given["scenarios"]:
         error = run(Scenario(**scenario), given["encoder"], given["folder"])
         assert error is None, error

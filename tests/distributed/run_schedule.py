@@ -3,6 +3,7 @@
 torchrun or ``accelerate launch`` start it with one JSON argument. Tests also call `run` in their own process.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -411,6 +412,7 @@ def run(scenario, encoder, folder):
 def main():
     """Run the scenarios of the argument. Exit with 1 if training was refused in one of them."""
     given = json.loads(sys.argv[1])
+    gc.freeze()  # Each training collects garbage; see conftest.py.
     errors = [run(Scenario(**scenario), given["encoder"], given["folder"]) for scenario in given["scenarios"]]
     refused = [error for error in errors if error is not None]
     for error in refused:

@@ -140,6 +140,32 @@ def datasets_folder(tmp_path, write_jsonl):
     return tmp_path
 
 
+def test_defaults_trains_texts_with_several_intents(run, encoder, datasets_folder, capsys):
+    options = ("--data", datasets_folder, "--encoder", encoder, "--seeds", 0, "--efforts", "quick")
+    result = run("defaults", *options, "--datasets", "snips-several")
+    assert result["runs"][0]["test"]["intent_micro_f1"] > 0
+    assert "snips-several  quick    " in capsys.readouterr().out
+
+
+def test_joined_texts_have_the_words_tags_and_intents_of_their_parts(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from benchmarks.intents_and_slots import join_texts
+
+    rows = [
+        {"tokens": ["play", "jazz"], "slots": ["O", "B-genre"], "intent": "play"},
+        {"tokens": ["rain", "tomorrow"], "slots": ["O", "B-time"], "intent": "weather"},
+        {"tokens": ["book", "it"], "slots": ["O", "O"], "intent": "book"},
+    ]
+    joined = join_texts(rows, 50)
+    by_intent = {row["intent"]: row for row in rows}
+    assert {len(row["intent"]) for row in joined} == {1, 2, 3}
+    for row in joined:
+        parts = [by_intent[intent] for intent in row["intent"]]
+        assert " ".join(row["tokens"]) == " and ".join(" ".join(part["tokens"]) for part in parts)
+        assert " ".join(row["slots"]) == " O ".join(" ".join(part["slots"]) for part in parts)
+    assert joined == join_texts(rows, 50)
+
+
 def test_packing_compares_kinds_of_batches(run, encoder, datasets_folder, capsys):
     options = ("--data", datasets_folder, "--encoder", encoder, "--batch-size", 4, "--steps", 2, "--repeats", 1)
     result = run("packing", *options)
