@@ -5,7 +5,6 @@ import os
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 
 # Environment variables in which launchers, MPI among them, write the number of processes.
 _NUMBERS_OF_PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -17,11 +16,6 @@ def are_several_on_cpu() -> bool:
     In that case accelerate treats each process as the only one, unless it is asked to use the CPU.
     """
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
-
-
-def are_weights_sharded() -> bool:
-    """Return whether ``accelerate launch`` has asked for FSDP or DeepSpeed, which give a process parts of weights."""
-    return parse_flag_from_env("ACCELERATE_USE_FSDP") or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
 
 
 def is_alone() -> bool:

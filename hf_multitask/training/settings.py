@@ -18,7 +18,6 @@ from ..models.messages import unknown_name_message
 from ..models.table_repr import ReprTable, ShownAsTable
 from ..models.tasks import CHOSEN_FIELDS, LSTM_HEAD, MULTI_LABEL, REGRESSION, TaskConfig
 from ..models.type_aliases import JsonObject
-from ..runtime.processes import are_weights_sharded
 from .metrics import metric_of
 
 QUICK, STANDARD, THOROUGH = "quick", "standard", "thorough"
@@ -35,8 +34,6 @@ LAYER_LR_DECAY = 0.85
 # Adapters start from zero. Hu et al. (2022) train theirs at about ten times the rates of the weights themselves.
 ADAPTER_RATE_FACTOR, MAX_ADAPTER_RATE = 10, 2e-3
 WORD_DROPOUT = 0.1
-# An average over the last thousand steps, in runs that are several times as long.
-EMA_DECAY, EMA_MIN_STEPS = 0.999, 2500
 
 SMOOTHING = 0.1
 # Up to this many rows, each row is read in more epochs, and evaluation takes a large part of the time.
@@ -93,7 +90,6 @@ class RunFacts:
         batches_per_step: Number of batches in an optimizer step: processes times accumulation steps.
         evaluates_each_epoch: Whether each epoch has to be evaluated, as for a schedule that watches a metric.
         trains_adapters: Whether adapters train instead of the encoder's own weights.
-        is_sharded: Whether a process has a part of each weight only, as with FSDP.
         shares_rows: Whether training rows have a label for every task; if not, each task has rows of its own.
         freezes_layers: Whether layers are frozen. Their states are cached for heads that read the last layer only.
         seen_types: Entity types of the training rows by label, see `PreparedData`.
@@ -108,7 +104,6 @@ class RunFacts:
     batches_per_step: int = 1
     evaluates_each_epoch: bool = False
     trains_adapters: bool = False
-    is_sharded: bool = False
     shares_rows: bool = True
     freezes_layers: bool = False
     seen_types: Mapping[str, Mapping[str, SeenTypes]] = field(default_factory=dict)
@@ -142,7 +137,6 @@ class RunFacts:
             width=encoder_config.hidden_size,
             depth=encoder_config.num_hidden_layers,
             batches_per_step=batches_per_step,
-            is_sharded=are_weights_sharded(),
             shares_rows=train_report is None or train_report.fully_labelled_rows > 0,
             seen_types=data.seen_types,
         )
@@ -396,12 +390,9 @@ def _constraints(facts: RunFacts, effort: str) -> Iterator[Setting]:
 
 
 def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:
-    if facts.has_token_tasks:
-        if effort == THOROUGH:
-            reason = "names that no training row has are tagged by their context"
-            yield Setting("training.word_dropout", WORD_DROPOUT, reason)
-    elif facts.rows is not None and num_steps(facts.rows, effort) >= EMA_MIN_STEPS and not facts.is_sharded:
-        yield Setting("training.ema_decay", EMA_DECAY, "the average of the last thousand steps is less noisy")
+    if facts.has_token_tasks and effort == THOROUGH:
+        reason = "names that no training row has are tagged by their context"
+        yield Setting("training.word_dropout", WORD_DROPOUT, reason)
 
 
 def _evaluation(facts: RunFacts, effort: str) -> Iterator[Setting]:

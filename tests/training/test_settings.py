@@ -192,13 +192,6 @@ def test_tags_whose_encoder_trains_on_rows_of_other_tasks_have_an_lstm():
         assert all((task.head, task.mix_layers) == ("linear", False) for task in chosen)
 
 
-def test_long_runs_without_token_tasks_are_averaged():
-    facts = replace(FACTS, rows=7500, tasks=[INTENT])
-    assert choose_settings(facts).training["ema_decay"] == 0.999
-    for changes in ({"rows": 3000}, {"tasks": [INTENT, SLOTS]}, {"is_sharded": True}):
-        assert "ema_decay" not in choose_settings(replace(facts, **changes)).training
-
-
 def test_many_labels_have_a_higher_rate_of_the_heads():
     many = replace(INTENT, labels=[str(i) for i in range(150)])
     facts = replace(FACTS, rows=15_000, tasks=[INTENT])
