@@ -389,7 +389,7 @@ def _constraints(facts: RunFacts, effort: str) -> Iterator[Setting]:
             yield Setting(f"tasks.{task.name}.constrained_by", by, reason)
 
 
-def _regularization(facts: RunFacts, effort: str) -> Iterator[Setting]:
+def _word_dropout(facts: RunFacts, effort: str) -> Iterator[Setting]:
     if facts.has_token_tasks and effort == THOROUGH:
         reason = "names that no training row has are tagged by their context"
         yield Setting("training.word_dropout", WORD_DROPOUT, reason)
@@ -433,7 +433,7 @@ RULES: tuple[Callable[[RunFacts, str], Iterator[Setting]], ...] = (
     _losses,
     _heads,
     _constraints,
-    _regularization,
+    _word_dropout,
     _evaluation,
 )
 
