@@ -216,3 +216,17 @@ def save_tiny_run(folder: Path, training: dict, output_dir: str | Path) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def config_of_two_datasets(encoder, files, output_dir):
+    """Return the config of an epoch on a dataset of intents and one of slots, both with the same files by split."""
+    return {
+        "encoder": str(encoder),
+        "tasks": [
+            {"name": "intent", "type": "sequence_classification"},
+            {"name": "slots", "type": "token_classification"},
+        ],
+        "data": [{"tasks": [task], **files} for task in ("intent", "slots")],
+        "training": {"num_train_epochs": 1, "use_cpu": True},
+        "output_dir": str(output_dir),
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from tests.documents.blocks import claim, run_commands
+from tests.tiny import config_of_two_datasets
 
 PAGE = "docs/RESULTS.md"
 SCORES = claim(PAGE, "bash", "scores-2e-4.json")
@@ -31,16 +32,7 @@ def test_the_benchmarks_of_the_scores(folder, encoder, benchmark):
     )
     assert json.loads(Path("scores.json").read_text())["benchmark"] == "scores"
     files = {split: f"{split}.jsonl" for split in ("train", "validation", "test")}
-    config = {
-        "encoder": str(encoder),
-        "tasks": [
-            {"name": "intent", "type": "sequence_classification"},
-            {"name": "slots", "type": "token_classification"},
-        ],
-        "data": [{"tasks": [task], **files} for task in ("intent", "slots")],
-        "training": {"num_train_epochs": 1, "use_cpu": True},
-        "output_dir": "out/mix",
-    }
+    config = config_of_two_datasets(encoder, files, "out/mix")
     (folder / "mix.yaml").write_text(yaml.safe_dump(config))
     run_commands(MIX, {"examples/wnut17-clinc150.yaml --seeds 0 1 2 3 4": "mix.yaml --seeds 0"}, programs)
     assert json.loads(Path("mix.json").read_text())["benchmark"] == "mix"

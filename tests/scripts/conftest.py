@@ -4,18 +4,16 @@ import json
 
 import pytest
 
-from tests.scripts.splits import SCRIPTS, SPLITS
+from tests.scripts.splits import SPLITS
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(benchmark, tmp_path):
     """Return a function that runs a benchmark and returns its JSON results."""
-    monkeypatch.syspath_prepend(SCRIPTS)
-    import benchmark
 
     def run_benchmark(*arguments):
         path = tmp_path / "result.json"
-        assert benchmark.main([*map(str, arguments), "--output", str(path)]) == 0
+        assert benchmark([*map(str, arguments), "--output", str(path)]) == 0
         return json.loads(path.read_text(encoding="utf-8"))
 
     return run_benchmark

@@ -9,7 +9,7 @@ from transformers import pipeline
 
 from hf_multitask.models.tags_iob2 import tag_spans
 from tests.scripts.splits import SCRIPTS, SPLITS
-from tests.tiny import METRIC_NAMES, ROWS, without_calibration
+from tests.tiny import METRIC_NAMES, ROWS, config_of_two_datasets, without_calibration
 
 KINDS = {"B-place": "B-artist", "I-place": "I-artist"}
 # Entities of two types.
@@ -78,16 +78,7 @@ def test_lora_compares_adapters_with_the_weights_themselves(run, encoder, datase
 
 def test_mix_compares_tasks_mixed_and_separately(run, encoder, write_jsonl, tmp_path, capsys):
     files = {split: str(write_jsonl(rows)) for split, rows in SPLITS.items()}
-    config = {
-        "encoder": str(encoder),
-        "tasks": [
-            {"name": "intent", "type": "sequence_classification"},
-            {"name": "slots", "type": "token_classification"},
-        ],
-        "data": [{"tasks": [task], **files} for task in ("intent", "slots")],
-        "training": {"num_train_epochs": 1, "use_cpu": True},
-        "output_dir": str(tmp_path / "out"),
-    }
+    config = config_of_two_datasets(encoder, files, tmp_path / "out")
     path = tmp_path / "mix.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     result = run("mix", path, "--seeds", 0, 1)
